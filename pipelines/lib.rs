@@ -14,6 +14,7 @@
 //! | [`credentials`] | certificates and their files, EAP-TLS, RADIUS |
 //! | [`control`] | the control socket of a running gateway |
 //! | [`pki`] | makes certificates of gateways and users |
+//! | [`log`] | the log's lines, as text or as JSON |
 //! | [`profile`] | profiles for clients, from a gateway's configuration |
 
 #![forbid(unsafe_code)]
@@ -30,6 +31,7 @@ mod device_lock;
 mod folder;
 pub mod gateway;
 pub mod launch;
+pub mod log;
 #[cfg(test)]
 mod namespace;
 pub mod pki;

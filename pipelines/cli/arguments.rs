@@ -40,6 +40,9 @@ pub(super) struct Arguments {
     /// How much to log on standard error [default: info; warn for commands that measure].
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<LogLevel>,
+    /// The form of the log: text for people, or JSON for programs, one object a line.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -61,6 +64,12 @@ pub(super) enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,7 +110,8 @@ The simulated fleet shares the machine with the gateway and limits the rates sho
 gateway.
 
 A packet that arrives at a terminal's previous address at most --in-flight after the terminal left counts as in flight:
-most of these packets left before the gateway could know of the move. A packet that arrives there later is lost.
+most of these packets left before the gateway could know of the move. A packet that arrives there later, or after another
+one has reached the terminal at its new address, is lost. A terminal moves on only after it has been reached.
 
 Examples:
   wayfarer demo

@@ -1,11 +1,12 @@
 //! Log messages on standard error.
 
-use super::arguments::LogLevel;
+use super::arguments::{LogFormat, LogLevel};
 use std::io::{self, IsTerminal};
-use tracing::Level;
+use tracing::{Level, dispatcher};
+use wayfarer::log::{Format, dispatch};
 
-/// Logs everything from `level` up, in colours if standard error is a terminal.
-pub(super) fn start(level: LogLevel) {
+/// Logs everything from `level` up; text is in colours if standard error is a terminal.
+pub(super) fn start(level: LogLevel, format: LogFormat) {
     let level = match level {
         LogLevel::Error => Level::ERROR,
         LogLevel::Warn => Level::WARN,
@@ -13,11 +14,10 @@ pub(super) fn start(level: LogLevel) {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .log_internal_errors(false)
-        .with_writer(io::stderr)
-        .init();
+    let format = match format {
+        LogFormat::Text => Format::Text(io::stderr().is_terminal()),
+        LogFormat::Json => Format::Json,
+    };
+    // It is the first one, so it is set.
+    let _ = dispatcher::set_global_default(dispatch(level, format, io::stderr));
 }

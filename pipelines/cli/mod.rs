@@ -17,7 +17,7 @@ mod relevant;
 mod show;
 mod table;
 
-use arguments::{Arguments, Command, LogLevel, PeerCommand, SaCommand};
+use arguments::{Arguments, Command, LogFormat, LogLevel, PeerCommand, SaCommand};
 use clap::Parser;
 use failure::Failure;
 use std::{
@@ -37,26 +37,30 @@ pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let usual = match arguments.command {
         #[cfg(feature = "bench")]
-        Command::Bench { .. } => LogLevel::Warn,
+        Command::Bench { .. } | Command::Demo(_) => LogLevel::Warn,
         _ => LogLevel::Info,
     };
-    log::start(arguments.log.unwrap_or(usual));
+    let format = arguments.log_format;
+    log::start(arguments.log.unwrap_or(usual), format);
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has stopped reading, as `head` does.
         Err(Failure::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(Failure::Output(why)) => complain(1, &why),
-        Err(Failure::Config(why)) => complain(2, &why),
-        Err(Failure::Control(why)) => complain(1, &why),
-        Err(Failure::Gateway(why)) => complain(1, &why),
-        Err(Failure::Pki(why)) => complain(1, &why),
-        Err(Failure::Profile(why)) => complain(2, &why),
+        Err(Failure::Output(why)) => complain(format, 1, &why),
+        Err(Failure::Config(why)) => complain(format, 2, &why),
+        Err(Failure::Control(why)) => complain(format, 1, &why),
+        Err(Failure::Gateway(why)) => complain(format, 1, &why),
+        Err(Failure::Pki(why)) => complain(format, 1, &why),
+        Err(Failure::Profile(why)) => complain(format, 2, &why),
     }
 }
 
-fn complain(code: u8, why: &dyn Display) -> ExitCode {
-    // If standard error is closed too, the exit code must suffice.
-    let _ = writeln!(io::stderr(), "{why}");
+fn complain(format: LogFormat, code: u8, why: &dyn Display) -> ExitCode {
+    match format {
+        // If standard error is closed too, the exit code must suffice.
+        LogFormat::Text => drop(writeln!(io::stderr(), "{why}")),
+        LogFormat::Json => tracing::error!(name: "failed", "{why}"),
+    }
     code.into()
 }
 

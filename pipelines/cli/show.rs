@@ -209,14 +209,23 @@ fn failed_peers(out: &mut impl Write, all: &[FailedPeerView]) -> io::Result<()> 
     if all.is_empty() {
         return writeln!(out, "no failed peers");
     }
-    let columns =
-        [("AGE", Right), ("REMOTE", Left), ("CLAIMED", Left), ("CONNECTION", Left), ("REASON", Left)];
+    let columns = [
+        ("AGE", Right),
+        ("REMOTE", Left),
+        ("CLAIMED", Left),
+        ("PROVED", Left),
+        ("CONNECTION", Left),
+        ("METHOD", Left),
+        ("REASON", Left),
+    ];
     let row = |peer: &FailedPeerView| {
         vec![
             seconds(peer.age_s),
             peer.remote.clone(),
             known(&peer.claimed),
+            known(&peer.proved),
             known(&peer.connection),
+            known(&peer.method),
             peer.reason.clone(),
         ]
     };
@@ -345,12 +354,13 @@ mod tests {
             age_s: 61.0,
             remote: "192.0.2.2:1025".into(),
             claimed: Some("cl.test".into()),
-            connection: None,
+            method: Some("psk".into()),
             reason: "wrong proof of identity".into(),
+            ..FailedPeerView::default()
         };
         let shown = text(&Reply::FailedPeers(vec![failed]), false);
-        let expected = "  AGE  REMOTE          CLAIMED  CONNECTION  REASON\n\
-                        1m 1s  192.0.2.2:1025  cl.test  -           wrong proof of identity\n";
+        let expected = "  AGE  REMOTE          CLAIMED  PROVED  CONNECTION  METHOD  REASON\n\
+                        1m 1s  192.0.2.2:1025  cl.test  -       -           psk     wrong proof of identity\n";
         assert_eq!(shown, expected);
         assert_eq!(text(&Reply::FailedPeers(vec![]), false), "no failed peers\n");
     }

@@ -307,8 +307,15 @@ pub struct FailedPeerView {
     pub remote: String,
     /// What the peer called itself, if it got that far.
     pub claimed: Option<String>,
+    /// The identity that it proved, if it got that far.
+    #[serde(default)]
+    pub proved: Option<String>,
     /// Name of its connection, if it got that far.
     pub connection: Option<String>,
+    /// How it authenticated or tried to, if it got that far: `psk`, `certificate/ecdsa-sha256`,
+    /// `eap-mschapv2`, `eap-radius/peap` and so on.
+    #[serde(default)]
+    pub method: Option<String>,
     /// Why it did not connect, in plain words.
     pub reason: String,
 }

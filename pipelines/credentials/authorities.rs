@@ -171,6 +171,10 @@ impl Verifier for Authorities {
         &self.hashes
     }
 
+    fn scheme(&self, method: u8, data: &[u8]) -> Option<&'static str> {
+        scheme::name(method, data)
+    }
+
     fn verify(
         &self,
         identity: &Identity,

@@ -24,7 +24,7 @@ use std::{fmt, io::Write, mem, path::Path, sync::Arc};
 use wayfarer_mobility::{
     aaa::{
         eap::{
-            Authenticator, Conversation, Step,
+            Authenticator, Conversation, Method, Step,
             packet::{Message, Packet, kind},
         },
         origin::Origin,
@@ -305,6 +305,10 @@ impl Conversation for Server {
             self.outgoing = Outgoing::default();
             Step::Failure(Packet::Failure(self.id).emit())
         })
+    }
+
+    fn method(&self) -> Method {
+        Method::own(kind::TLS)
     }
 
     fn identity(&self) -> Option<&[u8]> {

@@ -106,6 +106,40 @@ pub(super) fn verifies(certificate: &EndEntityCert<'_>, method: u8, data: &[u8],
     schemes.any(|scheme| certificate.verify_signature(scheme, octets, signature).is_ok())
 }
 
+/// The names of signature algorithms.
+#[rustfmt::skip]
+static NAMES: [(AlgorithmIdentifier, &str); 10] = {
+    use alg_id::*;
+    [
+        (RSA_PKCS1_SHA256, "rsa-pkcs1-sha256"),
+        (RSA_PKCS1_SHA384, "rsa-pkcs1-sha384"),
+        (RSA_PKCS1_SHA512, "rsa-pkcs1-sha512"),
+        (RSA_PSS_SHA256, "rsa-pss-sha256"),
+        (RSA_PSS_SHA384, "rsa-pss-sha384"),
+        (RSA_PSS_SHA512, "rsa-pss-sha512"),
+        (ECDSA_SHA256, "ecdsa-sha256"),
+        (ECDSA_SHA384, "ecdsa-sha384"),
+        (ECDSA_SHA512, "ecdsa-sha512"),
+        (ED25519, "ed25519"),
+    ]
+};
+
+/// Returns the name of the scheme of an AUTH payload with this method and data, if it is known.
+pub(super) fn name(method: u8, data: &[u8]) -> Option<&'static str> {
+    match method {
+        METHOD_RSA => Some("rsa-pkcs1"),
+        METHOD_ECDSA_256 => Some("ecdsa-sha256"),
+        METHOD_ECDSA_384 => Some("ecdsa-sha384"),
+        METHOD_ECDSA_521 => Some("ecdsa-sha512"),
+        METHOD_SIGNATURE => {
+            let (identifier, _) = parse(data)?;
+            let known = NAMES.iter().find(|(known, _)| identifier == &**known);
+            known.map(|(_, name)| *name)
+        }
+        _ => None,
+    }
+}
+
 /// Splits the data of method 14 into the content of the AlgorithmIdentifier and the signature. The
 /// AlgorithmIdentifiers of all supported schemes are shorter than 128 bytes.
 fn parse(data: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -77,7 +77,7 @@ impl Worker {
             // packets that cause it.
             if faults.is_power_of_two() {
                 error!(
-                    faults,
+                    name: "worker_failed", faults,
                     "a worker failed, dropped what it had in hand, and goes on: please report this"
                 );
             }

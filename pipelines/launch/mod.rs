@@ -76,7 +76,7 @@ pub fn run(file: &Path, config: Config) -> Result<(), LaunchError> {
     let control = control.map_err(LaunchError::Control)?;
     let mut gateway = Gateway::start(assembly).map_err(LaunchError::Start)?;
     let reloads = reloader.start_thread().map_err(|why| LaunchError::System("start a thread", why))?;
-    info!(workers = cores.len(), tunnels, "the gateway is running");
+    info!(name: "gateway_running", workers = cores.len(), tunnels, "the gateway is running");
     while !stop.load(Relaxed) && !gateway.is_finished() && !gateway.is_broken() {
         if hung_up.swap(false, Relaxed) {
             let _ = reloads.try_send(());
@@ -101,7 +101,7 @@ fn report_panics() {
         let now = start.elapsed().as_secs() + 1;
         if last.swap(now, Relaxed) != now {
             let thread = thread::current();
-            error!(thread = thread.name().unwrap_or("?"), "bug in this program: {info}");
+            error!(name: "bug", thread = thread.name().unwrap_or("?"), "bug in this program: {info}");
         }
     }));
 }
@@ -211,6 +211,7 @@ pub(crate) fn host_addresses() -> Result<Vec<IpAddr>, LaunchError> {
 fn summarise(gateway: &Gateway) {
     let sum = |f: fn(&WorkerCounters) -> u64| gateway.counters().map(|c| f(c)).sum::<u64>();
     info!(
+        name: "gateway_stopped",
         received = sum(|c| c.received.value()),
         opened = sum(|c| c.opened.value()),
         sealed = sum(|c| c.sealed.value()),
@@ -221,7 +222,7 @@ fn summarise(gateway: &Gateway) {
         gateway.ask(Command::Show { what: View::Drops }).map(|answer| answer.outcome)
     {
         for drop in all.iter().filter(|drop| drop.packets > 0) {
-            info!(packets = drop.packets, "dropped: {}: {}", drop.reason, drop.meaning);
+            info!(name: "dropped", packets = drop.packets, "dropped: {}: {}", drop.reason, drop.meaning);
         }
     }
 }

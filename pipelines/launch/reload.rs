@@ -65,8 +65,10 @@ impl Reloader {
     pub(super) fn reload(&self) -> Result<(), String> {
         let result = self.try_reload();
         match &result {
-            Ok(()) => info!(file = %self.file.display(), "the configuration was reloaded"),
-            Err(why) => error!("the configuration was not reloaded, and nothing has changed: {why}"),
+            Ok(()) => info!(name: "reloaded", file = %self.file.display(), "the configuration was reloaded"),
+            Err(why) => {
+                error!(name: "not_reloaded", "the configuration was not reloaded, and nothing has changed: {why}")
+            }
         }
         result.map_err(|why| why.to_string())
     }

@@ -52,13 +52,14 @@ impl Devices {
             match state {
                 DeviceState { is_gone: true, .. } => {
                     warn!(
-                        port,
+                        name: "device_gone", port,
                         "the device is gone: no traffic passes this port until the gateway is restarted"
                     );
                 }
-                DeviceState { is_up: false, .. } => info!(port, "the device is down"),
-                DeviceState { speed: Some(speed_mbps), .. } => info!(port, speed_mbps, "the device is up"),
-                _ => info!(port, "the device is up"),
+                DeviceState { is_up: false, .. } => info!(name: "device_down", port, "the device is down"),
+                DeviceState { speed: speed_mbps, .. } => {
+                    info!(name: "device_up", port, speed_mbps, "the device is up");
+                }
             }
         }
     }

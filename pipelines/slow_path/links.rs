@@ -7,6 +7,8 @@
 
 use super::{
     early_packets::{EarlyPacket, EarlyPackets},
+    line_limit::LineLimit,
+    link_log::{self, Move},
     parts::{Owner, TunnelParts},
     policies,
     table_writer::TableWriter,
@@ -19,7 +21,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tracing::{debug, info, warn};
 use wayfarer_dataplane::{
     crypto::KeyError,
     sa::{Due, Encap, Path, Spi, TunnelId},
@@ -60,6 +61,8 @@ struct Link {
     roaming: Roaming<Path>,
     /// The last path that the link was to follow, while [`Timer::ReportAgain`] is pending for it.
     reports_again: Option<Path>,
+    /// Limits the log's lines about moves.
+    lines: LineLimit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +96,8 @@ pub(super) enum IkeEvent {
     FirstPacket(ChildId),
     /// The peer must be followed to this path.
     Path(Path),
+    /// The peer was seen by this path, which policy does not follow.
+    NotFollowed(Path),
     /// A soft limit of one of a child SA's two SAs was reached.
     Due(ChildId),
     /// One of a child SA's two SAs has expired.
@@ -161,10 +166,7 @@ impl Links {
         }
         if selectors.iter().any(|s| !s.remote.is_ipv4()) && room < V6_MIN_MTU {
             // Inner senders may ignore a smaller MTU (RFC 8201 §4).
-            warn!(
-                tunnel = tunnel.name,
-                room, "the path's MTU leaves less than the 1280 bytes that IPv6 needs"
-            );
+            link_log::no_room_for_ipv6(tunnel, room);
         }
         let [soft, hard] = tunnel.lifetimes;
         let keepalive = tunnel.keepalive.map(|interval| now + interval);
@@ -173,8 +175,12 @@ impl Links {
         {
             self.timers.extend(when.map(|when| (when, timer)));
         }
-        let new =
-            || Link { tunnels: Vec::new(), roaming: Roaming::new(now, roam, is_known), reports_again: None };
+        let new = || Link {
+            tunnels: Vec::new(),
+            roaming: Roaming::new(now, roam, is_known),
+            reports_again: None,
+            lines: LineLimit::default(),
+        };
         self.links.entry(LinkId::of(tunnel.owner, id)).or_insert_with(new).tunnels.push(id);
         Ok(id)
     }
@@ -267,17 +273,35 @@ impl Links {
         for id in tunnels {
             let Some(tunnel) = self.tunnels.get_mut(*id) else { continue };
             match tunnel.move_to(now, path, writer) {
-                Ok(()) => {
-                    roaming.handle_move();
-                    debug!(tunnel = tunnel.name, remote = %path.remote, encap = ?path.encap, "peer moved");
-                }
-                Err(why) => {
-                    debug!(tunnel = tunnel.name, remote = %path.remote, %why, "a tunnel does not follow its peer");
-                    result = Err(why);
-                }
+                Ok(()) => roaming.handle_move(),
+                Err(why) => result = Err(why),
             }
         }
         result
+    }
+
+    /// Moves a manually keyed link, as [`Links::move_to`] does, and logs where it goes or why it
+    /// stays.
+    fn move_manual(
+        &mut self,
+        now: Duration,
+        id: TunnelId,
+        path: Path,
+        cause: &'static str,
+    ) -> Result<(), MoveError> {
+        let from = self.tunnels.get(id).and_then(|tunnel| tunnel.path);
+        let result = self.move_to(now, LinkId::Manual(id), path);
+        if from != Some(path) {
+            self.log_move(now, id, Move { cause, from, to: path }, result);
+        }
+        result
+    }
+
+    fn log_move(&mut self, now: Duration, id: TunnelId, moved: Move, result: Result<(), MoveError>) {
+        let link = self.links.get_mut(&LinkId::Manual(id));
+        if let (Some(link), Some(tunnel)) = (link, self.tunnels.get(id)) {
+            moved.log(now, &mut link.lines, &tunnel.name, result);
+        }
     }
 
     /// Moves the manually keyed tunnel called `name` to another address, and to another UDP port if
@@ -304,7 +328,7 @@ impl Links {
             (known, None) => known.unwrap_or(Encap::None),
         };
         let local = tunnel.path.map_or(tunnel.local, |path| path.local);
-        self.move_to(now, LinkId::Manual(id), Path { local, remote, encap })
+        self.move_manual(now, id, Path { local, remote, encap }, "by_hand")
     }
 
     /// Handles a worker's report: the newest authentic packet of a tunnel came by `path`, which is
@@ -343,7 +367,7 @@ impl Links {
                     Due::Hard => "hard lifetime",
                     Due::Sequence => "last sequence number",
                 };
-                log_due(tunnel, which, what);
+                link_log::due(tunnel, which, what);
             }
         }
     }
@@ -361,8 +385,16 @@ impl Links {
                         tunnel.seen = Some(path);
                     }
                 }
-                let first = tunnels.first().and_then(|id| self.tunnels.get(*id)).map(|tunnel| &tunnel.name);
-                info!(tunnel = first, remote = %path.remote, encap = ?path.encap, "peer seen by another path, which policy does not follow");
+                match link {
+                    LinkId::Ike(peer) => {
+                        self.events.push_back(Event::Ike(peer, IkeEvent::NotFollowed(path)));
+                    }
+                    LinkId::Manual(id) => {
+                        let from = self.tunnels.get(id).and_then(|tunnel| tunnel.path);
+                        let moved = Move { cause: "seen", from, to: path };
+                        self.log_move(now, id, moved, Err(MoveError::Policy));
+                    }
+                }
             }
         }
     }
@@ -376,12 +408,8 @@ impl Links {
         self.report_again_later(now, link, path);
         match link {
             LinkId::Ike(peer) => self.events.push_back(Event::Ike(peer, IkeEvent::Path(path))),
-            LinkId::Manual(id) => {
-                if let Err(why) = self.move_to(now, link, path) {
-                    let name = self.tunnels.get(id).map(|tunnel| &tunnel.name);
-                    debug!(tunnel = name, remote = %path.remote, %why, "a peer's new path is rejected");
-                }
-            }
+            // The log has what came of it.
+            LinkId::Manual(id) => drop(self.move_manual(now, id, path, "seen")),
         }
     }
 
@@ -438,7 +466,7 @@ impl Links {
         let Some(tunnel) = self.tunnels.get_mut(id) else { return };
         tunnel.due(due);
         let what = if due == Due::Soft { "soft lifetime in seconds" } else { "hard lifetime in seconds" };
-        log_due(tunnel, "both SAs", what);
+        link_log::due(tunnel, "both SAs", what);
     }
 
     /// Returns the next event.
@@ -452,8 +480,4 @@ impl Links {
         self.timers.insert((now + interval, Timer::Keepalive(id)));
         self.events.extend(tunnel.path.as_ref().and_then(keepalive).map(Event::Keepalive));
     }
-}
-
-fn log_due(tunnel: &Tunnel, which: &str, what: &str) {
-    warn!(tunnel = tunnel.name, "{which}: {what} reached");
 }

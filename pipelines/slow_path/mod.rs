@@ -9,6 +9,8 @@ mod early_packets;
 mod handles;
 pub(crate) mod ike;
 mod kernel;
+mod line_limit;
+mod link_log;
 mod links;
 mod network;
 mod parts;

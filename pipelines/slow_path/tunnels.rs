@@ -59,6 +59,8 @@ pub enum MoveError {
     Pinned,
     /// IKE decides about the tunnel's path.
     Ike,
+    /// The link's policy does not follow its peer.
+    Policy,
     /// No peer can have this address: it is a multicast address, the gateway's own, or unspecified.
     Unreachable,
 }
@@ -70,6 +72,7 @@ impl std::fmt::Display for MoveError {
             Self::Family => "the gateway's and the peer's address are of different families",
             Self::Transport => "a tunnel in transport mode cannot change the peer's address",
             Self::Unreachable => "no peer can have that address",
+            Self::Policy => "policy does not follow it",
             Self::Pinned => "the tunnel is pinned to its peer's address",
             Self::Ike => {
                 "IKE decides where this tunnel's peer is; `wayfarer peer move` changes our own address"

@@ -10,7 +10,7 @@ use crate::control::protocol::{
     Answer, Command, DeviceCounter, DropView, Outcome, PeerView, PortView, Reply, SaCounters, SaView,
     VERSION, View, WorkerView,
 };
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 use wayfarer_dataplane::{
     drop::{DropReason, Severity},
     port::{
@@ -183,9 +183,9 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
         }
         .to_owned(),
         local: t.path.map_or(t.local, |path| path.local).to_string(),
-        remote: t.path.as_ref().map(remote),
+        remote: t.path.as_ref().map(remote_end),
         encap: t.path.map(|p| if p.encap == Encap::None { "esp" } else { "udp" }.to_owned()),
-        seen: t.seen.as_ref().map(remote),
+        seen: t.seen.as_ref().map(remote_end),
         moves: t.moves,
         last_move_s: t.moved_at.map(|at| now.saturating_sub(at).as_secs_f64()),
         age_s: now.saturating_sub(t.since).as_secs_f64(),
@@ -211,11 +211,7 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
     }
 }
 
-/// Returns the peer's address, with its UDP port if the path has one.
-fn remote(path: &Path) -> String {
-    match (path.encap, path.remote) {
-        (Encap::None, address) => address.to_string(),
-        (Encap::Udp { remote, .. }, IpAddr::V4(address)) => format!("{address}:{remote}"),
-        (Encap::Udp { remote, .. }, IpAddr::V6(address)) => format!("[{address}]:{remote}"),
-    }
+fn remote_end(path: &Path) -> String {
+    let [_, remote] = path.ends();
+    remote
 }

@@ -22,7 +22,7 @@ fn connected(roam: &str) -> (World, [Terminal; 2]) {
 }
 
 /// Does the same with these `lifetimes`, and also returns the terminal's side of IKE.
-fn connected_with(roam: &str, lifetimes: &str) -> (World, [Terminal; 2], Peer) {
+pub(super) fn connected_with(roam: &str, lifetimes: &str) -> (World, [Terminal; 2], Peer) {
     let two = |local: [&str; 2], remote: [&str; 2]| {
         let child =
             |n: usize| format!("inner_local = [\"{}\"]\ninner_remote = [\"{}\"]", local[n], remote[n]);
@@ -63,7 +63,7 @@ fn up(n: usize) -> Vec<u8> {
 }
 
 /// Has the terminal send by tunnel `n` from `address`.
-fn send_from(world: &mut World, tunnels: &mut [Terminal; 2], n: usize, address: &str) {
+pub(super) fn send_from(world: &mut World, tunnels: &mut [Terminal; 2], n: usize, address: &str) {
     tunnels[n].address = ip(address);
     let sealed = tunnels[n].seal(&up(n));
     world.send(OUTSIDE, &sealed);
@@ -176,7 +176,7 @@ fn tunnels_share_the_limit_for_moves() {
 }
 
 /// Carries the messages of the exchanges under way.
-fn settle(world: &mut World, peer: &mut Peer) {
+pub(super) fn settle(world: &mut World, peer: &mut Peer) {
     let rounds = Cell::new(0);
     peer.until(world, |_| rounds.replace(rounds.get() + 1) == 16);
 }

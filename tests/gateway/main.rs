@@ -7,6 +7,7 @@ mod exception;
 mod forwarding;
 mod fuzz_corpus;
 mod links;
+mod log;
 mod policy;
 mod radius;
 mod replay;

@@ -417,11 +417,11 @@ fn limits_the_rate_of_child_sa_requests() {
 
 #[test]
 fn reconnecting_does_not_raise_the_request_limit() {
-    let authority: Arc<dyn Verifier> = Arc::new(FakeCertificate(vec![]));
+    let authority: Arc<dyn Verifier> = Arc::new(FakeCertificate::default());
     let by_key = (gateway(), terminal());
     let by_certificate = (
         Connection { remote_auth: RemoteAuth::Key(authority), ..gateway() },
-        Connection { local_auth: LocalAuth::Key(Arc::new(FakeCertificate(b"cl.test".into()))), ..terminal() },
+        Connection { local_auth: LocalAuth::Key(Arc::new(FakeCertificate::of("cl.test"))), ..terminal() },
     );
     for (gateway, terminal) in [by_key, by_certificate] {
         let mut insider = Insider::new(gateway, terminal.clone(), Settings::default());

@@ -56,12 +56,28 @@ impl Conversation for FakeEap {
 
 /// A certificate that only consists of its owner's names, and an authority that trusts all of
 /// these.
-#[derive(Debug)]
-pub(super) struct FakeCertificate(pub(super) Vec<u8>);
+#[derive(Debug, Default)]
+pub(super) struct FakeCertificate {
+    names: Vec<u8>,
+    /// The hashes of the authorities that it asks for.
+    authorities: Vec<u8>,
+}
+
+impl FakeCertificate {
+    /// Makes a certificate with these names, which are separated by blanks.
+    pub(super) fn of(names: &str) -> Self {
+        Self { names: names.into(), ..Self::default() }
+    }
+
+    /// Makes an authority that is one of many, with these hashes.
+    pub(super) fn among(authorities: Vec<u8>) -> Self {
+        Self { authorities, ..Self::default() }
+    }
+}
 
 impl Signer for FakeCertificate {
     fn certificates(&self) -> &[Vec<u8>] {
-        slice::from_ref(&self.0)
+        slice::from_ref(&self.names)
     }
 
     fn sign(&self, octets: &[u8], _: SignatureHashes) -> Result<(u8, Vec<u8>), Refused> {
@@ -71,7 +87,11 @@ impl Signer for FakeCertificate {
 
 impl Verifier for FakeCertificate {
     fn authorities(&self) -> &[u8] {
-        &[]
+        &self.authorities
+    }
+
+    fn scheme(&self, _: u8, _: &[u8]) -> Option<&'static str> {
+        Some("fake")
     }
 
     fn verify(

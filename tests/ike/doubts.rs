@@ -361,10 +361,10 @@ fn peers_without_proved_names_share_one_bound() {
 
 #[test]
 fn peers_with_several_proved_names_have_bounds_of_their_own() {
-    let authority: Arc<dyn Verifier> = Arc::new(FakeCertificate(vec![]));
+    let authority: Arc<dyn Verifier> = Arc::new(FakeCertificate::default());
     let mut fleet = Fleet::new(vec![Connection { remote_auth: RemoteAuth::Key(authority), ..gateway() }]);
     for n in 0..2 {
-        let certificate = FakeCertificate(format!("t{n}.test t{n}@example.org").into());
+        let certificate = FakeCertificate::of(&format!("t{n}.test t{n}@example.org"));
         let local_auth = LocalAuth::Key(Arc::new(certificate));
         fleet.connect([192, 0, 2, n + 1], Connection { local_auth, ..named(n) });
     }

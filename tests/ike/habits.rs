@@ -221,7 +221,7 @@ impl Verifier for AnySignature {
 /// Connects a terminal, behind a NAT if there is one. The two sides know each other as Wayfarer's
 /// if `know_each_other`.
 fn connected_by(nat: Option<Nat>, know_each_other: bool) -> Pair {
-    let certificate = Arc::new(FakeCertificate(b"cl.test".to_vec()));
+    let certificate = Arc::new(FakeCertificate::of("cl.test"));
     let mut pair = Pair::new(
         Connection { remote_auth: RemoteAuth::Key(Arc::new(AnySignature)), ..gateway() },
         Connection { local_auth: LocalAuth::Key(certificate), ..terminal() },

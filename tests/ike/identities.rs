@@ -9,7 +9,7 @@ use std::{net::IpAddr, sync::Arc};
 use wayfarer::sim::ike::connections::{TERMINAL, gateway, offer, prefix, terminal};
 use wayfarer_mobility::{
     aaa::eap::Authenticator,
-    crypto::{Encr, Verifier, VerifyError},
+    crypto::{Encr, Verifier},
     identity::{Identity, kind},
     ike::{
         connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
@@ -275,37 +275,11 @@ fn letter_case_does_not_distinguish_names() {
     }
 }
 
-/// An authority among very many.
-#[derive(Debug)]
-struct Many(FakeCertificate, Vec<u8>);
-
-impl Verifier for Many {
-    fn authorities(&self) -> &[u8] {
-        &self.1
-    }
-
-    fn verify(
-        &self,
-        identity: &Identity,
-        certificates: &[Vec<u8>],
-        method: u8,
-        data: &[u8],
-        octets: &[u8],
-    ) -> Result<(), VerifyError> {
-        self.0.verify(identity, certificates, method, data, octets)
-    }
-
-    fn names(&self, certificate: &[u8]) -> Vec<Identity> {
-        self.0.names(certificate)
-    }
-}
-
 #[test]
 fn answer_is_short_however_many_authorities_are_trusted() {
     for count in [1, 40, 50, 144, 255] {
         let hashes: Vec<u8> = (0..count).flat_map(|n| [n; 20]).collect();
-        let authority = Many(FakeCertificate(vec![]), hashes.clone());
-        let remote_auth = RemoteAuth::Key(Arc::new(authority));
+        let remote_auth = RemoteAuth::Key(Arc::new(FakeCertificate::among(hashes.clone())));
         let mut pair = Pair::new(Connection { remote_auth, ..gateway() }, terminal());
         pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
         let first = pair.up();
@@ -326,13 +300,13 @@ fn answer_is_short_however_many_authorities_are_trusted() {
 
 #[test]
 fn all_names_of_a_certificate_count() {
-    let authority: Arc<dyn Verifier> = Arc::new(FakeCertificate(vec![]));
+    let authority: Arc<dyn Verifier> = Arc::new(FakeCertificate::default());
     let by_certificate = |name: &str, remote_id: IdentityPattern, pool: usize| {
         let remote_auth = RemoteAuth::Key(authority.clone());
         Connection { name: name.into(), remote_id, remote_auth, pools: vec![pool], ..gateway() }
     };
     let terminal_of = |name: &str, certificate: &str| {
-        let local_auth = LocalAuth::Key(Arc::new(FakeCertificate(certificate.into())));
+        let local_auth = LocalAuth::Key(Arc::new(FakeCertificate::of(certificate)));
         Connection { local_id: id(name), local_auth, ..terminal() }
     };
     let all = || {
@@ -351,4 +325,66 @@ fn all_names_of_a_certificate_count() {
     let mut fleet = Fleet::new(all());
     fleet.connect(TERMINAL, terminal_of("alice@example.org", "alice@example.org"));
     assert_eq!(shown(&fleet).0, 1);
+}
+
+/// Returns method, claimed and proved identity of the only peer that connected to the gateway or
+/// failed to.
+fn method_and_names(fleet: &Fleet) -> (Option<String>, Option<String>, Option<String>) {
+    let text = |id: &Option<Identity>| id.as_ref().map(ToString::to_string);
+    let shown = |event: &Event| match event {
+        Event::PeerUp { identity, claimed, method, .. } => {
+            Some((*method, text(claimed).or(Some(identity.to_string())), Some(identity.to_string())))
+        }
+        Event::PeerDown { claimed, proved, method, .. } => Some((*method, text(claimed), text(proved))),
+        _ => None,
+    };
+    let mut all = fleet.gateway.events.iter().filter_map(shown);
+    let (method, claimed, proved) = all.next().unwrap();
+    assert_eq!(all.next(), None);
+    (method.map(|method| method.to_string()), claimed, proved)
+}
+
+#[test]
+fn events_name_how_a_peer_authenticates_and_what_it_proves() {
+    let authority: Arc<dyn Verifier> = Arc::new(FakeCertificate::default());
+    let by_certificate = || Connection { remote_auth: RemoteAuth::Key(authority.clone()), ..gateway() };
+    let certified = |names: &str| Connection {
+        local_auth: LocalAuth::Key(Arc::new(FakeCertificate::of(names))),
+        ..terminal()
+    };
+    let people = || by_eap("people", &users(&["alice"]), IdentityPattern::Any, 0);
+    let nobody = || by_eap("nobody", &users(&["bob"]), IdentityPattern::Any, 0);
+    let only_bob = || by_eap("bob", &users(&["alice"]), only("bob"), 0);
+    for (gateway, terminal, method, claimed, proved) in [
+        (gateway(), terminal(), "psk", "cl.test", Some("cl.test")),
+        (by_certificate(), certified("cl.test"), "certificate/fake", "cl.test", Some("cl.test")),
+        (by_certificate(), certified("other.test"), "certificate/fake", "cl.test", None),
+        (by_certificate(), terminal(), "psk", "cl.test", None),
+        (people(), person("192.168.7.5", "alice"), "eap-mschapv2", "192.168.7.5", Some("alice")),
+        (nobody(), person("192.168.7.5", "alice"), "eap-mschapv2", "192.168.7.5", None),
+        (only_bob(), person("192.168.7.5", "alice"), "eap-mschapv2", "192.168.7.5", Some("alice")),
+    ] {
+        let mut fleet = Fleet::new(vec![gateway]);
+        fleet.connect(TERMINAL, terminal);
+        let expected = (Some(method.into()), Some(claimed.into()), proved.map(String::from));
+        assert_eq!(method_and_names(&fleet), expected);
+    }
+}
+
+#[test]
+fn refused_first_message_is_an_event_with_its_reason() {
+    let elsewhere = Connection { local: vec![[203, 0, 113, 9].into()], ..gateway() };
+    for (gateway, terminal, expected) in [
+        (gateway(), Connection { ike: weaker(), ..terminal() }, Some(Reason::NoProposal)),
+        (elsewhere, terminal(), Some(Reason::Addresses)),
+        (gateway(), terminal(), None),
+    ] {
+        let mut fleet = Fleet::new(vec![gateway]);
+        fleet.connect(TERMINAL, terminal);
+        let refused = fleet.gateway.events.iter().find_map(|event| match event {
+            Event::InitRefused { remote, reason } => Some((remote.ip(), *reason)),
+            _ => None,
+        });
+        assert_eq!(refused, expected.map(|reason| (TERMINAL.into(), reason)));
+    }
 }

@@ -193,6 +193,7 @@ impl Node {
                 Event::IkeSaKeys { .. }
                 | Event::ChildMissing { .. }
                 | Event::CreateFailed { .. }
+                | Event::InitRefused { .. }
                 | Event::GrantRefused { .. } => {}
             }
         }

@@ -276,7 +276,7 @@ fn half_open_peer_gets_the_connection_that_the_new_configuration_has_for_it() {
 
 #[test]
 fn peer_that_proves_itself_during_a_reload_is_refused_and_comes_again() {
-    let by_certificate = |name: &str| FakeCertificate(name.into());
+    let by_certificate = |name: &str| FakeCertificate::of(name);
     let at_gateway = || {
         let eap = Connection { remote_auth: RemoteAuth::Eap(users(&["alice"])), ..gateway() };
         let authority = RemoteAuth::Key(Arc::new(by_certificate("")));

@@ -128,6 +128,7 @@ fn wrong_command_line_exits_with_2() {
         (&["peer", "move", "alice"], "--local <ADDRESS>"),
         (&["peer", "down"], "<NAME|NUMBER>"),
         (&["--log", "loud", "check", "x"], "possible values: error, warn, info, debug, trace"),
+        (&["--log-format", "xml", "check", "x"], "possible values: text, json"),
     ] {
         let (code, _, errors) = run(arguments);
         assert_eq!(code, 2, "{arguments:?}");
@@ -279,8 +280,9 @@ fn demonstration_prints_one_json_object() {
         "20",
         "--move-every",
         "200",
+        // The machine may stop the gateway for long.
         "--in-flight",
-        "1000",
+        "60000",
         "--json",
     ]);
     assert_eq!((code, &errors[..]), (0, ""));

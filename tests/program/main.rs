@@ -7,5 +7,6 @@ mod cli;
 mod demo;
 mod dpdk_setup;
 mod imports;
+mod log;
 mod pki;
 mod reload;

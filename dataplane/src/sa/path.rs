@@ -6,8 +6,9 @@ use crate::{
     wire::{Address, be16, be32, checksum, ip, udp},
 };
 use std::{
+    fmt,
     hash::{BuildHasher, RandomState},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroU8,
     sync::LazyLock,
 };
@@ -50,9 +51,29 @@ impl Path {
         ip + udp
     }
 
+    /// Returns both ends as text, the gateway's first: addresses, with their UDP ports if the path
+    /// has them.
+    pub fn ends(&self) -> [String; 2] {
+        match self.encap {
+            Encap::None => [self.local, self.remote].map(|address| address.to_string()),
+            Encap::Udp { local, remote } => {
+                [(self.local, local), (self.remote, remote)].map(|end| SocketAddr::from(end).to_string())
+            }
+        }
+    }
+
     /// Returns whether both addresses have the same family.
     pub fn is_consistent(&self) -> bool {
         self.local.is_ipv4() == self.remote.is_ipv4()
+    }
+}
+
+impl fmt::Display for Path {
+    /// Writes the encapsulation and both ends, like `udp:203.0.113.1:4500-192.0.2.7:1025`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let encap = if self.encap == Encap::None { "esp" } else { "udp" };
+        let [local, remote] = self.ends();
+        write!(f, "{encap}:{local}-{remote}")
     }
 }
 

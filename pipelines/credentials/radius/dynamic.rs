@@ -97,7 +97,7 @@ impl DynamicSocket {
     /// Logs why a request is ignored. Anybody can send such a request, so lines are few.
     fn warn(&mut self, now: Duration, from: SocketAddr, why: &str) {
         if self.warnings.admits(now, 1, WARNING) {
-            warn!(%from, "a request of a RADIUS server is ignored: {why}");
+            warn!(name: "radius_ignored", %from, "a request of a RADIUS server is ignored: {why}");
         }
     }
 }

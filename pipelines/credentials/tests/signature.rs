@@ -28,6 +28,19 @@ fn identifier(algorithm: usize, hash: u16) -> Vec<u8> {
     }
 }
 
+/// Returns the name of a scheme by which these keys sign.
+fn scheme_name(algorithm: usize, method: u8, hash: u16) -> &'static str {
+    match (algorithm, method, hash) {
+        (0, _, 2) => "rsa-pss-sha256",
+        (0, _, 3) => "rsa-pss-sha384",
+        (0, ..) => "rsa-pss-sha512",
+        (4, ..) => "ed25519",
+        (_, 9, _) | (_, 14, 2) => "ecdsa-sha256",
+        (_, 10, _) | (_, 14, 3) => "ecdsa-sha384",
+        _ => "ecdsa-sha512",
+    }
+}
+
 /// The key, the announced hashes, and the expected method, with the hash of method 14.
 type Case<'a> = (usize, &'a [u16], Option<(u8, u16)>);
 
@@ -70,6 +83,8 @@ fn each_key_signs_by_a_scheme_that_the_peer_supports() {
             authorities.verify(&fqdn(NAME), signer.certificates(), method, data, octets)
         };
         assert_eq!(verify(method, &data, OCTETS), Ok(()));
+        let name = authorities.scheme(method, &data);
+        assert_eq!(name, Some(scheme_name(algorithm, method, hash)), "{algorithm} {announced:?}");
         assert_eq!(verify(method, &data, &OCTETS[1..]), Err(VerifyError::Signature));
         for other in (0..=15).filter(|other| *other != method) {
             assert_eq!(verify(other, &data, OCTETS), Err(VerifyError::Signature), "as method {other}");

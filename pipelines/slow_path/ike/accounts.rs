@@ -276,7 +276,7 @@ impl Accounts {
         let (told, next) = self.reported;
         let lost = self.sockets.lost();
         if lost > told && next <= now {
-            warn!(records = lost - told, "accounting records are lost: no RADIUS server confirmed them");
+            warn!(name: "accounting_lost", records = lost - told, "accounting records are lost: no RADIUS server confirmed them");
             self.reported = (lost, now + LOSS_INTERVAL);
         }
     }

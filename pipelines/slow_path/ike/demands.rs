@@ -1,13 +1,13 @@
 //! Requests of RADIUS servers about connected peers: to disconnect them, or to change what was
 //! granted to them (RFC 5176).
 
-use super::driver::Ike;
+use super::{
+    driver::Ike,
+    log::{self, About},
+};
 use std::{net::SocketAddr, time::Duration};
 use tracing::info;
-use wayfarer_mobility::{
-    aaa::radius::dynamic::{Change, Demand, ErrorCause},
-    ike::event::PeerId,
-};
+use wayfarer_mobility::aaa::radius::dynamic::{Change, Demand, ErrorCause};
 
 impl Ike {
     /// Carries out the requests that have come. Returns true if there were any.
@@ -18,7 +18,7 @@ impl Ike {
             let demand = std::mem::replace(&mut request.demand, Err(ErrorCause::MissingAttribute));
             let result = demand.and_then(|demand| self.carry_out_demand(now, server, demand));
             if let Err(cause) = result {
-                info!(%server, ?cause, "a request of a RADIUS server is refused");
+                info!(name: "radius_refused", %server, ?cause, "a request of a RADIUS server is refused");
             }
             if let Some(socket) = &mut self.dynamic {
                 socket.answer(now, server, request, result);
@@ -37,7 +37,7 @@ impl Ike {
         match demand.change {
             Change::Disconnect => {
                 for peer in peers {
-                    info!(identity = self.identity(peer), %server, "a RADIUS server disconnects a peer");
+                    log::disconnected(About::of(&self.endpoint, peer), server);
                     self.endpoint.disconnect(now, peer);
                 }
             }
@@ -49,16 +49,11 @@ impl Ike {
                 }
                 let shown: Vec<_> = names.iter().map(|name| String::from_utf8_lossy(name)).collect();
                 for peer in peers {
-                    let identity = self.identity(peer);
-                    info!(identity, %server, session_timeout, filters = ?shown, "a RADIUS server changes a peer");
+                    log::regranted(About::of(&self.endpoint, peer), server, session_timeout, &shown);
                     self.endpoint.change_grant(now, peer, session_timeout, filters.clone());
                 }
             }
         }
         Ok(())
-    }
-
-    fn identity(&self, peer: PeerId) -> Option<&str> {
-        self.peers.get(peer).map(|(identity, _)| identity)
     }
 }

@@ -9,7 +9,7 @@ use super::{
     helpers::Helpers,
     inner::InnerAddresses,
     key_log::KeyLog,
-    log::PeerLog,
+    log::{self, About, PeerLog},
     peers::Peers,
     unconfirmed::UnconfirmedPaths,
 };
@@ -31,7 +31,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tracing::{debug, info, warn};
+use tracing::debug;
 use wayfarer_dataplane::{drop::DropReason, sa::Spi};
 use wayfarer_mobility::ike::{
     connection::{Connection, RemoteAuth},
@@ -39,7 +39,6 @@ use wayfarer_mobility::ike::{
     event::{ChildId, ChildSa, Event, PeerId},
     pool::Pool,
     settings::Settings,
-    wire::notify,
 };
 
 /// Most outcomes of tasks that are handled in one turn.
@@ -196,6 +195,11 @@ impl Ike {
         match event {
             IkeEvent::FirstPacket(child) => self.endpoint.handle_child_used(now, peer, child),
             IkeEvent::Path(path) => self.endpoint.handle_path(now, peer, child::ike_path(path)),
+            IkeEvent::NotFollowed(path) => {
+                if let Some(left_out) = self.peers.admits_line(now, peer) {
+                    log::not_followed(About::of(&self.endpoint, peer), path, left_out);
+                }
+            }
             IkeEvent::Due(child) => self.endpoint.handle_child_due(now, peer, child),
             IkeEvent::Expired(child) => self.endpoint.handle_child_expired(now, peer, child),
         }
@@ -256,6 +260,7 @@ impl Ike {
             busy = true;
         }
         busy |= self.handle_demands(now);
+        self.log.turn(now);
         self.account(now, links);
         let sent = |peer| self.peers.traffic(peer, links).sent_bytes;
         for peer in self.unconfirmed.take_exceeding(now, sent) {
@@ -310,59 +315,58 @@ impl Ike {
                 }
             }
             Event::ChildSpi { spi, awaited } => links.await_tunnel(Spi(spi), awaited),
-            Event::PeerUp { peer, connection, identity, claimed, addresses } => {
-                let name = name_of(&self.endpoint, connection);
-                self.log.connected(name, &identity, claimed.as_ref(), addresses.remote);
+            Event::PeerUp { peer, connection, identity, claimed, method, addresses } => {
+                let names = (claimed.as_ref().or(Some(&identity)), Some(&identity));
+                let connection_name = Some(name_of(&self.endpoint, connection));
+                log::connected(About::new(addresses.remote, names, connection_name, method), &identity);
                 self.peers.insert(now, peer, identity.to_string(), connection);
                 if let Some(view) = self.endpoint.peer(peer) {
                     self.accounts.open(now, view);
                 }
             }
-            Event::PeerDown { peer, connection, claimed, remote, reason } => {
+            Event::PeerDown { peer, connection, claimed, proved, method, remote, reason } => {
                 self.unconfirmed.remove(peer);
                 self.inner.remove(peer, network, &mut links.tables);
-                match self.peers.remove(peer, links) {
+                let ended = self.peers.remove(peer, links);
+                let connection = ended.as_ref().map(|ended| ended.connection).or(connection);
+                let connection = connection.map(|connection| name_of(&self.endpoint, connection));
+                let about = About::new(remote, (claimed.as_ref(), proved.as_ref()), connection, method);
+                match ended {
                     Some(ended) => {
+                        log::ended(now, about, &ended, reason);
                         self.accounts.close(now, peer, &ended, remote.ip(), reason);
-                        let connection = name_of(&self.endpoint, ended.connection);
-                        self.log.ended(now, ended, connection, remote, reason);
                     }
-                    None => {
-                        let connection = connection.map(|connection| name_of(&self.endpoint, connection));
-                        self.log.failed(now, connection, claimed.as_ref(), remote, reason);
-                    }
+                    None => self.log.failed(now, remote, about, reason),
                 }
             }
+            Event::InitRefused { remote, reason } => {
+                self.log.failed(now, remote, About::new(remote, (None, None), None, None), reason);
+            }
             Event::GrantRefused { peer, reason } => {
-                let identity = self.peers.get(peer).map(|(identity, _)| identity);
-                warn!(identity, "the RADIUS server granted what the peer cannot have: {reason}");
+                log::grant_refused(About::of(&self.endpoint, peer), reason);
             }
             Event::ChildUp { peer, child, sa } => self.child_up(now, peer, child, sa, links, network),
             Event::ChildMissing { peer, name, wait } => {
-                let identity = self.peers.get(peer).map(|(identity, _)| identity);
-                info!(identity, child = name, ?wait, "a child SA is missing and will be asked for again");
+                log::child_missing(About::of(&self.endpoint, peer), &name, wait);
             }
             Event::CreateFailed { peer, child, refusal } => {
-                let identity = self.peers.get(peer).map(|(identity, _)| identity);
-                let reason =
-                    refusal.map_or("unusable answer", |kind| notify::name(kind).unwrap_or("unknown"));
-                match child {
-                    Some(child) => info!(identity, child, reason, "cannot create or rekey a child SA"),
-                    None => info!(identity, reason, "cannot rekey the IKE SA"),
-                }
+                log::create_failed(About::of(&self.endpoint, peer), child.as_deref(), refusal);
             }
             Event::ChildUse { child } => self.peers.use_child(child, links),
             Event::ChildDown { child } => self.peers.remove_child(child, links),
-            Event::PeerMoved { peer, path, confirmed, nat } => {
+            Event::PeerMoved { peer, from, path, cause, confirmed, .. } => {
                 if confirmed {
                     self.unconfirmed.remove(peer);
                 } else {
                     self.unconfirmed.insert(peer, self.peers.traffic(peer, links).sent_bytes);
                 }
-                debug!(peer = peer.0, remote = %path.remote, ?nat, confirmed, "peer moved");
                 self.accounts.follow(peer, path.remote);
-                if let Err(why) = links.move_to(now, LinkId::Ike(peer), child::path(path)) {
-                    debug!(peer = peer.0, %why, "a peer's tunnel does not follow it");
+                let [from, to] = [from, path].map(child::path);
+                let problem = links.move_to(now, LinkId::Ike(peer), to).err();
+                if from != to
+                    && let Some(left_out) = self.peers.admits_line(now, peer)
+                {
+                    log::moved(About::of(&self.endpoint, peer), cause, [from, to], problem, left_out);
                 }
             }
             Event::PathConfirmed { peer } => {
@@ -378,12 +382,12 @@ impl Ike {
                 if let Some(address) =
                     addresses.iter().find(|address| self.inner.is_in_use(**address, network))
                 {
-                    warn!(%address, "the gateway assigned an inner address that this host or one of its routers already has");
+                    log::address_in_use(About::of(&self.endpoint, peer), *address);
                     // Nothing more may be installed for it.
                     self.peers.remove(peer, links);
                     return self.endpoint.close(now, peer);
                 }
-                info!(?addresses, ?dns, ?domains, "the gateway assigned inner addresses");
+                log::configured(About::of(&self.endpoint, peer), &addresses, &dns, &domains);
                 self.inner.insert(peer, addresses, network, &mut links.tables);
             }
             Event::IkeSaKeys { spis, suite, encr, integ } => {
@@ -412,8 +416,9 @@ impl Ike {
         let Some(connection) = self.connections.get(&connection) else { return };
         let (identity, of, replaces) = (identity.to_owned(), sa.name.clone(), sa.replaces);
         let name = self.peers.name_tunnel(&identity, &of);
-        let Some(parts) = connection.tunnel(name.clone(), (peer, child), sa) else {
-            warn!(identity, child = of, "the data plane does not support the negotiated child SA");
+        let Some(parts) = connection.tunnel(name, (peer, child), sa) else {
+            let why = "the data plane does not support what was negotiated";
+            log::child_not_installed(About::of(&self.endpoint, peer), &of, why);
             return self.endpoint.close(now, peer);
         };
         let starts_sending = parts.send;
@@ -429,7 +434,7 @@ impl Ike {
                 }
             }
             Err(why) => {
-                warn!(tunnel = name, "the tunnel cannot be installed: {why}");
+                log::child_not_installed(About::of(&self.endpoint, peer), &of, why);
                 self.endpoint.close(now, peer);
             }
         }

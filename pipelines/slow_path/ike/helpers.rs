@@ -112,7 +112,7 @@ fn run_tasks(tasks: &Receiver<(TaskId, IpAddr, Task)>, results: &Sender<(TaskId,
         let refused = task.refused();
         // The task owns all that it uses, so a panic leaves nothing half-changed.
         let outcome = catch_unwind(AssertUnwindSafe(|| task.run(&Primitives))).unwrap_or_else(|_| {
-            error!(peer = %from, "a task of a peer panicked and was refused: please report this");
+            error!(name: "task_failed", peer = %from, "a task of a peer panicked and was refused: please report this");
             refused
         });
         if results.send((id, from, outcome)).is_err() {

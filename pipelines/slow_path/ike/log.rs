@@ -1,9 +1,31 @@
-//! The log's lines about peers: one for each link that comes up, ends or fails, in plain words.
+//! The log's lines about peers: one for each link that comes up, moves, ends or fails, in plain
+//! words.
 
 use super::peers::{Ended, Traffic};
-use std::{collections::VecDeque, net::SocketAddr, time::Duration};
-use tracing::{info, warn};
-use wayfarer_mobility::{identity::Identity, ike::event::Reason, rate::NetworkRates};
+use crate::slow_path::{line_limit::LeftOut, tunnels::MoveError};
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use tracing::{
+    field::{DisplayValue, display},
+    info, warn,
+};
+use wayfarer_dataplane::sa::Path;
+use wayfarer_mobility::{
+    identity::Identity,
+    ike::{
+        endpoint::Endpoint,
+        event::{MoveCause, PeerId, Reason},
+        leases::GrantError,
+        method::Method,
+        wire::notify,
+    },
+    rate::{NetworkRates, Rate},
+};
 
 /// Logged for an authenticated peer without a name.
 const UNNAMED: &str = "the RADIUS server accepted a peer, but reported no name for it, or only the one that the peer itself \
@@ -11,15 +33,64 @@ const UNNAMED: &str = "the RADIUS server accepted a peer, but reported no name f
 /// Lines about failed connections that one network may cause at once, and the time until one more.
 const BURST: u32 = 10;
 const REFILL: Duration = Duration::from_secs(10);
+/// The same for all networks together, because a stranger can forge addresses of many.
+const BURST_OF_ALL: u32 = 500;
+const REFILL_OF_ALL: Duration = Duration::from_millis(200);
+/// Time after which lines that were left out are told of, if no other line does.
+const TELL_AFTER: Duration = Duration::from_secs(60);
 /// Failed peers that are remembered.
 const MAX_FAILED: usize = 100;
 
-/// Writes the lines. Anybody can fail to connect, so these lines are limited for each network, and
-/// those that were left out are counted.
+/// The peer that a line is about, as far as it is known, in the form of the line's fields.
+#[derive(Clone, Debug, Default)]
+pub(super) struct About<'a> {
+    /// Its address.
+    pub(super) peer: Option<DisplayValue<SocketAddr>>,
+    /// What it calls itself.
+    pub(super) claimed: Option<DisplayValue<&'a Identity>>,
+    /// The identity that it proved.
+    pub(super) proved: Option<DisplayValue<&'a Identity>>,
+    /// The name of its connection.
+    pub(super) connection: Option<&'a str>,
+    /// How it authenticated, or tried to.
+    pub(super) method: Option<DisplayValue<Method>>,
+}
+
+impl<'a> About<'a> {
+    /// Returns what is known of a peer from an event about it.
+    pub(super) fn new(
+        peer: SocketAddr,
+        (claimed, proved): (Option<&'a Identity>, Option<&'a Identity>),
+        connection: Option<&'a str>,
+        method: Option<Method>,
+    ) -> Self {
+        Self {
+            peer: Some(display(peer)),
+            claimed: claimed.map(display),
+            proved: proved.map(display),
+            connection,
+            method: method.map(display),
+        }
+    }
+
+    /// Returns what is known of a peer.
+    pub(super) fn of(endpoint: &'a Endpoint, peer: PeerId) -> Self {
+        let Some(view) = endpoint.peer(peer) else { return Self::default() };
+        let connection = view.connection().and_then(|index| endpoint.connection(index));
+        let names = (view.claimed(), view.proved());
+        Self::new(view.addresses().remote, names, connection.map(|c| &c.name[..]), view.method())
+    }
+}
+
+/// Writes the lines. Anybody can fail to connect, so these lines are limited for each network and
+/// in all, and those that were left out are counted.
 #[derive(Debug, Default)]
 pub(super) struct PeerLog {
     networks: NetworkRates,
-    left_out: u64,
+    all: Rate,
+    left_out: LeftOut,
+    /// When lines that were left out are told of.
+    tell_at: Duration,
     /// The last peers of which a line says that they did not connect, the newest first.
     failed: VecDeque<FailedPeer>,
 }
@@ -33,69 +104,50 @@ pub(super) struct FailedPeer {
     pub(super) remote: SocketAddr,
     /// What it called itself, if it got that far.
     pub(super) claimed: Option<String>,
+    /// The identity that it proved, if it got that far.
+    pub(super) proved: Option<String>,
     /// The name of its connection, if it got that far.
     pub(super) connection: Option<String>,
+    /// How it tried to authenticate, if it got that far.
+    pub(super) method: Option<String>,
     /// Why it did not connect.
     pub(super) reason: Reason,
 }
 
 impl PeerLog {
-    /// Logs that a peer connected by this connection. `claimed` is its own name for itself, if it
-    /// proved another one.
-    pub(super) fn connected(
-        &self,
-        connection: &str,
-        identity: &Identity,
-        claimed: Option<&Identity>,
-        remote: SocketAddr,
-    ) {
-        let claimed = claimed.map(tracing::field::display);
-        info!(connection, %identity, claimed, %remote, "peer connected");
-        if identity.is_unnamed() {
-            warn!(%remote, "{UNNAMED}");
-        }
-    }
-
-    /// Logs that a connected peer's link ended.
-    pub(super) fn ended(
-        &self,
-        now: Duration,
-        peer: Ended,
-        connection: &str,
-        remote: SocketAddr,
-        reason: Reason,
-    ) {
-        let Ended { name: identity, since, traffic, .. } = peer;
-        let Traffic { received_packets, received_bytes, sent_packets, sent_bytes } = traffic;
-        let seconds = now.saturating_sub(since).as_secs();
+    /// Logs that a peer did not connect.
+    pub(super) fn failed(&mut self, now: Duration, remote: SocketAddr, about: About<'_>, reason: Reason) {
+        let is_admitted = self.networks.admits(now, remote.ip(), BURST, REFILL)
+            && self.all.admits(now, BURST_OF_ALL, REFILL_OF_ALL);
+        let Some(left_out) = self.left_out.before(is_admitted) else { return };
+        self.tell_at = now + TELL_AFTER;
+        let About { peer, claimed, proved, connection, method } = about;
         info!(
-            identity, connection, %remote, %reason, seconds,
-            received_packets, received_bytes, sent_packets, sent_bytes, "peer gone"
+            name: "peer_not_connected",
+            peer, claimed, proved, connection, method, %reason, left_out, "peer not connected"
         );
-    }
-
-    /// Logs that a peer did not connect. `claimed` is what it called itself, if it got that far.
-    pub(super) fn failed(
-        &mut self,
-        now: Duration,
-        connection: Option<&str>,
-        claimed: Option<&Identity>,
-        remote: SocketAddr,
-        reason: Reason,
-    ) {
-        if !self.networks.admits(now, remote.ip(), BURST, REFILL) {
-            self.left_out += 1;
-            return;
-        }
-        let left_out = Some(std::mem::take(&mut self.left_out)).filter(|count| *count > 0);
-        let claimed = claimed.map(Identity::to_string);
-        info!(claimed, connection, %remote, %reason, left_out, "peer not connected");
         if reason == Reason::Unnamed {
-            warn!(%remote, "{UNNAMED}");
+            warn!(name: "peer_without_name", peer, connection, "{UNNAMED}");
         }
         self.failed.truncate(MAX_FAILED - 1);
-        let connection = connection.map(str::to_owned);
-        self.failed.push_front(FailedPeer { at: now, remote, claimed, connection, reason });
+        self.failed.push_front(FailedPeer {
+            at: now,
+            remote,
+            claimed: claimed.map(|id| id.to_string()),
+            proved: proved.map(|id| id.to_string()),
+            connection: connection.map(str::to_owned),
+            method: method.map(|method| method.to_string()),
+            reason,
+        });
+    }
+
+    /// Logs how many lines were left out, if no other line has told for a while.
+    pub(super) fn turn(&mut self, now: Duration) {
+        if self.tell_at <= now && self.left_out.count() > 0 {
+            self.tell_at = now + TELL_AFTER;
+            let left_out = self.left_out.take();
+            info!(name: "lines_left_out", left_out, "more peers did not connect than the log may have lines about");
+        }
     }
 
     /// Returns the last peers that did not connect, the newest first.
@@ -104,19 +156,157 @@ impl PeerLog {
     }
 }
 
+/// Logs that a peer connected.
+pub(super) fn connected(about: About<'_>, identity: &Identity) {
+    let About { peer, claimed, proved, connection, method } = about;
+    info!(name: "peer_connected", peer, claimed, proved, connection, method, "peer connected");
+    if identity.is_unnamed() {
+        warn!(name: "peer_without_name", peer, connection, "{UNNAMED}");
+    }
+}
+
+/// Logs that the link of a connected peer ended.
+pub(super) fn ended(now: Duration, about: About<'_>, ended: &Ended, reason: Reason) {
+    let About { peer, claimed, proved, connection, method } = about;
+    let Ended { since, left_out, .. } = ended;
+    let Traffic { received_packets, received_bytes, sent_packets, sent_bytes } = ended.traffic;
+    info!(
+        name: "peer_gone",
+        peer, claimed, proved, connection, method, %reason,
+        duration_s = now.saturating_sub(*since).as_secs(),
+        packets_in = received_packets,
+        bytes_in = received_bytes,
+        packets_out = sent_packets,
+        bytes_out = sent_bytes,
+        left_out,
+        "peer gone"
+    );
+}
+
+/// Logs that a peer moved. `problem` says why not all of its tunnels did.
+pub(super) fn moved(
+    about: About<'_>,
+    cause: MoveCause,
+    [from, to]: [Path; 2],
+    problem: Option<MoveError>,
+    left_out: Option<u64>,
+) {
+    let About { proved, connection, .. } = about;
+    let ([_, peer], problem) = (to.ends(), problem.map(display));
+    info!(name: "peer_moved", %peer, proved, connection, %cause, %from, %to, problem, left_out, "peer moved");
+}
+
+/// Logs that a peer was seen by a path that policy does not follow.
+pub(super) fn not_followed(about: About<'_>, to: Path, left_out: Option<u64>) {
+    let (About { proved, connection, .. }, [_, peer]) = (about, to.ends());
+    let reason = MoveError::Policy;
+    info!(name: "peer_not_followed", %peer, proved, connection, %to, %reason, left_out, "peer not followed");
+}
+
+/// Logs that a RADIUS server granted what a peer does not get.
+pub(super) fn grant_refused(about: About<'_>, reason: GrantError) {
+    let About { peer, claimed, proved, connection, .. } = about;
+    warn!(
+        name: "grant_refused",
+        peer, claimed, proved, connection, "the RADIUS server granted what the peer cannot have: {reason}"
+    );
+}
+
+/// Logs that a child SA is missing, and the time until it is asked for.
+pub(super) fn child_missing(about: About<'_>, child: &str, wait: Duration) {
+    let About { peer, proved, connection, .. } = about;
+    info!(
+        name: "child_missing",
+        peer, proved, connection, child,
+        wait_s = wait.as_secs_f64(),
+        "a child SA is missing and will be asked for again"
+    );
+}
+
+/// Logs that a peer refused a child SA or, if `child` is `None`, new keys of its IKE SA.
+pub(super) fn create_failed(about: About<'_>, child: Option<&str>, refusal: Option<u16>) {
+    let About { peer, proved, connection, .. } = about;
+    let reason = refusal.map_or("unusable answer", |kind| notify::name(kind).unwrap_or("unknown"));
+    let what = if child.is_some() { "cannot create or rekey a child SA" } else { "cannot rekey the IKE SA" };
+    info!(name: "sa_refused", peer, proved, connection, child, reason, "{what}");
+}
+
+/// Logs that a child SA cannot be installed, so that its peer is closed.
+pub(super) fn child_not_installed(about: About<'_>, child: &str, reason: impl Display) {
+    let About { peer, proved, connection, .. } = about;
+    warn!(name: "child_not_installed", peer, proved, connection, child, %reason, "the child SA cannot be installed");
+}
+
+/// Logs what the gateway of a peer assigned to us.
+pub(super) fn configured(about: About<'_>, addresses: &[IpAddr], dns: &[IpAddr], domains: &[String]) {
+    let About { peer, proved, connection, .. } = about;
+    info!(
+        name: "configured",
+        peer, proved, connection, ?addresses, ?dns, ?domains, "the gateway assigned inner addresses"
+    );
+}
+
+/// Logs that a gateway assigned an address that is in use here, so that it is closed.
+pub(super) fn address_in_use(about: About<'_>, address: IpAddr) {
+    let About { peer, proved, connection, .. } = about;
+    warn!(
+        name: "address_in_use",
+        peer, proved, connection, %address,
+        "the gateway assigned an inner address that this host or one of its routers already has"
+    );
+}
+
+/// Logs that a RADIUS server ends the link of a peer.
+pub(super) fn disconnected(about: About<'_>, server: SocketAddr) {
+    let About { peer, proved, connection, .. } = about;
+    info!(name: "radius_disconnect", peer, proved, connection, %server, "a RADIUS server disconnects a peer");
+}
+
+/// Logs that a RADIUS server changes what it granted to a peer.
+pub(super) fn regranted(
+    about: About<'_>,
+    server: SocketAddr,
+    session_timeout: Option<u32>,
+    filters: &[Cow<'_, str>],
+) {
+    let About { peer, proved, connection, .. } = about;
+    info!(
+        name: "radius_change",
+        peer, proved, connection, %server, session_timeout, ?filters, "a RADIUS server changes a peer"
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn fail(log: &mut PeerLog, now: Duration, remote: SocketAddr) {
+        log.failed(now, remote, About::new(remote, (None, None), Some("office"), None), Reason::NoProposal);
+    }
 
     #[test]
     fn one_network_does_not_silence_another() {
         let mut log = PeerLog::default();
         let now = Duration::from_secs(100);
         for host in 0..100 {
-            log.failed(now, None, None, ([192, 0, 2, host], 500).into(), Reason::NoProposal);
+            fail(&mut log, now, ([192, 0, 2, host], 500).into());
         }
-        log.failed(now, None, None, ([198, 51, 100, 1], 500).into(), Reason::NoProposal);
+        fail(&mut log, now, ([198, 51, 100, 1], 500).into());
         assert_eq!(log.failures().count(), BURST as usize + 1);
+    }
+
+    #[test]
+    fn many_networks_fill_the_log_no_faster_than_all_may() {
+        let mut log = PeerLog::default();
+        let now = Duration::from_secs(100);
+        for n in 0..5000u32 {
+            fail(&mut log, now, SocketAddr::from((((n / 5) << 8).to_be_bytes(), 500)));
+        }
+        assert_eq!(log.left_out.count(), 5000 - u64::from(BURST_OF_ALL));
+        log.turn(now + TELL_AFTER / 2);
+        assert_ne!(log.left_out.count(), 0, "the next failure may tell");
+        log.turn(now + TELL_AFTER);
+        assert_eq!(log.left_out.count(), 0);
     }
 
     #[test]
@@ -124,10 +314,11 @@ mod tests {
         let mut log = PeerLog::default();
         for n in 0..300u32 {
             let remote = SocketAddr::from(((n << 8).to_be_bytes(), 500));
-            log.failed(Duration::from_secs(1), Some("office"), None, remote, Reason::NoProposal);
+            fail(&mut log, Duration::from_secs(1), remote);
         }
         let all: Vec<_> = log.failures().collect();
         assert_eq!((all.len(), all[0].remote), (MAX_FAILED, ([0, 1, 43, 0], 500).into()));
         assert_eq!(all[0].reason.to_string(), "no common algorithms");
+        assert_eq!(all[0].connection.as_deref(), Some("office"));
     }
 }

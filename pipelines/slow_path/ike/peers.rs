@@ -1,6 +1,7 @@
 //! The tunnels that are installed for IKE peers.
 
 use crate::slow_path::{
+    line_limit::LineLimit,
     links::{LinkId, Links},
     tunnels::Tunnel,
 };
@@ -29,6 +30,8 @@ struct Peer {
     received: u64,
     /// Traffic of its tunnels that have been removed.
     removed: Traffic,
+    /// Limits the log's lines about its moves.
+    lines: LineLimit,
 }
 
 /// An installed child SA.
@@ -43,14 +46,14 @@ struct Child {
 /// A peer whose link has ended.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// The peer's name.
-    pub(super) name: String,
     /// Index of its connection in the configuration.
     pub(super) connection: usize,
     /// When it connected, since the start.
     pub(super) since: Duration,
     /// All its traffic.
     pub(super) traffic: Traffic,
+    /// Number of lines about its moves that the log leaves out and has not told of.
+    pub(super) left_out: Option<u64>,
 }
 
 /// Traffic of a peer's tunnels: inner packets and their bytes.
@@ -76,20 +79,26 @@ impl Traffic {
 impl Peers {
     /// Adds a connected peer.
     pub(super) fn insert(&mut self, now: Duration, peer: PeerId, name: String, connection: usize) {
-        let removed = Traffic::default();
-        self.peers.insert(peer, Peer { name, connection, since: now, received: 0, removed });
+        let (removed, lines) = (Traffic::default(), LineLimit::default());
+        self.peers.insert(peer, Peer { name, connection, since: now, received: 0, removed, lines });
     }
 
     /// Removes and returns a peer. Its tunnels stay until IKE removes its child SAs.
     pub(super) fn remove(&mut self, peer: PeerId, links: &Links) -> Option<Ended> {
         let traffic = self.traffic(peer, links);
-        let Peer { name, connection, since, .. } = self.peers.remove(&peer)?;
-        Some(Ended { name, connection, since, traffic })
+        let Peer { connection, since, mut lines, .. } = self.peers.remove(&peer)?;
+        Some(Ended { connection, since, traffic, left_out: lines.take_left_out() })
     }
 
     /// Returns a peer's name and the index of its connection.
     pub(super) fn get(&self, peer: PeerId) -> Option<(&str, usize)> {
         self.peers.get(&peer).map(|peer| (&peer.name[..], peer.connection))
+    }
+
+    /// Returns `None` if the log must leave out a line about a move of a peer. Otherwise returns
+    /// the number of lines that it left out before, if there are any.
+    pub(super) fn admits_line(&mut self, now: Duration, peer: PeerId) -> Option<Option<u64>> {
+        self.peers.get_mut(&peer)?.lines.admits(now)
     }
 
     /// Returns when a peer connected, since the start.

@@ -128,7 +128,9 @@ impl Ike {
             age_s: now.saturating_sub(failed.at).as_secs_f64(),
             remote: failed.remote.to_string(),
             claimed: failed.claimed.clone(),
+            proved: failed.proved.clone(),
             connection: failed.connection.clone(),
+            method: failed.method.clone(),
             reason: failed.reason.to_string(),
         };
         self.log.failures().map(view).collect()

@@ -172,6 +172,12 @@ pub trait Verifier: Send + Sync + fmt::Debug {
         octets: &[u8],
     ) -> Result<(), VerifyError>;
 
+    /// Returns the name of the signature scheme of an AUTH payload with this method and data, if it
+    /// is known. Nothing is verified.
+    fn scheme(&self, _method: u8, _data: &[u8]) -> Option<&'static str> {
+        None
+    }
+
     /// Returns all identities in this certificate.
     fn names(&self, certificate: &[u8]) -> Vec<Identity>;
 }

@@ -2,6 +2,7 @@
 
 use super::{
     leases::GrantError,
+    method::Method,
     suite::{EspSuite, IkeSuite},
     wire::{TrafficSelector, notify},
 };
@@ -74,6 +75,8 @@ pub enum Reason {
     NoProposal,
     /// The key exchange was refused.
     KeyExchange,
+    /// No connection of the configuration is for the addresses of the peer and of ours.
+    Addresses,
     /// No connection of the configuration matches this identity and authentication method.
     NoConnection,
     /// The peer's proof is wrong: a shared key or an MSK.
@@ -118,6 +121,7 @@ impl fmt::Display for Reason {
             Self::Reconfigured => "the configuration changed while it connected",
             Self::NoProposal => "no common algorithms",
             Self::KeyExchange => "the key exchange failed",
+            Self::Addresses => "no connection is for these addresses",
             Self::NoConnection => "no connection is for this identity and its way to authenticate",
             Self::Authentication => "wrong proof of identity",
             Self::Verification(why) => return write!(f, "certificate refused: {why}"),
@@ -142,6 +146,30 @@ impl fmt::Display for Reason {
     }
 }
 
+/// How a move became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveCause {
+    /// The peer announced it by MOBIKE.
+    Announced,
+    /// A packet of the peer showed it.
+    Seen,
+    /// We moved: our own address changed.
+    Own,
+    /// The peer did not confirm where it went last, so it is taken back.
+    Unconfirmed,
+}
+
+impl fmt::Display for MoveCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Announced => "mobike",
+            Self::Seen => "seen",
+            Self::Own => "own",
+            Self::Unconfirmed => "unconfirmed",
+        })
+    }
+}
+
 /// An event.
 #[derive(Debug)]
 pub enum Event {
@@ -155,6 +183,8 @@ pub enum Event {
         identity: Identity,
         /// The identity that it claimed, if EAP proved another one.
         claimed: Option<Identity>,
+        /// How it authenticated.
+        method: Option<Method>,
         /// Its addresses.
         addresses: Addresses,
     },
@@ -166,7 +196,18 @@ pub enum Event {
         connection: Option<usize>,
         /// The identity that it claimed, if it got that far.
         claimed: Option<Identity>,
+        /// The identity that it proved, if it got that far.
+        proved: Option<Identity>,
+        /// How it authenticated or tried to, if it got that far.
+        method: Option<Method>,
         /// The peer's last address.
+        remote: SocketAddr,
+        /// The reason.
+        reason: Reason,
+    },
+    /// A first message was refused, so that there is no peer.
+    InitRefused {
+        /// The sender's address.
         remote: SocketAddr,
         /// The reason.
         reason: Reason,
@@ -230,8 +271,12 @@ pub enum Event {
     PeerMoved {
         /// The peer.
         peer: PeerId,
+        /// The path before.
+        from: Path,
         /// The new path.
         path: Path,
+        /// How the move became known.
+        cause: MoveCause,
         /// True if the peer has confirmed the path. If not, the driver limits what is sent until it
         /// has.
         confirmed: bool,

@@ -6,6 +6,7 @@
 //! | `admission` | half-open peers, cookies, and refusals of first messages |
 //! | `connections` | the connections of the configuration, and earlier ones in use |
 //! | `reconfigure` | a new configuration |
+//! | [`method`] | the ways in which peers authenticate |
 //! | `dial` | connections that we make, and repeat when they end |
 //! | `refusals` | answers to messages that belong to no peer |
 //! | `crash` | tokens by which peers notice a crash (RFC 6290) |
@@ -40,6 +41,7 @@ pub mod description;
 pub mod endpoint;
 pub mod event;
 pub mod leases;
+pub mod method;
 pub mod nat;
 pub mod pool;
 pub mod proposal;

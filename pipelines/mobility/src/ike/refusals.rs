@@ -6,6 +6,7 @@ use super::{
     counter::Counter,
     crash::CrashToken,
     endpoint::Endpoint,
+    event::{Event, Reason},
     exchange::init::message::InitMessage,
     wire::{ErrorNotify, Header, Notify, notify},
 };
@@ -67,6 +68,16 @@ impl Endpoint {
         self.shared.count(Counter::InitRefused);
         self.admission.note_refusal(now);
         self.refuse(addresses, header, [Notify::new(why.kind, &why.data)]);
+        let reason = match why.kind {
+            // The peer begins again with the group that the answer names (RFC 7296 §1.2).
+            notify::INVALID_KE_PAYLOAD => return,
+            notify::NO_PROPOSAL_CHOSEN if self.environment.connections.at(addresses).next().is_none() => {
+                Reason::Addresses
+            }
+            notify::NO_PROPOSAL_CHOSEN => Reason::NoProposal,
+            _ => Reason::Protocol,
+        };
+        self.shared.events.push_back(Event::InitRefused { remote: addresses.remote, reason });
     }
 
     /// Returns true if a first message has a valid cookie; otherwise asks for one.

@@ -3,6 +3,7 @@
 use super::{
     endpoint::Endpoint,
     event::{ChildId, PeerId},
+    method::Method,
     peer::Peer,
     suite::IkeSuite,
 };
@@ -45,6 +46,21 @@ impl<'a> View<'a> {
     /// claims.
     pub fn identity(&self) -> Option<&'a Identity> {
         self.peer.name()
+    }
+
+    /// Returns the identity that it claims, once it does.
+    pub fn claimed(&self) -> Option<&'a Identity> {
+        self.peer.identity.as_ref()
+    }
+
+    /// Returns the identity that it proved, once it has.
+    pub fn proved(&self) -> Option<&'a Identity> {
+        self.peer.proved()
+    }
+
+    /// Returns how it authenticates, once it has begun to.
+    pub fn method(&self) -> Option<Method> {
+        self.peer.method
     }
 
     /// Returns its addresses.

@@ -36,6 +36,34 @@ pub enum Step {
     Ask,
 }
 
+/// The method of a conversation, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Method {
+    /// True if a RADIUS server authenticates the other side.
+    pub by_radius: bool,
+    /// The EAP type.
+    pub kind: Option<u8>,
+}
+
+impl Method {
+    /// Returns the method of this EAP type, as we run it ourselves.
+    pub fn own(kind: u8) -> Self {
+        Self { by_radius: false, kind: Some(kind) }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (start, separator) = if self.by_radius { ("eap-radius", "/") } else { ("eap", "-") };
+        f.write_str(start)?;
+        match self.kind.map(|kind| (kind, packet::kind::name(kind))) {
+            None => Ok(()),
+            Some((_, Some(name))) => write!(f, "{separator}{name}"),
+            Some((kind, None)) => write!(f, "{separator}type{kind}"),
+        }
+    }
+}
+
 /// An EAP conversation, at either side.
 pub trait Conversation: Send + Sync + fmt::Debug {
     /// Handles a packet of the other side. A server's first call has an empty packet, and begins.
@@ -48,6 +76,11 @@ pub trait Conversation: Send + Sync + fmt::Debug {
     /// Returns the other identities in the credential by which the other side authenticated.
     fn other_names(&self) -> Vec<Vec<u8>> {
         Vec::new()
+    }
+
+    /// Returns the method that is in use.
+    fn method(&self) -> Method {
+        Method::default()
     }
 
     /// Returns what a server grants to the other side, once that has succeeded.

@@ -10,6 +10,26 @@ pub mod kind {
     pub const NAK: u8 = 3;
     pub const TLS: u8 = 13;
     pub const MSCHAPV2: u8 = 26;
+
+    /// Returns the name of a method of authentication, if it is one that RADIUS servers use with
+    /// IKEv2.
+    pub fn name(kind: u8) -> Option<&'static str> {
+        Some(match kind {
+            4 => "md5",
+            6 => "gtc",
+            TLS => "tls",
+            18 => "sim",
+            21 => "ttls",
+            23 => "aka",
+            25 => "peap",
+            MSCHAPV2 => "mschapv2",
+            43 => "fast",
+            50 => "aka-prime",
+            52 => "pwd",
+            55 => "teap",
+            _ => return None,
+        })
+    }
 }
 
 /// Codes, in the order of [`Packet`]'s variants.

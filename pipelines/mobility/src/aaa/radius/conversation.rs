@@ -7,7 +7,7 @@ use super::{
 };
 use crate::aaa::{
     eap::{
-        Authenticator, Conversation, Step,
+        Authenticator, Conversation, Method, Step,
         packet::{Packet, kind},
     },
     grant::Grant,
@@ -179,6 +179,11 @@ impl Conversation for PassThrough {
 
     fn identity(&self) -> Option<&[u8]> {
         self.name.as_deref()
+    }
+
+    fn method(&self) -> Method {
+        let is_known = self.method > kind::NAK;
+        Method { by_radius: true, kind: is_known.then_some(self.method) }
     }
 
     fn grant(&self) -> Option<&Grant> {

@@ -119,8 +119,8 @@ impl Peer {
             cx.established(NewPeer { peer, owner, principal, takes_over, initial_contact });
         }
         let claimed = self.identity.clone().filter(|claimed| *claimed != identity);
-        let addresses = self.addresses;
-        cx.tell(Event::PeerUp { peer: self.id, connection: index, identity, claimed, addresses });
+        let Self { id: peer, method, addresses, .. } = *self;
+        cx.tell(Event::PeerUp { peer, connection: index, identity, claimed, method, addresses });
         cx.know_spi(self.active);
         self.schedule_ike_sa(cx, connection);
         self.keepalive_at = self.nat.local.then(|| cx.now + cx.settings.keepalive);
@@ -154,8 +154,10 @@ impl Peer {
             cx.end_child(child.id, child.sa.spi_in);
         }
         self.release_addresses(cx);
-        let (connection, claimed, remote) = (self.connection, self.identity.clone(), self.addresses.remote);
-        cx.tell(Event::PeerDown { peer: self.id, connection, claimed, remote, reason });
+        let Self { id: peer, connection, method, .. } = *self;
+        let (claimed, proved, remote) =
+            (self.identity.clone(), self.proved().cloned(), self.addresses.remote);
+        cx.tell(Event::PeerDown { peer, connection, claimed, proved, method, remote, reason });
         self.forget_at = Some(cx.now + cx.settings.linger);
     }
 

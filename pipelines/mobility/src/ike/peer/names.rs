@@ -9,9 +9,14 @@ use crate::{
 use alloc::{boxed::Box, vec, vec::Vec};
 
 impl Peer {
-    /// Returns the identity that the peer proved: by EAP, or the one in its ID payload.
+    /// Returns the peer's identity: the one that EAP proved, or the one in its ID payload.
     pub(in crate::ike) fn name(&self) -> Option<&Identity> {
         self.account.as_deref().or(self.identity.as_ref())
+    }
+
+    /// Returns the identity that the peer proved, once it has.
+    pub(in crate::ike) fn proved(&self) -> Option<&Identity> {
+        self.name().filter(|_| self.is_proved)
     }
 
     /// Returns the owner of the peer's inner addresses, whose other peers it may replace. It is the

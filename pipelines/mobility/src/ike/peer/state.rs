@@ -24,6 +24,7 @@ use crate::{
         counter::Counter,
         crash::CrashToken,
         event::{ChildId, PeerId, Reason},
+        method::Method,
         nat::{IKE_PORT, NAT_T_PORT},
         schedule::shared_key_auth,
         suite::IkeSuite,
@@ -73,6 +74,10 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) heard_elsewhere: Option<Box<SocketAddr>>,
     /// The identity in its ID payload.
     pub(in crate::ike) identity: Option<Identity>,
+    /// How it authenticates, once it has begun to.
+    pub(in crate::ike) method: Option<Method>,
+    /// True once it has proved an identity.
+    pub(in crate::ike) is_proved: bool,
     /// The identity that EAP proved.
     pub(in crate::ike) account: Option<Box<Identity>>,
     /// The identity that stands for all its names, if it proved several.
@@ -227,6 +232,8 @@ impl Peer {
             keeps_udp: false,
             heard_elsewhere: None,
             identity: None,
+            method: None,
+            is_proved: false,
             account: None,
             all_names: None,
             children: Vec::new(),

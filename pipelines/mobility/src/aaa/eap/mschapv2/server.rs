@@ -7,7 +7,7 @@ use super::{
 use crate::{
     aaa::{
         eap::{
-            Authenticator, Conversation, Step,
+            Authenticator, Conversation, Method, Step,
             packet::{self, Packet, kind},
         },
         origin::Origin,
@@ -151,6 +151,10 @@ impl Conversation for Server {
             }
             _ => failure,
         }
+    }
+
+    fn method(&self) -> Method {
+        Method::own(kind::MSCHAPV2)
     }
 
     fn identity(&self) -> Option<&[u8]> {

@@ -16,6 +16,7 @@ use crate::{
         crash::CrashToken,
         event::Reason,
         exchange::{child_offer::esp_proposals, mobike::addresses::Additional},
+        method::Method,
         peer::{
             Peer,
             failure::Failure,
@@ -222,12 +223,15 @@ impl AuthSent {
         let verification = Verification { terms, eap };
         match &connection.remote_auth {
             RemoteAuth::Psk(key) if method == SHARED_KEY => {
+                peer.method = Some(Method::Psk);
                 if !constant_time_eq(&peer.shared_key(cx, &key.0, &octets), &data) {
                     return Err(give_up(Reason::Authentication));
                 }
+                peer.is_proved = true;
                 verification.go_on(handshake, peer, cx)
             }
             RemoteAuth::Key(verifier) if method != SHARED_KEY => {
+                peer.method = Some(Method::Certificate(verifier.scheme(method, &data)));
                 let verifier = verifier.clone();
                 let task = Task::Verify { verifier, identity, certificates, method, data, octets };
                 peer.start(cx, task, PendingTask::Handshake);
@@ -248,6 +252,7 @@ impl Verification {
         result: Result<Vec<Identity>, VerifyError>,
     ) -> Next {
         result.map_err(|why| give_up(Reason::Verification(why)))?;
+        peer.is_proved = true;
         self.go_on(handshake, peer, cx)
     }
 

@@ -2,6 +2,7 @@
 
 use super::message::{self, AuthRequest, MAX_IDENTITY_LEN, Proof, SHARED_KEY, constant_time_eq};
 use crate::{
+    aaa::eap,
     crypto::{Refused, VerifyError},
     identity::{Forms, Identity},
     ike::{
@@ -11,6 +12,7 @@ use crate::{
         crash::CrashToken,
         event::Reason,
         exchange::mobike::addresses::Additional,
+        method::Method,
         peer::{
             Peer,
             child::{AgreedChild, ChildOffer},
@@ -80,6 +82,11 @@ impl Ready {
             return Err(syntax());
         }
         peer.identity = Some(request.identity.clone());
+        peer.method = Some(match &request.proof {
+            None => Method::Eap(eap::Method::default()),
+            Some(Proof { method: SHARED_KEY, .. }) => Method::Psk,
+            Some(_) => Method::Certificate(None),
+        });
         let claimed = handshake.candidates.choose_claimed(cx.connections, &request);
         let index = claimed.map_err(refused)?;
         let connection = cx.connections.get(index).ok_or(Reason::NoConnection)?;
@@ -109,9 +116,11 @@ impl Ready {
                 if !constant_time_eq(&expected, &proof.data) {
                     return Err(unauthenticated());
                 }
+                peer.is_proved = true;
                 claim.prove(handshake, peer, cx)
             }
             (RemoteAuth::Key(verifier), Some(Proof { method, data })) => {
+                peer.method = Some(Method::Certificate(verifier.scheme(method, &data)));
                 let verifier = verifier.clone();
                 let task = Task::Verify { verifier, identity, certificates, method, data, octets };
                 peer.start(cx, task, PendingTask::Handshake);
@@ -165,6 +174,7 @@ impl Verification {
         result: Result<Vec<Identity>, VerifyError>,
     ) -> Next {
         let names = result.map_err(|why| refused(Reason::Verification(why)))?;
+        peer.is_proved = true;
         let Self { mut claim } = self;
         let responder_id = claim.request.responder_id.as_ref();
         let candidates = &handshake.candidates;

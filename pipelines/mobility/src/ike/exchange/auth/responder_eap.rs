@@ -11,6 +11,7 @@ use crate::{
         context::Context,
         counter::Counter,
         event::{Event, Reason},
+        method::Method,
         peer::{
             Peer,
             failure::Failure,
@@ -68,6 +69,7 @@ impl Claim {
         (conversation, step): (Box<dyn Conversation>, Step),
         proof: Vec<Payload<'_>>,
     ) -> Next {
+        peer.method = Some(Method::Eap(conversation.method()));
         let (packet, next) = match step {
             Step::Send(packet) => {
                 (packet, Ok(ResponderState::EapTurn(EapTurn { claim: self, conversation })))
@@ -117,6 +119,7 @@ impl Claim {
         });
         // A peer without a name is never another device of a named one, whatever it claims.
         peer.account = Some(Box::new(proved.unwrap_or_else(|| Identity::unnamed(peer.id.0))));
+        peer.is_proved = true;
         peer.take_names(cx, &names);
         peer.grant = conversation.grant().cloned().map(Box::new);
         self.connection = chosen?;

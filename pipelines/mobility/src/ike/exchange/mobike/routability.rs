@@ -8,7 +8,7 @@ use crate::{
     ike::{
         context::Context,
         counter::Counter,
-        event::{Event, Reason},
+        event::{Event, MoveCause, Reason},
         exchange::informational::message::{InformationalRequest, InformationalResponse},
         nat::NatDetection,
         peer::{
@@ -29,14 +29,21 @@ const OLD_PATH_GRACE: Duration = Duration::from_secs(1);
 /// does not cause a copy for each.
 const MIN_RESEND_GAP: Duration = Duration::from_millis(100);
 
+/// Returns how a move became known, which the peer announced or a packet showed.
+fn cause(announced: bool) -> MoveCause {
+    if announced { MoveCause::Announced } else { MoveCause::Seen }
+}
+
 impl Peer {
     /// Sends to the peer by `path` from now on.
-    fn send_to(&mut self, cx: &mut Context<'_>, path: PeerPath) {
+    fn send_to(&mut self, cx: &mut Context<'_>, path: PeerPath, cause: MoveCause) {
+        let connection = self.connection(cx);
+        let before = connection.map(|connection| self.path(connection));
         (self.addresses, self.nat, self.udp) = (path.addresses, path.nat, path.udp);
-        let Some(connection) = self.connection(cx) else { return };
+        let (Some(connection), Some(from)) = (connection, before) else { return };
         let path = self.path(connection);
         let confirmed = self.move_check.as_ref().is_none_or(|check| !check.is_followed());
-        cx.tell(Event::PeerMoved { peer: self.id, path, confirmed, nat: self.nat });
+        cx.tell(Event::PeerMoved { peer: self.id, from, path, cause, confirmed, nat: self.nat });
     }
 
     /// Moves the peer to `path`; `announced` says that the peer itself reported the move.
@@ -47,7 +54,7 @@ impl Peer {
         self.moves += 1;
         self.moved_at = Some(cx.now);
         cx.count(Counter::Moved);
-        self.send_to(cx, path);
+        self.send_to(cx, path, cause(announced));
     }
 
     /// Handles a new path of the peer; `announced` says that the peer itself reported it.
@@ -60,7 +67,7 @@ impl Peer {
             let path = new_path.or_encapsulation_of(current);
             if path != current {
                 self.move_check.iter_mut().for_each(|check| check.correct(path));
-                self.send_to(cx, path);
+                self.send_to(cx, path, cause(announced));
             }
             return self.start_queued(cx);
         }
@@ -76,7 +83,7 @@ impl Peer {
             }
         };
         if new_path.addresses == confirmed.addresses {
-            self.send_to(cx, new_path);
+            self.send_to(cx, new_path, cause(announced));
             self.resend_all(cx.now);
             return self.start_queued(cx);
         }
@@ -93,7 +100,7 @@ impl Peer {
         let until = if announced { cx.now } else { self.next_probe_at(cx) };
         self.move_check = Some(MoveCheck::Waiting(peer_move.wait(until)));
         if current != confirmed {
-            self.send_to(cx, confirmed);
+            self.send_to(cx, confirmed, MoveCause::Unconfirmed);
         }
         self.resend_all(cx.now);
         self.handle_move_check(cx);
@@ -165,7 +172,7 @@ impl Peer {
             MoveCheck::Followed(followed) => {
                 self.doubt(cx, true);
                 // The peer was here before, so this path is confirmed.
-                self.send_to(cx, confirmed);
+                self.send_to(cx, confirmed, MoveCause::Unconfirmed);
                 followed.unanswered(self.next_probe_at(cx))
             }
             MoveCheck::Probing(probing) => {
@@ -178,7 +185,7 @@ impl Peer {
         self.move_check = waiting.map(MoveCheck::Waiting);
         if self.move_check.is_none() {
             // The driver reports the path again if the peer is still seen there.
-            self.send_to(cx, confirmed);
+            self.send_to(cx, confirmed, MoveCause::Unconfirmed);
         }
         self.resend_all(cx.now);
     }
@@ -198,7 +205,7 @@ impl Peer {
             Some(MoveCheck::Followed(followed)) => {
                 let check = MoveCheck::Probing(followed.withdraw());
                 self.doubt(cx, true);
-                self.send_to(cx, check.peer_move().confirmed);
+                self.send_to(cx, check.peer_move().confirmed, MoveCause::Unconfirmed);
                 self.move_check = Some(check);
             }
             other => self.move_check = other,
@@ -278,7 +285,7 @@ impl Peer {
         if path != self.current_path() {
             let followed = self.move_check.iter_mut().filter(|check| check.is_followed());
             followed.for_each(|check| check.correct(path));
-            self.send_to(cx, path);
+            self.send_to(cx, path, MoveCause::Seen);
         }
     }
 
@@ -302,7 +309,7 @@ impl Peer {
         check.correct(path);
         let (is_followed, is_probed) = (check.is_followed(), check.probed().is_some());
         if is_followed {
-            self.send_to(cx, path);
+            self.send_to(cx, path, MoveCause::Seen);
         }
         if is_probed {
             self.probe(cx, addresses);
@@ -333,7 +340,7 @@ impl Peer {
                 let PeerMove { new_path, seen_elsewhere, .. } = *followed.confirm();
                 if seen_elsewhere {
                     // The driver reports the path again if the peer is still seen elsewhere.
-                    self.send_to(cx, new_path);
+                    self.send_to(cx, new_path, MoveCause::Seen);
                 }
             }
             Some(MoveCheck::Probing(probing)) => {

@@ -6,7 +6,7 @@ use crate::{
         context::Context,
         counter::Counter,
         description::{self, Description},
-        event::{Event, Reason},
+        event::{Event, MoveCause, Reason},
         exchange::informational::message::{InformationalRequest, InformationalResponse},
         nat::{IKE_PORT, NAT_T_PORT, NatDetection},
         peer::{
@@ -31,6 +31,7 @@ impl Peer {
         if !self.is_established() || !self.mobike || !self.is_initiator {
             return;
         }
+        let Some(from) = self.connection(cx).map(|connection| self.path(connection)) else { return };
         self.addresses.local.set_ip(local);
         if let Some(remote) = remote {
             self.addresses.remote.set_ip(remote);
@@ -45,7 +46,8 @@ impl Peer {
         // It is not known yet whether there is a NAT on this path. UDP works in any case.
         self.udp = Some(true);
         let path = self.path_by(true);
-        cx.tell(Event::PeerMoved { peer: self.id, path, confirmed: true, nat: self.nat });
+        let (peer, nat, cause) = (self.id, self.nat, MoveCause::Own);
+        cx.tell(Event::PeerMoved { peer, from, path, cause, confirmed: true, nat });
         self.resend_all(cx.now);
         self.retry = None;
         self.queued.retain(|request| *request != QueuedRequest::Update);
@@ -116,11 +118,12 @@ impl UpdateSent {
             .and_then(|response| self.read_nat(peer, cx, connection, &response))
         {
             Ok(nat) => {
+                let from = peer.path(connection);
                 peer.nat = nat;
                 peer.udp = peer.asks_for_udp().then_some(true);
                 peer.keepalive_at = nat.local.then(|| cx.now + cx.settings.keepalive);
-                let path = peer.path(connection);
-                cx.tell(Event::PeerMoved { peer: peer.id, path, confirmed: true, nat });
+                let (peer, path, cause) = (peer.id, peer.path(connection), MoveCause::Own);
+                cx.tell(Event::PeerMoved { peer, from, path, cause, confirmed: true, nat });
             }
             // The IKE SA must be closed if COOKIE2 does not come back (RFC 4555 §3.7).
             Err(Reason::Protocol) => peer.close(cx, Reason::Protocol),

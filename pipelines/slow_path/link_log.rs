@@ -1,0 +1,58 @@
+//! The log's lines about links with keys by hand. `ike/log.rs` has those about IKE's peers.
+
+use super::{
+    line_limit::LineLimit,
+    tunnels::{MoveError, Tunnel},
+};
+use std::time::Duration;
+use tracing::{field::display, info, warn};
+use wayfarer_dataplane::sa::Path;
+
+/// A move of a link.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Move {
+    /// How it became known: `by_hand` or `seen`.
+    pub(super) cause: &'static str,
+    /// The path before, if one was known.
+    pub(super) from: Option<Path>,
+    /// The new path.
+    pub(super) to: Path,
+}
+
+impl Move {
+    /// Logs that the link of `tunnel` has moved, or why it has not.
+    pub(super) fn log(
+        &self,
+        now: Duration,
+        limit: &mut LineLimit,
+        tunnel: &str,
+        result: Result<(), MoveError>,
+    ) {
+        let Some(left_out) = limit.admits(now) else { return };
+        let Self { cause, from, to } = self;
+        let ([_, peer], cause, from) = (to.ends(), display(cause), from.map(display));
+        match result {
+            Ok(()) if from.is_none() => info!(name: "peer_found", %peer, tunnel, %to, left_out, "peer found"),
+            Ok(()) => info!(name: "peer_moved", %peer, tunnel, cause, from, %to, left_out, "peer moved"),
+            Err(reason) => {
+                info!(name: "peer_not_followed", %peer, tunnel, cause, from, %to, %reason, left_out, "peer not followed");
+            }
+        }
+    }
+}
+
+/// Logs that a limit of SAs was reached.
+pub(super) fn due(tunnel: &Tunnel, which: &str, what: &str) {
+    let peer = tunnel.path.map(|path| display(path.ends()[1].clone()));
+    warn!(name: "limit_reached", peer, tunnel = tunnel.name, "{which}: {what} reached");
+}
+
+/// Logs that IPv6 packets may not fit into a tunnel, which has `room` for so many bytes.
+pub(super) fn no_room_for_ipv6(tunnel: &Tunnel, room: usize) {
+    warn!(
+        name: "mtu_too_small",
+        tunnel = tunnel.name,
+        room,
+        "the path's MTU leaves less than the 1280 bytes that IPv6 needs"
+    );
+}
