@@ -71,7 +71,7 @@ pub(super) struct Node {
     /// are reported.
     awaited: BTreeMap<u32, Vec<(Addresses, Esp, bool)>>,
     libreswan_answers: Option<LibreswanAnswers>,
-    sends_at_once: bool,
+    habits: Habits,
 }
 
 /// Habits of a node, most of them of other implementations.
@@ -83,6 +83,20 @@ pub(super) struct Habits {
     pub(super) sends_at_once: bool,
     /// It gives crash tokens (RFC 6290), from a secret that outlives its restarts.
     pub(super) crash_tokens: bool,
+    /// It takes no key exchange for child SAs, as strongSwan's default proposals do.
+    pub(super) without_pfs: bool,
+    /// It prefers other algorithms than the gateway.
+    pub(super) own_order: bool,
+    /// It has no NAT traversal, no MOBIKE, and is never behind a NAT.
+    pub(super) without_nat_traversal: bool,
+    /// It neither sends nor takes IKE fragments.
+    pub(super) without_fragments: bool,
+    /// Its IKE messages take up to three seconds more.
+    pub(super) is_slow: bool,
+    /// It rekeys both SAs as soon as it is connected.
+    pub(super) rekeys_at_once: bool,
+    /// It closes one link of eight to which a rekey's message comes, before or after it handles that.
+    pub(super) closes_during_rekeys: bool,
 }
 
 fn covers(selectors: &[TrafficSelector], address: IpAddr) -> bool {
@@ -105,14 +119,14 @@ impl Node {
             log: BTreeMap::new(),
             awaited: BTreeMap::new(),
             libreswan_answers: None,
-            sends_at_once: false,
+            habits: Habits::default(),
         }
     }
 
     /// Returns the node with these habits.
     pub(super) fn with(self, habits: Habits) -> Self {
         let libreswan_answers = habits.libreswan_answers.then(LibreswanAnswers::default);
-        Self { libreswan_answers, sends_at_once: habits.sends_at_once, ..self }
+        Self { libreswan_answers, habits, ..self }
     }
 
     /// Returns an IKE message of the endpoint as the node sends it.
@@ -144,11 +158,13 @@ impl Node {
 
     /// Carries out the endpoint's events.
     pub(super) fn take_events(&mut self, now: Duration) {
+        let mut connected = None;
         while let Some(event) = self.endpoint.poll_event() {
             self.note(now, &event);
             self.libreswan_answers.iter_mut().for_each(|habit| habit.learn(&event));
             match event {
                 Event::PeerUp { peer, .. } => {
+                    connected = Some(peer);
                     assert!(!self.gone.contains(&peer));
                     let link = Link { path: None, use_order: vec![], inner: vec![], is_heard: true };
                     assert!(self.links.insert(peer, link).is_none(), "{peer:?} is up twice");
@@ -197,6 +213,11 @@ impl Node {
                 | Event::GrantRefused { .. } => {}
             }
         }
+        if let Some(peer) = connected.filter(|_| self.habits.rekeys_at_once) {
+            self.endpoint.rekey(now, peer, false);
+            self.endpoint.rekey(now, peer, true);
+            self.take_events(now);
+        }
     }
 
     fn note(&mut self, now: Duration, event: &Event) {
@@ -231,7 +252,7 @@ impl Node {
         assert!(self.keys.insert(sa.key_in.to_vec()), "a key is used again");
         assert!(self.spis.insert(sa.spi_in, child).is_none(), "an SPI is used twice");
         // The SPIs of its own requests are awaited.
-        let sends_at_once = self.sends_at_once && !self.awaited.contains_key(&sa.spi_in);
+        let sends_at_once = self.habits.sends_at_once && !self.awaited.contains_key(&sa.spi_in);
         let link = self.link(peer);
         link.path = Some(sa.path);
         if sa.send || sends_at_once {

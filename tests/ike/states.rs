@@ -76,6 +76,35 @@ fn child_sa_of_the_peer_is_rekeyed_only_once_its_predecessor_is_deleted() {
     assert_eq!(exchanges(&mut insider), [ExchangeType::CreateChildSa]);
 }
 
+/// A peer that is slow to confirm the deletion of a child SA may have replaced its successor before.
+#[test]
+fn late_answer_to_a_deletion_does_not_bring_back_a_replaced_child_sa() {
+    let mut pair = Pair::connected(gateway(), terminal());
+    let [here, there] = pair.connected_peers().map(|all| all[0]);
+    pair.gateway.endpoint.rekey(pair.now, there, false);
+    pair.down().iter().for_each(|message| pair.deliver_down(message));
+    pair.up().iter().for_each(|message| pair.deliver_up(message));
+    pair.down().iter().for_each(|message| pair.deliver_down(message));
+    let late = pair.up();
+    assert_eq!(late.len(), 1, "the answer to the deletion");
+    pair.terminal.endpoint.rekey(pair.now, here, false);
+    pair.settle();
+    let newest = |event: &Event| match event {
+        Event::ChildUp { child, .. } => Some(*child),
+        _ => None,
+    };
+    let newest = pair.gateway.events.iter().rev().find_map(newest).unwrap();
+    pair.gateway.endpoint.handle_child_used(pair.now, there, newest);
+    pair.deliver_up(&late[0]);
+    pair.settle();
+    let used = |event: &Event| match event {
+        Event::ChildUse { child } => Some(*child),
+        _ => None,
+    };
+    let used: Vec<_> = pair.gateway.events.iter().filter_map(used).collect();
+    assert_eq!(used.last(), Some(&newest), "{used:?}");
+}
+
 // IKE SAs.
 
 #[test]

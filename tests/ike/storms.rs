@@ -15,7 +15,20 @@ use wayfarer_mobility::ike::counter::Counter;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Habits of nodes that give crash tokens.
-const GIVES_TOKENS: Habits = Habits { libreswan_answers: false, sends_at_once: false, crash_tokens: true };
+const GIVES_TOKENS: Habits = Habits { crash_tokens: true, ..NONE };
+/// No habit.
+const NONE: Habits = Habits {
+    libreswan_answers: false,
+    sends_at_once: false,
+    crash_tokens: false,
+    without_pfs: false,
+    own_order: false,
+    without_nat_traversal: false,
+    without_fragments: false,
+    is_slow: false,
+    rekeys_at_once: false,
+    closes_during_rekeys: false,
+};
 /// The longest recovery: silence until a liveness check, retransmission until it is given up, the
 /// lifetime of a half-open peer, and the longest wait before dialling again.
 const RECOVERY: Duration = Duration::from_secs(30 + 56 + 30 + 60 + 30);
@@ -36,7 +49,7 @@ fn with_each_kind(seed: u64, test: impl Fn(u64, Kind) -> World + Copy + panic::U
 
 /// Rekeys from both sides at once in a network that reorders, and checks that no packet is lost.
 fn rekey_without_loss(mut world: World) -> World {
-    world.pass(10 * SECOND);
+    world.pass(20 * SECOND);
     world.assert_connected();
     world.pace = Duration::from_millis(20);
     for round in 0..40 {
@@ -171,6 +184,23 @@ fn loses_no_packet_of_terminals_that_send_by_new_sas_at_once() {
 }
 
 #[test]
+fn loses_no_packet_during_rekeys_with_terminals_of_other_habits() {
+    let habits = [
+        Habits { without_pfs: true, ..NONE },
+        Habits { own_order: true, ..NONE },
+        Habits { without_nat_traversal: true, ..NONE },
+        Habits { without_fragments: true, ..NONE },
+        Habits { is_slow: true, ..NONE },
+        Habits { rekeys_at_once: true, ..NONE },
+        Habits { without_pfs: true, own_order: true, is_slow: true, rekeys_at_once: true, ..NONE },
+    ];
+    for (seed, habits) in (1..).zip(habits) {
+        eprintln!("seed {seed}, {habits:?}");
+        rekey_without_loss(World::with_habits(habits, seed, Kind::ALL[0], 20, Cable::LOSSLESS));
+    }
+}
+
+#[test]
 fn loses_no_packet_during_rekeys_by_several_key_exchanges() {
     with_each_kind(1, |seed, kind| {
         rekey_without_loss(World::with_offer(hybrid(), seed, kind, 20, Cable::LOSSLESS))
@@ -209,6 +239,20 @@ fn all_terminals_recover_from_a_storm_with_crash_tokens() {
     with_each_kind(1, |seed, kind| {
         storm(World::with_habits(GIVES_TOKENS, seed, kind, 50, Cable::LOSSY), 400)
     });
+}
+
+#[test]
+fn terminals_of_other_habits_recover_from_a_storm() {
+    let habits = Habits {
+        without_pfs: true,
+        own_order: true,
+        without_fragments: true,
+        is_slow: true,
+        rekeys_at_once: true,
+        closes_during_rekeys: true,
+        ..NONE
+    };
+    with_each_kind(1, |seed, kind| storm(World::with_habits(habits, seed, kind, 50, Cable::LOSSY), 400));
 }
 
 #[test]

@@ -24,6 +24,7 @@ use wayfarer::{
     },
 };
 use wayfarer_mobility::{
+    crypto::{Encr, Prf},
     identity::Identity,
     ike::{
         connection::{Connection, SharedKey},
@@ -33,6 +34,7 @@ use wayfarer_mobility::{
         proposal::Offer,
         settings::Settings,
         view::State,
+        wire::{ExchangeType, Header},
     },
     path::Addresses,
     task::{Task, TaskId},
@@ -63,7 +65,7 @@ pub(super) struct World {
     pub(super) datagrams: u64,
     /// Time between packets of a terminal, in each direction.
     pub(super) pace: Duration,
-    /// The algorithms of all nodes, for IKE and ESP.
+    /// The algorithms of all nodes, for IKE and ESP, in the gateway's order.
     offers: Vec<Offer>,
     /// The terminals' habits. Crash tokens are the gateway's too.
     habits: Habits,
@@ -97,15 +99,29 @@ impl World {
 
     /// Does the same with these algorithms.
     pub(super) fn with_offer(offer: Offer, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
-        Self::make(offer, Habits::default(), seed, kind, terminals, cable)
+        Self::make(vec![offer], Habits::default(), seed, kind, terminals, cable)
     }
 
     /// Makes a gateway and terminals with these habits.
     pub(super) fn with_habits(habits: Habits, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
-        Self::make(offer(), habits, seed, kind, terminals, cable)
+        let mut offers = vec![offer()];
+        if habits.own_order {
+            let encr = vec![Encr::AesGcm(256), Encr::AesGcm(128)];
+            let prf = vec![Prf::HmacSha384, Prf::HmacSha256];
+            let other = Offer { encr: vec![Encr::ChaCha20Poly1305], ..offer() };
+            offers = vec![Offer { encr, prf, ..offer() }, other];
+        }
+        Self::make(offers, habits, seed, kind, terminals, cable)
     }
 
-    fn make(offer: Offer, habits: Habits, seed: u64, kind: Kind, terminals: usize, cable: Cable) -> Self {
+    fn make(
+        offers: Vec<Offer>,
+        habits: Habits,
+        seed: u64,
+        kind: Kind,
+        terminals: usize,
+        cable: Cable,
+    ) -> Self {
         let mut world = Self {
             now: Duration::from_secs(1000),
             random: Random(seed),
@@ -113,7 +129,7 @@ impl World {
             nodes: vec![],
             datagrams: 0,
             pace: Duration::from_secs(1),
-            offers: vec![offer],
+            offers,
             habits,
             generations: vec![0; terminals + 1],
             networks: Networks::new((0..NATS).map(|nat| new_nat(nat, kind))),
@@ -148,13 +164,37 @@ impl World {
                 Connection { local_id, ..terminal() }
             }
         };
-        let connection = Connection { ike: self.offers.clone(), esp: self.offers.clone(), ..connection };
+        let (mut ike, mut esp) = (self.offers.clone(), self.offers.clone());
         let Habits { crash_tokens, .. } = self.habits;
         let habits = if node == GATE { Habits { crash_tokens, ..Habits::default() } } else { self.habits };
+        let without_pfs = |offer: &Offer| Offer { kex: vec![], more_kex: vec![], ..offer.clone() };
+        match node {
+            GATE if self.habits.without_pfs => esp.extend(self.offers.iter().map(without_pfs)),
+            _ if habits.without_pfs => esp = self.offers.iter().map(without_pfs).collect(),
+            _ => {}
+        }
+        if habits.own_order {
+            for offers in [&mut ike, &mut esp] {
+                offers.reverse();
+                for Offer { encr, prf, kex, .. } in offers {
+                    encr.reverse();
+                    prf.reverse();
+                    kex.reverse();
+                }
+            }
+        }
+        let connection = Connection {
+            ike,
+            esp,
+            fragment: connection.fragment.filter(|_| !habits.without_fragments),
+            mobike: !habits.without_nat_traversal,
+            ..connection
+        };
         let secret = SharedKey(Zeroizing::new(vec![node as u8; 32]));
         let settings = Settings {
             log_keys: habits.libreswan_answers,
             crash_secret: crash_tokens.then_some(secret),
+            nat_traversal: !habits.without_nat_traversal,
             ..Settings::default()
         };
         Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, settings)).with(habits)
@@ -168,6 +208,7 @@ impl World {
     /// Draws an attachment that no terminal has.
     pub(super) fn new_attachment(&mut self) -> Attachment {
         let nat = self.random.percent(50).then(|| self.random.index(NATS));
+        let nat = nat.filter(|_| !self.habits.without_nat_traversal);
         self.networks.vacancy(nat)
     }
 
@@ -349,6 +390,10 @@ impl World {
     fn receive(&mut self, node: usize, datagram: Datagram) {
         let Datagram { from, to, content } = datagram;
         let addresses = Addresses { local: to, remote: from };
+        let is_odd_moment = self.is_odd_moment(node, &content);
+        if is_odd_moment && self.random.percent(50) {
+            self.disturb(Disturbance::Close { terminal: node - 1, by: By::Terminal });
+        }
         match content {
             Content::Ike(message) => {
                 self.nodes[node].endpoint.handle_datagram(self.now, addresses, &message);
@@ -357,6 +402,17 @@ impl World {
             Content::Esp(esp) => self.nodes[node].open(self.now, addresses, esp, node == GATE),
         }
         self.work(node);
+        if is_odd_moment {
+            self.disturb(Disturbance::Close { terminal: node - 1, by: By::Terminal });
+        }
+    }
+
+    /// Returns true if the terminal `node` closes its link around this message.
+    fn is_odd_moment(&mut self, node: usize, content: &Content) -> bool {
+        let Content::Ike(message) = content else { return false };
+        let is_rekey = Header::parse(message)
+            .is_ok_and(|header| header.exchange == ExchangeType::CreateChildSa.number());
+        node != GATE && self.habits.closes_during_rekeys && is_rekey && self.random.below(8) == 0
     }
 
     /// Carries out a node's events, starts its tasks and sends its messages.
@@ -403,8 +459,10 @@ impl World {
             }
             datagram.from = outside.from;
         }
+        let is_slow = node != GATE && self.habits.is_slow && matches!(datagram.content, Content::Ike(_));
+        let slowness = Duration::from_millis(if is_slow { self.random.below(3000) } else { 0 });
         for delay in self.cable.carry(&mut self.random) {
-            let datagram = datagram.clone();
+            let (datagram, delay) = (datagram.clone(), delay + slowness);
             let occurrence = match node {
                 GATE => Occurrence::FromGateway(datagram),
                 _ => Occurrence::ToGateway(datagram),

@@ -36,6 +36,9 @@ pub struct Settings {
     /// The secret from which peers' crash tokens derive, at least 32 bytes; `None` to give them none.
     /// No other endpoint may have it (RFC 6290 §9.2).
     pub crash_secret: Option<SharedKey>,
+    /// False for an endpoint without NAT traversal, which sends no NAT_DETECTION (RFC 7296 §2.23).
+    /// Simulated peers may be like that.
+    pub nat_traversal: bool,
     /// True if [`super::event::Event::IkeSaKeys`] must be reported.
     pub log_keys: bool,
 }
@@ -56,6 +59,7 @@ impl Default for Settings {
             keepalive: Duration::from_secs(20),
             routability: Duration::from_secs(10),
             crash_secret: None,
+            nat_traversal: true,
             log_keys: false,
         }
     }

@@ -69,9 +69,13 @@ impl Peer {
     pub(in crate::ike) fn retire(&mut self, cx: &mut Context<'_>, id: ChildId) {
         let until = cx.now + cx.settings.linger;
         let successor = self.child(id).and_then(|child| child.successor);
-        match successor.filter(|successor| self.child(*successor).is_some()) {
-            Some(successor) => {
-                cx.tell(Event::ChildUse { child: successor });
+        let state = successor.and_then(|successor| self.child(successor)).map(|child| child.successor);
+        match successor.zip(state) {
+            Some((successor, replaced_by)) => {
+                // A slow peer may have replaced it before it confirmed this deletion.
+                if replaced_by.is_none() {
+                    cx.tell(Event::ChildUse { child: successor });
+                }
                 self.change_child(id, |state| state.linger(until));
             }
             None => self.end_child(cx, id),

@@ -112,7 +112,9 @@ impl InitKexBegin {
             Payload::Ke { method: self.kex.transform(), data: &data },
             Payload::Nonce(&transcript.nonce_i),
         ]);
-        payloads.extend(nat.payloads());
+        if cx.settings.nat_traversal {
+            payloads.extend(nat.payloads());
+        }
         payloads.push(Payload::notify(notify::SIGNATURE_HASH_ALGORITHMS, &hashes));
         if connection.fragment.is_some() {
             payloads.push(Payload::notify(notify::IKEV2_FRAGMENTATION_SUPPORTED, &[]));
