@@ -48,6 +48,11 @@ impl<M> FrameRing<M> {
         Some(result)
     }
 
+    /// Returns the length of the longest frame, in bytes.
+    pub fn largest(&self) -> usize {
+        self.largest
+    }
+
     /// Returns the number of frames that wait.
     pub fn len(&self) -> usize {
         self.full.len()

@@ -9,6 +9,7 @@ use wayfarer_dataplane::{
     wire::{
         FormatError, esp,
         ethernet::{self, Ethernet},
+        fragment::Part,
         ip::{Fragment, IpHeader, protocol},
         udp::{self, Udp},
     },
@@ -31,6 +32,9 @@ pub enum Class {
     Neighbour,
     /// An IKE message, for the slow path.
     Control,
+    /// A fragment of a packet to one of the gateway's own addresses that is the gateway's, or may be:
+    /// only the first one shows the ports. It may also be the only one (RFC 6946).
+    Fragment,
 }
 
 /// Returns the class of the frame in `packet`, and reads its IP header into `header`.
@@ -77,39 +81,82 @@ pub fn classify(
     }
 }
 
-/// Returns the class of a packet to one of the gateway's own addresses.
+/// Returns the class of a packet to one of the gateway's own addresses. `padding` bytes followed it in
+/// its frame.
+///
+/// # Errors
+/// The reason why the packet must be dropped.
 #[inline]
-fn local(
+pub fn local(
     packet: &mut Packet,
     padding: u16,
     header: &mut IpHeader,
     tables: &Tables,
 ) -> Result<Class, DropReason> {
-    let ours = match header.protocol {
-        protocol::ESP => true,
+    match header.protocol {
+        protocol::ESP => {}
         protocol::UDP if header.fragment == Fragment::Whole => {
             let udp = Udp::parse(header.payload(packet.data())).map_err(|_| DropReason::UdpLength)?;
             return udp_local(packet, padding, header, udp, tables);
         }
-        // A fragmented datagram shows its ports only in the first fragment.
-        protocol::UDP => match header.payload(packet.data()) {
-            [_, _, high, low, ..] if header.fragment == Fragment::First => {
-                is_ours(u16::from_be_bytes([*high, *low]), tables)
-            }
-            _ => false,
-        },
-        _ => false,
-    };
-    if !ours {
-        return Ok(Class::Host(padding));
+        protocol::UDP => return udp_fragment(packet, padding, header, tables),
+        _ => return Ok(Class::Host(padding)),
     }
-    if header.fragment != Fragment::Whole {
-        return Err(DropReason::OuterFragment);
-    }
-    if header.has_options() {
-        return Err(DropReason::OuterOptions);
+    if header.fragment != Fragment::Whole || header.has_options() {
+        return fragment(packet, header);
     }
     Ok(Class::Esp(header.header_len() as u16))
+}
+
+/// Returns the class of a fragment of a UDP datagram to one of the gateway's addresses.
+#[cold]
+fn udp_fragment(
+    packet: &Packet,
+    padding: u16,
+    header: &IpHeader,
+    tables: &Tables,
+) -> Result<Class, DropReason> {
+    let is_first_of_ours =
+        header.fragment == Fragment::First && is_for_gateway(header, packet.data(), tables);
+    match Part::read(header, packet.data()) {
+        // A later fragment does not show whose it is, so that of the first one must wait for it.
+        Some(_) => Ok(Class::Fragment),
+        None if is_first_of_ours => Err(DropReason::OuterOptions),
+        None => Ok(Class::Host(padding)),
+    }
+}
+
+/// Returns the class of a fragment or packet that is the gateway's, but has more than a fixed header.
+///
+/// # Errors
+/// `OuterOptions`, if it has options or extension headers.
+#[cold]
+fn fragment(packet: &Packet, header: &IpHeader) -> Result<Class, DropReason> {
+    match Part::read(header, packet.data()) {
+        Some(_) => Ok(Class::Fragment),
+        None => Err(DropReason::OuterOptions),
+    }
+}
+
+/// Returns whether the packet at one of the gateway's own addresses whose first fragment is `first` is
+/// ESP or IKE for the gateway.
+pub fn is_for_gateway(header: &IpHeader, first: &[u8], tables: &Tables) -> bool {
+    match (header.protocol, header.payload(first)) {
+        (protocol::ESP, _) => true,
+        (protocol::UDP, [_, _, high, low, ..]) => is_ours(u16::from_be_bytes([*high, *low]), tables),
+        _ => false,
+    }
+}
+
+/// Returns whether `packet`, a UDP datagram to one of the gateway's ports that begins with `header`, is
+/// an IKE message and not ESP.
+pub fn is_control(header: &IpHeader, packet: &[u8]) -> bool {
+    let datagram = header.payload(packet);
+    header.protocol == protocol::UDP
+        && Udp::parse(datagram).is_ok_and(|udp| {
+            let payload = &datagram[udp::HEADER..udp.length];
+            udp.dst_port == esp::IKE_PORT || payload.starts_with(&esp::NON_ESP_MARKER)
+        })
 }
 
 /// Returns the class of an unfragmented UDP datagram to one of the gateway's addresses (RFC 3948
@@ -126,7 +173,7 @@ fn udp_local(
         return Ok(Class::Host(padding));
     }
     if header.has_options() {
-        return Err(DropReason::OuterOptions);
+        return fragment(packet, header);
     }
     let esp_at = header.header_len() + udp::HEADER;
     // The datagram may end before its IP packet. The rest does not belong to it.
@@ -145,8 +192,8 @@ fn udp_local(
 
 /// Returns our SPI in the IKE message in `packet`, an IP packet that begins with `header` (RFC 7296
 /// §3.1).
-pub fn ike_spi(packet: &Packet, header: &IpHeader) -> Option<u64> {
-    let datagram = header.payload(packet.data());
+pub fn ike_spi(packet: &[u8], header: &IpHeader) -> Option<u64> {
+    let datagram = header.payload(packet);
     let datagram = datagram.get(..Udp::parse(datagram).ok()?.length)?;
     let marker =
         if datagram.get(2..4)? == esp::IKE_PORT.to_be_bytes() { 0 } else { esp::NON_ESP_MARKER.len() };

@@ -4,7 +4,8 @@ use super::{
     counters::WorkerCounters,
     kernel_side::{Role, Traffic},
     profile::{Profile, Stage},
-    rings::{Event, PUNT_KINDS, PUNTS_PER_TURN, Punt, Rings},
+    reassembly::{Reassembly, Whole},
+    rings::{Event, LONGEST, PUNT_KINDS, PUNTS_PER_TURN, Punt, Rings},
     share::{Share, Shares},
     tables::{Hop, Tables},
 };
@@ -20,6 +21,7 @@ use wayfarer_dataplane::{
         Address,
         ethernet::{self, Ethernet},
         icmp::Problem,
+        ip::IpHeader,
     },
 };
 
@@ -27,6 +29,9 @@ use wayfarer_dataplane::{
 pub const FROM_SLOW_PATH: u16 = u16::MAX;
 /// Stands for the input port of packets that came out of a tunnel.
 pub const FROM_TUNNEL: u16 = u16::MAX - 1;
+
+/// The number of shares of a ring that a message longer than a frame takes.
+const LONG_SHARE: u32 = 8;
 
 /// The resources that one worker owns.
 #[derive(Debug)]
@@ -40,6 +45,10 @@ pub struct Io {
     punts_left: [u32; PUNT_KINDS],
     /// The shares that networks of unauthenticated senders have of their ring.
     unauthenticated: Shares,
+    /// The fragments of packets to the gateway that are not complete yet.
+    reassembly: Reassembly,
+    /// Room for a reassembled packet.
+    joined: Vec<u8>,
     /// Each port's role in the exception path.
     roles: Vec<Role>,
     /// The time, if it was read in this turn.
@@ -59,6 +68,7 @@ impl Io {
     ) -> Self {
         let outgoing = ports.iter().map(|_| Burst::new()).collect();
         let punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
+        let reassembly = Reassembly::new(pool.capacity());
         Self {
             ports,
             outgoing,
@@ -67,6 +77,8 @@ impl Io {
             rings,
             punts_left,
             unauthenticated: Shares::new(Instant::now()),
+            reassembly,
+            joined: Vec::with_capacity(LONGEST),
             roles,
             now: None,
             profile: Profile::default(),
@@ -140,7 +152,7 @@ impl Io {
     /// `PuntRingFull`.
     pub fn punt(&mut self, port: u16, punt: Punt, bytes: &[u8]) -> Result<(), DropReason> {
         let kind = punt.kind();
-        if self.punts_left[kind] == 0 || !self.rings.punts()[kind].push((port, punt), bytes) {
+        if self.punts_left[kind] == 0 || !self.rings.of(punt, bytes.len()).push((port, punt), bytes) {
             return Err(DropReason::PuntRingFull);
         }
         self.punts_left[kind] -= 1;
@@ -156,26 +168,73 @@ impl Io {
         }
     }
 
-    /// Hands an IKE message from `from` to the slow path. `known` is the share of its IKE SA, if
-    /// the SPI is known. Because anybody may know an SPI, each IKE SA has only a share while many
-    /// messages wait, and counts as unauthenticated beyond that. Each network of unauthenticated
-    /// senders has a share too.
-    pub fn punt_message(&mut self, packet: Packet, from: Address, known: Option<&Share>) {
-        let now = *self.now.get_or_insert_with(Instant::now);
-        let is_peer = known.is_some_and(|share| !self.is_crowded(Punt::Peer) || share.admits(now));
-        if is_peer {
-            self.punt_packet(packet, Punt::Peer);
-        } else if !self.is_crowded(Punt::Control) || self.unauthenticated.of(from).admits(now) {
-            self.punt_packet(packet, Punt::Control);
+    /// Hands a copy of an IKE message, an IP packet from `from`, to the slow path. `known` is the
+    /// share of its IKE SA, if the SPI is known. Because anybody may know an SPI, each IKE SA has only
+    /// a share while many messages wait, and counts as unauthenticated beyond that. Each network of
+    /// unauthenticated senders has a share too.
+    ///
+    /// # Errors
+    /// `PuntRingFull`.
+    pub fn punt_message(
+        &mut self,
+        port: u16,
+        message: &[u8],
+        from: Address,
+        known: Option<&Share>,
+    ) -> Result<(), DropReason> {
+        let now = self.now();
+        let length = message.len();
+        let count = if self.rings.is_long(length) { LONG_SHARE } else { 1 };
+        let has_room = |punt, share: &Share| !self.is_crowded(punt, length) || share.admits(now, count);
+        if known.is_some_and(|share| has_room(Punt::Peer, share)) {
+            self.punt(port, Punt::Peer, message)
+        } else if has_room(Punt::Control, self.unauthenticated.of(from)) {
+            self.punt(port, Punt::Control, message)
         } else {
-            self.drop(packet, DropReason::PuntRingFull);
+            Err(DropReason::PuntRingFull)
         }
     }
 
-    /// Returns whether half of a ring, or half of this turn's share of it, is used up.
-    fn is_crowded(&self, punt: Punt) -> bool {
-        let kind = punt.kind();
-        self.punts_left[kind] <= PUNTS_PER_TURN / 2 || self.rings.punts()[kind].is_half_full()
+    /// Returns whether half of the ring for messages of `length` bytes, or half of this turn's share
+    /// of it, is used up.
+    fn is_crowded(&self, punt: Punt, length: usize) -> bool {
+        self.punts_left[punt.kind()] <= PUNTS_PER_TURN / 2 || self.rings.of(punt, length).is_half_full()
+    }
+
+    /// Returns the time, which is read once a turn at most.
+    fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
+    }
+
+    /// Keeps a fragment of a packet to the gateway. Returns all fragments of the packet if it is
+    /// complete.
+    pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader) -> Option<Whole> {
+        let now = self.now();
+        let Self { reassembly, counters, pool, .. } = self;
+        reassembly.add(now, fragment, header, &mut |packet, reason| {
+            counters.drops.count(reason);
+            pool.give(packet);
+        })
+    }
+
+    /// Drops the fragments of packets that have taken too long to get complete.
+    pub fn expire_fragments(&mut self) {
+        let now = self.now();
+        let Self { reassembly, counters, pool, .. } = self;
+        reassembly.expire(now, &mut |packet, reason| {
+            counters.drops.count(reason);
+            pool.give(packet);
+        });
+    }
+
+    /// Lends room for a reassembled packet. The caller gives it back in the end.
+    pub fn lend_room(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.joined)
+    }
+
+    /// Takes back the room for a reassembled packet.
+    pub fn take_room(&mut self, room: Vec<u8>) {
+        self.joined = room;
     }
 
     /// Drops a packet, and lets the slow path report `problem` to the sender if it has time.
@@ -304,14 +363,21 @@ impl Io {
     }
 
     /// Prepares the worker to go on after a panic. Drops the packets in hand, and those that waited
-    /// to be sent, because one of them may have caused a port's panic.
+    /// to be sent or to become complete, because one of them may have caused the panic.
     pub fn recover(&mut self) {
-        let waiting: usize = self.outgoing.iter().map(|burst| burst.len()).sum();
+        let mut waiting: usize = self.outgoing.iter().map(|burst| burst.len()).sum();
         self.outgoing.iter_mut().for_each(|burst| self.pool.give_all(burst));
+        waiting += self.free_fragments();
         for _ in 0..waiting + self.pool.adopt_orphans() {
             self.counters.drops.count(DropReason::WorkerFault);
         }
         self.counters.faults.add(1);
+    }
+
+    /// Frees all fragments that wait, and returns their number.
+    fn free_fragments(&mut self) -> usize {
+        let Self { reassembly, pool, .. } = self;
+        reassembly.drain().map(|fragment| pool.give(fragment)).count()
     }
 
     /// Publishes the counters of ports and pool.
@@ -320,5 +386,11 @@ impl Io {
             counters.set(&port.stats());
         }
         self.counters.free_frames.set(self.pool.available() as u64);
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        self.free_fragments();
     }
 }

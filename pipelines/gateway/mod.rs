@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! port ─► classify ─┬─► inbound:  look up SA ─► open ─► decapsulate ─► forward ─► port
+//!                   ├─► reassembly: fragments for the gateway ─► (classified again)
 //!                   ├─► outbound: policy ─► encapsulate ─► seal ─► route ───────► port
 //!                   ├─► punt ring ─► slow path ─► inject ring ─► (worker again)
-//! └─► exception: frames to the kernel by a TAP device, and back
+//!                   └─► exception: frames to the kernel by a TAP device, and back
 //! ```
 
 pub mod batch;
 pub mod classify;
 pub mod counters;
 pub mod decapsulate;
+mod deliver;
 pub mod encapsulate;
 pub mod exception;
 pub mod forward;
@@ -21,6 +23,7 @@ pub mod kernel_side;
 pub mod outbound;
 pub mod policy;
 pub mod profile;
+pub mod reassembly;
 pub mod rings;
 pub mod share;
 pub mod tables;

@@ -4,6 +4,8 @@
 use crossbeam::queue::ArrayQueue;
 use std::net::IpAddr;
 use wayfarer_dataplane::{
+    packet::BURST,
+    pool::HEADROOM,
     ring::FrameRing,
     sa::{Due, Path, Spi, TunnelId},
     wire::icmp::Problem,
@@ -95,13 +97,20 @@ pub enum Event {
     },
 }
 
-/// Frames of each kind that a worker may punt in one turn.
-pub const PUNTS_PER_TURN: u32 = 32;
+/// Frames of each kind that a worker may punt in one turn: as many as it may receive from a port, so
+/// that the fragments of a long IKE message may come at once (RFC 7383).
+pub const PUNTS_PER_TURN: u32 = BURST as u32;
+/// Messages longer than a frame that may wait in their own ring.
+const LONG_MESSAGES: usize = 16;
+/// The longest IP packet, in bytes.
+pub(super) const LONGEST: usize = u16::MAX as usize;
 
 /// The rings of one worker.
 #[derive(Debug)]
 pub struct Rings {
     punts: [FrameRing<(u16, Punt)>; PUNT_KINDS],
+    /// Messages of IKE that arrived in IP fragments and are longer than a frame.
+    long: FrameRing<(u16, Punt)>,
     /// To the worker.
     pub inject: FrameRing<Inject>,
     /// From the worker.
@@ -113,13 +122,29 @@ impl Rings {
     pub fn new(largest: usize) -> Self {
         Self {
             punts: [128, 256, 512, 256, 64, 128].map(|depth| FrameRing::new(depth, largest)),
+            long: FrameRing::new(LONG_MESSAGES, LONGEST),
             inject: FrameRing::new(512, largest),
             events: ArrayQueue::new(4096),
         }
     }
 
-    /// Returns the rings of punted frames, one for each kind, by [`Punt::kind`].
-    pub(crate) fn punts(&self) -> &[FrameRing<(u16, Punt)>; PUNT_KINDS] {
-        &self.punts
+    /// Returns the length of the longest IP packet that the worker takes from the slow path, in bytes.
+    pub fn longest_injected(&self) -> usize {
+        self.inject.largest().saturating_sub(HEADROOM)
+    }
+
+    /// Returns the rings of punted frames.
+    pub(crate) fn punts(&self) -> impl Iterator<Item = &FrameRing<(u16, Punt)>> {
+        self.punts.iter().chain([&self.long])
+    }
+
+    /// Returns the ring of frames that are punted by `punt` and have `length` bytes.
+    pub(super) fn of(&self, punt: Punt, length: usize) -> &FrameRing<(u16, Punt)> {
+        if self.is_long(length) { &self.long } else { &self.punts[punt.kind()] }
+    }
+
+    /// Returns whether a message of `length` bytes is longer than a frame.
+    pub(super) fn is_long(&self, length: usize) -> bool {
+        length > self.inject.largest()
     }
 }

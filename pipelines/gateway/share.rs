@@ -9,35 +9,42 @@ use std::{
 };
 use wayfarer_dataplane::wire::Address;
 
-/// The number of messages that a sender may have at once while many wait: a quarter of the ring of
-/// unauthenticated senders, and several times as many as an IKE SA needs.
-const BURST: u32 = 64;
+/// The number of messages that an IKE SA may have at once while many wait: the most fragments of a
+/// message (RFC 7383), and a quarter of the ring of peers.
+const PEER: u32 = 128;
+/// The same for a network of unauthenticated senders: a quarter of their ring.
+const NETWORK: u32 = 64;
 const REFILL: Duration = Duration::from_millis(2);
 /// The number of buckets for all networks of unauthenticated senders. Networks share a bucket by
 /// chance, and none can choose with whom.
 const NETWORKS: usize = 1024;
 
-/// A bucket of `BURST` that refills by one each `REFILL`. Any number of workers may take from it.
+/// A bucket that refills by one each `REFILL`. Any number of workers may take from it.
 #[derive(Debug)]
 pub struct Share {
+    depth: u32,
     since: Instant,
     /// When the bucket will be full again, in nanoseconds after `since`.
     full_at: AtomicU64,
 }
 
 impl Share {
-    /// Makes a full bucket.
+    /// Makes the full bucket of an IKE SA.
     pub fn new(now: Instant) -> Self {
-        Self { since: now, full_at: AtomicU64::new(0) }
+        Self::with_depth(now, PEER)
     }
 
-    /// Takes one, and returns whether one was left.
-    pub fn admits(&self, now: Instant) -> bool {
+    fn with_depth(now: Instant, depth: u32) -> Self {
+        Self { depth, since: now, full_at: AtomicU64::new(0) }
+    }
+
+    /// Takes `count`, and returns whether as many were left.
+    pub fn admits(&self, now: Instant, count: u32) -> bool {
         let now = now.saturating_duration_since(self.since).as_nanos() as u64;
         let refill = REFILL.as_nanos() as u64;
         let take = |full_at: u64| {
-            let full_at = full_at.max(now) + refill;
-            (full_at <= now + u64::from(BURST) * refill).then_some(full_at)
+            let full_at = full_at.max(now) + u64::from(count) * refill;
+            (full_at <= now + u64::from(self.depth) * refill).then_some(full_at)
         };
         self.full_at.fetch_update(Relaxed, Relaxed, take).is_ok()
     }
@@ -53,16 +60,23 @@ pub struct Shares {
 impl Shares {
     /// Makes full buckets.
     pub fn new(now: Instant) -> Self {
-        Self { seed: RandomState::new(), networks: (0..NETWORKS).map(|_| Share::new(now)).collect() }
+        Self {
+            seed: RandomState::new(),
+            networks: (0..NETWORKS).map(|_| Share::with_depth(now, NETWORK)).collect(),
+        }
     }
 
-    /// Returns the share of the network of `from`: an IPv4 /24 or an IPv6 /48.
+    /// Returns the share of the network of `from`.
     pub fn of(&self, from: Address) -> &Share {
-        let network = match IpAddr::from(from) {
-            IpAddr::V4(a) => u128::from(a.to_bits() >> 8),
-            IpAddr::V6(a) => a.to_bits() >> 80 | 1 << 64,
-        };
-        &self.networks[self.seed.hash_one(network) as usize % NETWORKS]
+        &self.networks[self.seed.hash_one(network(from)) as usize % NETWORKS]
+    }
+}
+
+/// Returns the number of the network of `address`: an IPv4 /24 or an IPv6 /48.
+pub(super) fn network(address: Address) -> u128 {
+    match IpAddr::from(address) {
+        IpAddr::V4(a) => u128::from(a.to_bits() >> 8),
+        IpAddr::V6(a) => a.to_bits() >> 80 | 1 << 64,
     }
 }
 
@@ -83,9 +97,9 @@ mod tests {
         let shares = Shares::new(start);
         let admitted = |from: [u8; 4], now| {
             let share = shares.of(IpAddr::from(from).into());
-            (0..1000).filter(|_| share.admits(now)).count()
+            (0..1000).filter(|_| share.admits(now, 1)).count()
         };
-        assert_eq!(admitted([192, 0, 2, 1], start), BURST as usize);
+        assert_eq!(admitted([192, 0, 2, 1], start), NETWORK as usize);
         assert_eq!(admitted([192, 0, 2, 200], start), 0, "the same network");
         assert_eq!(admitted([192, 0, 2, 1], start + 10 * REFILL), 10);
         let others = (0..64).filter(|n| admitted([198, 51, *n, 1], start + 10 * REFILL) > 0).count();
@@ -99,14 +113,16 @@ mod tests {
         let pool = Pool::new(64, 2048).unwrap();
         let counters = Arc::new(WorkerCounters::new(0));
         let mut io = Io::new(vec![], vec![], pool, counters, rings.clone());
-        let waiting = || [Punt::Peer, Punt::Control].map(|punt| rings.punts()[punt.kind()].len());
+        let waiting = || [Punt::Peer, Punt::Control].map(|punt| rings.of(punt, 100).len());
         let mut send = |of: usize| {
             let before = waiting();
             let mut packet = io.take().unwrap();
             packet.fill(64, &[0; 100]).unwrap();
-            io.punt_message(packet, IpAddr::from(networks[of]).into(), known[of]);
+            let sent = io.punt_message(0, packet.data(), IpAddr::from(networks[of]).into(), known[of]);
+            io.free(packet);
             io.flush();
-            waiting() != before
+            assert_eq!(sent.is_ok(), waiting() != before);
+            sent.is_ok()
         };
         // More than the ring holds, and no more: shares refill while the test runs.
         (0..600).for_each(|_| _ = send(0));

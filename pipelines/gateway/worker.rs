@@ -1,14 +1,14 @@
 //! A poll-mode worker: one thread, one core, one queue of every port.
 
 use super::{
-    classify::{Class, classify, ike_spi},
+    classify::{self, Class, classify},
+    deliver::{control, deliver, deliver_fragments, in_one_frame, neighbour},
     exception,
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, Io},
-    kernel_side::Traffic,
     outbound::{self, Departure, Departures, Origin},
     profile::{Profile, Stage},
-    rings::{Inject, Punt},
+    rings::Inject,
     tables::Tables,
 };
 use nix::time::{ClockId, clock_gettime};
@@ -24,9 +24,12 @@ use tracing::error;
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::{BURST, Burst, Packet},
-    sa::Flow,
     table::Reader,
-    wire::{ethernet, ip::IpHeader},
+    wire::{
+        ethernet,
+        fragment::{self, V6_FRAGMENT_HEADER},
+        ip::{Fragment, IpHeader},
+    },
 };
 
 /// The number of packets received from one port in one turn, fewer than a burst holds, so that
@@ -147,6 +150,7 @@ impl Worker {
         counters.turns.add(1);
         counters.idle_turns.add(u64::from(!busy));
         if counters.turns.value().is_multiple_of(REPORT) {
+            self.io.expire_fragments();
             self.report();
         }
         self.io.mark(Stage::Turn);
@@ -242,22 +246,90 @@ impl<'r> SortedBurst<'r> {
         io: &mut Io,
     ) {
         match classify(&mut packet, header, tables, reader) {
-            Ok(Class::Esp(esp_at)) => {
+            Ok(class) => self.place(packet, class, header, tables, reader, io),
+            Err(reason) => self.refused(packet, header, reason, tables, reader, io),
+        }
+    }
+
+    /// Puts a packet into the part for its class, or hands it to whom it is for.
+    #[inline(always)]
+    fn place(
+        &mut self,
+        packet: Packet,
+        class: Class,
+        header: &'r mut IpHeader,
+        tables: &'r Tables,
+        reader: &'r Reader,
+        io: &mut Io,
+    ) {
+        match class {
+            Class::Esp(esp_at) => {
                 let arrival = Arrival::new(&packet, header, esp_at, tables);
                 self.arrivals.push(packet, arrival);
             }
-            Ok(Class::Forward) => {
+            Class::Forward => {
                 let from_host = tables.is_host_port(packet.port());
                 let origin = if from_host { Origin::Host } else { Origin::Wire };
                 self.departures.push(packet, Departure::new(header, origin, tables));
             }
-            Ok(Class::Host(padding)) => deliver(packet, padding, header, tables, reader, io),
-            Ok(Class::Neighbour) => neighbour(packet, io),
-            Ok(Class::Control) => {
-                let known = ike_spi(&packet, header).and_then(|spi| tables.ike.get(&spi, reader));
-                io.punt_message(packet, header.src, known);
-            }
-            Err(reason) => self.refused(packet, header, reason, tables, reader, io),
+            Class::Host(padding) => deliver(packet, padding, header, tables, reader, io),
+            Class::Neighbour => neighbour(packet, io),
+            Class::Control => match control(packet.port(), packet.data(), header, tables, reader, io) {
+                Ok(()) => io.free(packet),
+                Err(reason) => io.drop(packet, reason),
+            },
+            Class::Fragment => self.fragment(packet, header, tables, reader, io),
+        }
+    }
+
+    /// Keeps a fragment of a packet to the gateway until the packet is complete, then handles the
+    /// packet. Handles one that is its only fragment at once (RFC 6946 §4).
+    #[cold]
+    #[inline(never)]
+    fn fragment(
+        &mut self,
+        mut packet: Packet,
+        header: &'r mut IpHeader,
+        tables: &'r Tables,
+        reader: &'r Reader,
+        io: &mut Io,
+    ) {
+        if header.fragment == Fragment::Whole {
+            fragment::remove_v6_header(packet.data_mut());
+            let pulled = packet.pull_front(V6_FRAGMENT_HEADER).ok_or(DropReason::FragmentLength);
+            return match pulled {
+                Ok(()) => self.place_whole(packet, header, tables, reader, io),
+                Err(reason) => io.drop(packet, reason),
+            };
+        }
+        let Some(whole) = io.reassemble(packet, header) else { return };
+        let Some(first) = whole.packets.first() else { return };
+        let is_read = header.read(first.data()).is_ok();
+        if !is_read || !classify::is_for_gateway(header, first.data(), tables) {
+            return deliver_fragments(whole, tables, reader, io);
+        }
+        let mut joined = io.lend_room();
+        whole.join(&mut joined);
+        if let Some(packet) = in_one_frame(whole, &joined, header, tables, reader, io) {
+            self.place_whole(packet, header, tables, reader, io);
+        }
+        io.take_room(joined);
+    }
+
+    /// Puts a packet to one of the gateway's addresses that came in fragments into the part for its
+    /// class.
+    fn place_whole(
+        &mut self,
+        mut packet: Packet,
+        header: &'r mut IpHeader,
+        tables: &'r Tables,
+        reader: &'r Reader,
+        io: &mut Io,
+    ) {
+        let class = header.read(packet.data()).map_err(classify::ip_format);
+        match class.and_then(|()| classify::local(&mut packet, 0, header, tables)) {
+            Ok(class) => self.place(packet, class, header, tables, reader, io),
+            Err(reason) => io.drop(packet, reason),
         }
     }
 
@@ -320,31 +392,5 @@ impl<'r> SortedBurst<'r> {
     ) {
         inbound::run(&mut self.arrivals, inner, &mut self.departures, tables, reader, io);
         outbound::run(&mut self.departures, tables, reader, io);
-    }
-}
-
-/// Hands a frame of ARP or neighbour discovery to the slow path, and to the kernel's side of its
-/// port if there is one.
-fn neighbour(packet: Packet, io: &mut Io) {
-    match io.punt(packet.port(), Punt::Neighbour, packet.data()) {
-        Ok(()) => io.to_kernel(packet, Traffic::Segment),
-        Err(reason) => io.drop(packet, reason),
-    }
-}
-
-/// Hands a packet in clear to the host's own stack, unless it should have come through a tunnel
-/// (RFC 4301 §5.2).
-fn deliver(packet: Packet, padding: u16, header: &IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
-    let flow = Flow::of(header, packet.data());
-    if tables.is_unprotected(&flow, None, reader) {
-        return io.drop(packet, DropReason::Unprotected);
-    }
-    if io.has_kernel_side(packet.port()) {
-        exception::host(packet, padding, io);
-    } else if tables.is_local(header.dst, reader) {
-        io.to_host(packet, tables);
-    } else {
-        // The packet is local to a segment that the host is not on.
-        io.drop(packet, DropReason::Martian);
     }
 }

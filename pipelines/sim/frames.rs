@@ -10,7 +10,8 @@ use wayfarer_dataplane::{
     wire::{
         arp::{Arp, Operation},
         ethernet::{self, Ethernet},
-        ip::{self, IpHeader, protocol},
+        fragment::{self, Cutter},
+        ip::{self, Fragment, IpHeader, protocol},
         nd, udp,
     },
 };
@@ -55,6 +56,56 @@ pub fn endpoints(packet: &[u8]) -> Option<(Endpoints, usize)> {
     let from = SocketAddr::new(header.src.into(), ports.0);
     let to = SocketAddr::new(header.dst.into(), ports.1);
     Some((Endpoints { from, to }, header.header_len() + headers))
+}
+
+/// Cuts an IP packet to fragments of at most `mtu` bytes with the identification `id`. An IPv4 packet
+/// is cut even if it says that it must not be.
+///
+/// # Panics
+/// If the packet is malformed, or has IPv6 extension headers.
+pub fn fragments(packet: &[u8], mtu: usize, id: u16) -> Vec<Vec<u8>> {
+    let mut packet = packet.to_vec();
+    let header = IpHeader::parse(&packet).expect("an IP packet");
+    let cutter = if header.is_ipv4() {
+        packet[4..6].copy_from_slice(&id.to_be_bytes());
+        packet[6..8].fill(0);
+        Cutter::v4(&packet, &header, mtu)
+    } else {
+        Cutter::v6(&packet, &header, mtu, id.into())
+    };
+    let pieces = cutter.expect("an MTU with room for payload").map(|piece| {
+        let mut fragment = vec![0; piece.len()];
+        piece.write(&mut fragment);
+        fragment
+    });
+    pieces.collect()
+}
+
+/// Joins the fragments of packets, each of which comes in order and after the one before. Other packets
+/// stay as they are.
+pub fn joined(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    let (mut whole, mut parts) = (vec![], vec![]);
+    for packet in packets {
+        let header = match IpHeader::parse(&packet) {
+            Ok(header) if header.fragment != Fragment::Whole => header,
+            _ => {
+                whole.push(packet);
+                continue;
+            }
+        };
+        let is_last = fragment::Part::read(&header, &packet).is_none_or(|part| !part.more);
+        parts.push((header, packet));
+        if is_last {
+            let payload: Vec<u8> =
+                parts.iter().flat_map(|(header, packet)| header.payload(packet)).copied().collect();
+            let mut packet = vec![];
+            fragment::append_whole_header(&parts[0].1, payload.len(), &mut packet);
+            packet.extend(payload);
+            whole.push(packet);
+            parts.clear();
+        }
+    }
+    whole
 }
 
 /// Returns the packet as a router forwards it.

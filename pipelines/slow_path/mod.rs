@@ -263,7 +263,11 @@ impl SlowPath {
         while let Some(event) = self.links.poll_event() {
             match event {
                 Event::Keepalive(packet) => self.inject(Inject::Route, &packet),
-                Event::Early(packets) => self.inject_early(&packets),
+                Event::Early(packets) => {
+                    // These are ESP packets whose SA is there now.
+                    let early = |packet: &EarlyPacket| Inject::Early { esp_at: packet.esp_at };
+                    self.inject_all(packets.iter().map(|packet| (early(packet), &packet.packet[..])));
+                }
                 Event::EarlyDropped(count) => {
                     (0..count).for_each(|_| self.drops.count(DropReason::UnknownSpi));
                 }
@@ -280,8 +284,9 @@ impl SlowPath {
     fn handle_ike(&mut self, now: Duration) -> bool {
         let Some(ike) = &mut self.ike else { return false };
         let mut busy = ike.turn(now, &mut self.links, &mut self.network);
-        while let Some(packet) = self.ike.as_mut().and_then(Ike::poll_packet) {
-            self.inject(Inject::Route, &packet);
+        let longest = self.workers.iter().map(|worker| worker.rings.longest_injected()).min().unwrap_or(0);
+        while let Some(packets) = self.ike.as_mut().and_then(|ike| ike.poll_packets(&self.network, longest)) {
+            self.inject_all(packets.iter().map(|packet| (Inject::Route, &packet[..])));
             busy = true;
         }
         busy
@@ -332,23 +337,19 @@ impl SlowPath {
         }
     }
 
-    /// Passes ESP packets whose SA is there now to one worker, which keeps their order.
-    fn inject_early(&mut self, packets: &[EarlyPacket]) {
-        self.next_worker = (self.next_worker + 1) % self.workers.len();
-        for EarlyPacket { packet, esp_at, .. } in packets {
-            let what = Inject::Early { esp_at: *esp_at };
-            if !self.workers[self.next_worker].rings.inject.push(what, packet) {
-                self.drops.count(DropReason::SlowPathLimit);
-            }
-        }
+    /// Passes a frame to one of the workers in turn.
+    fn inject(&mut self, what: Inject, frame: &[u8]) {
+        self.inject_all([(what, frame)]);
     }
 
-    /// Passes a frame to one of the workers in turn. If the worker's ring is full, the frame is
-    /// dropped and counted.
-    fn inject(&mut self, what: Inject, frame: &[u8]) {
+    /// Passes frames to one of the workers in turn, which keeps their order. If the worker's ring is
+    /// full, frames are dropped and counted.
+    fn inject_all<'f>(&mut self, frames: impl IntoIterator<Item = (Inject, &'f [u8])>) {
         self.next_worker = (self.next_worker + 1) % self.workers.len();
-        if !self.workers[self.next_worker].rings.inject.push(what, frame) {
-            self.drops.count(DropReason::SlowPathLimit);
+        for (what, frame) in frames {
+            if !self.workers[self.next_worker].rings.inject.push(what, frame) {
+                self.drops.count(DropReason::SlowPathLimit);
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ fn between_good_ones(bad: &[u8]) -> (Vec<(DropReason, u64)>, usize) {
 }
 
 /// Does the same as [`between_good_ones`], and also returns how many packets were handed to the
-/// slow path.
+/// slow path, or are kept because they are fragments.
 fn between_good_ones_with_punts(bad: &[u8]) -> (Vec<(DropReason, u64)>, usize, u64) {
     let mut world = World::new(vec![tunnel(1, suite(SUITE)), tunnel(2, suite("aes256gcm16")), transport()]);
     world.meet_neighbours();
@@ -42,9 +42,11 @@ fn between_good_ones_with_punts(bad: &[u8]) -> (Vec<(DropReason, u64)>, usize, u
             w.turn();
         })
     });
-    assert_eq!(world.counters().free_frames.value(), 512, "a frame did not come back");
+    let kept = 512 - world.counters().free_frames.value();
+    let is_fragment = bad.len() > 34 && bad[20..22] != [0, 0] && bad[20..22] != [0x40, 0];
+    assert!(kept == 0 || is_fragment, "a frame did not come back");
     let punted = world.counters().punted.value() - punted;
-    (world.all_drops(), extra + world.out[OUTSIDE].len(), punted)
+    (world.all_drops(), extra + world.out[OUTSIDE].len(), punted + kept)
 }
 
 fn transport() -> wayfarer::config::model::Tunnel {
@@ -144,8 +146,6 @@ fn drops_invalid_outer_ipv4_headers() {
         (changed(sealed(), |p| p[2..4].copy_from_slice(&[0xff, 0xff])), IpTotalLength),
         (checksum, IpChecksum),
         (options, OuterOptions),
-        (changed(sealed(), |p| p[6] = 0x20), OuterFragment),
-        (changed(sealed(), |p| p[7] = 9), OuterFragment),
     ] {
         assert_eq!(between_good_ones(&from_outside(&packet)), (vec![(reason, 1)], 0));
     }
@@ -162,10 +162,10 @@ fn drops_outer_ipv6_with_extension_or_invalid_headers() {
     let mut beyond = v6.clone();
     beyond[41] = 200;
     let mut fragment = v6.clone();
-    fragment[6] = 44;
-    fragment[40..48].copy_from_slice(&[50, 0, 0, 1, 0, 0, 0, 7]);
+    fragment[40..48].copy_from_slice(&[44, 0, 1, 4, 0, 0, 0, 0]);
+    fragment[48..56].copy_from_slice(&[50, 0, 0, 1, 0, 0, 0, 7]);
     for (packet, reason) in
-        [(v6, OuterOptions), (lie, IpTotalLength), (beyond, IpHeaderLength), (fragment, OuterFragment)]
+        [(v6, OuterOptions), (lie, IpTotalLength), (beyond, IpHeaderLength), (fragment, OuterOptions)]
     {
         assert_eq!(between_good_ones(&from_outside(&packet)), (vec![(reason, 1)], 0));
     }

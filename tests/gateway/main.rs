@@ -5,6 +5,7 @@ mod bad_input;
 mod control;
 mod exception;
 mod forwarding;
+mod fragments;
 mod fuzz_corpus;
 mod links;
 mod log;

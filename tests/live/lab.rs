@@ -122,6 +122,15 @@ impl Lab {
         Program::start(&mut self.command(space, command))
     }
 
+    /// Returns how many ICMP messages "destination unreachable" a namespace's kernel has sent.
+    pub(crate) fn unreachables(&self, space: &str) -> u64 {
+        let all = self.run(space, "cat /proc/net/snmp");
+        let mut icmp = all.lines().filter_map(|line| line.strip_prefix("Icmp: "));
+        let (names, values) = (icmp.next().unwrap(), icmp.next().unwrap());
+        let at = names.split(' ').position(|name| name == "OutDestUnreachs").unwrap();
+        values.split(' ').nth(at).unwrap().parse().unwrap()
+    }
+
     /// Replaces all nftables rules of a namespace.
     pub(crate) fn nft(&self, space: &str, rules: &str) {
         fs::write(self.path("rules.nft"), format!("flush ruleset\n{rules}")).unwrap();

@@ -36,6 +36,7 @@ for_each_kind! {
     paths::two_workers,
     paths::gateway_to_gateway,
     paths::too_big,
+    paths::fragments,
     paths::neighbours,
     paths::kernel_routes,
     moves::ping_goes_on,

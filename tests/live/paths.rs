@@ -7,7 +7,7 @@ use super::{
         BY_CORE, Outside, SERVER, TERMINAL, gateway_config, start, start_terminal, terminal_lab, two_gateways,
     },
 };
-use std::net::UdpSocket;
+use std::{net::UdpSocket, time::Duration};
 
 /// A capture by tcpdump on a device of `core`.
 struct Capture<'a> {
@@ -116,6 +116,33 @@ pub(crate) fn too_big(kind: &str) {
         assert!(!more.status.success());
     }
     assert_eq!(a.dropped("TooBig"), 2);
+}
+
+/// Checks that packets of ESP that a router cuts are opened, and that the kernel answers nothing to
+/// them.
+pub(crate) fn fragments(kind: &str) {
+    for remote in ["192.0.2.1", "192.0.2.1:4500"] {
+        let lab = terminal_lab();
+        let (gateway, terminal) = start(&lab, kind, remote);
+        // Only from here on, because a router drops what is too long for the device it comes by.
+        lab.run("core", "ip link set k0 mtu 1280");
+        // Packets of the server may be cut, and so may the gateway's.
+        lab.run("srv", "sysctl -qw net.ipv4.ip_no_pmtu_disc=1");
+        let bind =
+            |space: &str, address: &str| lab.enter(space, || UdpSocket::bind((address, 9999)).unwrap());
+        let (from, to) = (bind("srv", SERVER), bind("term", TERMINAL));
+        to.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        for number in 0..100u8 {
+            let sent = [number; 1350];
+            from.send_to(&sent, (TERMINAL, 9999)).unwrap();
+            let mut received = [0; 2000];
+            let length = to.recv(&mut received).unwrap();
+            assert_eq!(received[..length], sent);
+        }
+        gateway.assert_no_drops();
+        terminal.assert_no_drops();
+        assert_eq!(lab.unreachables("term"), 0);
+    }
 }
 
 /// Checks that next hops are resolved by ARP and neighbour discovery, and that packets to a silent

@@ -26,6 +26,8 @@ const XDP_FLAGS_DRV_MODE: u32 = 4;
 #[derive(Clone, Copy)]
 pub(crate) enum MapKind {
     Hash = 1,
+    /// A hash that forgets the entries that were not used for longest.
+    LruHash = 9,
     Xsk = 17,
 }
 

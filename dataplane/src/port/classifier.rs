@@ -4,12 +4,16 @@
 //! | frame to the NIC's own MAC address | goes to |
 //! |---|---|
 //! | IP to an address that is not the host's: to be forwarded | gateway |
-//! | ESP (protocol 50) to an address of the host | gateway |
-//! | UDP to an address of the host and a listed port, not a fragment | gateway |
-//! | anything else to the host, including IPv6 with extension headers | kernel |
+//! | ESP (protocol 50) to an address of the host, also in fragments | gateway |
+//! | UDP to an address of the host and a listed port, also in fragments | gateway |
+//! | anything else to the host, including IPv6 with other extension headers | kernel |
 //! | multicast, broadcast, in a VLAN, IPv6 link-local, not IP, malformed | kernel |
 //!
 //! Frames to any other MAC address, also multicast and broadcast, are the kernel's.
+//!
+//! Only the first fragment of a UDP datagram shows its ports. The program remembers those of the
+//! gateway, so that the later ones follow. A later fragment that overtakes the first goes to the
+//! kernel, which never sees the rest and answers nothing, and the gateway waits for it in vain.
 //!
 //! A tag of VLAN 0, of 802.1Q or 802.1ad, only states a priority: the frame is in no VLAN (IEEE
 //! 802.1Q, priority-tagged frames). The kernel takes any number of them off. So the headers behind
@@ -42,9 +46,13 @@ use std::{
 pub const MAX_LOCAL: u32 = 4096;
 /// The largest number of UDP ports.
 pub const MAX_PORTS: usize = 16;
+/// The number of fragmented datagrams to the gateway that are remembered.
+const MAX_FRAGMENTED: u32 = 4096;
 
 // linux/bpf.h: helpers and return values of programs.
 const MAP_LOOKUP: i32 = 1;
+const MAP_UPDATE: i32 = 2;
+const MAP_DELETE: i32 = 3;
 const SKB_LOAD_BYTES: i32 = 26;
 const REDIRECT_MAP: i32 = 51;
 const XDP_LOAD_BYTES: i32 = 189;
@@ -83,6 +91,14 @@ pub struct Classifier {
     _link: OwnedFd,
 }
 
+/// The tables of a classifier.
+struct Tables {
+    /// Addresses of the host.
+    local: Map<16>,
+    /// Fragmented UDP datagrams to the gateway: source, destination, identification.
+    fragmented: Map<FRAGMENT_KEY>,
+}
+
 #[derive(Debug)]
 enum Role {
     Xdp { sockets: Map<4>, native: bool },
@@ -98,9 +114,9 @@ impl Classifier {
     /// that mode or another one is attached.
     pub fn xdp(device: &Device, queues: u32, native: bool, rules: &Rules) -> Result<Self, PortError> {
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
-        let local = table(device, rules)?;
+        let tables = tables(device, rules)?;
         let sockets = Map::new(MapKind::Xsk, queues).map_err(|e| failed("make a BPF map", e))?;
-        let program = program(Flavour::Xdp(&sockets), &local, device, &rules.udp_ports)
+        let program = program(Flavour::Xdp(&sockets), &tables, device, &rules.udp_ports)
             .load_into_kernel(ProgramKind::Xdp)
             .map_err(|e| failed("load the XDP program", e))?;
         let hook = if native { Hook::XdpNative } else { Hook::XdpGeneric };
@@ -113,7 +129,7 @@ impl Classifier {
             _ => failed("attach the XDP program", e),
         })?;
         let (device, role) = (device.name().to_owned(), Role::Xdp { sockets, native });
-        Ok(Self { device, local, role, _link: link })
+        Ok(Self { device, local: tables.local, role, _link: link })
     }
 
     /// Filters packet sockets, and keeps the gateway's frames from the kernel's stack.
@@ -122,8 +138,8 @@ impl Classifier {
     /// [`PortError::Permission`], or [`PortError::NotSupported`] if the kernel has no TCX.
     pub fn packet(device: &Device, rules: &Rules) -> Result<Self, PortError> {
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
-        let local = table(device, rules)?;
-        let load = |flavour, kind| program(flavour, &local, device, &rules.udp_ports).load_into_kernel(kind);
+        let tables = tables(device, rules)?;
+        let load = |flavour, kind| program(flavour, &tables, device, &rules.udp_ports).load_into_kernel(kind);
         let filter = load(Flavour::SocketFilter, ProgramKind::SocketFilter)
             .map_err(|e| failed("load the socket filter", e))?;
         let attach = |program: OwnedFd| bpf::attach(&program, device.index(), Hook::TcxIngress);
@@ -133,7 +149,8 @@ impl Classifier {
             ),
             _ => failed("attach the TCX program", e),
         })?;
-        Ok(Self { device: device.name().to_owned(), local, role: Role::Packet { filter }, _link: link })
+        let (device, role) = (device.name().to_owned(), Role::Packet { filter });
+        Ok(Self { device, local: tables.local, role, _link: link })
     }
 
     /// Adds an address of the host: there only ESP and the UDP ports go to the gateway. Takes
@@ -179,15 +196,16 @@ impl Classifier {
     }
 }
 
-/// Returns the table of local addresses that the rules list.
-fn table(device: &Device, rules: &Rules) -> Result<Map<16>, PortError> {
+/// Returns the tables, with the local addresses that the rules list.
+fn tables(device: &Device, rules: &Rules) -> Result<Tables, PortError> {
     if rules.udp_ports.len() > MAX_PORTS {
         return Err(device.unsupported(format!("more than {MAX_PORTS} UDP ports")));
     }
     let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
-    let table = Map::new(MapKind::Hash, MAX_LOCAL).map_err(|e| failed("make a BPF map", e))?;
-    rules.local.iter().try_for_each(|a| table.insert(key(*a), 1)).map_err(|e| failed(CHANGE_TABLE, e))?;
-    Ok(table)
+    let local = Map::new(MapKind::Hash, MAX_LOCAL).map_err(|e| failed("make a BPF map", e))?;
+    rules.local.iter().try_for_each(|a| local.insert(key(*a), 1)).map_err(|e| failed(CHANGE_TABLE, e))?;
+    let fragmented = Map::new(MapKind::LruHash, MAX_FRAGMENTED).map_err(|e| failed("make a BPF map", e))?;
+    Ok(Tables { local, fragmented })
 }
 
 const CHANGE_TABLE: &str = "change the table of local addresses";
@@ -210,17 +228,28 @@ enum Flavour<'a> {
 
 // Registers that calls do not change.
 const CONTEXT: Register = 6;
+/// What the frame is of a fragmented packet.
 const FRAGMENT: Register = 7;
 const PROTOCOL: Register = 8;
 /// The offset of the next header in the frame.
 const POSITION: Register = 9;
 const STACK: Register = 10;
 
-// The stack: IP header, then Ethernet header. `KEY` is an IPv6 destination, or an IPv4 one mapped
-// to the same form, aligned to 8 as the verifier requires.
+// Values of `FRAGMENT`.
+const WHOLE: i32 = 0;
+const FIRST: i32 = 1;
+const LATER: i32 = 2;
+
+// The stack: IP header, then Ethernet header or IPv6's fragment header. `KEY` is an IPv6 destination,
+// or an IPv4 one mapped to the same form, aligned to 8 as the verifier requires. Of a fragment, the
+// source in the same form is before it, and the identification behind it.
 const ETHERNET: i16 = -16;
 const IP: i16 = -56;
+const SOURCE: i16 = IP + 8;
 const KEY: i16 = IP + 24;
+const ID: i16 = IP + 40;
+/// Length of the key of a fragmented datagram in bytes.
+const FRAGMENT_KEY: usize = (ID + 4 - SOURCE) as usize;
 
 /// Returns a constant as a load from memory would read it.
 fn half(network_order: [u8; 2]) -> i32 {
@@ -242,13 +271,82 @@ fn fetch(p: &mut Program, flavour: Flavour<'_>, offset: Option<i32>, to: i16, le
     p.jump_if(If::NotEqual, 0, 0, short);
 }
 
+/// Writes the IPv4 address in register `from` to the stack, mapped to IPv6.
+fn mapped(p: &mut Program, to: i16, from: Register) {
+    p.store_constant(Width::Double, STACK, to, 0);
+    p.store_constant(Width::Word, STACK, to + 8, i32::from_ne_bytes([0, 0, 0xff, 0xff]));
+    p.store(Width::Word, STACK, to + 12, from);
+}
+
 /// Jumps to `tag` if the EtherType in register 1 is that of a tag (IEEE 802.1Q or 802.1ad).
 fn jump_if_tag(p: &mut Program, tag: Label) {
     p.jump_if(If::Equal, 1, half([0x81, 0x00]), tag);
     p.jump_if(If::Equal, 1, half([0x88, 0xa8]), tag);
 }
 
-fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[u16]) -> Program {
+/// Sets `FRAGMENT` by the field in register 1, whose bits of the offset are `offset`, and jumps to
+/// `done` unless the packet is a fragment. Any other bit means that there are later fragments.
+fn set_fragment(p: &mut Program, offset: [u8; 2], done: Label) {
+    let (later, end) = (p.label(), p.label());
+    p.set(FRAGMENT, WHOLE);
+    p.jump_if(If::Equal, 1, 0, done);
+    p.set(FRAGMENT, FIRST);
+    p.apply(Op::And, 1, half(offset));
+    p.jump_if(If::NotEqual, 1, 0, later);
+    p.jump(end);
+    p.place(later);
+    p.set(FRAGMENT, LATER);
+    p.place(end);
+}
+
+/// Calls a helper with the table of fragmented datagrams, the key of this one, and arguments 3 and 4.
+fn call_with_fragment(p: &mut Program, fragmented: &Map<FRAGMENT_KEY>, helper: i32) {
+    p.set_map(1, fragmented);
+    p.copy(2, STACK);
+    p.apply(Op::Add, 2, i32::from(SOURCE));
+    p.call(helper);
+}
+
+/// Jumps to the receiver of a UDP datagram to an address of the host, or of a fragment of one.
+fn divide_udp(
+    p: &mut Program,
+    flavour: Flavour<'_>,
+    tables: &Tables,
+    udp_ports: &[u16],
+    [ours, kernels]: [Label; 2],
+) {
+    if udp_ports.is_empty() {
+        // The verifier refuses instructions that are never reached.
+        return p.jump(kernels);
+    }
+    let [our_port, later] = std::array::from_fn(|_| p.label());
+    p.jump_if(If::Equal, FRAGMENT, LATER, later);
+    fetch(p, flavour, None, IP, 4, kernels);
+    p.load(Width::Half, 1, STACK, IP + 2);
+    for port in udp_ports {
+        p.jump_if(If::Equal, 1, half(port.to_be_bytes()), our_port);
+    }
+    p.jump_if(If::Equal, FRAGMENT, WHOLE, kernels);
+    // An earlier datagram may have had the same identification.
+    call_with_fragment(p, &tables.fragmented, MAP_DELETE);
+    p.jump(kernels);
+
+    p.place(our_port);
+    p.jump_if(If::Equal, FRAGMENT, WHOLE, ours);
+    p.store_constant(Width::Word, STACK, IP, 1);
+    p.copy(3, STACK);
+    p.apply(Op::Add, 3, i32::from(IP));
+    p.set(4, 0);
+    call_with_fragment(p, &tables.fragmented, MAP_UPDATE);
+    p.jump(ours);
+
+    p.place(later);
+    call_with_fragment(p, &tables.fragmented, MAP_LOOKUP);
+    p.jump_if_null(0, kernels);
+    p.jump(ours);
+}
+
+fn program(flavour: Flavour<'_>, tables: &Tables, device: &Device, udp_ports: &[u16]) -> Program {
     let mut p = Program::default();
     let [ours, kernels, is_v6, look_up, foreign] = std::array::from_fn(|_| p.label());
     let mac = device.mac();
@@ -303,13 +401,16 @@ fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[
     p.add(POSITION, 2);
     p.load(Width::Byte, 1, STACK, IP + 16);
     p.jump_if(If::AtLeast, 1, 224, kernels);
-    p.load(Width::Half, FRAGMENT, STACK, IP + 6);
-    p.apply(Op::And, FRAGMENT, half([0x3f, 0xff]));
     p.load(Width::Byte, PROTOCOL, STACK, IP + 9);
     p.load(Width::Word, 1, STACK, IP + 16);
-    p.store_constant(Width::Double, STACK, KEY, 0);
-    p.store_constant(Width::Word, STACK, KEY + 8, i32::from_ne_bytes([0, 0, 0xff, 0xff]));
-    p.store(Width::Word, STACK, KEY + 12, 1);
+    mapped(&mut p, KEY, 1);
+    p.load(Width::Half, 1, STACK, IP + 6);
+    p.apply(Op::And, 1, half([0x3f, 0xff]));
+    set_fragment(&mut p, [0x1f, 0xff], look_up);
+    p.load(Width::Half, 1, STACK, IP + 4);
+    p.store(Width::Word, STACK, ID, 1);
+    p.load(Width::Word, 1, STACK, IP + 12);
+    mapped(&mut p, SOURCE, 1);
     p.jump(look_up);
 
     // IPv6 (RFC 8200 §3).
@@ -320,26 +421,28 @@ fn program(flavour: Flavour<'_>, local: &Map<16>, device: &Device, udp_ports: &[
     p.jump_if(If::NotEqual, 1, 6, kernels);
     p.load(Width::Byte, 1, STACK, KEY);
     p.jump_if(If::Equal, 1, 0xff, kernels);
-    p.set(FRAGMENT, 0);
+    p.set(FRAGMENT, WHOLE);
     p.load(Width::Byte, PROTOCOL, STACK, IP + 6);
     p.apply(Op::Add, POSITION, 40);
+    p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_FRAGMENT, look_up);
+    fetch(&mut p, flavour, None, ETHERNET, 8, look_up);
+    p.apply(Op::Add, POSITION, 8);
+    p.load(Width::Byte, PROTOCOL, STACK, ETHERNET);
+    p.load(Width::Half, 1, STACK, ETHERNET + 2);
+    p.apply(Op::And, 1, half([0xff, 0xf9]));
+    set_fragment(&mut p, [0xff, 0xf8], look_up);
+    p.load(Width::Word, 1, STACK, ETHERNET + 4);
+    p.store(Width::Word, STACK, ID, 1);
 
     p.place(look_up);
-    p.set_map(1, local);
+    p.set_map(1, &tables.local);
     p.copy(2, STACK);
     p.apply(Op::Add, 2, i32::from(KEY));
     p.call(MAP_LOOKUP);
     p.jump_if_null(0, foreign);
     p.jump_if(If::Equal, PROTOCOL, libc::IPPROTO_ESP, ours);
     p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, kernels);
-    // Later fragments have no ports, so the kernel gets all fragments and reassembles them.
-    p.jump_if(If::NotEqual, FRAGMENT, 0, kernels);
-    fetch(&mut p, flavour, None, IP, 4, kernels);
-    p.load(Width::Half, 1, STACK, IP + 2);
-    for port in udp_ports {
-        p.jump_if(If::Equal, 1, half(port.to_be_bytes()), ours);
-    }
-    p.jump(kernels);
+    divide_udp(&mut p, flavour, tables, udp_ports, [ours, kernels]);
 
     // A router must not forward link-local addresses (RFC 4291 §2.5.6): they are traffic of the
     // host itself.

@@ -2,7 +2,7 @@
 //! XDP and for AF_PACKET.
 
 use crate::{
-    frames::{self, ESP, ICMPV6, TCP, UDP, ethernet, ip, ports},
+    frames::{self, ESP, FRAGMENT, ICMPV6, TCP, UDP, ethernet, ip, ports},
     traffic::Worker,
     world::{RawSocket, World, wait_for},
 };
@@ -142,6 +142,15 @@ impl Listener {
             frame[20..22].copy_from_slice(&field);
             frame
         };
+        // Behind an IPv6 header: a fragment header with this field, and the rest.
+        let part =
+            |protocol: u8, field: u8, rest: &[u8]| [&[protocol, 0, 0, field, 0, 0, 0, 7][..], rest].concat();
+        let numbered = |mut frame: Vec<u8>| {
+            frame[19] ^= 1;
+            frame
+        };
+        let (nat_t, ike, dns, rest) =
+            (ports(4500, b"x"), ports(500, b"x"), ports(53, b"x"), b"a later part".to_vec());
         let ihl = |mut frame: Vec<u8>, byte| {
             frame[14] = byte;
             frame
@@ -186,11 +195,53 @@ impl Listener {
             ("UDP 53 to us", Kernel, to(own, LOCAL4, UDP, &ports(53, b"x"))),
             ("UDP 53 to us over IPv6", Kernel, to(own, LOCAL6, UDP, &ports(53, b"x"))),
             (
-                "UDP 4500 to us, first fragment",
+                "UDP to us, later fragment, first unknown",
                 Kernel,
-                fragment(to(own, LOCAL4, UDP, &ports(4500, b"x")), [0x20, 0]),
+                fragment(to(own, LOCAL4, UDP, &rest), [0, 9]),
             ),
-            ("UDP to us, later fragment", Kernel, fragment(to(own, LOCAL4, UDP, &ports(4500, b"x")), [0, 9])),
+            ("UDP 4500 to us, first fragment", Gateway, fragment(to(own, LOCAL4, UDP, &nat_t), [0x20, 0])),
+            ("UDP to us, later fragment of it", Gateway, fragment(to(own, LOCAL4, UDP, &rest), [0, 9])),
+            ("UDP to us, a fragment between", Gateway, fragment(to(own, LOCAL4, UDP, &rest), [0x20, 1])),
+            (
+                "the same, a priority",
+                Gateway,
+                behind(&[PRIORITY], fragment(to(own, LOCAL4, UDP, &rest), [0, 9])),
+            ),
+            ("UDP to us, of another packet", Kernel, numbered(fragment(to(own, LOCAL4, UDP, &rest), [0, 9]))),
+            ("TCP to us, later fragment", Kernel, fragment(to(own, LOCAL4, TCP, &rest), [0, 9])),
+            ("UDP 53 to us, first fragment", Kernel, fragment(to(own, LOCAL4, UDP, &dns), [0x20, 0])),
+            ("UDP to us, later fragment of that", Kernel, fragment(to(own, LOCAL4, UDP, &rest), [0, 9])),
+            ("ESP to us, first fragment", Gateway, fragment(to(own, LOCAL4, ESP, &esp), [0x20, 0])),
+            ("ESP to us, later fragment", Gateway, fragment(to(own, LOCAL4, ESP, &rest), [0, 9])),
+            (
+                "UDP to us, later fragment, first unknown, IPv6",
+                Kernel,
+                to(own, LOCAL6, FRAGMENT, &part(UDP, 8, &rest)),
+            ),
+            ("UDP 500 to us, first fragment, IPv6", Gateway, to(own, LOCAL6, FRAGMENT, &part(UDP, 1, &ike))),
+            (
+                "UDP to us, later fragment of it, IPv6",
+                Gateway,
+                to(own, LOCAL6, FRAGMENT, &part(UDP, 8, &rest)),
+            ),
+            ("UDP 53 to us, first fragment, IPv6", Kernel, to(own, LOCAL6, FRAGMENT, &part(UDP, 1, &dns))),
+            (
+                "UDP to us, later fragment of that, IPv6",
+                Kernel,
+                to(own, LOCAL6, FRAGMENT, &part(UDP, 8, &rest)),
+            ),
+            ("UDP 500 to us, the only fragment", Gateway, to(own, LOCAL6, FRAGMENT, &part(UDP, 0, &ike))),
+            ("UDP 53 to us, the only fragment", Kernel, to(own, LOCAL6, FRAGMENT, &part(UDP, 0, &dns))),
+            ("ESP to us, first fragment, IPv6", Gateway, to(own, LOCAL6, FRAGMENT, &part(ESP, 1, &esp))),
+            ("ESP to us, later fragment, IPv6", Gateway, to(own, LOCAL6, FRAGMENT, &part(ESP, 9, &rest))),
+            ("TCP to us, a fragment, IPv6", Kernel, to(own, LOCAL6, FRAGMENT, &part(TCP, 1, &rest))),
+            ("fragment header cut short", Kernel, to(own, LOCAL6, FRAGMENT, &[UDP, 0, 0])),
+            ("the same to elsewhere", Gateway, to(own, "2001:db8:1::1", FRAGMENT, &[UDP, 0, 0])),
+            (
+                "IPv6 to elsewhere, a fragment",
+                Gateway,
+                to(own, "2001:db8:1::1", FRAGMENT, &part(UDP, 8, &rest)),
+            ),
             ("SSH to us", Kernel, to(own, LOCAL4, TCP, &ports(22, b""))),
             ("SSH to us over IPv6", Kernel, to(own, LOCAL6, TCP, &ports(22, b""))),
             ("TCP 4500 to us", Kernel, to(own, LOCAL4, TCP, &ports(4500, b""))),

@@ -109,6 +109,7 @@ fn run_steps(mut data: &[u8], world: &mut World, peers: &mut [Terminal; 3]) {
         peer.port = (kind & 0x40 != 0).then_some(4500);
         match (kind >> 4 & 3, kind % 8) {
             (1, shape) => send_shaped(world, shape, bytes),
+            (3, shape) => send_fragments(world, shape, peer, bytes),
             (_, 0) => drop(world.wires[OUTSIDE].send(bytes)),
             (_, 1) => drop(world.wires[INSIDE].send(bytes)),
             (_, 2) => world.put(OUTSIDE, bytes),
@@ -160,6 +161,47 @@ fn send_shaped(world: &mut World, shape: u8, bytes: &[u8]) {
             let length = bytes.first().copied().unwrap_or_default();
             world.pass(Duration::from_millis(u64::from(length) * 16));
         }
+    }
+}
+
+/// Puts fragments on the wire outside: of authentic ESP, of IKE, or with any fields.
+fn send_fragments(world: &mut World, shape: u8, peer: &mut Terminal, bytes: &[u8]) {
+    let [size, order, rest @ ..] = bytes else { return };
+    let (from, gateway) = ("192.0.2.9", "203.0.113.1");
+    let whole = match shape {
+        0 | 1 => {
+            peer.seq += 1;
+            peer.seal_as(rest, 4, peer.seq)
+        }
+        2 => datagram(from, gateway, (500, esp::IKE_PORT), &with_true_length(rest)),
+        3 => datagram("2001:db8::9", "2001:db8:1::1", (500, esp::IKE_PORT), &with_true_length(rest)),
+        4 => datagram(from, gateway, (53, 53), rest),
+        5 => peer.wrap(rest),
+        // Identification, field of the offset, and the rest.
+        _ => {
+            let [id, high, low, part @ ..] = rest else { return };
+            let protocol = if shape == 6 { protocol::UDP } else { protocol::ESP };
+            let packet = if order & 1 == 0 {
+                let mut packet = ip_packet(ip(from), ip(gateway), protocol, part);
+                packet[4..8].copy_from_slice(&[0, *id, *high, *low]);
+                with_valid_header(&packet)
+            } else {
+                let part = [&[protocol, 0, *high, *low, 0, 0, 0, *id][..], part].concat();
+                ip_packet(ip("2001:db8::9"), ip("2001:db8:1::1"), protocol::FRAGMENT, &part)
+            };
+            world.wires[OUTSIDE].send(&to_gateway(OUTSIDE, &packet));
+            return;
+        }
+    };
+    let mut pieces = fragments(&whole, 72 + usize::from(*size) * 8, u16::from(order / 8));
+    let first = usize::from(*order) % pieces.len().max(1);
+    pieces.rotate_left(first);
+    if order & 0x80 != 0 {
+        pieces.pop();
+    }
+    for piece in pieces {
+        // What does not fit on the wire is lost.
+        world.wires[OUTSIDE].send(&to_gateway(OUTSIDE, &piece));
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     config::model::Ike,
     sim::{
         fixtures::{OUTSIDE, ip},
-        frames::to_gateway,
+        frames::{fragments, joined, to_gateway},
         terminal::Terminal,
         world::World,
     },
@@ -18,7 +18,7 @@ use std::{
     net::IpAddr,
     time::{Duration, Instant},
 };
-use wayfarer_dataplane::crypto::Backend;
+use wayfarer_dataplane::{crypto::Backend, wire::ip::IpHeader};
 use wayfarer_mobility::{
     ike::{event::Event, pool::Pool, settings::Settings},
     transmit::{Payload, Transmit},
@@ -30,6 +30,10 @@ pub struct Peer {
     /// The terminal's side of IKE.
     pub side: Side,
     address: IpAddr,
+    /// The MTU of the path to the gateway.
+    mtu: usize,
+    /// The number of messages that were sent.
+    sent: u16,
     /// `true` if connections may end.
     pub may_end: bool,
 }
@@ -47,7 +51,13 @@ impl Peer {
         let pools = ike.pools.iter().map(|pool| Pool::new(pool.first, pool.last).named(&pool.name)).collect();
         let seed = address.bytes().fold(0, |seed, byte| seed << 8 ^ seed >> 24 ^ u64::from(byte));
         let side = Side::with_pools(connections, pools, Settings::default(), seed);
-        Self { side, address: ip(address), may_end: false }
+        Self { side, address: ip(address), mtu: 1500, sent: 0, may_end: false }
+    }
+
+    /// Puts a path with this MTU between the terminal and the gateway. Its routers cut packets that
+    /// may be cut, and drop others.
+    pub fn behind(self, mtu: usize) -> Self {
+        Self { mtu, ..self }
     }
 
     /// Connects by the first connection, and waits for a child SA.
@@ -80,7 +90,12 @@ impl Peer {
     /// Takes what the gateway sends, and returns whether that was anything.
     pub fn receive(&mut self, world: &mut World) -> bool {
         world.settle();
-        let packets = world.take(OUTSIDE);
+        let mut packets = world.take(OUTSIDE);
+        let passes = |packet: &[u8]| {
+            IpHeader::parse(packet).is_ok_and(|header| !header.dont_fragment || packet.len() <= self.mtu)
+        };
+        packets.retain(|packet| passes(packet));
+        let packets = joined(packets);
         for packet in &packets {
             if let Some((addresses, message)) = datagram::parse(packet) {
                 self.side.endpoint.handle_datagram(world.now, addresses, message);
@@ -96,7 +111,11 @@ impl Peer {
     pub fn send(&mut self, world: &mut World, messages: Vec<Message>) {
         for (addresses, message) in messages {
             let transmit = Transmit { addresses, payload: Payload::Message(message) };
-            if let Some(packet) = datagram::emit(&transmit) {
+            let Some(packet) = datagram::emit(&transmit) else { continue };
+            self.sent = self.sent.wrapping_add(1);
+            let packets =
+                if packet.len() > self.mtu { fragments(&packet, self.mtu, self.sent) } else { vec![packet] };
+            for packet in packets {
                 assert!(world.wires[OUTSIDE].send(&to_gateway(OUTSIDE, &packet)));
             }
         }

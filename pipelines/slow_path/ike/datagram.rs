@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use wayfarer_dataplane::wire::{
     checksum, esp,
+    fragment::Cutter,
     ip::{self, IpHeader},
     udp::{self, Udp},
 };
@@ -36,7 +37,7 @@ pub(crate) fn parse(packet: &[u8]) -> Option<(Addresses, &[u8])> {
 }
 
 /// Encodes a datagram as an IP packet; returns `None` if its two addresses are of different
-/// families.
+/// families, or it is longer than any IP packet.
 pub(crate) fn emit(transmit: &Transmit) -> Option<Vec<u8>> {
     let Addresses { local, remote } = transmit.addresses;
     if local.is_ipv4() != remote.is_ipv4() {
@@ -48,6 +49,9 @@ pub(crate) fn emit(transmit: &Transmit) -> Option<Vec<u8>> {
         Payload::Message(message) => (&esp::NON_ESP_MARKER, message),
     };
     let length = udp::HEADER + marker.len() + payload.len();
+    if ip::V6_HEADER + length > usize::from(u16::MAX) {
+        return None;
+    }
     let mut packet = vec![0; ip::V6_HEADER];
     let ip_len = ip::emit(&mut packet, local.ip(), remote.ip(), ip::protocol::UDP, length);
     packet.truncate(ip_len);
@@ -58,4 +62,94 @@ pub(crate) fn emit(transmit: &Transmit) -> Option<Vec<u8>> {
     header.emit(packet.get_mut(ip_len..)?);
     udp::set_checksum(packet.get_mut(ip_len..)?, local.ip(), remote.ip());
     Some(packet)
+}
+
+/// Returns the IP packets, of at most `mtu` bytes, in which `packet` of [`emit`] is sent: itself, or its
+/// fragments. `id` makes their identification.
+///
+/// The path's MTU is not known. Packets that every path of IPv6 carries go whole. Routers may cut
+/// longer ones of IPv4 again. Those of IPv6 are cut for every path (RFC 8200 §5).
+pub(crate) fn cut(mut packet: Vec<u8>, mtu: usize, id: impl FnOnce() -> u32) -> Vec<Vec<u8>> {
+    if packet.len() <= mtu.min(ip::V6_MIN_MTU) {
+        return vec![packet];
+    }
+    let Ok(header) = IpHeader::parse(&packet) else { return vec![] };
+    let pieces = if header.is_ipv4() {
+        // Without DF, an identification must not come again soon (RFC 6864 §4.2).
+        packet[4..6].copy_from_slice(&(id() as u16).to_be_bytes());
+        packet[6..8].fill(0);
+        ip::set_total_len(&mut packet, header.header_len(), header.total_len());
+        if packet.len() <= mtu {
+            return vec![packet];
+        }
+        Cutter::v4(&packet, &header, mtu)
+    } else {
+        Cutter::v6(&packet, &header, mtu.min(ip::V6_MIN_MTU), id())
+    };
+    let written = pieces.into_iter().flatten().map(|piece| {
+        let mut fragment = vec![0; piece.len()];
+        piece.write(&mut fragment);
+        fragment
+    });
+    written.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wayfarer_dataplane::wire::fragment::{self, Part};
+
+    fn packet(local: &str, length: usize) -> Vec<u8> {
+        let local: SocketAddr = local.parse().unwrap();
+        let addresses = Addresses { local, remote: local };
+        emit(&Transmit { addresses, payload: Payload::Message(vec![7; length]) }).unwrap()
+    }
+
+    #[test]
+    fn short_packets_are_sent_unchanged() {
+        for local in ["192.0.2.1:500", "[2001:db8::1]:4500"] {
+            let whole = packet(local, 1200);
+            assert_eq!(cut(whole.clone(), 1500, || 9), [whole]);
+        }
+    }
+
+    #[test]
+    fn routers_may_cut_long_packets_of_ipv4() {
+        let whole = packet("192.0.2.1:500", 1400);
+        let sent = cut(whole.clone(), 1500, || 9);
+        let [sent] = &sent[..] else { panic!("{sent:?}") };
+        assert_eq!((&sent[4..8], sent.len(), &sent[20..]), (&[0, 9, 0, 0][..], whole.len(), &whole[20..]));
+        assert!(IpHeader::parse(sent).is_ok());
+    }
+
+    #[test]
+    fn longer_packets_are_sent_in_fragments_that_join_to_the_message() {
+        for (local, mtu, longest) in
+            [("192.0.2.1:500", 1500, 1500), ("192.0.2.1:4500", 576, 576), ("[2001:db8::1]:4500", 1500, 1280)]
+        {
+            let whole = packet(local, 6000);
+            let sent = cut(whole.clone(), mtu, || 0x0a0b_0c0d);
+            let header = IpHeader::parse(&whole).unwrap();
+            let mut joined = vec![];
+            fragment::append_whole_header(&sent[0], header.payload(&whole).len(), &mut joined);
+            for piece in &sent {
+                let header = IpHeader::parse(piece).unwrap();
+                assert!(piece.len() <= longest, "{local}: {}", piece.len());
+                let part = Part::read(&header, piece).unwrap();
+                assert_eq!(part.id & 0xffff, 0x0c0d);
+                joined.extend_from_slice(header.payload(piece));
+            }
+            assert_eq!(parse(&joined), parse(&whole), "{local}");
+            assert!(parse(&joined).is_some_and(|(_, message)| message == [7; 6000]));
+        }
+    }
+
+    #[test]
+    fn no_packet_is_longer_than_ip_allows() {
+        let addresses =
+            Addresses { local: "192.0.2.1:500".parse().unwrap(), remote: "192.0.2.2:500".parse().unwrap() };
+        let message = |length| Transmit { addresses, payload: Payload::Message(vec![7; length]) };
+        assert!(emit(&message(65_487)).is_some());
+        assert_eq!(emit(&message(65_488)), None);
+    }
 }

@@ -31,14 +31,18 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 use wayfarer_dataplane::{drop::DropReason, sa::Spi};
-use wayfarer_mobility::ike::{
-    connection::{Connection, RemoteAuth},
-    endpoint::Endpoint,
-    event::{ChildId, ChildSa, Event, PeerId},
-    pool::Pool,
-    settings::Settings,
+use wayfarer_mobility::{
+    crypto::Random,
+    ike::{
+        connection::{Connection, RemoteAuth},
+        endpoint::Endpoint,
+        event::{ChildId, ChildSa, Event, PeerId},
+        pool::Pool,
+        settings::Settings,
+    },
+    path::Addresses,
 };
 
 /// Most outcomes of tasks that are handled in one turn.
@@ -65,6 +69,13 @@ pub(in crate::slow_path) struct Ike {
     pub(super) accounts: Accounts,
     /// Where RADIUS servers send requests.
     pub(super) dynamic: Option<DynamicSocket>,
+}
+
+/// Returns an identification for the fragments of a packet that nobody can predict (RFC 7739 §5.3).
+fn random_id() -> u32 {
+    let mut id = [0; 4];
+    OsRandom.fill(&mut id);
+    u32::from_be_bytes(id)
 }
 
 /// Listens for requests of RADIUS servers.
@@ -295,13 +306,20 @@ impl Ike {
         }
     }
 
-    /// Returns the next message to send, as an IP packet.
-    pub(in crate::slow_path) fn poll_packet(&mut self) -> Option<Vec<u8>> {
+    /// Returns the next message to send, as an IP packet or its fragments, of at most `longest` bytes.
+    pub(in crate::slow_path) fn poll_packets(
+        &mut self,
+        network: &Network,
+        longest: usize,
+    ) -> Option<Vec<Vec<u8>>> {
         loop {
-            let packet = datagram::emit(&self.endpoint.poll_transmit()?);
-            if packet.is_some() {
-                return packet;
+            let transmit = self.endpoint.poll_transmit()?;
+            let Addresses { local, remote } = transmit.addresses;
+            if let Some(packet) = datagram::emit(&transmit) {
+                let mtu = network.mtu_towards(local.ip(), Some(remote.ip())).min(longest);
+                return Some(datagram::cut(packet, mtu, random_id));
             }
+            warn!(%local, %remote, "an IKE message was not sent: no IP packet can carry it");
         }
     }
 

@@ -11,6 +11,7 @@ mod as_gateway;
 mod as_terminal;
 mod charon;
 mod defaults;
+mod fragments;
 mod machine;
 mod moves;
 mod restart;

@@ -1,0 +1,102 @@
+//! Hands packets that end here to the slow path or the host's own stack.
+
+use super::{
+    classify::{self, ike_spi},
+    exception,
+    io::Io,
+    kernel_side::Traffic,
+    reassembly::Whole,
+    rings::Punt,
+    tables::Tables,
+};
+use wayfarer_dataplane::{drop::DropReason, packet::Packet, sa::Flow, table::Reader, wire::ip::IpHeader};
+
+/// Hands an IKE message, an IP packet that begins with `header`, to the slow path.
+///
+/// # Errors
+/// `PuntRingFull`.
+pub(super) fn control(
+    port: u16,
+    message: &[u8],
+    header: &IpHeader,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) -> Result<(), DropReason> {
+    let known = ike_spi(message, header).and_then(|spi| tables.ike.get(&spi, reader));
+    io.punt_message(port, message, header.src, known)
+}
+
+/// Hands the fragments of a packet that is not the gateway's to the host's own stack.
+pub(super) fn deliver_fragments(whole: Whole, tables: &Tables, reader: &Reader, io: &mut Io) {
+    for packet in whole.packets {
+        match IpHeader::parse(packet.data()) {
+            Ok(header) => deliver(packet, 0, &header, tables, reader, io),
+            Err(why) => io.drop(packet, classify::ip_format(why)),
+        }
+    }
+}
+
+/// Returns the packet `joined`, to which the fragments of `whole` join, in one frame. An IKE message
+/// that is longer than a frame goes to the slow path, and anything else of that length is dropped.
+pub(super) fn in_one_frame(
+    whole: Whole,
+    joined: &[u8],
+    header: &mut IpHeader,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) -> Option<Packet> {
+    let mut packets = whole.packets.into_iter();
+    let mut first = packets.next()?;
+    let headroom = first.headroom();
+    if first.fill(headroom, joined).is_some() {
+        packets.for_each(|packet| io.free(packet));
+        return Some(first);
+    }
+    let is_control = header.read(joined).is_ok() && classify::is_control(header, joined);
+    let sent = match is_control {
+        true => control(first.port(), joined, header, tables, reader, io),
+        false => Err(DropReason::ReassembledTooLong),
+    };
+    for packet in packets.chain([first]) {
+        match sent {
+            Ok(()) => io.free(packet),
+            Err(reason) => io.drop(packet, reason),
+        }
+    }
+    None
+}
+
+/// Hands a frame of ARP or neighbour discovery to the slow path, and to the kernel's side of its
+/// port if there is one.
+pub(super) fn neighbour(packet: Packet, io: &mut Io) {
+    match io.punt(packet.port(), Punt::Neighbour, packet.data()) {
+        Ok(()) => io.to_kernel(packet, Traffic::Segment),
+        Err(reason) => io.drop(packet, reason),
+    }
+}
+
+/// Hands a packet in clear to the host's own stack, unless it should have come through a tunnel
+/// (RFC 4301 §5.2).
+pub(super) fn deliver(
+    packet: Packet,
+    padding: u16,
+    header: &IpHeader,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) {
+    let flow = Flow::of(header, packet.data());
+    if tables.is_unprotected(&flow, None, reader) {
+        return io.drop(packet, DropReason::Unprotected);
+    }
+    if io.has_kernel_side(packet.port()) {
+        exception::host(packet, padding, io);
+    } else if tables.is_local(header.dst, reader) {
+        io.to_host(packet, tables);
+    } else {
+        // The packet is local to a segment that the host is not on.
+        io.drop(packet, DropReason::Martian);
+    }
+}

@@ -1,0 +1,314 @@
+//! Reassembly of packets to the gateway itself that arrive in fragments (RFC 791 §3.2, RFC 8200
+//! §4.5).
+//!
+//! A worker holds fragments in their frames until their packet is complete. Ports spread fragments
+//! over workers by addresses, so all fragments of a packet come to one worker.
+//!
+//! Senders are put into groups by network. A group holds a bounded number of fragments, and no group
+//! takes room from another. Within a group, a network with more than half of the fragments makes room
+//! first.
+
+use arrayvec::ArrayVec;
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::{Duration, Instant},
+};
+use wayfarer_dataplane::{
+    drop::DropReason,
+    packet::Packet,
+    wire::{
+        Address,
+        fragment::{self, Part},
+        ip::{self, IpHeader, V4_HEADER, V6_HEADER},
+    },
+};
+
+use super::{decapsulate::ECN, share::network};
+
+/// The longest time from the arrival of a packet's first fragment to that of its last one. RFC 8200
+/// allows 60 seconds. Senders of IKE and ESP have sent again, or given up, well before.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The most fragments that a group of networks holds, and so the most that a packet may have: enough
+/// for the longest packet on a path of IPv6.
+const GROUP: usize = 64;
+/// The part of a worker's frames that may hold fragments: one in so many.
+const SHARE: usize = 4;
+
+/// Congestion marks (RFC 3168 §5).
+const NOT_ECT: u8 = 0b00;
+const CE: u8 = 0b11;
+
+/// The fragments that one worker holds.
+#[derive(Debug)]
+pub struct Reassembly {
+    seed: RandomState,
+    groups: Box<[Group]>,
+    /// The most fragments of a group.
+    limit: usize,
+}
+
+/// The identity of a packet, which all of its fragments share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    src: Address,
+    dst: Address,
+    id: u32,
+    /// The protocol. 0 for IPv6, where only the first fragment's counts.
+    protocol: u8,
+}
+
+#[derive(Debug)]
+struct Held {
+    key: Key,
+    /// The hash of the sender's network.
+    network: u64,
+    /// The bytes of the packet's payload that it carries.
+    from: usize,
+    to: usize,
+    is_last: bool,
+    traffic_class: u8,
+    header_len: usize,
+    /// When the first fragment of the packet came.
+    since: Instant,
+    /// The fragment. `None` stands for the whole of a packet that was refused, so that its other
+    /// fragments are refused too (RFC 5722 §4).
+    packet: Option<Packet>,
+}
+
+impl Held {
+    fn payload(&self) -> &[u8] {
+        let bytes = self.packet.as_ref().map_or(&[][..], Packet::data);
+        bytes.get(self.header_len..self.header_len + self.to - self.from).unwrap_or_default()
+    }
+}
+
+/// All fragments of a packet, in their order.
+#[derive(Debug)]
+pub struct Whole {
+    /// The fragments. Their frames belong to the worker's pool.
+    pub packets: ArrayVec<Packet, GROUP>,
+    /// DSCP and ECN of the packet.
+    traffic_class: u8,
+    header_len: usize,
+}
+
+impl Whole {
+    /// Joins the fragments, and writes the packet to `out`.
+    pub fn join(&self, out: &mut Vec<u8>) {
+        out.clear();
+        let payload = self.packets.iter().map(|packet| packet.len() - self.header_len).sum();
+        if let Some(first) = self.packets.first() {
+            fragment::append_whole_header(first.data(), payload, out);
+            ip::set_traffic_class(out, self.traffic_class);
+        }
+        self.packets.iter().for_each(|packet| out.extend_from_slice(&packet.data()[self.header_len..]));
+    }
+}
+
+/// The relation of a new fragment to one of the same packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    Beside,
+    Duplicate,
+    Conflict,
+}
+
+impl Reassembly {
+    /// Makes an empty one for a worker with this many frames.
+    pub fn new(frames: usize) -> Self {
+        let share = frames / SHARE;
+        let limit = share.clamp(1, GROUP);
+        let group = || Group { held: Vec::with_capacity(limit) };
+        let groups = (0..(share / limit).max(1)).map(|_| group()).collect();
+        Self { seed: RandomState::new(), groups, limit }
+    }
+
+    /// Adds a fragment, which begins with `header`. Returns the whole packet if the fragment
+    /// completes it. Passes all packets that are dropped to `drop`.
+    pub fn add(
+        &mut self,
+        now: Instant,
+        packet: Packet,
+        header: &IpHeader,
+        drop: &mut impl FnMut(Packet, DropReason),
+    ) -> Option<Whole> {
+        let Some(part) = Part::read(header, packet.data()) else {
+            drop(packet, DropReason::OuterOptions);
+            return None;
+        };
+        let (length, whole_header) =
+            (header.total_len() - header.header_len(), if header.is_ipv4() { V4_HEADER } else { V6_HEADER });
+        let (from, to) = (part.offset, part.offset + length);
+        let is_sound = length > 0 && (!part.more || length.is_multiple_of(8));
+        if !is_sound || whole_header + to > usize::from(u16::MAX) {
+            drop(packet, DropReason::FragmentLength);
+            return None;
+        }
+        let protocol = if header.is_ipv4() { header.protocol } else { 0 };
+        let network = self.seed.hash_one(network(header.src));
+        let new = Held {
+            key: Key { src: header.src, dst: header.dst, id: part.id, protocol },
+            network,
+            from,
+            to,
+            is_last: !part.more,
+            traffic_class: header.traffic_class,
+            header_len: header.header_len(),
+            since: now,
+            packet: Some(packet),
+        };
+        let count = self.groups.len() as u64;
+        let group = &mut self.groups[(network % count) as usize];
+        group.expire(now, drop);
+        group.add(new, self.limit, drop)
+    }
+
+    /// Drops the fragments of packets that have taken too long.
+    pub fn expire(&mut self, now: Instant, drop: &mut impl FnMut(Packet, DropReason)) {
+        self.groups.iter_mut().for_each(|group| group.expire(now, drop));
+    }
+
+    /// Takes all fragments out.
+    pub fn drain(&mut self) -> impl Iterator<Item = Packet> {
+        self.groups.iter_mut().flat_map(|group| group.held.drain(..)).filter_map(|held| held.packet)
+    }
+}
+
+/// The fragments from a part of all networks.
+#[derive(Debug)]
+struct Group {
+    held: Vec<Held>,
+}
+
+impl Group {
+    fn add(
+        &mut self,
+        mut new: Held,
+        limit: usize,
+        drop: &mut impl FnMut(Packet, DropReason),
+    ) -> Option<Whole> {
+        let mut relation = Relation::Beside;
+        for held in self.held.iter().filter(|held| held.key == new.key) {
+            new.since = held.since;
+            match relation_of(held, &new) {
+                Relation::Beside => {}
+                other => relation = other,
+            }
+            if relation == Relation::Conflict {
+                break;
+            }
+        }
+        match relation {
+            Relation::Beside => {}
+            Relation::Duplicate => {
+                new.packet.into_iter().for_each(|packet| drop(packet, DropReason::FragmentDuplicate));
+                return None;
+            }
+            Relation::Conflict => {
+                self.remove(new.key, DropReason::FragmentOverlap, drop);
+                new.packet.take().into_iter().for_each(|packet| drop(packet, DropReason::FragmentOverlap));
+                self.held.push(Held { from: 0, to: usize::MAX, ..new });
+                return None;
+            }
+        }
+        if self.held.len() >= limit {
+            self.make_room(drop);
+        }
+        let key = new.key;
+        self.held.push(new);
+        if self.is_complete(key) { self.take(key, drop) } else { None }
+    }
+
+    fn is_complete(&self, key: Key) -> bool {
+        let (mut end, mut bytes) = (usize::MAX, 0);
+        for held in self.held.iter().filter(|held| held.key == key) {
+            bytes += held.to - held.from;
+            if held.is_last {
+                end = held.to;
+            }
+        }
+        // Fragments do not overlap, and none goes beyond the last one.
+        bytes == end
+    }
+
+    /// Takes out a complete packet. Drops it if a router marked congestion on a fragment, and others
+    /// say that the sender does not know such marks (RFC 3168 §5.3).
+    fn take(&mut self, key: Key, drop: &mut impl FnMut(Packet, DropReason)) -> Option<Whole> {
+        let mut pieces: ArrayVec<Held, GROUP> = ArrayVec::new();
+        pieces.extend(self.held.extract_if(.., |held| held.key == key));
+        pieces.sort_unstable_by_key(|held| held.from);
+        let (mut traffic_class, header_len) =
+            pieces.first().map(|held| (held.traffic_class, held.header_len))?;
+        let has = |mark| pieces.iter().any(|held| held.traffic_class & ECN == mark);
+        let (is_congested, is_ignorant) = (has(CE), has(NOT_ECT));
+        let packets = pieces.into_iter().filter_map(|held| held.packet);
+        if is_congested && is_ignorant {
+            packets.for_each(|packet| drop(packet, DropReason::FragmentEcn));
+            return None;
+        }
+        if is_congested {
+            traffic_class |= CE;
+        }
+        Some(Whole { packets: packets.collect(), traffic_class, header_len })
+    }
+
+    /// Drops the oldest packet of the network that has most of the fragments, or of all if none has.
+    fn make_room(&mut self, drop: &mut impl FnMut(Packet, DropReason)) {
+        let crowding = self.majority();
+        let candidates =
+            self.held.iter().filter(|held| crowding.is_none_or(|network| network == held.network));
+        let oldest = candidates.min_by_key(|held| held.since).map(|held| held.key);
+        oldest.into_iter().for_each(|key| self.remove(key, DropReason::FragmentCrowded, drop));
+    }
+
+    /// Returns the network that has more than half of the fragments, if one has (Boyer and Moore's
+    /// majority vote).
+    fn majority(&self) -> Option<u64> {
+        let (mut candidate, mut votes) = (None, 0);
+        for held in &self.held {
+            if votes == 0 {
+                candidate = Some(held.network);
+            }
+            votes = if candidate == Some(held.network) { votes + 1 } else { votes - 1 };
+        }
+        let count = self.held.iter().filter(|held| candidate == Some(held.network)).count();
+        candidate.filter(|_| count * 2 > self.held.len())
+    }
+
+    fn expire(&mut self, now: Instant, drop: &mut impl FnMut(Packet, DropReason)) {
+        let is_late = |held: &Held| now.saturating_duration_since(held.since) > PATIENCE;
+        self.remove_if(is_late, DropReason::FragmentTimeout, drop);
+    }
+
+    fn remove(&mut self, key: Key, reason: DropReason, drop: &mut impl FnMut(Packet, DropReason)) {
+        self.remove_if(|held| held.key == key, reason, drop);
+    }
+
+    fn remove_if(
+        &mut self,
+        is_gone: impl Fn(&Held) -> bool,
+        reason: DropReason,
+        drop: &mut impl FnMut(Packet, DropReason),
+    ) {
+        let gone = self.held.extract_if(.., |held| is_gone(held));
+        gone.filter_map(|held| held.packet).for_each(|packet| drop(packet, reason));
+    }
+}
+
+/// Returns the relation of `new` to `held`, a fragment of the same packet. The same fragment may come
+/// twice, but different bytes for one range must not (RFC 8200 §4.5), nor bytes beyond the last one.
+fn relation_of(held: &Held, new: &Held) -> Relation {
+    if held.packet.is_none() {
+        return Relation::Conflict;
+    }
+    if (held.from, held.to, held.is_last) == (new.from, new.to, new.is_last) {
+        let is_same = held.payload() == new.payload();
+        return if is_same { Relation::Duplicate } else { Relation::Conflict };
+    }
+    let overlaps = held.from < new.to && new.from < held.to;
+    let goes_beyond = (held.is_last && new.to > held.to) || (new.is_last && held.to > new.to);
+    if overlaps || goes_beyond { Relation::Conflict } else { Relation::Beside }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+use super::*;
+use crate::sim::frames::udp_packet;
+use proptest::prelude::*;
+use std::{collections::BTreeMap, net::IpAddr};
+use wayfarer_dataplane::{pool::Pool, wire::fragment::Cutter};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A worker's reassembly and its frames.
+struct Bench {
+    pool: Pool,
+    reassembly: Reassembly,
+    start: Instant,
+    dropped: Vec<DropReason>,
+}
+
+impl Bench {
+    fn new(frames: usize) -> Self {
+        let reassembly = Reassembly::new(frames);
+        let pool = Pool::new(frames, 2048).unwrap();
+        Self { pool, reassembly, start: Instant::now(), dropped: vec![] }
+    }
+
+    /// Adds a fragment after this time; returns the packet if that completes it.
+    fn add(&mut self, after: Duration, fragment: &[u8]) -> Option<Vec<u8>> {
+        let Self { pool, reassembly, start, dropped } = self;
+        let mut packet = pool.take().unwrap();
+        packet.fill(256, fragment).unwrap();
+        let header = IpHeader::parse(fragment).unwrap();
+        let whole = reassembly.add(*start + after, packet, &header, &mut |packet, reason| {
+            dropped.push(reason);
+            pool.give(packet);
+        })?;
+        let mut joined = vec![];
+        whole.join(&mut joined);
+        whole.packets.into_iter().for_each(|packet| pool.give(packet));
+        Some(joined)
+    }
+
+    fn held(&self) -> usize {
+        self.pool.capacity() - self.pool.available()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.reassembly.drain().for_each(|packet| self.pool.give(packet));
+        assert_eq!(self.held(), 0, "a frame is lost");
+    }
+}
+
+fn source(n: u8, v6: bool) -> IpAddr {
+    if v6 { IpAddr::from([0x2001, 0xdb8, n.into(), 0, 0, 0, 0, 1]) } else { IpAddr::from([10, 1, n, 1]) }
+}
+
+fn destination(v6: bool) -> IpAddr {
+    if v6 { IpAddr::from([0x2001, 0xdb8, 1, 0, 0, 0, 0, 1]) } else { IpAddr::from([203, 0, 113, 1]) }
+}
+
+/// Returns a datagram of `length` bytes, and its fragments of at most `mtu` bytes.
+fn cut(n: u8, v6: bool, id: u16, length: usize, mtu: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let payload: Vec<u8> = (0..length).map(|at| (at / 8) as u8 ^ n ^ id as u8).collect();
+    let mut packet = udp_packet(source(n, v6), destination(v6), (4500, 4500), &payload);
+    if !v6 {
+        packet[4..6].copy_from_slice(&id.to_be_bytes());
+        packet[6] = 0;
+        let total = packet.len();
+        ip::set_total_len(&mut packet, V4_HEADER, total);
+    }
+    let header = IpHeader::parse(&packet).unwrap();
+    let cutter = match v6 {
+        true => Cutter::v6(&packet, &header, mtu, id.into()),
+        false => Cutter::v4(&packet, &header, mtu),
+    };
+    let pieces = cutter.unwrap().map(|piece| {
+        let mut bytes = vec![0; piece.len()];
+        piece.write(&mut bytes);
+        bytes
+    });
+    let pieces = pieces.collect();
+    (packet, pieces)
+}
+
+/// Makes an IPv4 fragment of `units` units of eight bytes `byte` at this unit.
+fn fragment(id: u16, at: usize, units: usize, more: bool, byte: u8) -> Vec<u8> {
+    let mut packet = vec![0; V6_HEADER];
+    let len = ip::emit(&mut packet, source(1, false), destination(false), ip::protocol::UDP, units * 8);
+    packet.truncate(len);
+    packet[4..6].copy_from_slice(&id.to_be_bytes());
+    packet[6..8].copy_from_slice(&(at as u16 | if more { 0x2000 } else { 0 }).to_be_bytes());
+    packet.extend(vec![byte; units * 8]);
+    ip::set_total_len(&mut packet, len, len + units * 8);
+    packet
+}
+
+proptest! {
+    #[test]
+    fn interleaved_packets_come_out_whole_in_any_order_and_with_duplicates(
+        packets in prop::collection::vec((0u8..3, any::<bool>(), 300usize..6000, 200usize..1500), 1..5),
+        order in any::<u64>(),
+        twice in any::<u64>(),
+    ) {
+        let mut bench = Bench::new(1024);
+        let mut random = crate::sim::random::Random(order | 1);
+        let mut expected = vec![];
+        let mut wire = vec![];
+        for (id, (source, v6, length, mtu)) in (1..).zip(packets) {
+            let (whole, pieces) = cut(source, v6, id, length, mtu);
+            if pieces.len() < 2 || pieces.len() > 14 {
+                continue;
+            }
+            expected.push(whole);
+            wire.extend(pieces);
+        }
+        for at in (1..wire.len()).rev() {
+            wire.swap(at, random.index(at + 1));
+        }
+        let mut out = vec![];
+        for (index, piece) in wire.iter().enumerate() {
+            let joined = bench.add(Duration::ZERO, piece);
+            // A copy of a packet's last fragment would begin another packet.
+            if joined.is_none() && twice >> (index % 64) & 1 == 1 {
+                prop_assert_eq!(bench.add(SECOND, piece), None);
+                prop_assert_eq!(bench.dropped.pop(), Some(DropReason::FragmentDuplicate));
+            }
+            out.extend(joined);
+        }
+        out.sort();
+        expected.sort();
+        prop_assert!(out == expected, "{} of {}", out.len(), expected.len());
+        prop_assert_eq!((&bench.dropped[..], bench.held()), (&[][..], 0));
+    }
+
+    /// Compares with a model that writes each byte down.
+    #[test]
+    fn hostile_fragments_are_refused_as_a_model_refuses_them(
+        fragments in prop::collection::vec((0u16..2, 0usize..6, 1usize..4, any::<bool>(), 0u8..2), 1..40),
+    ) {
+        #[derive(Default)]
+        struct Datagram {
+            bytes: BTreeMap<usize, u8>,
+            end: Option<usize>,
+            arrived: Vec<(usize, usize, bool, u8)>,
+            refused: bool,
+        }
+        let mut bench = Bench::new(1024);
+        let mut model: BTreeMap<u16, Datagram> = BTreeMap::new();
+        let (mut given, mut joined_fragments) = (0, 0);
+        for (id, at, units, more, byte) in fragments {
+            given += 1;
+            let out = bench.add(Duration::ZERO, &fragment(id, at, units, more, byte));
+            let datagram = model.entry(id).or_default();
+            let (range, is_same) = (at..at + units, datagram.arrived.contains(&(at, units, more, byte)));
+            let contradicts = range.clone().any(|unit| datagram.bytes.contains_key(&unit))
+                || datagram.end.is_some_and(|end| range.end > end || (!more && end != range.end))
+                || (!more && datagram.bytes.keys().any(|unit| *unit >= range.end));
+            if datagram.refused || (contradicts && !is_same) {
+                datagram.refused = true;
+                prop_assert_eq!((out, bench.dropped.last()), (None, Some(&DropReason::FragmentOverlap)));
+                continue;
+            }
+            if is_same {
+                prop_assert_eq!((out, bench.dropped.last()), (None, Some(&DropReason::FragmentDuplicate)));
+                continue;
+            }
+            datagram.arrived.push((at, units, more, byte));
+            datagram.bytes.extend(range.clone().map(|unit| (unit, byte)));
+            if !more {
+                datagram.end = Some(range.end);
+            }
+            let is_complete = datagram.end == Some(datagram.bytes.len());
+            prop_assert_eq!(out.is_some(), is_complete);
+            if let Some(out) = out {
+                let bytes: Vec<u8> = datagram.bytes.values().flat_map(|byte| [*byte; 8]).collect();
+                prop_assert_eq!(&out[V4_HEADER..], &bytes[..]);
+                joined_fragments += datagram.arrived.len();
+                model.remove(&id);
+            }
+        }
+        prop_assert_eq!(bench.held() + bench.dropped.len() + joined_fragments, given);
+    }
+}
+
+#[test]
+fn other_fragments_of_a_refused_packet_are_refused_too() {
+    let mut bench = Bench::new(1024);
+    assert_eq!(bench.add(Duration::ZERO, &fragment(1, 0, 2, true, 1)), None);
+    assert_eq!(bench.add(SECOND, &fragment(1, 1, 2, true, 1)), None);
+    assert_eq!(bench.add(SECOND, &fragment(1, 0, 2, true, 1)), None);
+    assert_eq!(bench.add(2 * SECOND, &fragment(1, 2, 1, false, 1)), None);
+    assert_eq!((&bench.dropped[..], bench.held()), (&[DropReason::FragmentOverlap; 4][..], 0));
+    // Later, the identification is free again.
+    assert_eq!(bench.add(PATIENCE + SECOND, &fragment(1, 0, 2, true, 1)), None);
+    assert!(bench.add(PATIENCE + SECOND, &fragment(1, 2, 1, false, 1)).is_some());
+}
+
+#[test]
+fn fragments_that_take_too_long_are_dropped() {
+    let mut bench = Bench::new(1024);
+    bench.add(Duration::ZERO, &fragment(1, 0, 1, true, 1));
+    bench.add(PATIENCE, &fragment(1, 1, 1, true, 1));
+    assert_eq!(bench.held(), 2);
+    let Bench { reassembly, pool, dropped, start, .. } = &mut bench;
+    reassembly.expire(*start + PATIENCE + SECOND, &mut |packet, reason| {
+        dropped.push(reason);
+        pool.give(packet);
+    });
+    assert_eq!((bench.held(), &bench.dropped[..]), (0, &[DropReason::FragmentTimeout; 2][..]));
+}
+
+#[test]
+fn impossible_lengths_are_refused() {
+    let mut bench = Bench::new(1024);
+    let mut odd = fragment(1, 0, 2, true, 1);
+    odd.truncate(V4_HEADER + 15);
+    ip::set_total_len(&mut odd, V4_HEADER, V4_HEADER + 15);
+    let mut empty = fragment(1, 4, 0, false, 1);
+    empty[6..8].copy_from_slice(&[0, 4]);
+    ip::set_total_len(&mut empty, V4_HEADER, V4_HEADER);
+    // The ping of death: 65528 bytes and more behind a header.
+    let beyond = fragment(1, 0x1fff, 2, false, 1);
+    for bad in [odd, empty, beyond] {
+        assert_eq!(bench.add(Duration::ZERO, &bad), None);
+        assert_eq!(bench.dropped.pop(), Some(DropReason::FragmentLength));
+    }
+    assert_eq!(bench.held(), 0);
+    // The longest packet is none of these.
+    for (at, take) in (0..8189).step_by(220).map(|at| (at, 220.min(8189 - at))) {
+        let out = bench.add(Duration::ZERO, &fragment(2, at, take, at + take < 8189, 1));
+        assert_eq!(out.map(|out| out.len()), (at + take == 8189).then_some(V4_HEADER + 65_512));
+    }
+}
+
+#[test]
+fn congestion_marks_survive_or_drop_the_packet() {
+    let joined = |marks: [u8; 3]| {
+        let mut bench = Bench::new(1024);
+        let mut pieces =
+            [fragment(1, 0, 1, true, 1), fragment(1, 1, 1, true, 1), fragment(1, 2, 1, false, 1)];
+        let mut out = None;
+        for (piece, mark) in pieces.iter_mut().zip(marks) {
+            ip::set_traffic_class(piece, 46 << 2 | mark);
+            out = bench.add(Duration::ZERO, piece).map(|out| IpHeader::parse(&out).unwrap().traffic_class);
+        }
+        out.ok_or(bench.dropped.clone())
+    };
+    assert_eq!(joined([2, 2, 2]), Ok(46 << 2 | 2));
+    assert_eq!(joined([0, 0, 0]), Ok(46 << 2));
+    assert_eq!(joined([2, 3, 2]), Ok(46 << 2 | 3));
+    assert_eq!(joined([1, 1, 3]), Ok(46 << 2 | 3));
+    assert_eq!(joined([2, 3, 0]), Err(vec![DropReason::FragmentEcn; 3]));
+}
+
+#[test]
+fn memory_is_bounded_and_a_network_takes_no_other_networks_room() {
+    // All networks are in one group.
+    let mut bench = Bench::new(GROUP * SHARE);
+    assert_eq!((bench.reassembly.groups.len(), bench.reassembly.limit), (1, GROUP));
+    let pieces = |n, id| cut(n, false, id, 2000, 1500).1;
+    assert_eq!(bench.add(Duration::ZERO, &pieces(9, 1)[0]), None);
+    for id in 0..1000u16 {
+        assert_eq!(bench.add(SECOND, &pieces(1, id)[0]), None);
+    }
+    assert_eq!(bench.held(), GROUP);
+    assert_eq!(bench.dropped, [DropReason::FragmentCrowded; 1001 - GROUP]);
+    // The other network's packet is still there, although it is the oldest, and a new one finds room.
+    assert!(bench.add(SECOND, &pieces(9, 1)[1]).is_some());
+    assert!(pieces(8, 2).iter().map(|piece| bench.add(SECOND, piece)).any(|out| out.is_some()));
+}
+
+#[test]
+fn groups_hold_a_quarter_of_the_frames_together() {
+    for frames in [8, 100, 512, 16_384] {
+        let reassembly = Reassembly::new(frames);
+        let most = reassembly.groups.len() * reassembly.limit;
+        assert!((1..=frames / SHARE).contains(&most), "{most} of {frames}");
+    }
+}
