@@ -100,6 +100,12 @@ fn workers_allocate_for_no_packet() {
             let mut ike = Terminal::new(1, suite, "192.0.2.1");
             ike.port = Some(500);
             world.put(OUTSIDE, &ike.wrap(&[0; 60]));
+            // ESP and a long IKE message in fragments, and some that overlap.
+            let mut pieces = fragments(&one.seal(&up(1, 1300)), 1000, round);
+            pieces.extend(fragments(&ike.wrap(&[0; 4000]), 1000, round + 100));
+            pieces.extend(fragments(&ike.wrap(&[0; 2000]), 1000, round + 200).into_iter().take(2));
+            pieces.extend(fragments(&ike.wrap(&[0; 2000]), 500, round + 200));
+            pieces.iter().for_each(|piece| world.put(OUTSIDE, piece));
             for packet in [&down(1, 100), &down(2, 1300), &fragmentable, &down(1, 1472), &down(9, 10)] {
                 world.put(INSIDE, packet);
             }

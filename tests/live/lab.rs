@@ -122,12 +122,12 @@ impl Lab {
         Program::start(&mut self.command(space, command))
     }
 
-    /// Returns how many ICMP messages "destination unreachable" a namespace's kernel has sent.
-    pub(crate) fn unreachables(&self, space: &str) -> u64 {
+    /// Returns a counter of a namespace's kernel, as /proc/net/snmp has it.
+    pub(crate) fn counted(&self, space: &str, protocol: &str, name: &str) -> u64 {
         let all = self.run(space, "cat /proc/net/snmp");
-        let mut icmp = all.lines().filter_map(|line| line.strip_prefix("Icmp: "));
-        let (names, values) = (icmp.next().unwrap(), icmp.next().unwrap());
-        let at = names.split(' ').position(|name| name == "OutDestUnreachs").unwrap();
+        let mut lines = all.lines().filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(": "));
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        let at = names.split(' ').position(|other| other == name).unwrap();
         values.split(' ').nth(at).unwrap().parse().unwrap()
     }
 

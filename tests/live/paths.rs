@@ -118,30 +118,30 @@ pub(crate) fn too_big(kind: &str) {
     assert_eq!(a.dropped("TooBig"), 2);
 }
 
-/// Checks that packets of ESP that a router cuts are opened, and that the kernel answers nothing to
-/// them.
+/// Checks that packets of ESP that a router cuts are opened, whichever worker they come to, and that the
+/// kernel answers nothing to them.
 pub(crate) fn fragments(kind: &str) {
     for remote in ["192.0.2.1", "192.0.2.1:4500"] {
         let lab = terminal_lab();
-        let (gateway, terminal) = start(&lab, kind, remote);
-        // Only from here on, because a router drops what is too long for the device it comes by.
-        lab.run("core", "ip link set k0 mtu 1280");
-        // Packets of the server may be cut, and so may the gateway's.
-        lab.run("srv", "sysctl -qw net.ipv4.ip_no_pmtu_disc=1");
-        let bind =
-            |space: &str, address: &str| lab.enter(space, || UdpSocket::bind((address, 9999)).unwrap());
-        let (from, to) = (bind("srv", SERVER), bind("term", TERMINAL));
+        let gateway = lab.gateway("gw", &format!("workers = [0, 1]\n{}", gateway_config(kind, BY_CORE)));
+        let terminal = start_terminal(&lab, kind, remote);
+        // Packets to the gateway are cut, as their DF bit allows.
+        lab.run("core", "ip link set k1 mtu 1280");
+        lab.run("term", "sysctl -qw net.ipv4.ip_no_pmtu_disc=1");
+        let bind = |space: &str, address: &str| lab.enter(space, || UdpSocket::bind((address, 9999)).unwrap());
+        let (from, to) = (bind("term", TERMINAL), bind("srv", SERVER));
         to.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         for number in 0..100u8 {
             let sent = [number; 1350];
-            from.send_to(&sent, (TERMINAL, 9999)).unwrap();
+            from.send_to(&sent, (SERVER, 9999)).unwrap();
             let mut received = [0; 2000];
             let length = to.recv(&mut received).unwrap();
             assert_eq!(received[..length], sent);
         }
+        assert!(lab.counted("core", "Ip", "FragCreates") >= 200);
         gateway.assert_no_drops();
         terminal.assert_no_drops();
-        assert_eq!(lab.unreachables("term"), 0);
+        assert_eq!(lab.counted("gw", "Icmp", "OutDestUnreachs"), 0);
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
     net::IpAddr,
     time::{Duration, Instant},
 };
-use wayfarer_dataplane::{crypto::Backend, wire::ip::IpHeader};
+use wayfarer_dataplane::{crypto::Backend, wire::ip::{Fragment, IpHeader}};
 use wayfarer_mobility::{
     ike::{event::Event, pool::Pool, settings::Settings},
     transmit::{Payload, Transmit},
@@ -34,6 +34,8 @@ pub struct Peer {
     mtu: usize,
     /// The number of messages that were sent.
     sent: u16,
+    /// The number of IP fragments from the gateway that arrived.
+    pub fragments: u64,
     /// `true` if connections may end.
     pub may_end: bool,
 }
@@ -51,7 +53,7 @@ impl Peer {
         let pools = ike.pools.iter().map(|pool| Pool::new(pool.first, pool.last).named(&pool.name)).collect();
         let seed = address.bytes().fold(0, |seed, byte| seed << 8 ^ seed >> 24 ^ u64::from(byte));
         let side = Side::with_pools(connections, pools, Settings::default(), seed);
-        Self { side, address: ip(address), mtu: 1500, sent: 0, may_end: false }
+        Self { side, address: ip(address), mtu: 1500, sent: 0, fragments: 0, may_end: false }
     }
 
     /// Puts a path with this MTU between the terminal and the gateway. Its routers cut packets that
@@ -95,6 +97,9 @@ impl Peer {
             IpHeader::parse(packet).is_ok_and(|header| !header.dont_fragment || packet.len() <= self.mtu)
         };
         packets.retain(|packet| passes(packet));
+        let is_fragment =
+            |packet: &&Vec<u8>| IpHeader::parse(packet).is_ok_and(|header| header.fragment != Fragment::Whole);
+        self.fragments += packets.iter().filter(is_fragment).count() as u64;
         let packets = joined(packets);
         for packet in &packets {
             if let Some((addresses, message)) = datagram::parse(packet) {

@@ -105,6 +105,17 @@ fn pools(config: &model::Ike) -> Vec<Pool> {
     config.pools.iter().map(|pool| Pool::new(pool.first, pool.last).named(&pool.name)).collect()
 }
 
+/// Returns the protocol's part of each connection. Fragments of IKE messages (RFC 7383) fit each port,
+/// so that IP does not cut them once more.
+fn protocol(config: &model::Ike, network: &Network) -> Vec<Connection> {
+    let longest = network.ports.iter().map(|port| port.mtu).min().unwrap_or(usize::MAX);
+    let fitting = |connection: &Connection| {
+        let fragment = connection.fragment.map(|fragment| fragment.min(longest));
+        Connection { fragment, ..connection.clone() }
+    };
+    config.connections.iter().map(|connection| fitting(&connection.protocol)).collect()
+}
+
 /// Returns the data plane's parameters of each connection.
 fn parts(config: &model::Ike) -> impl Iterator<Item = ConnectionParts> {
     config.connections.iter().map(|connection| ConnectionParts::new(connection, &config.pools))
@@ -127,7 +138,7 @@ impl Ike {
         let secret = secret.map(|path| CrashSecret::open(path, &OsRandom)).transpose()?;
         let (crash_file, crash_secret) = secret.unzip();
         let settings = Settings { crash_secret, log_keys: config.key_log.is_some(), ..settings(config) };
-        let protocol: Vec<Connection> = config.connections.iter().map(|c| c.protocol.clone()).collect();
+        let protocol = protocol(config, network);
         let mut endpoint =
             Endpoint::new(Arc::new(Primitives), Arc::new(OsRandom), protocol, pools(config), settings);
         endpoint.reserve_addresses(network.routes.taken().collect());
@@ -164,7 +175,7 @@ impl Ike {
     ) {
         // The connections of its events may be gone afterwards.
         self.carry_out(now, links, network);
-        let protocol = config.connections.iter().map(|c| c.protocol.clone()).collect();
+        let protocol = protocol(config, network);
         let indices = self.endpoint.reconfigure(now, protocol, pools(config), settings(config));
         self.connections.retain(|index, _| self.endpoint.connection(*index).is_some());
         self.connections.extend(indices.clone().zip(parts(config)));

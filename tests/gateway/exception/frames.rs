@@ -222,6 +222,20 @@ fn kernel_cannot_send_in_clear_what_policy_protects() {
 }
 
 #[test]
+fn kernel_gets_its_own_datagrams_in_fragments_once_they_are_complete() {
+    let (mut world, kernel) = gateway(1_000_000, 512, |_| {});
+    let message = |port| datagram("192.0.2.9", "203.0.113.1", (500, port), &[7; 3000]);
+    let frames = |port, id| -> Vec<Vec<u8>> {
+        fragments(&message(port), 1500, id).iter().map(|fragment| outside(fragment)).collect()
+    };
+    let (kernels, ours) = (frames(53, 1), frames(4500, 2));
+    for frame in kernels[1..].iter().chain(&ours) {
+        assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, frame).len(), 0);
+    }
+    assert_eq!(at_kernel(&mut world, &kernel, OUTSIDE, &kernels[0]), kernels, "{:?}", world.all_drops());
+}
+
+#[test]
 fn counts_and_drops_runt_frames_from_both_sides() {
     let (mut world, kernel) = gateway(1_000_000, 512, |_| {});
     let lldp = lldp();
