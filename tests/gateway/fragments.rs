@@ -1,6 +1,7 @@
 //! Packets to the gateway in IP fragments: ESP and IKE in, IKE out, and what belongs to the host.
 
 use proptest::prelude::*;
+use tempfile::TempDir;
 use wayfarer::control::protocol::{Command, Outcome, Reply, View};
 use wayfarer::pki::{Authority, KeyKind, Subject};
 use wayfarer::sim::{
@@ -127,9 +128,22 @@ fn packet_longer_than_a_frame_is_counted_unless_it_is_ike() {
     );
 }
 
-/// Returns the connection of a gateway or terminal that authenticates by a certificate of 4 KB, and does
-/// not cut messages by RFC 7383.
-fn long_certificates(folder: &std::path::Path, own: &str, peer: &str, keys: &str) -> String {
+/// Makes certificates of 4 KB for a gateway and a terminal.
+fn long_certificates() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    Authority::create(folder.path(), "Test CA", 30, KeyKind::Ecdsa256).unwrap();
+    let authority = Authority::open(folder.path()).unwrap();
+    for own in ["gw.test", "cl.test"] {
+        let more = (0..150).map(|n| format!("{own}.a-long-name-number-{n}.test"));
+        let names: Vec<String> = std::iter::once(own.to_owned()).chain(more).collect();
+        let subject = Subject { names: &names, days: 30, key: KeyKind::Ecdsa256 };
+        authority.gateway(own, &subject).unwrap();
+    }
+    folder
+}
+
+/// Returns the connection of a gateway or terminal by these certificates.
+fn connection(folder: &TempDir, [own, peer]: [&str; 2], keys: &str) -> String {
     format!(
         r#"
 [[connection]]
@@ -141,38 +155,47 @@ certificate = "{folder}/{own}.crt"
 private_key = "{folder}/{own}.key"
 authorities = "{folder}/ca.crt"
 esp = ["aes256gcm16"]
-fragment = "none"
-inner_local = ["{inner}"]
 {keys}
 "#,
-        folder = folder.display(),
-        inner = if own == "gw.test" { "10.99.0.0/24" } else { "10.98.1.0/24" },
+        folder = folder.path().display(),
     )
+}
+
+/// Makes a gateway, and a terminal behind a path with an MTU of 1280 bytes that connects to it, at
+/// these addresses. Each has its value of the key `fragment`.
+fn connected(
+    folder: &TempDir,
+    [gateway, terminal]: [&str; 2],
+    [of_gateway, of_terminal]: [&str; 2],
+) -> (World, Peer) {
+    let nets =
+        |local: &str, remote: &str| format!("inner_local = [\"{local}\"]\ninner_remote = [\"{remote}\"]");
+    let keys = format!("local = \"{gateway}\"\nfragment = {of_gateway}\n");
+    let keys = keys + &nets("10.99.0.0/24", "10.98.1.0/24");
+    let mut config = config(vec![tunnel(1, suite(SUITE))]);
+    config.ike = ike(&connection(folder, ["gw.test", "cl.test"], &keys), gateway);
+    let mut world = World::with(config, 512);
+    world.meet_neighbours();
+    let keys = format!("remote = \"{gateway}\"\nlocal = \"{terminal}\"\nfragment = {of_terminal}\n");
+    let keys = keys + &nets("10.98.1.0/24", "10.99.0.0/24");
+    let text = connection(folder, ["cl.test", "gw.test"], &keys);
+    let mut peer = Peer::new(&text, terminal).behind(1280);
+    peer.connect(&mut world);
+    (world, peer)
+}
+
+#[test]
+fn ike_fragments_fit_the_port_whatever_the_configuration_says() {
+    let (world, peer) = connected(&long_certificates(), ["203.0.113.1", "192.0.2.9"], ["4000", "1280"]);
+    assert_eq!((world.all_drops(), peer.fragments), (vec![], 0));
 }
 
 #[test]
 fn peer_without_ike_fragments_connects_by_long_certificates_over_a_small_path() {
-    let folder = tempfile::tempdir().unwrap();
-    Authority::create(folder.path(), "Test CA", 30, KeyKind::Ecdsa256).unwrap();
-    let authority = Authority::open(folder.path()).unwrap();
-    for own in ["gw.test", "cl.test"] {
-        let more = (0..150).map(|n| format!("{own}.a-long-name-number-{n}.test"));
-        let names: Vec<String> = std::iter::once(own.to_owned()).chain(more).collect();
-        let subject = Subject { names: &names, days: 30, key: KeyKind::Ecdsa256 };
-        authority.gateway(own, &subject).unwrap();
-    }
-    for (gateway, address) in [("203.0.113.1", "192.0.2.9"), ("2001:db8:1::1", "2001:db8:2::9")] {
-        let mut config = config(vec![tunnel(1, suite(SUITE))]);
-        let keys = format!("local = \"{gateway}\"\ninner_remote = [\"10.98.1.0/24\"]");
-        config.ike = ike(&long_certificates(folder.path(), "gw.test", "cl.test", &keys), gateway);
-        let mut world = World::with(config, 512);
-        world.meet_neighbours();
-        let keys =
-            format!("remote = \"{gateway}\"\nlocal = \"{address}\"\ninner_remote = [\"10.99.0.0/24\"]");
-        let text = long_certificates(folder.path(), "cl.test", "gw.test", &keys);
-        let mut peer = Peer::new(&text, address).behind(1280);
-        peer.connect(&mut world);
-        assert_eq!(world.all_drops(), []);
+    let folder = long_certificates();
+    for addresses in [["203.0.113.1", "192.0.2.9"], ["2001:db8:1::1", "2001:db8:2::9"]] {
+        let (mut world, peer) = connected(&folder, addresses, ["\"none\""; 2]);
+        assert_eq!((world.all_drops(), peer.fragments >= 3), (vec![], true));
         // Its ESP comes in fragments too.
         let mut tunnel = peer.tunnel();
         let inner = datagram("10.98.1.1", "10.99.0.7", (1, 2), &[7; 1300]);

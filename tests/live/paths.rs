@@ -128,7 +128,8 @@ pub(crate) fn fragments(kind: &str) {
         // Packets to the gateway are cut, as their DF bit allows.
         lab.run("core", "ip link set k1 mtu 1280");
         lab.run("term", "sysctl -qw net.ipv4.ip_no_pmtu_disc=1");
-        let bind = |space: &str, address: &str| lab.enter(space, || UdpSocket::bind((address, 9999)).unwrap());
+        let bind =
+            |space: &str, address: &str| lab.enter(space, || UdpSocket::bind((address, 9999)).unwrap());
         let (from, to) = (bind("term", TERMINAL), bind("srv", SERVER));
         to.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         for number in 0..100u8 {

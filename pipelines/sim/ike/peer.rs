@@ -18,7 +18,10 @@ use std::{
     net::IpAddr,
     time::{Duration, Instant},
 };
-use wayfarer_dataplane::{crypto::Backend, wire::ip::{Fragment, IpHeader}};
+use wayfarer_dataplane::{
+    crypto::Backend,
+    wire::ip::{Fragment, IpHeader},
+};
 use wayfarer_mobility::{
     ike::{event::Event, pool::Pool, settings::Settings},
     transmit::{Payload, Transmit},
@@ -97,8 +100,9 @@ impl Peer {
             IpHeader::parse(packet).is_ok_and(|header| !header.dont_fragment || packet.len() <= self.mtu)
         };
         packets.retain(|packet| passes(packet));
-        let is_fragment =
-            |packet: &&Vec<u8>| IpHeader::parse(packet).is_ok_and(|header| header.fragment != Fragment::Whole);
+        let is_fragment = |packet: &&Vec<u8>| {
+            IpHeader::parse(packet).is_ok_and(|header| header.fragment != Fragment::Whole)
+        };
         self.fragments += packets.iter().filter(is_fragment).count() as u64;
         let packets = joined(packets);
         for packet in &packets {
