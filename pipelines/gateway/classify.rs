@@ -9,7 +9,6 @@ use wayfarer_dataplane::{
     wire::{
         FormatError, esp,
         ethernet::{self, Ethernet},
-        fragment::Part,
         ip::{Fragment, IpHeader, protocol},
         udp::{self, Udp},
     },
@@ -32,41 +31,54 @@ pub enum Class {
     Neighbour,
     /// An IKE message, for the slow path.
     Control,
-    /// A fragment of a packet to one of the gateway's own addresses that is the gateway's, or may be:
-    /// only the first one shows the ports. It may also be the only one (RFC 6946).
+}
+
+/// The reason why a frame has no class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unclassified {
+    /// It is to be dropped for this reason.
+    Drop(DropReason),
+    /// It is a packet to one of the gateway's own addresses that is, or may be, the gateway's, and is a
+    /// fragment or has options. Only the first fragment of a UDP datagram shows whose it is.
     Fragment,
+}
+
+impl From<DropReason> for Unclassified {
+    fn from(reason: DropReason) -> Self {
+        Self::Drop(reason)
+    }
 }
 
 /// Returns the class of the frame in `packet`, and reads its IP header into `header`.
 ///
 /// # Errors
-/// The reason why the frame must be dropped.
+/// The reason why the frame has no class.
 #[inline(always)]
 pub fn classify(
     packet: &mut Packet,
     header: &mut IpHeader,
     tables: &Tables,
     reader: &Reader,
-) -> Result<Class, DropReason> {
+) -> Result<Class, Unclassified> {
     let frame = Ethernet::parse(packet.data()).map_err(|_| DropReason::RuntFrame)?;
     let to_group = ethernet::is_group(frame.dst);
     if !to_group && frame.dst != tables.settings.ports[usize::from(packet.port())].mac {
-        return Err(DropReason::ForeignMac);
+        return Err(DropReason::ForeignMac.into());
     }
     match frame.ethertype {
         ethernet::ARP => return Ok(Class::Neighbour),
         ethernet::IPV4 | ethernet::IPV6 => {}
-        _ => return Err(DropReason::UnknownEthertype),
+        _ => return Err(DropReason::UnknownEthertype.into()),
     }
     header.read_received(&packet.data()[ethernet::HEADER..], packet.is_verified()).map_err(ip_format)?;
     if header.is_ipv4() != (frame.ethertype == ethernet::IPV4) {
-        return Err(DropReason::IpVersion);
+        return Err(DropReason::IpVersion.into());
     }
     if is_neighbour_discovery(header, &packet.data()[ethernet::HEADER..]) {
         return Ok(Class::Neighbour);
     }
     if to_group || header.is_to_group() {
-        return Err(DropReason::Multicast);
+        return Err(DropReason::Multicast.into());
     }
     packet.pull_front(ethernet::HEADER).ok_or(DropReason::RuntFrame)?;
     let padding = packet.len().saturating_sub(header.total_len()) as u16;
@@ -85,78 +97,26 @@ pub fn classify(
 /// its frame.
 ///
 /// # Errors
-/// The reason why the packet must be dropped.
+/// The reason why it has no class.
 #[inline]
 pub fn local(
     packet: &mut Packet,
     padding: u16,
     header: &mut IpHeader,
     tables: &Tables,
-) -> Result<Class, DropReason> {
+) -> Result<Class, Unclassified> {
     match header.protocol {
-        protocol::ESP => {}
+        protocol::ESP if header.fragment != Fragment::Whole || header.has_options() => {
+            Err(Unclassified::Fragment)
+        }
+        protocol::ESP => Ok(Class::Esp(header.header_len() as u16)),
         protocol::UDP if header.fragment == Fragment::Whole => {
             let udp = Udp::parse(header.payload(packet.data())).map_err(|_| DropReason::UdpLength)?;
-            return udp_local(packet, padding, header, udp, tables);
+            udp_local(packet, padding, header, udp, tables)
         }
-        protocol::UDP => return udp_fragment(packet, padding, header, tables),
-        _ => return Ok(Class::Host(padding)),
+        protocol::UDP => Err(Unclassified::Fragment),
+        _ => Ok(Class::Host(padding)),
     }
-    if header.fragment != Fragment::Whole || header.has_options() {
-        return fragment(packet, header);
-    }
-    Ok(Class::Esp(header.header_len() as u16))
-}
-
-/// Returns the class of a fragment of a UDP datagram to one of the gateway's addresses.
-#[cold]
-fn udp_fragment(
-    packet: &Packet,
-    padding: u16,
-    header: &IpHeader,
-    tables: &Tables,
-) -> Result<Class, DropReason> {
-    let is_first_of_ours =
-        header.fragment == Fragment::First && is_for_gateway(header, packet.data(), tables);
-    match Part::read(header, packet.data()) {
-        // A later fragment does not show whose it is, so that of the first one must wait for it.
-        Some(_) => Ok(Class::Fragment),
-        None if is_first_of_ours => Err(DropReason::OuterOptions),
-        None => Ok(Class::Host(padding)),
-    }
-}
-
-/// Returns the class of a fragment or packet that is the gateway's, but has more than a fixed header.
-///
-/// # Errors
-/// `OuterOptions`, if it has options or extension headers.
-#[cold]
-fn fragment(packet: &Packet, header: &IpHeader) -> Result<Class, DropReason> {
-    match Part::read(header, packet.data()) {
-        Some(_) => Ok(Class::Fragment),
-        None => Err(DropReason::OuterOptions),
-    }
-}
-
-/// Returns whether the packet at one of the gateway's own addresses whose first fragment is `first` is
-/// ESP or IKE for the gateway.
-pub fn is_for_gateway(header: &IpHeader, first: &[u8], tables: &Tables) -> bool {
-    match (header.protocol, header.payload(first)) {
-        (protocol::ESP, _) => true,
-        (protocol::UDP, [_, _, high, low, ..]) => is_ours(u16::from_be_bytes([*high, *low]), tables),
-        _ => false,
-    }
-}
-
-/// Returns whether `packet`, a UDP datagram to one of the gateway's ports that begins with `header`, is
-/// an IKE message and not ESP.
-pub fn is_control(header: &IpHeader, packet: &[u8]) -> bool {
-    let datagram = header.payload(packet);
-    header.protocol == protocol::UDP
-        && Udp::parse(datagram).is_ok_and(|udp| {
-            let payload = &datagram[udp::HEADER..udp.length];
-            udp.dst_port == esp::IKE_PORT || payload.starts_with(&esp::NON_ESP_MARKER)
-        })
 }
 
 /// Returns the class of an unfragmented UDP datagram to one of the gateway's addresses (RFC 3948
@@ -168,12 +128,12 @@ fn udp_local(
     header: &mut IpHeader,
     udp: Udp,
     tables: &Tables,
-) -> Result<Class, DropReason> {
+) -> Result<Class, Unclassified> {
     if !is_ours(udp.dst_port, tables) {
         return Ok(Class::Host(padding));
     }
     if header.has_options() {
-        return fragment(packet, header);
+        return Err(Unclassified::Fragment);
     }
     let esp_at = header.header_len() + udp::HEADER;
     // The datagram may end before its IP packet. The rest does not belong to it.
@@ -183,7 +143,7 @@ fn udp_local(
         return Ok(Class::Control);
     }
     if payload == esp::KEEPALIVE {
-        return Err(DropReason::Keepalive);
+        return Err(DropReason::Keepalive.into());
     }
     packet.set_len(end).ok_or(DropReason::UdpLength)?;
     header.set_cut(end);

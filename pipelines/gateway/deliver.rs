@@ -9,13 +9,26 @@ use super::{
     rings::Punt,
     tables::Tables,
 };
-use wayfarer_dataplane::{drop::DropReason, packet::Packet, sa::Flow, table::Reader, wire::ip::IpHeader};
+use wayfarer_dataplane::{
+    drop::DropReason,
+    packet::Packet,
+    sa::Flow,
+    table::Reader,
+    wire::{
+        fragment::{self, Part, V6_FRAGMENT_HEADER},
+        ip::{Fragment, IpHeader, protocol},
+    },
+};
 
 /// Hands an IKE message, an IP packet that begins with `header`, to the slow path.
-///
-/// # Errors
-/// `PuntRingFull`.
-pub(super) fn control(
+pub(super) fn control(packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
+    match punt_control(packet.port(), packet.data(), header, tables, reader, io) {
+        Ok(()) => io.free(packet),
+        Err(reason) => io.drop(packet, reason),
+    }
+}
+
+fn punt_control(
     port: u16,
     message: &[u8],
     header: &IpHeader,
@@ -27,8 +40,45 @@ pub(super) fn control(
     io.punt_message(port, message, header.src, known)
 }
 
+/// Handles a packet that is a fragment or has options, to one of the gateway's own addresses. Returns the
+/// whole packet if there is one for the gateway now. Keeps other fragments.
+pub(super) fn defragment(
+    mut packet: Packet,
+    header: &mut IpHeader,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) -> Option<Packet> {
+    if Part::read(header, packet.data()).is_none() {
+        let shows_port = header.fragment != Fragment::Later || header.protocol == protocol::ESP;
+        match shows_port && classify::is_for_gateway(header, packet.data(), tables) {
+            true => io.drop(packet, DropReason::OuterOptions),
+            false => deliver(packet, 0, header, tables, reader, io),
+        }
+        return None;
+    }
+    if header.fragment == Fragment::Whole {
+        // The only fragment of its packet has nothing to do with others (RFC 6946 §4).
+        fragment::remove_v6_header(packet.data_mut());
+        let is_shorter = packet.pull_front(V6_FRAGMENT_HEADER).is_some();
+        debug_assert!(is_shorter, "the fragment header lies within the packet");
+        return Some(packet);
+    }
+    let whole = io.reassemble(packet, header)?;
+    let first = whole.packets.first()?;
+    if header.read(first.data()).is_err() || !classify::is_for_gateway(header, first.data(), tables) {
+        deliver_fragments(whole, tables, reader, io);
+        return None;
+    }
+    let mut joined = io.lend_room();
+    whole.join(&mut joined);
+    let packet = in_one_frame(whole, &joined, header, tables, reader, io);
+    io.take_room(joined);
+    packet
+}
+
 /// Hands the fragments of a packet that is not the gateway's to the host's own stack.
-pub(super) fn deliver_fragments(whole: Whole, tables: &Tables, reader: &Reader, io: &mut Io) {
+fn deliver_fragments(whole: Whole, tables: &Tables, reader: &Reader, io: &mut Io) {
     for packet in whole.packets {
         match IpHeader::parse(packet.data()) {
             Ok(header) => deliver(packet, 0, &header, tables, reader, io),
@@ -39,7 +89,7 @@ pub(super) fn deliver_fragments(whole: Whole, tables: &Tables, reader: &Reader, 
 
 /// Returns the packet `joined`, to which the fragments of `whole` join, in one frame. An IKE message
 /// that is longer than a frame goes to the slow path, and anything else of that length is dropped.
-pub(super) fn in_one_frame(
+fn in_one_frame(
     whole: Whole,
     joined: &[u8],
     header: &mut IpHeader,
@@ -56,7 +106,7 @@ pub(super) fn in_one_frame(
     }
     let is_control = header.read(joined).is_ok() && classify::is_control(header, joined);
     let sent = match is_control {
-        true => control(first.port(), joined, header, tables, reader, io),
+        true => punt_control(first.port(), joined, header, tables, reader, io),
         false => Err(DropReason::ReassembledTooLong),
     };
     for packet in packets.chain([first]) {

@@ -1,8 +1,8 @@
 //! A poll-mode worker: one thread, one core, one queue of every port.
 
 use super::{
-    classify::{self, Class, classify},
-    deliver::{control, deliver, deliver_fragments, in_one_frame, neighbour},
+    classify::{self, Class, Unclassified, classify},
+    deliver::{control, defragment, deliver, neighbour},
     exception,
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, Io},
@@ -25,11 +25,7 @@ use wayfarer_dataplane::{
     drop::DropReason,
     packet::{BURST, Burst, Packet},
     table::Reader,
-    wire::{
-        ethernet,
-        fragment::{self, V6_FRAGMENT_HEADER},
-        ip::{Fragment, IpHeader},
-    },
+    wire::{ethernet, ip::IpHeader},
 };
 
 /// The number of packets received from one port in one turn, fewer than a burst holds, so that
@@ -246,90 +242,46 @@ impl<'r> SortedBurst<'r> {
         io: &mut Io,
     ) {
         match classify(&mut packet, header, tables, reader) {
-            Ok(class) => self.place(packet, class, header, tables, reader, io),
-            Err(reason) => self.refused(packet, header, reason, tables, reader, io),
-        }
-    }
-
-    /// Puts a packet into the part for its class, or hands it to whom it is for.
-    #[inline(always)]
-    fn place(
-        &mut self,
-        packet: Packet,
-        class: Class,
-        header: &'r mut IpHeader,
-        tables: &'r Tables,
-        reader: &'r Reader,
-        io: &mut Io,
-    ) {
-        match class {
-            Class::Esp(esp_at) => {
+            Ok(Class::Esp(esp_at)) => {
                 let arrival = Arrival::new(&packet, header, esp_at, tables);
                 self.arrivals.push(packet, arrival);
             }
-            Class::Forward => {
+            Ok(Class::Forward) => {
                 let from_host = tables.is_host_port(packet.port());
                 let origin = if from_host { Origin::Host } else { Origin::Wire };
                 self.departures.push(packet, Departure::new(header, origin, tables));
             }
-            Class::Host(padding) => deliver(packet, padding, header, tables, reader, io),
-            Class::Neighbour => neighbour(packet, io),
-            Class::Control => match control(packet.port(), packet.data(), header, tables, reader, io) {
-                Ok(()) => io.free(packet),
-                Err(reason) => io.drop(packet, reason),
-            },
-            Class::Fragment => self.fragment(packet, header, tables, reader, io),
+            Ok(Class::Host(padding)) => deliver(packet, padding, header, tables, reader, io),
+            Ok(Class::Neighbour) => neighbour(packet, io),
+            Ok(Class::Control) => control(packet, header, tables, reader, io),
+            Err(Unclassified::Drop(reason)) => self.refused(packet, header, reason, tables, reader, io),
+            Err(Unclassified::Fragment) => self.fragment(packet, header, tables, reader, io),
         }
     }
 
-    /// Keeps a fragment of a packet to the gateway until the packet is complete, then handles the
-    /// packet. Handles one that is its only fragment at once (RFC 6946 §4).
+    /// Keeps a fragment of a packet to the gateway until the packet is complete, then sorts the packet.
     #[cold]
     #[inline(never)]
     fn fragment(
         &mut self,
-        mut packet: Packet,
+        packet: Packet,
         header: &'r mut IpHeader,
         tables: &'r Tables,
         reader: &'r Reader,
         io: &mut Io,
     ) {
-        if header.fragment == Fragment::Whole {
-            fragment::remove_v6_header(packet.data_mut());
-            let pulled = packet.pull_front(V6_FRAGMENT_HEADER).ok_or(DropReason::FragmentLength);
-            return match pulled {
-                Ok(()) => self.place_whole(packet, header, tables, reader, io),
-                Err(reason) => io.drop(packet, reason),
-            };
-        }
-        let Some(whole) = io.reassemble(packet, header) else { return };
-        let Some(first) = whole.packets.first() else { return };
-        let is_read = header.read(first.data()).is_ok();
-        if !is_read || !classify::is_for_gateway(header, first.data(), tables) {
-            return deliver_fragments(whole, tables, reader, io);
-        }
-        let mut joined = io.lend_room();
-        whole.join(&mut joined);
-        if let Some(packet) = in_one_frame(whole, &joined, header, tables, reader, io) {
-            self.place_whole(packet, header, tables, reader, io);
-        }
-        io.take_room(joined);
-    }
-
-    /// Puts a packet to one of the gateway's addresses that came in fragments into the part for its
-    /// class.
-    fn place_whole(
-        &mut self,
-        mut packet: Packet,
-        header: &'r mut IpHeader,
-        tables: &'r Tables,
-        reader: &'r Reader,
-        io: &mut Io,
-    ) {
-        let class = header.read(packet.data()).map_err(classify::ip_format);
+        let Some(mut packet) = defragment(packet, header, tables, reader, io) else { return };
+        let class = header.read(packet.data()).map_err(|why| classify::ip_format(why).into());
         match class.and_then(|()| classify::local(&mut packet, 0, header, tables)) {
-            Ok(class) => self.place(packet, class, header, tables, reader, io),
-            Err(reason) => io.drop(packet, reason),
+            Ok(Class::Esp(esp_at)) => {
+                let arrival = Arrival::new(&packet, header, esp_at, tables);
+                self.arrivals.push(packet, arrival);
+            }
+            Ok(Class::Control) => control(packet, header, tables, reader, io),
+            Ok(_) => deliver(packet, 0, header, tables, reader, io),
+            Err(Unclassified::Drop(reason)) => io.drop(packet, reason),
+            // What comes out of it is neither a fragment nor has options.
+            Err(Unclassified::Fragment) => io.drop(packet, DropReason::OuterOptions),
         }
     }
 
