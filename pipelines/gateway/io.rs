@@ -219,9 +219,8 @@ impl Io {
 
     /// Drops the fragments of packets that have taken too long to get complete.
     pub fn expire_fragments(&mut self) {
-        let now = self.now();
         let Self { reassembly, counters, pool, .. } = self;
-        reassembly.expire(now, &mut |packet, reason| {
+        reassembly.expire(Instant::now(), &mut |packet, reason| {
             counters.drops.count(reason);
             pool.give(packet);
         });
