@@ -150,6 +150,27 @@ fn udp_local(
     Ok(Class::Esp(esp_at as u16))
 }
 
+/// Returns whether the packet to one of the gateway's own addresses whose first fragment is `first` is ESP
+/// or IKE for the gateway.
+pub fn is_for_gateway(header: &IpHeader, first: &[u8], tables: &Tables) -> bool {
+    match (header.protocol, header.payload(first)) {
+        (protocol::ESP, _) => true,
+        (protocol::UDP, [_, _, high, low, ..]) => is_ours(u16::from_be_bytes([*high, *low]), tables),
+        _ => false,
+    }
+}
+
+/// Returns whether `packet`, a UDP datagram to one of the gateway's ports that begins with `header`, is
+/// an IKE message and not ESP.
+pub fn is_control(header: &IpHeader, packet: &[u8]) -> bool {
+    let datagram = header.payload(packet);
+    header.protocol == protocol::UDP
+        && Udp::parse(datagram).is_ok_and(|udp| {
+            let payload = &datagram[udp::HEADER..udp.length];
+            udp.dst_port == esp::IKE_PORT || payload.starts_with(&esp::NON_ESP_MARKER)
+        })
+}
+
 /// Returns our SPI in the IKE message in `packet`, an IP packet that begins with `header` (RFC 7296
 /// §3.1).
 pub fn ike_spi(packet: &[u8], header: &IpHeader) -> Option<u64> {
