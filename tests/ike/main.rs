@@ -5,6 +5,7 @@ mod agreement;
 mod bounds;
 mod collisions;
 mod crash;
+mod critical;
 mod datagram;
 mod devices;
 mod doubles;

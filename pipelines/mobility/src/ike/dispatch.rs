@@ -23,7 +23,7 @@ use super::{
     },
     proposal::protocol,
     protection::{OpenError, Plaintext},
-    wire::{Delete, ExchangeType, Header, Malformed, Payload, notify},
+    wire::{Delete, ExchangeType, Header, Malformed, notify},
 };
 use crate::{
     path::Addresses,
@@ -170,15 +170,20 @@ impl Peer {
                 Ok(request) => self.answer_followup(cx, spi, request, addresses),
                 Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
             },
-            (Phase::Responder(_), ExchangeType::Informational) => {
+            (Phase::Responder(_), ExchangeType::Informational) => match opened.read(|_| Ok(())) {
                 // The peer rejects our proof, and says so (RFC 7296 §2.21.2).
-                self.answer(cx, spi, exchange, &[], addresses);
-                self.fail(cx, Reason::Closed);
-            }
+                Ok(()) => {
+                    self.answer(cx, spi, exchange, &[], addresses);
+                    self.fail(cx, Reason::Closed);
+                }
+                Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
+            },
             // The peer repeats the request once we are ready.
             (Phase::Initiator(_), _) => {}
+            // An exchange of the handshake, which is over.
             (Phase::Established, _) => {
-                self.answer(cx, spi, exchange, &[Payload::notify(notify::INVALID_SYNTAX, &[])], addresses);
+                let why = opened.read(|_| Ok(())).err().unwrap_or(Malformed::Exchange(header.exchange));
+                self.refuse_request(cx, spi, exchange, &why.into(), addresses);
             }
             _ => cx.count(Counter::UnknownExchange),
         }
