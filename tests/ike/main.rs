@@ -25,6 +25,7 @@ mod missing;
 mod no_nats;
 mod node;
 mod pair;
+mod ppk;
 mod radius;
 mod rekeys;
 mod reload;

@@ -13,6 +13,7 @@ mod charon;
 mod defaults;
 mod machine;
 mod moves;
+mod ppk;
 mod restart;
 mod road_warrior;
 

@@ -30,10 +30,8 @@ pub(in crate::ike) struct AuthRequest {
     pub(in crate::ike) certificates: Vec<Vec<u8>>,
     /// The proof of identity; `None` if the initiator asks for EAP.
     pub(in crate::ike) proof: Option<Proof>,
-    /// Identity of the post-quantum key that the initiator mixed in (RFC 8784 §3).
-    pub(in crate::ike) ppk_id: Option<Vec<u8>>,
-    /// AUTH data computed without the post-quantum key.
-    pub(in crate::ike) no_ppk_auth: Option<Vec<u8>>,
+    /// The post-quantum key that the initiator mixed in.
+    pub(in crate::ike) ppk: PpkNotifies,
     /// The path as the sender sees it, if it forbids NATs (RFC 4555 §3.9).
     pub(in crate::ike) no_nats: Option<NoNatsAllowed>,
     /// True if the initiator has no other IKE SA with us (RFC 7296 §2.4).
@@ -78,8 +76,19 @@ pub(in crate::ike) struct EapRequest {
 #[derive(Debug)]
 pub(in crate::ike) struct EapProofRequest {
     pub(in crate::ike) proof: Proof,
+    /// The post-quantum key that the initiator mixed in.
+    pub(in crate::ike) ppk: PpkNotifies,
     /// The initiator's token for the IKE SA (RFC 6290 §4.2).
     pub(in crate::ike) crash_token: Option<CrashToken>,
+}
+
+/// What a request with an AUTH payload says about a post-quantum key (RFC 8784 §3).
+#[derive(Debug, Default)]
+pub(in crate::ike) struct PpkNotifies {
+    /// The key's identity.
+    pub(in crate::ike) id: Option<Vec<u8>>,
+    /// The AUTH data that applies without the key, if the initiator allows that.
+    pub(in crate::ike) no_ppk_auth: Option<Vec<u8>>,
 }
 
 /// An AUTH payload.
@@ -99,29 +108,26 @@ impl AuthRequest {
             Payload::IdI(identity) => Some(identity.clone()),
             _ => None,
         });
-        let notified = |kind| wire::notified(payloads, kind).map(<[u8]>::to_vec);
         Ok(Self {
             identity: identity.ok_or(Malformed::Missing(kind::ID_I))?,
             responder_id: responder(payloads),
             certificates: certificates_of(payloads),
             proof: Proof::find(payloads),
-            ppk_id: notified(notify::PPK_IDENTITY),
-            no_ppk_auth: notified(notify::NO_PPK_AUTH),
+            ppk: PpkNotifies::find(payloads),
             no_nats: NoNatsAllowed::read(payloads)?,
-            initial_contact: notified(notify::INITIAL_CONTACT).is_some(),
+            initial_contact: wire::notified(payloads, notify::INITIAL_CONTACT).is_some(),
             terms: Terms::read(payloads),
         })
     }
 
     /// Returns the heap memory in bytes.
     pub(in crate::ike) fn memory(&self) -> usize {
-        let bytes = |data: &Option<Vec<u8>>| data.as_ref().map_or(0, Vec::capacity);
         let names = [Some(&self.identity), self.responder_id.as_ref()].into_iter().flatten();
         let certificates = &self.certificates;
         names.map(|name| name.data.capacity()).sum::<usize>()
             + certificates.iter().map(|c| size_of::<Vec<u8>>() + c.capacity()).sum::<usize>()
             + self.proof.as_ref().map_or(0, |proof| proof.data.capacity())
-            + [&self.ppk_id, &self.no_ppk_auth].map(bytes).iter().sum::<usize>()
+            + self.ppk.memory()
             + self.terms.memory()
     }
 }
@@ -192,7 +198,18 @@ impl EapProofRequest {
     /// Fails if the AUTH payload is missing.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let proof = Proof::find(payloads).ok_or(Malformed::Missing(kind::AUTH))?;
-        Ok(Self { proof, crash_token: CrashToken::find(payloads) })
+        Ok(Self { proof, ppk: PpkNotifies::find(payloads), crash_token: CrashToken::find(payloads) })
+    }
+}
+
+impl PpkNotifies {
+    fn find(payloads: &[Payload<'_>]) -> Self {
+        let notified = |kind| wire::notified(payloads, kind).map(<[u8]>::to_vec);
+        Self { id: notified(notify::PPK_IDENTITY), no_ppk_auth: notified(notify::NO_PPK_AUTH) }
+    }
+
+    fn memory(&self) -> usize {
+        [&self.id, &self.no_ppk_auth].into_iter().flatten().map(Vec::capacity).sum()
     }
 }
 
