@@ -29,6 +29,7 @@ mod ppk;
 mod radius;
 mod rekeys;
 mod reload;
+mod renewals;
 mod shut_down;
 mod states;
 mod storms;

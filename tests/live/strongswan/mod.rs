@@ -14,6 +14,7 @@ mod defaults;
 mod machine;
 mod moves;
 mod ppk;
+mod renewals;
 mod restart;
 mod road_warrior;
 

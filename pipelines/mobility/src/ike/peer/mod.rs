@@ -13,6 +13,7 @@
 //! | `grant` | what a RADIUS server granted to the peer |
 //! | `names` | the peer's names, owner and principal |
 //! | `ike_sa` | an IKE SA, its life and its window |
+//! | `succession` | the peer that replaces another when it authenticates again |
 //! | `child`, `request` | child SAs and their life; outstanding and queued requests |
 
 pub(super) mod child;
@@ -29,6 +30,7 @@ pub(super) mod names;
 pub(super) mod request;
 pub(super) mod responder;
 pub(super) mod state;
+pub(super) mod succession;
 pub(super) mod timers;
 pub(super) mod transcript;
 

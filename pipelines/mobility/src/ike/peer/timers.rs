@@ -43,7 +43,8 @@ impl Peer {
             self.liveness_at(cx),
             self.rekey_at.filter(|_| !self.queued.contains(&QueuedRequest::RekeyIkeSa)),
             self.expire_at,
-            self.session_ends_at(),
+            self.authentication_ends_at(cx).map(|(at, _)| at),
+            self.succession_at(),
             self.keepalive_at,
         ]
         .into_iter()
@@ -71,10 +72,20 @@ impl Peer {
         }
     }
 
-    /// Returns when the session that a RADIUS server granted is over.
-    fn session_ends_at(&self) -> Option<Duration> {
-        let seconds = self.grant.as_ref()?.session_timeout?;
-        Some(self.up_at + Duration::from_secs(seconds.into())).filter(|_| self.is_established())
+    /// Returns how long the peer's authentication counts, and why it ends: a RADIUS server granted no
+    /// more time, or the peer must authenticate again by its connection.
+    pub(in crate::ike) fn authentication_limit(&self, cx: &Context<'_>) -> Option<(Duration, Reason)> {
+        let seconds = self.grant.as_ref().and_then(|grant| grant.session_timeout);
+        let granted = seconds.map(|seconds| (Duration::from_secs(seconds.into()), Reason::SessionOver));
+        let own = self.connection(cx).and_then(|connection| connection.lifetimes.authentication);
+        let own = own.filter(|_| !self.is_initiator).map(|limit| (limit, Reason::AuthenticationOver));
+        [granted, own].into_iter().flatten().min_by_key(|(limit, _)| *limit)
+    }
+
+    /// Returns when the peer's authentication no longer counts, and why.
+    fn authentication_ends_at(&self, cx: &Context<'_>) -> Option<(Duration, Reason)> {
+        let (limit, reason) = self.authentication_limit(cx).filter(|_| self.is_established())?;
+        Some((self.up_at + limit, reason))
     }
 
     /// Returns when IKE_SA_INIT is sent again.
@@ -112,9 +123,10 @@ impl Peer {
         if is_due(self.expire_at) {
             return self.close(cx, Reason::Expired);
         }
-        if is_due(self.session_ends_at()) {
-            return self.close(cx, Reason::SessionOver);
+        if let Some((_, reason)) = self.authentication_ends_at(cx).filter(|(at, _)| *at <= now) {
+            return self.close(cx, reason);
         }
+        self.handle_succession(cx);
         if is_due(self.rekey_at) && !self.queued.contains(&QueuedRequest::RekeyIkeSa) {
             if !self.is_rekeying_ike_sa() {
                 self.enqueue(QueuedRequest::RekeyIkeSa);
@@ -212,6 +224,7 @@ impl Peer {
         if silent {
             self.fail(cx, Reason::Timeout);
         }
+        self.finish_retirement(cx);
     }
 
     /// Handles the driver's answer to [`Event::LivenessDue`]: `alive` says whether its data plane

@@ -15,7 +15,7 @@ use crate::{
         context::Context,
         crash::CrashToken,
         event::Reason,
-        exchange::{child_offer::esp_proposals, mobike::addresses::Additional},
+        exchange::{auth_lifetime::AuthLifetime, child_offer::esp_proposals, mobike::addresses::Additional},
         method::Method,
         peer::{
             Peer,
@@ -159,12 +159,14 @@ impl InitiatorHandshake {
     ) {
         // Without a proof, EAP follows, and the token goes with the last request (RFC 6290 §4.2).
         let token = proof.and_then(|_| peer.own_crash_token(cx));
-        let request = connection.ask_address.then(configuration::request);
+        let request = connection.ask_address.then(|| configuration::request(peer.inner_before()));
         let additional = peer.additional_addresses(connection);
         let no_nats = connection.no_nats.then(|| peer.no_nats_allowed().data());
         let mut payloads = vec![Payload::IdI(connection.local_id.clone())];
         payloads.extend(message::certificates(&connection.local_auth));
-        payloads.push(Payload::notify(notify::INITIAL_CONTACT, &[]));
+        if peer.predecessor().is_none() {
+            payloads.push(Payload::notify(notify::INITIAL_CONTACT, &[]));
+        }
         if let RemoteAuth::Key(verifier) = &connection.remote_auth {
             let authorities = verifier.authorities();
             payloads.push(Payload::CertReq { encoding: X509_SIGNATURE, authorities });
@@ -225,6 +227,10 @@ impl InitiatorHandshake {
         peer.handshake_sa()?.crash_token = terms.crash_token.clone().map(Box::new);
         peer.mobike = connection.mobike && terms.mobike;
         peer.established(cx, false);
+        let told = terms.auth_lifetime.map(AuthLifetime::time);
+        if let Some(lifetime) = told.into_iter().chain(connection.lifetimes.authentication).min() {
+            peer.note_auth_lifetime(cx, lifetime);
+        }
         if let Some(configuration) = &terms.configuration {
             let accepted = peer.accept_configuration(cx, connection, configuration);
             accepted.map_err(Reason::InnerAddress)?;

@@ -5,6 +5,7 @@ use crate::{
     ike::{
         connection::LocalAuth,
         crash::CrashToken,
+        exchange::auth_lifetime::AuthLifetime,
         nat::NoNatsAllowed,
         peer::child::ChildOffer,
         wire::{self, Configuration, ErrorNotify, Malformed, Payload, kind, notify},
@@ -59,6 +60,8 @@ pub(in crate::ike) struct Terms {
     /// The sender's token for the IKE SA (RFC 6290 §4.2).
     pub(in crate::ike) crash_token: Option<CrashToken>,
     pub(in crate::ike) configuration: Option<Configuration>,
+    /// How long the initiator's authentication counts.
+    pub(in crate::ike) auth_lifetime: Option<AuthLifetime>,
     /// The offer for the first child SA; an error if the message has an SA payload but lacks
     /// selectors.
     pub(in crate::ike) child: Option<Result<ChildOffer, Malformed>>,
@@ -102,7 +105,7 @@ impl AuthRequest {
     /// Parses the first request.
     ///
     /// # Errors
-    /// Fails if the IDi payload is missing, or NO_NATS_ALLOWED has a wrong length.
+    /// Fails if the IDi payload is missing, or NO_NATS_ALLOWED or AUTH_LIFETIME has a wrong length.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let identity = payloads.iter().find_map(|p| match p {
             Payload::IdI(identity) => Some(identity.clone()),
@@ -116,7 +119,7 @@ impl AuthRequest {
             ppk: PpkNotifies::find(payloads),
             no_nats: NoNatsAllowed::read(payloads)?,
             initial_contact: wire::notified(payloads, notify::INITIAL_CONTACT).is_some(),
-            terms: Terms::read(payloads),
+            terms: Terms::read(payloads)?,
         })
     }
 
@@ -136,7 +139,8 @@ impl AuthResponse {
     /// Parses a response.
     ///
     /// # Errors
-    /// Fails if it has neither a proof nor an EAP packet nor an error notify.
+    /// Fails if it has neither a proof nor an EAP packet nor an error notify, or AUTH_LIFETIME has a
+    /// wrong length.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let response = Self {
             identity: responder(payloads),
@@ -144,7 +148,7 @@ impl AuthResponse {
             proof: Proof::find(payloads),
             eap: packet(payloads),
             ppk: wire::notified(payloads, notify::PPK_IDENTITY).is_some(),
-            terms: Terms::read(payloads),
+            terms: Terms::read(payloads)?,
         };
         let says_nothing =
             response.proof.is_none() && response.eap.is_none() && response.terms.error.is_none();
@@ -158,19 +162,20 @@ impl AuthResponse {
 }
 
 impl Terms {
-    fn read(payloads: &[Payload<'_>]) -> Self {
+    fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let configuration = payloads.iter().find_map(|p| match p {
             Payload::Cp(configuration) => Some(configuration.clone()),
             _ => None,
         });
         let is_child = payloads.iter().any(|p| p.kind() == kind::SA);
-        Self {
+        Ok(Self {
             mobike: wire::notified(payloads, notify::MOBIKE_SUPPORTED).is_some(),
             crash_token: CrashToken::find(payloads),
             configuration,
+            auth_lifetime: AuthLifetime::read(payloads)?,
             child: is_child.then(|| ChildOffer::read(payloads)),
             error: ErrorNotify::find(payloads).map(|error| error.kind),
-        }
+        })
     }
 
     fn memory(&self) -> usize {

@@ -11,7 +11,7 @@ use crate::{
         counter::Counter,
         crash::CrashToken,
         event::Reason,
-        exchange::mobike::addresses::Additional,
+        exchange::{auth_lifetime::AuthLifetime, mobike::addresses::Additional},
         method::Method,
         peer::{
             Peer,
@@ -31,10 +31,13 @@ use crate::{
     task::Task,
 };
 use alloc::{boxed::Box, vec::Vec};
+use core::time::Duration;
 
-/// Shortest time in seconds after which a peer is asked to authenticate again (RFC 4478). Peers do so
-/// some time before, strongSwan by default 24 minutes: if there is less time, at once and for ever.
-const MIN_LIFETIME: u32 = 3600;
+/// Shortest time after which a peer is asked to authenticate again (RFC 4478 §2). Peers do so some time
+/// before, strongSwan by default 24 minutes: if there is less time, at once and for ever.
+const MIN_LIFETIME: Duration = Duration::from_secs(3600);
+/// How much sooner it is asked to than it must, so that it may begin as late as that.
+const LIFETIME_MARGIN: Duration = Duration::from_secs(60);
 
 /// The next state; `None` once both sides are established.
 pub(in crate::ike) type Next = Result<Option<ResponderState>, Failure>;
@@ -268,8 +271,9 @@ impl Claim {
         peer.handshake_sa()?.crash_token = terms.crash_token.map(Box::new);
         peer.established(cx, initial_contact);
 
-        let session = peer.grant.as_ref().and_then(|grant| grant.session_timeout);
-        let lifetime = session.filter(|seconds| *seconds >= MIN_LIFETIME).map(u32::to_be_bytes);
+        let limit = peer.authentication_limit(cx).map(|(limit, _)| limit);
+        let told = limit.filter(|limit| *limit >= MIN_LIFETIME).map(|limit| limit - LIFETIME_MARGIN);
+        let lifetime = told.map(|time| AuthLifetime::new(u32::try_from(time.as_secs()).unwrap_or(u32::MAX)));
         let token = peer.own_crash_token(cx);
         let mut answer = Vec::new();
         if !with_eap {
@@ -297,7 +301,7 @@ impl Claim {
         if let Ok(Some(configuration)) = &configured {
             answer.push(Payload::Cp(configuration.clone()));
         }
-        answer.extend(lifetime.as_ref().map(|seconds| Payload::notify(notify::AUTH_LIFETIME, seconds)));
+        answer.extend(lifetime.as_ref().map(AuthLifetime::payload));
         let additional = peer.additional_addresses(connection);
         if peer.mobike {
             answer.push(Payload::notify(notify::MOBIKE_SUPPORTED, &[]));
