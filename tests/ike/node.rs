@@ -298,12 +298,12 @@ impl Node {
     /// Seals a packet from `src` to `dst`; at the gateway with an SA of the terminal with the inner
     /// address `inner`.
     pub(super) fn seal(&mut self, inner: Option<IpAddr>, src: IpAddr, dst: IpAddr) -> Option<Datagram> {
-        let sealed = self.seal_by_newest(inner, src, dst);
+        let sealed = self.try_seal(inner, src, dst);
         *(if sealed.is_some() { &mut self.sent } else { &mut self.unsent }) += 1;
         sealed
     }
 
-    fn seal_by_newest(&mut self, inner: Option<IpAddr>, src: IpAddr, dst: IpAddr) -> Option<Datagram> {
+    fn try_seal(&mut self, inner: Option<IpAddr>, src: IpAddr, dst: IpAddr) -> Option<Datagram> {
         let child = self.links.values().find_map(|link| {
             let child = *link.use_order.last()?;
             let sa = &self.sas[&child];

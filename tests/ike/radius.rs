@@ -395,6 +395,12 @@ fn a_server_may_end_a_session_or_give_it_another_end() {
     let mut rig = Rig::new(vec![people()]);
     rig.connect(TERMINAL, granting("alice", Grant { session_timeout: Some(15), ..Grant::default() }));
     let peer = rig.gateway.connected_peers()[0];
+    // A peer that has an hour or more is told, and authenticates again before.
+    rig.gateway.endpoint.change_grant(rig.now, peer, Some(3660), None);
+    rig.pass(2960);
+    assert!(rig.asked.is_none());
+    rig.pass(350);
+    assert!(rig.asked.is_some());
     rig.gateway.endpoint.change_grant(rig.now, peer, Some(0), None);
     rig.pass(20);
     assert_eq!(rig.gateway.end_reasons(), [], "zero means no end");

@@ -353,12 +353,7 @@ impl Ike {
                 log::create_failed(About::of(&self.endpoint, peer), child.as_deref(), refusal);
             }
             Event::RenewalFailed { peer, wait } => {
-                let identity = self.peers.get(peer).map(|(identity, _)| identity);
-                info!(
-                    identity,
-                    ?wait,
-                    "cannot authenticate again; the link goes on, and another attempt follows"
-                );
+                log::renewal_failed(About::of(&self.endpoint, peer), wait);
             }
             Event::ChildFollows { child, old } => self.peers.replace_child(child, old),
             Event::ChildUse { child } => self.peers.use_child(child, links),

@@ -17,7 +17,7 @@ use super::{
         failure::Failure,
         ike_sa::Arrival,
         initiator::{Initiator, InitiatorHandshake, InitiatorState as Initiating},
-        request::{CrashTokenSent, IkeSaDeleteSent, LivenessSent, Request, Withdrawn},
+        request::{AuthLifetimeSent, CrashTokenSent, IkeSaDeleteSent, LivenessSent, Request, Withdrawn},
         responder::{Responder, ResponderHandshake, ResponderState as Responding},
         state::PendingTask,
     },
@@ -249,6 +249,7 @@ impl Peer {
             Request::DeleteUnused(_)
             | Request::Liveness(LivenessSent)
             | Request::CrashToken(CrashTokenSent)
+            | Request::AuthLifetime(AuthLifetimeSent)
             | Request::Withdrawn(Withdrawn) => {}
         }
     }
@@ -264,6 +265,7 @@ impl Peer {
             Request::DeleteChild(sent) => sent.requeue(self),
             Request::DeleteUnused(sent) => sent.requeue(self),
             Request::Liveness(sent) => sent.requeue(self),
+            Request::AuthLifetime(sent) => sent.requeue(self),
             Request::Update(sent) => sent.requeue(self),
             Request::Probe(sent) => sent.requeue(self),
             Request::Withdrawn(sent) => sent.requeue(self),

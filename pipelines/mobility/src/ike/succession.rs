@@ -1,5 +1,5 @@
 //! Peers that replace another when they authenticate again, make before break (RFC 7296 §2.8.3). The
-//! state of each is in `peer::succession`.
+//! state of each is in `peer::renewal`.
 
 use super::{
     bounds,

@@ -9,9 +9,9 @@ use core::time::Duration;
 pub(in crate::ike) struct AuthLifetime([u8; 4]);
 
 impl AuthLifetime {
-    /// Returns the notify for this time in seconds.
-    pub(in crate::ike) fn new(seconds: u32) -> Self {
-        Self(seconds.to_be_bytes())
+    /// Returns the notify for this time.
+    pub(in crate::ike) fn new(time: Duration) -> Self {
+        Self(u32::try_from(time.as_secs()).unwrap_or(u32::MAX).to_be_bytes())
     }
 
     /// Finds the notify in a message.

@@ -293,6 +293,7 @@ impl Peer {
                     let check = Request::Liveness(LivenessSent);
                     self.request(cx, ExchangeType::Informational, &[], check, None);
                 }
+                QueuedRequest::AuthLifetime => self.request_auth_lifetime(cx),
                 QueuedRequest::CrashToken => self.request_crash_token(cx),
                 QueuedRequest::Update => self.request_update(cx),
                 QueuedRequest::Probe(addresses) => self.request_probe(cx, addresses),

@@ -13,7 +13,7 @@
 //! | `grant` | what a RADIUS server granted to the peer |
 //! | `names` | the peer's names, owner and principal |
 //! | `ike_sa` | an IKE SA, its life and its window |
-//! | `succession` | the peer that replaces another when it authenticates again |
+//! | `succession`, `renewal` | the peers before and after it, when one side authenticates again |
 //! | `child`, `request` | child SAs and their life; outstanding and queued requests |
 
 pub(super) mod child;
@@ -27,6 +27,7 @@ pub(super) mod lifecycle;
 mod missing;
 pub(super) mod move_check;
 pub(super) mod names;
+mod renewal;
 pub(super) mod request;
 pub(super) mod responder;
 pub(super) mod state;

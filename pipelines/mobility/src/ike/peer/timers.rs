@@ -13,11 +13,19 @@ use crate::{
         context::Context,
         counter::Counter,
         event::{Event, Reason},
+        exchange::auth_lifetime::AuthLifetime,
     },
     transmit::{Payload, Transmit},
 };
 use alloc::vec::Vec;
 use core::time::Duration;
+
+/// Shortest time after which a peer is asked to authenticate again. Peers do so some time before,
+/// strongSwan by default 24 minutes: if there is less time, at once and for ever.
+const SHORTEST_TOLD: Duration = Duration::from_secs(3600);
+/// How much sooner a peer is asked to authenticate again than it must, so that it may begin as late as
+/// that.
+const MARGIN: Duration = Duration::from_secs(60);
 
 impl Peer {
     /// Returns when [`Peer::handle_timeout`] must be called next.
@@ -72,9 +80,17 @@ impl Peer {
         }
     }
 
+    /// Returns how long the peer's authentication still counts, for the peer itself (RFC 4478 §2); `None`
+    /// if it counts for ever, or not long enough.
+    pub(in crate::ike) fn own_auth_lifetime(&self, cx: &Context<'_>) -> Option<AuthLifetime> {
+        let (limit, _) = self.authentication_limit(cx)?;
+        let rest = (self.up_at + limit).saturating_sub(cx.now);
+        (rest >= SHORTEST_TOLD).then(|| AuthLifetime::new(rest - MARGIN))
+    }
+
     /// Returns how long the peer's authentication counts, and why it ends: a RADIUS server granted no
     /// more time, or the peer must authenticate again by its connection.
-    pub(in crate::ike) fn authentication_limit(&self, cx: &Context<'_>) -> Option<(Duration, Reason)> {
+    fn authentication_limit(&self, cx: &Context<'_>) -> Option<(Duration, Reason)> {
         let seconds = self.grant.as_ref().and_then(|grant| grant.session_timeout);
         let granted = seconds.map(|seconds| (Duration::from_secs(seconds.into()), Reason::SessionOver));
         let own = self.connection(cx).and_then(|connection| connection.lifetimes.authentication);

@@ -133,10 +133,9 @@ impl InitiatorHandshake {
         key: &[u8],
     ) -> Result<OwnProof, Failure> {
         let OwnOctets { octets, without_ppk } = self.own_octets(peer, cx, connection)?;
-        let [data, without_ppk] =
-            [Some(octets), without_ppk].map(|octets| Some(peer.shared_key(cx, key, &octets?).to_vec()));
-        let proof = Proof { method: SHARED_KEY, data: data.unwrap_or_default() };
-        Ok(OwnProof { proof, without_ppk })
+        let data = |octets: Vec<u8>| peer.shared_key(cx, key, &octets).to_vec();
+        let proof = Proof { method: SHARED_KEY, data: data(octets) };
+        Ok(OwnProof { proof, without_ppk: without_ppk.map(data) })
     }
 
     /// Goes on without the post-quantum key if the responder did not mix it in, and fails if it is

@@ -31,13 +31,6 @@ use crate::{
     task::Task,
 };
 use alloc::{boxed::Box, vec::Vec};
-use core::time::Duration;
-
-/// Shortest time after which a peer is asked to authenticate again (RFC 4478 §2). Peers do so some time
-/// before, strongSwan by default 24 minutes: if there is less time, at once and for ever.
-const MIN_LIFETIME: Duration = Duration::from_secs(3600);
-/// How much sooner it is asked to than it must, so that it may begin as late as that.
-const LIFETIME_MARGIN: Duration = Duration::from_secs(60);
 
 /// The next state; `None` once both sides are established.
 pub(in crate::ike) type Next = Result<Option<ResponderState>, Failure>;
@@ -271,9 +264,7 @@ impl Claim {
         peer.handshake_sa()?.crash_token = terms.crash_token.map(Box::new);
         peer.established(cx, initial_contact);
 
-        let limit = peer.authentication_limit(cx).map(|(limit, _)| limit);
-        let told = limit.filter(|limit| *limit >= MIN_LIFETIME).map(|limit| limit - LIFETIME_MARGIN);
-        let lifetime = told.map(|time| AuthLifetime::new(u32::try_from(time.as_secs()).unwrap_or(u32::MAX)));
+        let lifetime = peer.own_auth_lifetime(cx);
         let token = peer.own_crash_token(cx);
         let mut answer = Vec::new();
         if !with_eap {

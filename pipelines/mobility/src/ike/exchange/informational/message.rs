@@ -152,7 +152,7 @@ mod tests {
             nat: nat(),
             cookie: Some(vec![4; 16]),
             no_nats: Some(NoNatsAllowed::new(local, remote)),
-            auth_lifetime: Some(AuthLifetime::new(3600)),
+            auth_lifetime: Some(AuthLifetime::new(core::time::Duration::from_secs(3600))),
             crash_token: CrashToken::find(&[Payload::notify(notify::QCD_TOKEN, &[5; 32])]),
             description: Some(Description::new(Addresses { local, remote })),
         };
