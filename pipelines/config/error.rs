@@ -78,8 +78,8 @@ pub enum Rule {
     Count,
     /// The value must be a time.
     Duration,
-    /// The value must be at least a minute.
-    Interval,
+    /// The value must be at least this time.
+    Shortest(&'static str),
     /// The value must be a number of bytes.
     Size,
     /// The value must be a multiple of this.
@@ -245,7 +245,7 @@ impl fmt::Display for Rule {
             Self::Duration => {
                 f.write_str("must be a time above zero, like \"500ms\", \"30s\", \"5m\", \"1h\"")
             }
-            Self::Interval => f.write_str("must be at least \"60s\""),
+            Self::Shortest(shortest) => write!(f, "must be at least \"{shortest}\""),
             Self::Size => f.write_str("must be a number of bytes, like 1500, \"64KiB\", \"1GiB\""),
             Self::Multiple(of) => write!(f, "must be a multiple of {of}"),
             Self::Empty => f.write_str("must not be empty"),

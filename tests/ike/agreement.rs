@@ -11,7 +11,7 @@ use wayfarer_mobility::{
     crypto::{Encr, Kex},
     identity::Identity,
     ike::{
-        connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
+        connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
         counter::Counter,
         event::Reason,
         proposal::Offer,
@@ -84,28 +84,6 @@ fn accepts_fragments_in_any_order_and_repeated() {
     answers.iter().rev().for_each(|part| pair.deliver_down(part));
     pair.settle();
     pair.assert_one_each();
-}
-
-fn with_ppk(connection: Connection, id: &str, secret: &str, required: bool) -> Connection {
-    let secret = SharedKey(Zeroizing::new(secret.into()));
-    Connection { ppk: Some(Ppk { id: id.into(), secret, required }), ..connection }
-}
-
-#[test]
-fn refuses_a_missing_or_wrong_post_quantum_key() {
-    let gate = |required| with_ppk(gateway(), "\u{2}k", "quantum", required);
-    let good = Pair::connected(gate(true), with_ppk(terminal(), "\u{2}k", "quantum", true));
-    good.assert_one_each();
-    for bad in [
-        with_ppk(terminal(), "\u{2}k", "other", true),
-        with_ppk(terminal(), "\u{2}x", "quantum", true),
-        terminal(),
-    ] {
-        let pair = Pair::connected(gate(true), bad);
-        assert_eq!(pair.connected_peers(), [vec![], vec![]]);
-        assert_eq!(pair.gateway.end_reasons(), [Reason::Authentication]);
-    }
-    Pair::connected(gate(false), terminal()).assert_one_each();
 }
 
 #[test]

@@ -6,11 +6,11 @@ use wayfarer::sim::ike::{connections::TERMINAL, keys::LoggedKeys, side::to_gatew
 use wayfarer_mobility::ike::{
     connection::Connection,
     event::Event,
-    protection::Fragments,
+    protection::{Fragments, Plaintext, Protection},
     settings::Settings,
     wire::{
         self, Delete, ExchangeType, Header, Notify, Payload, Proposal, TrafficSelector, Transform, flags,
-        notify,
+        kind, notify,
     },
 };
 
@@ -84,6 +84,32 @@ impl Insider {
         self.protect(exchange, flags::INITIATOR, self.next - 1, first, body)
     }
 
+    /// Does the same in fragments.
+    pub(super) fn seal_fragments(
+        &mut self,
+        exchange: ExchangeType,
+        first: u8,
+        body: Vec<u8>,
+    ) -> Vec<Vec<u8>> {
+        self.next += 1;
+        let header = self.keys.header(exchange.number(), flags::INITIATOR, self.next - 1);
+        self.keys.seal(header, first, body, Some(200))
+    }
+
+    /// Seals an empty request by AES-GCM, behind a payload that is not encrypted: one of type `kind`
+    /// without a body, critical if `flags` say so.
+    pub(super) fn seal_behind(&mut self, exchange: ExchangeType, kind: u8, flags: u8) -> Vec<u8> {
+        self.next += 1;
+        let Protection { crypto, suite, keys, .. } = self.keys.protection(true);
+        let (mut message, mut text, iv) = (vec![], vec![0], [0xee; 8]);
+        let length = wire::HEADER as u32 + 4 + 4 + 8 + 1 + 16;
+        let header = self.keys.header(exchange.number(), flags::INITIATOR, self.next - 1);
+        Header { next: kind, length, ..header }.emit(&mut message);
+        message.extend([kind::SK, flags, 0, 4, 0, 0, 0, 4 + 8 + 1 + 16]);
+        crypto.seal(suite.encr, &keys.ei, None, &iv, &message, &mut text);
+        [message, iv.to_vec(), text].concat()
+    }
+
     /// Seals any message of either side.
     pub(super) fn protect(
         &mut self,
@@ -126,6 +152,20 @@ impl Insider {
 
     /// Sends a sealed request, and returns its answer.
     pub(super) fn send(&mut self, message: &[u8]) -> Answer {
+        let Some(opened) = self.response(message) else { return Answer::None };
+        let payloads = wire::parse(opened.first, &opened.body).unwrap();
+        payloads
+            .iter()
+            .find_map(|payload| match payload {
+                Payload::Notify(n) if notify::is_error(n.kind) => Some(Answer::Refused(n.kind)),
+                Payload::Sa(chosen) => Some(Answer::Accepted(chosen[0].spi.clone())),
+                _ => None,
+            })
+            .unwrap_or(Answer::Other)
+    }
+
+    /// Sends a sealed request, and returns the response.
+    pub(super) fn response(&mut self, message: &[u8]) -> Option<Plaintext> {
         self.pair.gateway.endpoint.handle_datagram(self.pair.now, to_gateway(TERMINAL, 4500), message);
         let protection = self.keys.protection(false);
         let mut parts = Fragments::default();
@@ -134,18 +174,9 @@ impl Insider {
             if !header.is_response() || header.message_id + 1 != self.next {
                 continue;
             }
-            let opened = protection.open(&header, &answer, &mut parts).unwrap().unwrap();
-            let payloads = wire::parse(opened.first, &opened.body).unwrap();
-            return payloads
-                .iter()
-                .find_map(|payload| match payload {
-                    Payload::Notify(n) if notify::is_error(n.kind) => Some(Answer::Refused(n.kind)),
-                    Payload::Sa(chosen) => Some(Answer::Accepted(chosen[0].spi.clone())),
-                    _ => None,
-                })
-                .unwrap_or(Answer::Other);
+            return protection.open(&header, &answer, &mut parts).unwrap();
         }
-        Answer::None
+        None
     }
 
     /// Answers the gateway's request with this message ID, from `address`.

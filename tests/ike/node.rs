@@ -55,6 +55,9 @@ struct Link {
 pub(super) struct Node {
     pub(super) endpoint: Endpoint,
     pub(super) sas: BTreeMap<ChildId, Sa>,
+    /// Packets that were sealed, and those for which there was no child SA.
+    pub(super) sent: u64,
+    pub(super) unsent: u64,
     /// Packets with an SPI or key that is not installed.
     pub(super) strays: u64,
     /// Packets that came before their SA.
@@ -66,6 +69,8 @@ pub(super) struct Node {
     gone: BTreeSet<PeerId>,
     ike_spis: BTreeSet<u64>,
     keys: BTreeSet<Vec<u8>>,
+    /// The pairs whose traffic new pairs take over.
+    follows: BTreeMap<ChildId, ChildId>,
     log: BTreeMap<PeerId, Vec<String>>,
     /// SPIs whose child SAs are awaited, and the packets that came by each; `true` if their new paths
     /// are reported.
@@ -97,6 +102,8 @@ pub(super) struct Habits {
     pub(super) rekeys_at_once: bool,
     /// It closes one link of eight to which a rekey's message comes, before or after it handles that.
     pub(super) closes_during_rekeys: bool,
+    /// Its peers must authenticate again after an hour.
+    pub(super) limits_authentication: bool,
 }
 
 fn covers(selectors: &[TrafficSelector], address: IpAddr) -> bool {
@@ -108,6 +115,8 @@ impl Node {
         Self {
             endpoint,
             sas: BTreeMap::new(),
+            sent: 0,
+            unsent: 0,
             strays: 0,
             early: 0,
             delivered: 0,
@@ -116,6 +125,7 @@ impl Node {
             gone: BTreeSet::new(),
             ike_spis: BTreeSet::new(),
             keys: BTreeSet::new(),
+            follows: BTreeMap::new(),
             log: BTreeMap::new(),
             awaited: BTreeMap::new(),
             libreswan_answers: None,
@@ -187,13 +197,12 @@ impl Node {
                     let early = self.awaited.remove(&spi).expect("an SPI that was awaited");
                     self.strays += early.len() as u64;
                 }
-                Event::ChildUse { child } => {
-                    let peer = self.peer_of(child).expect("a pair to use exists");
-                    let order = &mut self.link(peer).use_order;
-                    order.retain(|other| *other != child);
-                    order.push(child);
-                }
+                Event::ChildFollows { child, old } => _ = self.follows.insert(child, old),
+                Event::ChildUse { child } => self.use_child(child),
                 Event::ChildDown { child } => {
+                    let follower = self.follows.iter().find(|(_, old)| **old == child).map(|(new, _)| *new);
+                    follower.into_iter().for_each(|follower| self.use_child(follower));
+                    self.follows.remove(&child);
                     let sa = self.sas.remove(&child).expect("a pair that ends exists");
                     self.spis.remove(&sa.spi_in);
                     self.link(sa.peer).use_order.retain(|other| *other != child);
@@ -210,6 +219,7 @@ impl Node {
                 | Event::ChildMissing { .. }
                 | Event::CreateFailed { .. }
                 | Event::InitRefused { .. }
+                | Event::RenewalFailed { .. }
                 | Event::GrantRefused { .. } => {}
             }
         }
@@ -218,6 +228,19 @@ impl Node {
             self.endpoint.rekey(now, peer, true);
             self.take_events(now);
         }
+    }
+
+    fn use_child(&mut self, child: ChildId) {
+        let peer = self.peer_of(child).expect("a pair to use exists");
+        // Of two links for the same traffic, the data plane sends by the older one.
+        if let Some(old) = self.follows.remove(&child)
+            && let Some(peer) = self.peer_of(old)
+        {
+            self.link(peer).use_order.retain(|other| *other != old);
+        }
+        let order = &mut self.link(peer).use_order;
+        order.retain(|other| *other != child);
+        order.push(child);
     }
 
     fn note(&mut self, now: Duration, event: &Event) {
@@ -275,6 +298,12 @@ impl Node {
     /// Seals a packet from `src` to `dst`; at the gateway with an SA of the terminal with the inner
     /// address `inner`.
     pub(super) fn seal(&mut self, inner: Option<IpAddr>, src: IpAddr, dst: IpAddr) -> Option<Datagram> {
+        let sealed = self.try_seal(inner, src, dst);
+        *(if sealed.is_some() { &mut self.sent } else { &mut self.unsent }) += 1;
+        sealed
+    }
+
+    fn try_seal(&mut self, inner: Option<IpAddr>, src: IpAddr, dst: IpAddr) -> Option<Datagram> {
         let child = self.links.values().find_map(|link| {
             let child = *link.use_order.last()?;
             let sa = &self.sas[&child];

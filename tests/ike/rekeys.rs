@@ -37,7 +37,10 @@ fn without_kex(offer: Offer) -> Offer {
 
 /// Returns the connection with lifetimes that never end, so that only the other side rekeys.
 fn patient(connection: Connection) -> Connection {
-    Connection { lifetimes: Lifetimes { ike_sa: NEVER, child: NEVER, grace: NEVER }, ..connection }
+    Connection {
+        lifetimes: Lifetimes { ike_sa: NEVER, child: NEVER, grace: NEVER, authentication: None },
+        ..connection
+    }
 }
 
 /// Returns the suites of the IKE SA and of the newest child SA.

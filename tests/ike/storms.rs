@@ -28,6 +28,7 @@ const NONE: Habits = Habits {
     is_slow: false,
     rekeys_at_once: false,
     closes_during_rekeys: false,
+    limits_authentication: false,
 };
 /// The longest recovery: silence until a liveness check, retransmission until it is given up, the
 /// lifetime of a half-open peer, and the longest wait before dialling again.

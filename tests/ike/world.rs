@@ -27,7 +27,7 @@ use wayfarer_mobility::{
     crypto::{Encr, Prf},
     identity::Identity,
     ike::{
-        connection::{Connection, SharedKey},
+        connection::{Connection, Lifetimes, SharedKey},
         endpoint::Endpoint,
         event::{ChildId, PeerId},
         pool::Pool,
@@ -183,9 +183,11 @@ impl World {
                 }
             }
         }
+        let limit = (node == GATE && self.habits.limits_authentication).then_some(Duration::from_secs(3600));
         let connection = Connection {
             ike,
             esp,
+            lifetimes: Lifetimes { authentication: limit, ..connection.lifetimes },
             fragment: connection.fragment.filter(|_| !habits.without_fragments),
             mobike: !habits.without_nat_traversal,
             ..connection

@@ -86,6 +86,7 @@ impl World {
                 ike_sa: Duration::from_secs(24 * 3600),
                 child: Duration::from_secs(12 * 3600),
                 grace: Duration::from_secs(3600),
+                authentication: None,
             },
             liveness: None,
             fragment: None,

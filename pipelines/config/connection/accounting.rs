@@ -19,7 +19,7 @@ impl RawConnection<'_> {
         let Self { source, raw, .. } = self;
         let interval =
             source.optional("connection.accounting_interval", &raw.accounting_interval, |text| {
-                Some(value::duration(text)?).filter(|time| *time >= MIN_INTERVAL).ok_or(Rule::Interval)
+                Some(value::duration(text)?).filter(|time| *time >= MIN_INTERVAL).ok_or(Rule::Shortest("60s"))
             })?;
         if raw.radius.is_empty() {
             return Ok(None);

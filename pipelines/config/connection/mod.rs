@@ -47,7 +47,12 @@ const LIFETIMES: Lifetimes = Lifetimes {
     ike_sa: Duration::from_secs(8 * 3600),
     child: Duration::from_secs(3600),
     grace: Duration::from_secs(300),
+    authentication: None,
 };
+
+/// Shortest time for which an authentication may count: a peer that learns of less might authenticate
+/// again at once and for ever.
+const MIN_AUTHENTICATION: Duration = Duration::from_secs(3600);
 
 /// Default time without packets from a peer after which a liveness check starts.
 const LIVENESS: Duration = Duration::from_secs(30);
@@ -264,6 +269,14 @@ impl RawConnection<'_> {
         Ok(Lifetimes {
             ike_sa: time("connection.lifetime.ike", &raw.ike)?.unwrap_or(LIFETIMES.ike_sa),
             child: time("connection.lifetime.child", &raw.child)?.unwrap_or(LIFETIMES.child),
+            authentication: self.source.optional(
+                "connection.lifetime.authentication",
+                &raw.authentication,
+                |text| match value::duration(text)? {
+                    time if time < MIN_AUTHENTICATION => Err(Rule::Shortest("1h")),
+                    time => Ok(time),
+                },
+            )?,
             ..LIFETIMES
         })
     }

@@ -124,6 +124,7 @@ pub(in crate::config) struct Radius {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Lifetime {
     pub ike: Key<String>,
+    pub authentication: Key<String>,
     pub child: Key<String>,
     pub packets: Key<Scalar>,
     pub bytes: Key<Scalar>,

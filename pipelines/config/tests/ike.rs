@@ -89,6 +89,7 @@ fn defaults_are_filled_in() {
     assert!(p.pools.is_empty() && p.dns.is_empty() && p.domains.is_empty() && !p.ask_address);
     let l = &p.lifetimes;
     assert_eq!((l.ike_sa.as_secs(), l.child.as_secs(), l.grace.as_secs()), (28_800, 3600, 300));
+    assert_eq!(l.authentication, None);
     assert_eq!((p.liveness, p.fragment), (Some(Duration::from_secs(30)), Some(1280)));
     assert_eq!((p.mobike, p.roam, p.no_nats, p.force_udp), (true, RoamPolicy::Follow, false, false));
     assert!(p.unique && p.ppk.is_none());
@@ -104,7 +105,7 @@ inner_remote = ["10.1.0.0/16", "2001:db8:7::/48"]
 pool = ["terminals"]
 dns = "10.99.0.53"
 domains = ["example.org"]
-lifetime = { ike = "2h", child = "10m", packets = 1000, bytes = "4KiB" }
+lifetime = { ike = "2h", child = "10m", authentication = "1h", packets = 1000, bytes = "4KiB" }
 liveness = "none"
 mobike = false
 roam = "notify"
@@ -153,6 +154,7 @@ children = 30
         (&[0][..], &[ip("10.99.0.53")][..], &["example.org".into()][..])
     );
     assert_eq!((p.lifetimes.ike_sa.as_secs(), p.lifetimes.child.as_secs()), (7200, 600));
+    assert_eq!(p.lifetimes.authentication, Some(Duration::from_secs(3600)));
     assert_eq!((p.liveness, p.fragment, p.roam), (None, None, RoamPolicy::Notify));
     assert!(!p.mobike && p.force_udp && p.no_nats && !p.unique);
     let ppk = p.ppk.as_ref().unwrap();
@@ -292,6 +294,10 @@ fn single_keys() {
         (
             "lifetime = { ike = \"8\" }",
             "connection.lifetime.ike = \"8\": must be a time above zero, like \"500ms\", \"30s\", \"5m\", \"1h\"",
+        ),
+        (
+            "lifetime = { authentication = \"59m\" }",
+            "connection.lifetime.authentication = \"59m\": must be at least \"1h\"",
         ),
         ("lifetime = { packets = 0 }", "connection.lifetime.packets = 0: must be at least 1"),
         (

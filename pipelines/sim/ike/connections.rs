@@ -73,6 +73,7 @@ pub fn gateway() -> Connection {
             ike_sa: Duration::from_secs(4 * 3600),
             child: Duration::from_secs(3600),
             grace: Duration::from_secs(300),
+            authentication: None,
         },
         liveness: Some(Duration::from_secs(30)),
         mobike: true,

@@ -206,7 +206,7 @@ impl Accounts {
             Reason::Deleted => Cause::UserRequest,
             Reason::Timeout => Cause::LostCarrier,
             Reason::Replaced => Cause::PortPreempted,
-            Reason::SessionOver => Cause::SessionTimeout,
+            Reason::SessionOver | Reason::AuthenticationOver => Cause::SessionTimeout,
             Reason::Disconnected => Cause::AdminReset,
             Reason::Closed if self.stage == Stage::Running => Cause::AdminReset,
             Reason::Closed => Cause::NasReboot,

@@ -381,6 +381,10 @@ impl Ike {
             Event::CreateFailed { peer, child, refusal } => {
                 log::create_failed(About::of(&self.endpoint, peer), child.as_deref(), refusal);
             }
+            Event::RenewalFailed { peer, wait } => {
+                log::renewal_failed(About::of(&self.endpoint, peer), wait);
+            }
+            Event::ChildFollows { child, old } => self.peers.replace_child(child, old),
             Event::ChildUse { child } => self.peers.use_child(child, links),
             Event::ChildDown { child } => self.peers.remove_child(child, links),
             Event::PeerMoved { peer, from, path, cause, confirmed, .. } => {

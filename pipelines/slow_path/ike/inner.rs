@@ -38,7 +38,7 @@ impl InnerAddresses {
             return true;
         }
         // An address that we put on the host ourselves is an inner address already.
-        if self.host.is_none() || self.by_peer.values().flatten().any(|inner| *inner == address) {
+        if self.host.is_none() || self.is_assigned(address) {
             return false;
         }
         host::addresses_in_use().map_or_else(
@@ -50,7 +50,13 @@ impl InnerAddresses {
         )
     }
 
-    /// Adds the addresses that a peer assigned to the host's device, and routes to them.
+    /// Returns true if a peer assigned this address to us.
+    fn is_assigned(&self, address: IpAddr) -> bool {
+        self.by_peer.values().flatten().any(|inner| *inner == address)
+    }
+
+    /// Adds the addresses that a peer assigned to the host's device, and routes to them. A peer to which
+    /// we authenticate again assigns what we have already.
     pub(super) fn insert(
         &mut self,
         peer: PeerId,
@@ -58,7 +64,7 @@ impl InnerAddresses {
         network: &mut Network,
         tables: &mut TableWriter,
     ) {
-        for address in &addresses {
+        for address in addresses.iter().filter(|address| !self.is_assigned(**address)) {
             if let Some(host) = &self.host {
                 log_failure(host.add(*address), *address);
             }
@@ -70,9 +76,10 @@ impl InnerAddresses {
         self.by_peer.insert(peer, addresses);
     }
 
-    /// Removes a peer's addresses and their routes.
+    /// Removes a peer's addresses and their routes, unless another peer assigned the same.
     pub(super) fn remove(&mut self, peer: PeerId, network: &mut Network, tables: &mut TableWriter) {
-        for address in self.by_peer.remove(&peer).into_iter().flatten() {
+        let addresses = self.by_peer.remove(&peer).unwrap_or_default();
+        for address in addresses.into_iter().filter(|address| !self.is_assigned(*address)) {
             if let Some(host) = &self.host {
                 log_failure(host.remove(address), address);
             }

@@ -223,6 +223,17 @@ pub(super) fn child_missing(about: About<'_>, child: &str, wait: Duration) {
     );
 }
 
+/// Logs that we could not authenticate again to a peer, and the time until we try again.
+pub(super) fn renewal_failed(about: About<'_>, wait: Duration) {
+    let About { peer, proved, connection, .. } = about;
+    info!(
+        name: "renewal_failed",
+        peer, proved, connection,
+        wait_s = wait.as_secs_f64(),
+        "cannot authenticate again; the link goes on, and another attempt follows"
+    );
+}
+
 /// Logs that a peer refused a child SA or, if `child` is `None`, new keys of its IKE SA.
 pub(super) fn create_failed(about: About<'_>, child: Option<&str>, refusal: Option<u16>) {
     let About { peer, proved, connection, .. } = about;

@@ -14,6 +14,8 @@ use wayfarer_mobility::ike::event::{ChildId, PeerId};
 pub(super) struct Peers {
     peers: BTreeMap<PeerId, Peer>,
     children: BTreeMap<ChildId, Child>,
+    /// The child SAs that wait to replace one of another peer, by the old one.
+    followers: BTreeMap<ChildId, ChildId>,
     /// Number of tunnel names given out so far.
     names: u64,
 }
@@ -123,18 +125,33 @@ impl Peers {
         self.children.insert(child, Child { peer, tunnel, replaces });
     }
 
+    /// Has a child SA take over the traffic of `old`, of another peer, once it is used for sending or
+    /// `old` ends.
+    pub(super) fn replace_child(&mut self, child: ChildId, old: ChildId) {
+        if let Some(new) = self.children.get_mut(&child) {
+            new.replaces = Some(old);
+            self.followers.insert(old, child);
+        }
+    }
+
     /// Starts sending by a child SA, and stops sending by the one that it replaces.
     pub(super) fn use_child(&mut self, child: ChildId, links: &mut Links) {
         let Some(Child { tunnel, replaces, .. }) = self.children.get_mut(&child) else { return };
         links.start_sending(*tunnel);
-        if let Some(old) = replaces.take().and_then(|old| self.children.get(&old)) {
+        let Some(old) = replaces.take() else { return };
+        self.followers.remove(&old);
+        if let Some(old) = self.children.get(&old) {
             links.stop_sending(old.tunnel);
         }
     }
 
     /// Removes a child SA and its tunnel.
     pub(super) fn remove_child(&mut self, child: ChildId, links: &mut Links) {
-        let Some(Child { peer, tunnel, .. }) = self.children.remove(&child) else { return };
+        if let Some(follower) = self.followers.remove(&child) {
+            self.use_child(follower, links);
+        }
+        let Some(Child { peer, tunnel, replaces }) = self.children.remove(&child) else { return };
+        replaces.map(|old| self.followers.remove(&old));
         if let (Some(peer), Some(tunnel)) = (self.peers.get_mut(&peer), links.tunnels().get(tunnel)) {
             peer.removed = peer.removed.plus(tunnel);
         }

@@ -6,11 +6,11 @@ use crate::{
     traffic::{lost, ping, wait_for_ping},
 };
 
-const SERVE: &str = include_str!("gateway.conf");
+pub(super) const SERVE: &str = include_str!("gateway.conf");
 
 /// Starts our terminal, with two networks, its own stack behind a TAP, and a connection that
 /// authenticates by `proof`.
-fn terminal(lab: &Lab, proof: &str) -> Gateway {
+pub(super) fn terminal(lab: &Lab, proof: &str) -> Gateway {
     let config = format!(
         r#"routes = "kernel"
 [[port]]
@@ -44,9 +44,9 @@ liveness = "2s"
     terminal
 }
 
-const PSK: &str = "local_id = \"cl.test\"\nauth = \"psk\"\npsk_file = \"psk\"";
-const CERTIFICATE: &str = "auth = \"certificate\"\ncertificate = \"pki/cl.crt\"\nprivate_key = \"pki/cl.key\"\nauthorities = \"pki/ca.crt\"\nfragment = 600";
-const EAP: &str = "local_id = \"alice@test\"\nauth = \"eap-mschapv2\"\nuser = \"alice\"\npassword_file = \"password\"\nauthorities = \"pki/ca.crt\"";
+pub(super) const PSK: &str = "local_id = \"cl.test\"\nauth = \"psk\"\npsk_file = \"psk\"";
+pub(super) const CERTIFICATE: &str = "auth = \"certificate\"\ncertificate = \"pki/cl.crt\"\nprivate_key = \"pki/cl.key\"\nauthorities = \"pki/ca.crt\"\nfragment = 600";
+pub(super) const EAP: &str = "local_id = \"alice@test\"\nauth = \"eap-mschapv2\"\nuser = \"alice\"\npassword_file = \"password\"\nauthorities = \"pki/ca.crt\"";
 
 #[test]
 fn connects_by_every_kind_of_proof() {

@@ -151,21 +151,6 @@ fn cookies_groups_and_fragments() {
 }
 
 #[test]
-fn post_quantum_shared_key() {
-    let lab = mobile_lab();
-    let config = gateway_head("") + &psk("ppk = { id = \"shared-ppk\", file = \"ppk\", required = true }");
-    let (gateway, client) = connected(&lab, &config, "", "ppknet");
-    ping(&lab, "term", SERVER, 5);
-    client.swanctl("--terminate --ike ppk");
-    assert!(
-        !client.try_swanctl("--initiate --child net").status.success(),
-        "nobody connects without the key"
-    );
-    let failed = gateway.command("show peers --failed");
-    assert!(failed.contains("cl.test") && failed.contains("wrong proof of identity"), "{failed}");
-}
-
-#[test]
 fn tshark_decrypts_a_capture_with_the_key_log() {
     let lab = mobile_lab();
     let capture = lab.path("outside.pcap");

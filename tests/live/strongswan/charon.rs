@@ -77,9 +77,18 @@ impl Charon {
         text
     }
 
+    /// Counts the lines of the daemon's log with this text.
+    pub(crate) fn logged(&self, text: &str) -> usize {
+        self.whole_log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    fn whole_log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
     /// Returns the last lines of the daemon's log.
     pub(crate) fn log(&self) -> String {
-        let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let log = self.whole_log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }

@@ -14,6 +14,8 @@ mod defaults;
 mod fragments;
 mod machine;
 mod moves;
+mod ppk;
+mod renewals;
 mod restart;
 mod road_warrior;
 

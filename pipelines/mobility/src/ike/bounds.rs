@@ -28,6 +28,10 @@ pub const NAMELESS_SHARE: usize = 8;
 /// 9370 §2.2.4). Only one such SA per peer is kept.
 pub const FOLLOWUP_WAIT: Duration = Duration::from_secs(20);
 
+/// Time for which a peer that another one replaces is kept if it does not end before, so that its
+/// device can move its traffic (RFC 7296 §2.8.3).
+pub const REPLACED_WAIT: Duration = Duration::from_secs(30);
+
 /// Repeated requests that are answered at once, and the time until one more is: what a peer on a
 /// lossy path needs.
 pub(super) const REPEAT_BURST: u32 = 8;

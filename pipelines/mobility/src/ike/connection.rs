@@ -92,6 +92,9 @@ pub struct Lifetimes {
     pub child: Duration,
     /// Time from the rekey until the SA expires if the rekey fails.
     pub grace: Duration,
+    /// Time for which a peer's authentication counts, and ours to a peer that we connect to. A peer
+    /// that connects to us is told, and closed if it has not authenticated again.
+    pub authentication: Option<Duration>,
 }
 
 /// Our authentication method and credentials.

@@ -6,6 +6,7 @@ use super::{
     connection::Connection,
     connections::Connections,
     counter::Counter,
+    devices::Devices,
     doubt::Doubts,
     event::{ChildId, Event, PeerId},
     leases::Leases,
@@ -28,7 +29,10 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
-use core::{net::IpAddr, time::Duration};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// State that all peers share.
 #[derive(Debug)]
@@ -47,6 +51,9 @@ pub(super) struct Shared {
     pub(super) connected: ConnectedPeers,
     pub(super) counts: [u64; Counter::ALL.len()],
     pub(super) new_peers: Vec<NewPeer>,
+    pub(super) devices: Devices,
+    /// Peers to which we must authenticate again.
+    pub(super) renewals: Vec<PeerId>,
     pub(super) doubts: Doubts,
     pub(super) quotas: Quotas,
 }
@@ -65,6 +72,8 @@ impl Shared {
             connected: ConnectedPeers::default(),
             counts: [0; _],
             new_peers: Vec::new(),
+            devices: Devices::default(),
+            renewals: Vec::new(),
             doubts: Doubts::default(),
             quotas: Quotas::default(),
         }
@@ -81,7 +90,7 @@ impl Shared {
             child_spis: self.child_spis.len(),
             children: self.children,
             tasks: self.queue.len(),
-            names: self.connected.entries(),
+            names: self.connected.entries() + self.devices.entries(),
             leases: self.leases.len(),
             ..StateSizes::default()
         }
@@ -244,6 +253,22 @@ impl Context<'_> {
     pub(super) fn established(&mut self, new_peer: NewPeer) {
         self.count(Counter::Established);
         self.shared.new_peers.push(new_peer);
+    }
+
+    /// Returns the connected peer of this owner that has this address and port, so that it is the same
+    /// device.
+    pub(super) fn device(&self, owner: &Owner, remote: SocketAddr) -> Option<PeerId> {
+        self.shared.devices.find(owner, remote)
+    }
+
+    /// Returns true if a connected peer leased this inner address.
+    pub(super) fn has_leased(&self, peer: PeerId, inner: IpAddr) -> bool {
+        self.shared.devices.has_leased(peer, inner)
+    }
+
+    /// Has the endpoint authenticate again to a peer that we connected to.
+    pub(super) fn renew(&mut self, peer: PeerId) {
+        self.shared.renewals.push(peer);
     }
 
     /// Returns true if a move of one of this principal's peers is followed before it is confirmed.

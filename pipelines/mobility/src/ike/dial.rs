@@ -103,6 +103,13 @@ impl Dials {
         }
     }
 
+    /// Notes that `new` replaces `old`, if that is the peer of a connection.
+    pub(super) fn hand_over(&mut self, old: PeerId, new: PeerId) {
+        if let Some(dial) = self.of(old) {
+            dial.peer = Some(new);
+        }
+    }
+
     /// Schedules the connection of `peer`, which has ended, again. The wait doubles with each
     /// failure.
     pub(super) fn peer_ended(&mut self, now: Duration, peer: PeerId) {

@@ -17,13 +17,13 @@ use super::{
         failure::Failure,
         ike_sa::Arrival,
         initiator::{Initiator, InitiatorHandshake, InitiatorState as Initiating},
-        request::{CrashTokenSent, IkeSaDeleteSent, LivenessSent, Request, Withdrawn},
+        request::{AuthLifetimeSent, CrashTokenSent, IkeSaDeleteSent, LivenessSent, Request, Withdrawn},
         responder::{Responder, ResponderHandshake, ResponderState as Responding},
         state::PendingTask,
     },
     proposal::protocol,
     protection::{OpenError, Plaintext},
-    wire::{Delete, ExchangeType, Header, Malformed, Payload, notify},
+    wire::{Delete, ExchangeType, Header, Malformed, notify},
 };
 use crate::{
     path::Addresses,
@@ -170,15 +170,20 @@ impl Peer {
                 Ok(request) => self.answer_followup(cx, spi, request, addresses),
                 Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
             },
-            (Phase::Responder(_), ExchangeType::Informational) => {
+            (Phase::Responder(_), ExchangeType::Informational) => match opened.read(|_| Ok(())) {
                 // The peer rejects our proof, and says so (RFC 7296 §2.21.2).
-                self.answer(cx, spi, exchange, &[], addresses);
-                self.fail(cx, Reason::Closed);
-            }
+                Ok(()) => {
+                    self.answer(cx, spi, exchange, &[], addresses);
+                    self.fail(cx, Reason::Closed);
+                }
+                Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
+            },
             // The peer repeats the request once we are ready.
             (Phase::Initiator(_), _) => {}
+            // An exchange of the handshake, which is over.
             (Phase::Established, _) => {
-                self.answer(cx, spi, exchange, &[Payload::notify(notify::INVALID_SYNTAX, &[])], addresses);
+                let why = opened.read(|_| Ok(())).err().unwrap_or(Malformed::Exchange(header.exchange));
+                self.refuse_request(cx, spi, exchange, &why.into(), addresses);
             }
             _ => cx.count(Counter::UnknownExchange),
         }
@@ -244,6 +249,7 @@ impl Peer {
             Request::DeleteUnused(_)
             | Request::Liveness(LivenessSent)
             | Request::CrashToken(CrashTokenSent)
+            | Request::AuthLifetime(AuthLifetimeSent)
             | Request::Withdrawn(Withdrawn) => {}
         }
     }
@@ -259,6 +265,7 @@ impl Peer {
             Request::DeleteChild(sent) => sent.requeue(self),
             Request::DeleteUnused(sent) => sent.requeue(self),
             Request::Liveness(sent) => sent.requeue(self),
+            Request::AuthLifetime(sent) => sent.requeue(self),
             Request::Update(sent) => sent.requeue(self),
             Request::Probe(sent) => sent.requeue(self),
             Request::Withdrawn(sent) => sent.requeue(self),

@@ -42,7 +42,7 @@ pub struct Endpoint {
     pub(super) environment: Environment,
     pub(super) shared: Shared,
     pub(super) peers: BTreeMap<PeerId, Peer>,
-    next_peer: u64,
+    pub(super) next_peer: u64,
     pub(super) admission: Admission,
     timers: BTreeSet<(Duration, PeerId)>,
     /// Peers that have ended and are not forgotten yet, the oldest first.
@@ -111,11 +111,14 @@ impl Endpoint {
         act(peer, &mut cx);
         self.settle(now, id, before);
         self.settle_new_peers(now);
+        self.settle_succession(now, id);
+        self.renew_due(now);
     }
 
     /// Updates what the endpoint stores about a peer from the peer's state. `before` is the index
     /// of the connection that it had.
-    fn settle(&mut self, now: Duration, id: PeerId, before: Option<usize>) {
+    pub(super) fn settle(&mut self, now: Duration, id: PeerId, before: Option<usize>) {
+        let relatives = self.leave_succession(id);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if !peer.is_half_open() {
             self.admission.remove(id);
@@ -135,6 +138,12 @@ impl Endpoint {
         let outer_before = core::mem::replace(&mut peer.outer, outer);
         self.shared.leases.follow_outer(outer_before, outer);
         let over = peer.is_over(now);
+        let device = peer.device();
+        if self.shared.devices.address_of(id) != device {
+            let cx = self.environment.context(now, &mut self.shared);
+            let owner = peer.owner(&cx);
+            self.shared.devices.follow(id, owner.zip(device), &peer.leases);
+        }
         let connection = peer.connection.filter(|_| !over);
         let old = peer.timer;
         let cx = self.environment.context(now, &mut self.shared);
@@ -153,6 +162,9 @@ impl Endpoint {
             self.timers.extend(new.map(|at| (at, id)));
         }
         self.environment.connections.move_peer(before, connection);
+        for other in relatives.into_iter().flatten() {
+            self.with(now, other, |peer, cx| peer.part_from(cx, id));
+        }
         // Ended peers linger to answer repeated requests, but their number is bounded.
         while self.ended.len() > self.environment.settings.half_open_limit.max(1) {
             let Some(oldest) = self.ended.pop_front() else { break };
@@ -168,6 +180,7 @@ impl Endpoint {
                 continue;
             }
             self.shared.connected.insert(&new_peer);
+            self.succeed(now, &new_peer);
             self.dials.peer_established(id);
             self.replace_older(now, &new_peer);
             self.enforce_peer_limits(now, &new_peer);
@@ -196,9 +209,10 @@ impl Endpoint {
     /// Closes the peers that a new peer replaces, and tells them.
     fn replace_older(&mut self, now: Duration, new_peer: &NewPeer) {
         let others = self.shared.connected.of_owner(&new_peer.owner).iter().copied();
+        let old = self.peers.get(&new_peer.peer).and_then(Peer::predecessor);
         let others: Vec<PeerId> = match (new_peer.takes_over, new_peer.initial_contact) {
             (false, false) => return,
-            _ => others.filter(|id| *id != new_peer.peer).collect(),
+            _ => others.filter(|id| *id != new_peer.peer && Some(*id) != old).collect(),
         };
         for id in others {
             let new = self.peers.get(&new_peer.peer).filter(|new| new.is_established());

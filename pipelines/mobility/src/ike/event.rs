@@ -98,6 +98,8 @@ pub enum Reason {
     Expired,
     /// The session that a RADIUS server granted is over.
     SessionOver,
+    /// The peer did not authenticate again in time.
+    AuthenticationOver,
     /// A RADIUS server ended the connection.
     Disconnected,
     /// The RADIUS server granted what the connection does not have.
@@ -134,6 +136,7 @@ impl fmt::Display for Reason {
             }
             Self::Protocol => "the peer broke the protocol",
             Self::Expired => "its keys expired and could not be replaced",
+            Self::AuthenticationOver => "the peer did not authenticate again in time",
             Self::SessionOver => "the time that the RADIUS server granted is over",
             Self::Disconnected => "the RADIUS server ended it",
             Self::Grant => "the RADIUS server granted what the connection does not have",
@@ -256,6 +259,21 @@ pub enum Event {
         child: Option<String>,
         /// The peer's error notify.
         refusal: Option<u16>,
+    },
+    /// We could not authenticate again to a peer, which stays connected. We try again later.
+    RenewalFailed {
+        /// The peer.
+        peer: PeerId,
+        /// Time until then.
+        wait: Duration,
+    },
+    /// A child SA replaces one of a peer that its own peer replaces. Once it is used for sending, the
+    /// old one no longer is; and it is used once the old one ends.
+    ChildFollows {
+        /// Number of the child SA.
+        child: ChildId,
+        /// Number of the old one.
+        old: ChildId,
     },
     /// This child SA must be used for sending from now on.
     ChildUse {

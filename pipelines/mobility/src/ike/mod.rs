@@ -19,6 +19,8 @@
 //! | `cookie` | protection from floods of first messages |
 //! | `quota` | limits requests for SAs of one principal |
 //! | `connected` | connected peers by owner and principal |
+//! | `devices` | the devices of connected peers |
+//! | `succession` | peers that replace another when they authenticate again |
 //! | `doubt` | decides whose moves are followed before they are confirmed |
 //! | [`view`] | the visible state of a peer |
 //! | [`connection`] | who may connect, and on which terms |
@@ -61,6 +63,7 @@ mod context;
 mod cookie;
 pub mod counter;
 mod crash;
+mod devices;
 mod dial;
 mod dispatch;
 mod doubt;
@@ -72,3 +75,4 @@ mod reconfigure;
 mod refusals;
 mod reserved;
 pub mod settings;
+mod succession;

@@ -45,15 +45,22 @@ pub struct Plaintext {
     pub first: u8,
     /// The payloads.
     pub body: Vec<u8>,
+    /// Type of an unknown critical payload before the encrypted one, for which the message must be
+    /// rejected (RFC 7296 §2.5).
+    pub unsupported: Option<u8>,
 }
 
 impl Plaintext {
     /// Parses the payloads, and converts them with `read` into a typed message.
     ///
     /// # Errors
-    /// Fails if the body is not a chain of payloads, or not that message.
+    /// Fails if there is an unknown critical payload, or the body is not a chain of payloads, or not
+    /// that message.
     pub fn read<T>(&self, read: impl FnOnce(&[Payload<'_>]) -> Result<T, Malformed>) -> Result<T, Malformed> {
-        read(&wire::parse(self.first, &self.body)?)
+        match self.unsupported {
+            Some(kind) => Err(Malformed::Critical(kind)),
+            None => read(&wire::parse(self.first, &self.body)?),
+        }
     }
 }
 
@@ -174,9 +181,10 @@ impl Protection<'_> {
         match protected.fragment {
             None => {
                 parts.clear();
-                Ok(Some(Plaintext { first: protected.first, body: text }))
+                let wire::ProtectedMessage { first, unsupported, .. } = protected;
+                Ok(Some(Plaintext { first, body: text, unsupported }))
             }
-            Some((number, total)) => Ok(parts.add(header.message_id, number, total, protected.first, text)),
+            Some((number, total)) => Ok(parts.add(header.message_id, (number, total), &protected, text)),
         }
     }
 }
@@ -188,6 +196,7 @@ pub struct Fragments {
     message_id: u32,
     total: u16,
     first: u8,
+    unsupported: Option<u8>,
     parts: BTreeMap<u16, Vec<u8>>,
 }
 
@@ -203,9 +212,8 @@ impl Fragments {
     fn add(
         &mut self,
         message_id: u32,
-        number: u16,
-        total: u16,
-        first: u8,
+        (number, total): (u16, u16),
+        protected: &wire::ProtectedMessage<'_>,
         part: Vec<u8>,
     ) -> Option<Plaintext> {
         // The sender may fragment the message again, into more fragments, which replace the old
@@ -218,16 +226,17 @@ impl Fragments {
             return None;
         }
         if number == 1 {
-            self.first = first;
+            self.first = protected.first;
         }
+        self.unsupported = self.unsupported.or(protected.unsupported);
         self.parts.insert(number, part);
         if self.parts.len() < usize::from(total) {
             return None;
         }
         let body = self.parts.values().flatten().copied().collect();
-        let first = self.first;
+        let Self { first, unsupported, .. } = *self;
         self.clear();
-        Some(Plaintext { first, body })
+        Some(Plaintext { first, body, unsupported })
     }
 
     fn clear(&mut self) {

@@ -5,6 +5,7 @@
 //! | `init` | IKE_SA_INIT |
 //! | `intermediate` | IKE_INTERMEDIATE |
 //! | `auth` | IKE_AUTH |
+//! | `auth_lifetime` | the time until the initiator must authenticate again |
 //! | `create_child` | CREATE_CHILD_SA and IKE_FOLLOWUP_KE |
 //! | `informational` | INFORMATIONAL |
 //! | `mobike` | MOBIKE's part of INFORMATIONAL |
@@ -12,6 +13,7 @@
 //! | `key_exchange` | the KE payload of exchanges with little else |
 
 pub(super) mod auth;
+pub(super) mod auth_lifetime;
 pub(super) mod child_offer;
 pub(super) mod create_child;
 pub(super) mod informational;

@@ -115,7 +115,9 @@ impl Candidates {
     /// Chooses the connection for a peer that proved to have `names`. `preliminary` is the choice
     /// for the claimed identity; only connections that require the same proof are eligible. With
     /// EAP they must also authenticate us in the same way, because the peer already has our proof;
-    /// and there may be no names.
+    /// and there may be no names. `mixed` is the post-quantum key that the proof includes; with EAP,
+    /// the proof that includes one follows, by the key of the connection that is chosen here (RFC
+    /// 8784 §3).
     ///
     /// # Errors
     /// Returns why there is none.
@@ -125,6 +127,7 @@ impl Candidates {
         preliminary: usize,
         names: &[Identity],
         responder_id: Option<&Identity>,
+        mixed: Option<&Ppk>,
     ) -> Result<usize, Reason> {
         let Some(preliminary) = connections.get(preliminary) else { return Err(Reason::NoConnection) };
         let forms: Vec<_> = names.iter().map(Forms::of).collect();
@@ -142,13 +145,9 @@ impl Candidates {
                 && connection.own_id(asked.as_ref()).is_some()
                 && is_named(&connection.remote_id)
         })?;
-        // The key that was mixed in is that of the preliminary connection; with EAP there is none
-        // (RFC 8784 §3).
         let needed = connections.get(index).and_then(|connection| connection.ppk.as_ref());
-        let has_ppk = |needed: &Ppk| {
-            preliminary.ppk.as_ref().is_some_and(|ppk| ppk.required && ppk.id == needed.id && !is_eap)
-        };
-        match needed.is_some_and(|needed| needed.required && !has_ppk(needed)) {
+        let is_mixed = |needed: &Ppk| mixed.is_some_and(|mixed| mixed.secret.0 == needed.secret.0);
+        match needed.is_some_and(|needed| needed.required && !is_eap && !is_mixed(needed)) {
             true => Err(Reason::Authentication),
             false => Ok(index),
         }

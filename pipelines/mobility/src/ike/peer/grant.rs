@@ -34,8 +34,15 @@ impl Peer {
             let end = u32::try_from(so_far.saturating_add(seconds.into())).unwrap_or(u32::MAX);
             grant.session_timeout = (seconds > 0).then_some(end);
         }
+        let has_filters = filters.is_some();
         if let Some(filters) = filters {
             grant.filters = filters;
+        }
+        if session_timeout.is_some() {
+            self.enqueue(QueuedRequest::AuthLifetime);
+            self.start_queued(cx);
+        }
+        if has_filters {
             self.end_forbidden(cx);
         }
     }

@@ -4,7 +4,11 @@ use super::transcript::Transcript;
 use crate::{
     aaa::eap::Conversation,
     crypto::{Kex, KexSecret, Secret, SignatureHashes},
-    ike::{exchange::auth::message::Terms, suite::IkeSuite},
+    ike::{
+        exchange::auth::message::{Proof, Terms},
+        schedule::IkeSaKeys,
+        suite::IkeSuite,
+    },
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
@@ -22,8 +26,10 @@ pub(in crate::ike) struct InitiatorHandshake {
     pub(in crate::ike) transcript: Transcript,
     /// The hashes of the signatures that the peer accepts.
     pub(in crate::ike) hashes: SignatureHashes,
-    /// True if the post-quantum key is mixed in.
+    /// True if both sides can mix in a post-quantum key, and we have one.
     pub(in crate::ike) ppk: bool,
+    /// The keys before the post-quantum key was mixed in, while the responder may refuse it.
+    pub(in crate::ike) keys_without_ppk: Option<IkeSaKeys>,
     /// Our SPI of the first child SA.
     pub(in crate::ike) child_spi: u32,
 }
@@ -98,7 +104,12 @@ pub(in crate::ike) struct IntermediateKexFinish {
 
 /// Our signature is being computed.
 #[derive(Debug)]
-pub(in crate::ike) struct Signature;
+pub(in crate::ike) struct Signature {
+    /// The octets that must also be signed: those that apply without the post-quantum key.
+    pub(in crate::ike) without_ppk: Option<Vec<u8>>,
+    /// The signature with that key, once it is there.
+    pub(in crate::ike) proof: Option<Proof>,
+}
 
 /// The peer's proof is awaited.
 #[derive(Debug)]

@@ -119,6 +119,12 @@ impl Peer {
         self.no_nats |= connection.no_nats;
         self.keeps_udp = self.path(connection).udp.is_some();
         if let (Some(owner), Some(principal)) = (self.owner(cx), self.principal(cx)) {
+            if !self.is_initiator
+                && !initial_contact
+                && let Some(old) = cx.device(&owner, self.confirmed_addresses().remote)
+            {
+                self.replace(old, Vec::new());
+            }
             let (peer, takes_over) = (self.id, self.takes_over);
             cx.established(NewPeer { peer, owner, principal, takes_over, initial_contact });
         }
@@ -218,7 +224,7 @@ impl Peer {
     pub(in crate::ike) fn miss_child(&mut self, cx: &mut Context<'_>, policy: usize) {
         let connects = self.connection(cx).filter(|connection| connection.remote.is_some());
         let Some(child) = connects.and_then(|connection| connection.children.get(policy)) else { return };
-        if !self.is_established() || self.has_child(policy) {
+        if !self.is_established() || self.is_outgoing() || self.has_child(policy) {
             return;
         }
         let jittered = |wait| cx.jittered(wait);
@@ -287,6 +293,7 @@ impl Peer {
                     let check = Request::Liveness(LivenessSent);
                     self.request(cx, ExchangeType::Informational, &[], check, None);
                 }
+                QueuedRequest::AuthLifetime => self.request_auth_lifetime(cx),
                 QueuedRequest::CrashToken => self.request_crash_token(cx),
                 QueuedRequest::Update => self.request_update(cx),
                 QueuedRequest::Probe(addresses) => self.request_probe(cx, addresses),
@@ -314,8 +321,9 @@ impl Peer {
             false => [keys.from_initiator, keys.to_initiator],
         };
         let (id, replaces, spi) = (cx.begin_child(), agreed.replaces, agreed.spi_in);
+        let is_undecided = replaces.is_none() && self.note_new_child(id);
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.child);
-        let sa = agreed.event([key_in, key_out], self.path(connection), at_once);
+        let sa = agreed.event([key_in, key_out], self.path(connection), at_once && !is_undecided);
         if let Some(missing) = &mut self.missing {
             missing.note_installed(cx.now, agreed.policy);
         }

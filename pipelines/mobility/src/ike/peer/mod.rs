@@ -13,6 +13,7 @@
 //! | `grant` | what a RADIUS server granted to the peer |
 //! | `names` | the peer's names, owner and principal |
 //! | `ike_sa` | an IKE SA, its life and its window |
+//! | `succession`, `renewal` | the peers before and after it, when one side authenticates again |
 //! | `child`, `request` | child SAs and their life; outstanding and queued requests |
 
 pub(super) mod child;
@@ -26,9 +27,11 @@ pub(super) mod lifecycle;
 mod missing;
 pub(super) mod move_check;
 pub(super) mod names;
+mod renewal;
 pub(super) mod request;
 pub(super) mod responder;
 pub(super) mod state;
+pub(super) mod succession;
 pub(super) mod timers;
 pub(super) mod transcript;
 

@@ -23,6 +23,7 @@ pub(in crate::ike) enum Request {
     DeleteIkeSa(IkeSaDeleteSent),
     Liveness(LivenessSent),
     CrashToken(CrashTokenSent),
+    AuthLifetime(AuthLifetimeSent),
     Update(Box<UpdateSent>),
     Probe(ProbeSent),
     Withdrawn(Withdrawn),
@@ -55,6 +56,10 @@ pub(in crate::ike) struct LivenessSent;
 /// Our token for the IKE SA by which it was sent.
 #[derive(Debug)]
 pub(in crate::ike) struct CrashTokenSent;
+
+/// How long the peer's authentication counts.
+#[derive(Debug)]
+pub(in crate::ike) struct AuthLifetimeSent;
 
 /// A probe of the peer's address.
 #[derive(Debug)]
@@ -95,6 +100,7 @@ impl Request {
             | Self::DeleteUnused(_)
             | Self::Liveness(_)
             | Self::CrashToken(_)
+            | Self::AuthLifetime(_)
             | Self::Update(_)
             | Self::Probe(_)
             | Self::Withdrawn(_) => {}
@@ -130,6 +136,8 @@ pub(in crate::ike) enum QueuedRequest {
     Liveness,
     /// Our token for the active IKE SA.
     CrashToken,
+    /// How long the peer's authentication counts.
+    AuthLifetime,
     /// An update of our addresses.
     Update,
     /// A probe of the peer at these addresses.

@@ -13,6 +13,7 @@ use super::{
     move_check::{MoveCheck, PeerPath},
     request::{QueuedRequest, Request, Retry},
     responder::Responder,
+    succession::Succession,
 };
 use crate::{
     aaa::{grant::Grant, origin::Origin},
@@ -93,6 +94,8 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) grant: Option<Box<Grant>>,
     /// Inner addresses that the gateway assigned to us.
     pub(in crate::ike) assigned: Box<[IpAddr]>,
+    /// The peers that it replaces and that replaces it.
+    pub(in crate::ike) succession: Option<Box<Succession>>,
     pub(in crate::ike) mobike: bool,
     /// True if we began its first IKE SA. This is MOBIKE's original initiator, whoever rekeys (RFC
     /// 4555 §1.3).
@@ -242,6 +245,7 @@ impl Peer {
             outer: None,
             grant: None,
             assigned: Box::default(),
+            succession: None,
             mobike: false,
             is_initiator: false,
             no_nats: false,
@@ -404,6 +408,11 @@ impl Peer {
     /// outer one.
     pub(in crate::ike) fn outer_only(&self) -> Option<IpAddr> {
         (self.is_established() && self.leases.is_empty()).then_some(self.addresses.remote.ip())
+    }
+
+    /// Returns the address and port by which a peer that connected to us is known as a device.
+    pub(in crate::ike) fn device(&self) -> Option<SocketAddr> {
+        (self.is_established() && !self.is_initiator).then(|| self.confirmed_addresses().remote)
     }
 
     pub(in crate::ike) fn child_ids(&self) -> impl Iterator<Item = ChildId> {

@@ -13,11 +13,19 @@ use crate::{
         context::Context,
         counter::Counter,
         event::{Event, Reason},
+        exchange::auth_lifetime::AuthLifetime,
     },
     transmit::{Payload, Transmit},
 };
 use alloc::vec::Vec;
 use core::time::Duration;
+
+/// Shortest time after which a peer is asked to authenticate again. Peers do so some time before,
+/// strongSwan by default 24 minutes: if there is less time, at once and for ever.
+const SHORTEST_TOLD: Duration = Duration::from_secs(3600);
+/// How much sooner a peer is asked to authenticate again than it must, so that it may begin as late as
+/// that.
+const MARGIN: Duration = Duration::from_secs(60);
 
 impl Peer {
     /// Returns when [`Peer::handle_timeout`] must be called next.
@@ -43,7 +51,8 @@ impl Peer {
             self.liveness_at(cx),
             self.rekey_at.filter(|_| !self.queued.contains(&QueuedRequest::RekeyIkeSa)),
             self.expire_at,
-            self.session_ends_at(),
+            self.authentication_ends_at(cx).map(|(at, _)| at),
+            self.succession_at(),
             self.keepalive_at,
         ]
         .into_iter()
@@ -71,10 +80,28 @@ impl Peer {
         }
     }
 
-    /// Returns when the session that a RADIUS server granted is over.
-    fn session_ends_at(&self) -> Option<Duration> {
-        let seconds = self.grant.as_ref()?.session_timeout?;
-        Some(self.up_at + Duration::from_secs(seconds.into())).filter(|_| self.is_established())
+    /// Returns how long the peer's authentication still counts, for the peer itself (RFC 4478 §2); `None`
+    /// if it counts for ever, or not long enough.
+    pub(in crate::ike) fn own_auth_lifetime(&self, cx: &Context<'_>) -> Option<AuthLifetime> {
+        let (limit, _) = self.authentication_limit(cx)?;
+        let rest = (self.up_at + limit).saturating_sub(cx.now);
+        (rest >= SHORTEST_TOLD).then(|| AuthLifetime::new(rest - MARGIN))
+    }
+
+    /// Returns how long the peer's authentication counts, and why it ends: a RADIUS server granted no
+    /// more time, or the peer must authenticate again by its connection.
+    fn authentication_limit(&self, cx: &Context<'_>) -> Option<(Duration, Reason)> {
+        let seconds = self.grant.as_ref().and_then(|grant| grant.session_timeout);
+        let granted = seconds.map(|seconds| (Duration::from_secs(seconds.into()), Reason::SessionOver));
+        let own = self.connection(cx).and_then(|connection| connection.lifetimes.authentication);
+        let own = own.filter(|_| !self.is_initiator).map(|limit| (limit, Reason::AuthenticationOver));
+        [granted, own].into_iter().flatten().min_by_key(|(limit, _)| *limit)
+    }
+
+    /// Returns when the peer's authentication no longer counts, and why.
+    fn authentication_ends_at(&self, cx: &Context<'_>) -> Option<(Duration, Reason)> {
+        let (limit, reason) = self.authentication_limit(cx).filter(|_| self.is_established())?;
+        Some((self.up_at + limit, reason))
     }
 
     /// Returns when IKE_SA_INIT is sent again.
@@ -112,9 +139,10 @@ impl Peer {
         if is_due(self.expire_at) {
             return self.close(cx, Reason::Expired);
         }
-        if is_due(self.session_ends_at()) {
-            return self.close(cx, Reason::SessionOver);
+        if let Some((_, reason)) = self.authentication_ends_at(cx).filter(|(at, _)| *at <= now) {
+            return self.close(cx, reason);
         }
+        self.handle_succession(cx);
         if is_due(self.rekey_at) && !self.queued.contains(&QueuedRequest::RekeyIkeSa) {
             if !self.is_rekeying_ike_sa() {
                 self.enqueue(QueuedRequest::RekeyIkeSa);
@@ -212,6 +240,7 @@ impl Peer {
         if silent {
             self.fail(cx, Reason::Timeout);
         }
+        self.finish_retirement(cx);
     }
 
     /// Handles the driver's answer to [`Event::LivenessDue`]: `alive` says whether its data plane

@@ -94,7 +94,7 @@ impl Transcript {
             length: 0,
         };
         let side = if is_response { Side::Responder } else { Side::Initiator };
-        self.intermediate(crypto, ike_sa, side, &header, &Plaintext { first, body });
+        self.intermediate(crypto, ike_sa, side, &header, &Plaintext { first, body, unsupported: None });
     }
 
     /// Returns the octets that `side`, whose identity is `identity`, signs.

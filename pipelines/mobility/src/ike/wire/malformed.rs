@@ -24,7 +24,7 @@ pub enum Malformed {
     Protocol(u8),
     /// A reserved type of identity.
     Identity(u8),
-    /// An answer of this exchange type to a request of another.
+    /// A message of this exchange type when it may not come.
     Exchange(u8),
     /// A DNS domain that is no text.
     Domain,
@@ -46,7 +46,7 @@ impl fmt::Display for Malformed {
             Self::Fragment => f.write_str("impossible fragment number"),
             Self::Protocol(protocol) => write!(f, "protocol {protocol} has no SAs to delete"),
             Self::Identity(kind) => write!(f, "no identity is of type {kind}"),
-            Self::Exchange(kind) => write!(f, "answer of exchange type {kind} to a request of another"),
+            Self::Exchange(kind) => write!(f, "a message of exchange type {kind} may not come now"),
             Self::Domain => f.write_str("DNS domain that is no text"),
             Self::Missing(kind) => write!(f, "payload {kind} is missing"),
             Self::Critical(kind) => write!(f, "unknown critical payload {kind}"),

@@ -19,6 +19,8 @@ pub struct ProtectedMessage<'a> {
     pub first: u8,
     /// Number of the fragment, from 1, and the total number.
     pub fragment: Option<(u16, u16)>,
+    /// Type of an unknown critical payload before the encrypted one.
+    pub unsupported: Option<u8>,
     /// The message up to the IV, which is authenticated but not encrypted.
     pub aad: &'a [u8],
     /// IV, ciphertext and ICV.
@@ -26,7 +28,7 @@ pub struct ProtectedMessage<'a> {
 }
 
 /// Finds the encrypted payload that must be the last of a message. Payloads before it are
-/// authentic, but ignored.
+/// authentic once the message is opened, but ignored.
 ///
 /// # Errors
 /// Fails if the message is malformed or does not end with such a payload.
@@ -34,6 +36,7 @@ pub fn protected(message: &[u8]) -> Result<ProtectedMessage<'_>, Malformed> {
     let mut kind = Header::parse(message)?.next;
     let mut chain = Reader(message);
     chain.take(HEADER)?;
+    let mut unsupported = None;
     for _ in 0..MAX_PAYLOADS {
         if kind == 0 {
             return Err(Malformed::Encrypted);
@@ -46,10 +49,10 @@ pub fn protected(message: &[u8]) -> Result<ProtectedMessage<'_>, Malformed> {
             let fragment = if kind == kind::SKF { Some(parse_fragment(&mut body)?) } else { None };
             let mut aad = Reader(message);
             let aad = aad.take(message.len().saturating_sub(body.0.len()))?;
-            return Ok(ProtectedMessage { first: next, fragment, aad, rest: body.0 });
+            return Ok(ProtectedMessage { first: next, fragment, unsupported, aad, rest: body.0 });
         }
         if critical && !is_known(kind) {
-            return Err(Malformed::Critical(kind));
+            unsupported = unsupported.or(Some(kind));
         }
         kind = next;
     }

@@ -84,7 +84,13 @@ fn a_fragment_has_these_bytes() {
     message.extend([7; 24]);
     assert_eq!(
         protected(&message),
-        Ok(ProtectedMessage { first: 0, fragment: Some((2, 3)), aad: &before_iv, rest: &[7; 24] })
+        Ok(ProtectedMessage {
+            first: 0,
+            fragment: Some((2, 3)),
+            unsupported: None,
+            aad: &before_iv,
+            rest: &[7; 24]
+        })
     );
     assert!(Header::parse(&message).unwrap().is_response());
 }
@@ -179,11 +185,15 @@ fn payloads_before_the_encrypted_one_are_authentic() {
     let length = message.len() as u8;
     message[HEADER - 1] = length;
     let (aad, rest) = message.split_at(message.len() - 3);
-    let found = ProtectedMessage { first: kind::AUTH, fragment: None, aad, rest };
+    let found = ProtectedMessage { first: kind::AUTH, fragment: None, unsupported: None, aad, rest };
     assert_eq!(protected(&message), Ok(found));
     let mut critical = message.clone();
     critical[last + 1] = 0x80;
-    assert_eq!(protected(&critical), Err(Malformed::Critical(200)));
+    assert_eq!(protected(&critical).map(|found| found.unsupported), Ok(Some(200)));
+    for known in kind::SA..=kind::EAP {
+        critical[last - 4] = known;
+        assert_eq!(protected(&critical).map(|found| found.unsupported), Ok(None), "{known}");
+    }
 }
 
 #[test]

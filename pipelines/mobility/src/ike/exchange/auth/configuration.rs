@@ -12,11 +12,14 @@ use crate::ike::{
 use alloc::{string::String, vec, vec::Vec};
 use core::net::IpAddr;
 
-/// Returns the request of a client: an address of each family, DNS servers and their domains.
-pub(super) fn request() -> Configuration {
+/// Returns the request of a client: an address of each family, DNS servers and their domains. It asks
+/// for the addresses that it has `before`.
+pub(super) fn request(before: &[IpAddr]) -> Configuration {
+    let ip4 = before.iter().find_map(|a| if let IpAddr::V4(a) = a { Some(*a) } else { None });
+    let ip6 = before.iter().find_map(|a| if let IpAddr::V6(a) = a { Some(*a) } else { None });
     let attributes = vec![
-        Attribute::Ip4Address(None),
-        Attribute::Ip6Address(None),
+        Attribute::Ip4Address(ip4),
+        Attribute::Ip6Address(ip6),
         Attribute::Ip4Dns(None),
         Attribute::Ip6Dns(None),
         Attribute::DnsDomain(String::new()),
@@ -52,10 +55,14 @@ impl Peer {
         {
             let lease = match fixed {
                 Some(address) => self.lease_fixed(cx, connection, &owner, address).map(Some),
-                None => cx
-                    .leases()
-                    .choose(&connection.pools, &grant.pools, is_v4)
-                    .map(|pools| cx.leases().lease(&pools, &owner, wish, self.takes_over)),
+                None => cx.leases().choose(&connection.pools, &grant.pools, is_v4).map(|pools| {
+                    // A device that authenticates again keeps its address.
+                    let is_its_own =
+                        |wish: &IpAddr| self.predecessor().is_some_and(|old| cx.has_leased(old, *wish));
+                    let own = wish.filter(is_its_own);
+                    own.filter(|own| cx.leases().lease_fixed(&pools, &owner, *own).is_ok())
+                        .or_else(|| cx.leases().lease(&pools, &owner, wish, self.takes_over))
+                }),
             };
             match lease {
                 Ok(lease) => self.leases.extend(lease),

@@ -15,11 +15,12 @@ use crate::{
         context::Context,
         crash::CrashToken,
         event::Reason,
-        exchange::{child_offer::esp_proposals, mobike::addresses::Additional},
+        exchange::{auth_lifetime::AuthLifetime, child_offer::esp_proposals, mobike::addresses::Additional},
         method::Method,
         peer::{
             Peer,
             failure::Failure,
+            ike_sa::IkeSa,
             initiator::{
                 AuthSent, EapMethod, EapProofSent, EapSent, InitiatorHandshake, InitiatorState, Signature,
                 Verification,
@@ -38,6 +39,21 @@ use alloc::{boxed::Box, vec, vec::Vec};
 
 /// The next state; `None` once both sides are established.
 type Next = Result<Option<InitiatorState>, Failure>;
+
+/// The octets that we sign.
+struct OwnOctets {
+    octets: Vec<u8>,
+    /// Those that apply without the post-quantum key, if there is one and the responder may go on
+    /// without it.
+    without_ppk: Option<Vec<u8>>,
+}
+
+/// Our proof.
+struct OwnProof {
+    proof: Proof,
+    /// The AUTH data that applies without the post-quantum key.
+    without_ppk: Option<Vec<u8>>,
+}
 
 /// Returns a failure that rejects the responder's proof and tells it so (RFC 7296 §2.21.2).
 fn give_up(reason: Reason) -> Failure {
@@ -64,28 +80,72 @@ impl InitiatorHandshake {
         cx: &mut Context<'_>,
     ) -> Result<InitiatorState, Failure> {
         let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
-        let ike_sa = peer.handshake_sa()?;
-        match (&connection.ppk, self.ppk) {
-            (Some(ppk), true) => {
-                ike_sa.keys = ike_sa.keys.with_ppk(cx.crypto, ike_sa.suite.prf, &ppk.secret.0);
-            }
-            (Some(ppk), false) if ppk.required => return Err(Reason::Authentication.into()),
-            _ => self.ppk = false,
+        // Without USE_PPK of the responder, a key that is required ends the attempt (RFC 8784 §3).
+        if !self.ppk && connection.ppk.as_ref().is_some_and(|ppk| ppk.required) {
+            return Err(Reason::Authentication.into());
         }
-        let octets = self.transcript.octets(cx.crypto, ike_sa, Side::Initiator, &connection.local_id);
+        self.ppk &= connection.ppk.is_some();
         match &connection.local_auth {
             LocalAuth::Psk(key) => {
-                let data = peer.shared_key(cx, &key.0, &octets).to_vec();
-                self.send_auth(peer, cx, connection, Some(&Proof { method: SHARED_KEY, data }));
+                let proof = self.prove_by_key(peer, cx, connection, &key.0)?;
+                self.send_auth(peer, cx, connection, Some(&proof));
             }
             LocalAuth::Key(signer) => {
+                let OwnOctets { octets, without_ppk } = self.own_octets(peer, cx, connection)?;
                 let task = Task::Sign(signer.clone(), octets, self.hashes);
                 peer.start(cx, task, PendingTask::Handshake);
-                return Ok(InitiatorState::Signature(Signature));
+                return Ok(InitiatorState::Signature(Signature { without_ppk, proof: None }));
             }
             LocalAuth::Eap(_) => self.send_auth(peer, cx, connection, None),
         }
         Ok(InitiatorState::AuthSent(AuthSent))
+    }
+
+    /// Mixes in the post-quantum key, if both sides use one. Returns the octets that we sign, and
+    /// those that apply if the responder goes on without the key, unless it is required (RFC 8784
+    /// §3).
+    fn own_octets(
+        &mut self,
+        peer: &mut Peer,
+        cx: &Context<'_>,
+        connection: &Connection,
+    ) -> Result<OwnOctets, Failure> {
+        let ike_sa = peer.handshake_sa()?;
+        let sign =
+            |ike_sa: &IkeSa| self.transcript.octets(cx.crypto, ike_sa, Side::Initiator, &connection.local_id);
+        let octets = sign(ike_sa);
+        let Some(ppk) = connection.ppk.as_ref().filter(|_| self.ppk) else {
+            return Ok(OwnOctets { octets, without_ppk: None });
+        };
+        let mixed = ike_sa.keys.with_ppk(cx.crypto, ike_sa.suite.prf, &ppk.secret.0);
+        let before = core::mem::replace(&mut ike_sa.keys, mixed);
+        let (octets, without_ppk) = (sign(ike_sa), Some(octets).filter(|_| !ppk.required));
+        self.keys_without_ppk = Some(before).filter(|_| !ppk.required);
+        Ok(OwnOctets { octets, without_ppk })
+    }
+
+    /// Returns our proof by a shared key, or by the key that EAP produced (RFC 7296 §2.15, §2.16).
+    fn prove_by_key(
+        &mut self,
+        peer: &mut Peer,
+        cx: &Context<'_>,
+        connection: &Connection,
+        key: &[u8],
+    ) -> Result<OwnProof, Failure> {
+        let OwnOctets { octets, without_ppk } = self.own_octets(peer, cx, connection)?;
+        let data = |octets: Vec<u8>| peer.shared_key(cx, key, &octets).to_vec();
+        let proof = Proof { method: SHARED_KEY, data: data(octets) };
+        Ok(OwnProof { proof, without_ppk: without_ppk.map(data) })
+    }
+
+    /// Goes on without the post-quantum key if the responder did not mix it in, and fails if it is
+    /// required. A responder that did says so (RFC 8784 §3).
+    fn settle_ppk(&mut self, peer: &mut Peer, is_mixed: bool) -> Result<(), Failure> {
+        let before = self.keys_without_ppk.take();
+        if self.ppk && !is_mixed {
+            peer.handshake_sa()?.keys = before.ok_or_else(|| give_up(Reason::Authentication))?;
+        }
+        Ok(())
     }
 
     /// Sends the first request.
@@ -94,17 +154,18 @@ impl InitiatorHandshake {
         peer: &mut Peer,
         cx: &mut Context<'_>,
         connection: &Connection,
-        proof: Option<&Proof>,
+        proof: Option<&OwnProof>,
     ) {
-        let ppk = connection.ppk.as_ref().filter(|_| self.ppk);
         // Without a proof, EAP follows, and the token goes with the last request (RFC 6290 §4.2).
         let token = proof.and_then(|_| peer.own_crash_token(cx));
-        let request = connection.ask_address.then(configuration::request);
+        let request = connection.ask_address.then(|| configuration::request(peer.inner_before()));
         let additional = peer.additional_addresses(connection);
         let no_nats = connection.no_nats.then(|| peer.no_nats_allowed().data());
         let mut payloads = vec![Payload::IdI(connection.local_id.clone())];
         payloads.extend(message::certificates(&connection.local_auth));
-        payloads.push(Payload::notify(notify::INITIAL_CONTACT, &[]));
+        if peer.predecessor().is_none() {
+            payloads.push(Payload::notify(notify::INITIAL_CONTACT, &[]));
+        }
         if let RemoteAuth::Key(verifier) = &connection.remote_auth {
             let authorities = verifier.authorities();
             payloads.push(Payload::CertReq { encoding: X509_SIGNATURE, authorities });
@@ -114,8 +175,7 @@ impl InitiatorHandshake {
         {
             payloads.push(Payload::IdR(only.clone()));
         }
-        payloads.extend(proof.map(Proof::payload));
-        payloads.extend(ppk.map(|ppk| Payload::notify(notify::PPK_IDENTITY, &ppk.id)));
+        payloads.extend(proof.into_iter().flat_map(|proof| self.proof_payloads(connection, proof)));
         payloads.extend(token.as_ref().map(CrashToken::payload));
         payloads.extend(request.map(Payload::Cp));
         if let Some(child) = connection.children.first() {
@@ -139,21 +199,23 @@ impl InitiatorHandshake {
         peer.request(cx, ExchangeType::Auth, &payloads, Request::Handshake, None);
     }
 
-    /// Returns the AUTH data of `side` for the key that EAP produced (RFC 7296 §2.16).
-    fn eap_proof(
+    /// Returns the AUTH payload of our proof, with what belongs to it if it includes a post-quantum
+    /// key (RFC 8784 §3).
+    fn proof_payloads<'a>(
         &self,
-        peer: &mut Peer,
-        cx: &Context<'_>,
-        side: Side,
-        key: &Secret,
-    ) -> Result<Secret, Failure> {
-        let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
-        let identity = match side {
-            Side::Initiator => Some(&connection.local_id),
-            Side::Responder => peer.identity.as_ref(),
-        };
-        let identity = identity.cloned().ok_or(Reason::Authentication)?;
-        let octets = self.transcript.octets(cx.crypto, peer.handshake_sa()?, side, &identity);
+        connection: &'a Connection,
+        OwnProof { proof, without_ppk }: &'a OwnProof,
+    ) -> impl Iterator<Item = Payload<'a>> + use<'a> {
+        let ppk = connection.ppk.as_ref().filter(|_| self.ppk);
+        let id = ppk.map(|ppk| Payload::notify(notify::PPK_IDENTITY, &ppk.id));
+        let without_ppk = without_ppk.as_ref().map(|data| Payload::notify(notify::NO_PPK_AUTH, data));
+        [proof.payload()].into_iter().chain(id).chain(without_ppk)
+    }
+
+    /// Returns the responder's AUTH data for the key that EAP produced (RFC 7296 §2.16).
+    fn expected_proof(&self, peer: &mut Peer, cx: &Context<'_>, key: &Secret) -> Result<Secret, Failure> {
+        let identity = peer.identity.clone().ok_or(Reason::Authentication)?;
+        let octets = self.transcript.octets(cx.crypto, peer.handshake_sa()?, Side::Responder, &identity);
         Ok(peer.shared_key(cx, key, &octets))
     }
 
@@ -164,6 +226,10 @@ impl InitiatorHandshake {
         peer.handshake_sa()?.crash_token = terms.crash_token.clone().map(Box::new);
         peer.mobike = connection.mobike && terms.mobike;
         peer.established(cx, false);
+        let told = terms.auth_lifetime.map(AuthLifetime::time);
+        if let Some(lifetime) = told.into_iter().chain(connection.lifetimes.authentication).min() {
+            peer.note_auth_lifetime(cx, lifetime);
+        }
         if let Some(configuration) = &terms.configuration {
             let accepted = peer.accept_configuration(cx, connection, configuration);
             accepted.map_err(Reason::InnerAddress)?;
@@ -182,7 +248,7 @@ impl InitiatorHandshake {
 }
 
 impl Signature {
-    /// Sends the first request with our signature.
+    /// Sends the first request with our signature, or with both if there are two.
     pub(in crate::ike) fn handle_signature(
         self,
         handshake: &mut InitiatorHandshake,
@@ -192,7 +258,17 @@ impl Signature {
     ) -> Result<InitiatorState, Failure> {
         let (method, data) = result.map_err(|Refused| Reason::Authentication)?;
         let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
-        handshake.send_auth(peer, cx, connection, Some(&Proof { method, data }));
+        let proof = match (self.proof, self.without_ppk, &connection.local_auth) {
+            (None, Some(octets), LocalAuth::Key(signer)) => {
+                let task = Task::Sign(signer.clone(), octets, handshake.hashes);
+                peer.start(cx, task, PendingTask::Handshake);
+                let proof = Some(Proof { method, data });
+                return Ok(InitiatorState::Signature(Signature { without_ppk: None, proof }));
+            }
+            (None, ..) => OwnProof { proof: Proof { method, data }, without_ppk: None },
+            (Some(proof), ..) => OwnProof { proof, without_ppk: Some(data) },
+        };
+        handshake.send_auth(peer, cx, connection, Some(&proof));
         Ok(InitiatorState::AuthSent(AuthSent))
     }
 }
@@ -214,9 +290,9 @@ impl AuthSent {
         if identity.data.len() > MAX_IDENTITY_LEN || !connection.remote_id.matches(&Forms::of(&identity)) {
             return Err(give_up(Reason::NoConnection));
         }
-        // A responder that mixed in the key says so (RFC 8784 §3).
-        if handshake.ppk && !ppk {
-            return Err(give_up(Reason::Authentication));
+        // With EAP, the key is mixed in with the last proofs only (RFC 8784 §3).
+        if !matches!(connection.local_auth, LocalAuth::Eap(_)) {
+            handshake.settle_ppk(peer, ppk)?;
         }
         let octets = handshake.transcript.octets(cx.crypto, peer.handshake_sa()?, Side::Responder, &identity);
         peer.identity = Some(identity.clone());
@@ -299,9 +375,10 @@ impl EapMethod {
                 Ok(InitiatorState::EapSent(EapSent { conversation }))
             }
             Step::Success(_, Some(key)) => {
-                let data = handshake.eap_proof(peer, cx, Side::Initiator, &key)?;
+                let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
+                let proof = handshake.prove_by_key(peer, cx, connection, &key)?;
                 let token = peer.own_crash_token(cx);
-                let mut payloads = vec![Payload::Auth { method: SHARED_KEY, data: &data }];
+                let mut payloads: Vec<_> = handshake.proof_payloads(connection, &proof).collect();
                 payloads.extend(token.as_ref().map(CrashToken::payload));
                 peer.request(cx, ExchangeType::Auth, &payloads, Request::Handshake, None);
                 Ok(InitiatorState::EapProofSent(EapProofSent { key }))
@@ -324,7 +401,8 @@ impl EapProofSent {
         opened: &Plaintext,
     ) -> Next {
         let answer = read(opened)?;
-        let expected = handshake.eap_proof(peer, cx, Side::Responder, &self.key)?;
+        handshake.settle_ppk(peer, answer.ppk)?;
+        let expected = handshake.expected_proof(peer, cx, &self.key)?;
         match answer.proof.is_some_and(|proof| constant_time_eq(&expected, &proof.data)) {
             true => handshake.finish(peer, cx, &answer.terms),
             false => Err(give_up(Reason::Authentication)),

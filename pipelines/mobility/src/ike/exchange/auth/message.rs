@@ -5,6 +5,7 @@ use crate::{
     ike::{
         connection::LocalAuth,
         crash::CrashToken,
+        exchange::auth_lifetime::AuthLifetime,
         nat::NoNatsAllowed,
         peer::child::ChildOffer,
         wire::{self, Configuration, ErrorNotify, Malformed, Payload, kind, notify},
@@ -30,10 +31,8 @@ pub(in crate::ike) struct AuthRequest {
     pub(in crate::ike) certificates: Vec<Vec<u8>>,
     /// The proof of identity; `None` if the initiator asks for EAP.
     pub(in crate::ike) proof: Option<Proof>,
-    /// Identity of the post-quantum key that the initiator mixed in (RFC 8784 §3).
-    pub(in crate::ike) ppk_id: Option<Vec<u8>>,
-    /// AUTH data computed without the post-quantum key.
-    pub(in crate::ike) no_ppk_auth: Option<Vec<u8>>,
+    /// The post-quantum key that the initiator mixed in.
+    pub(in crate::ike) ppk: PpkNotifies,
     /// The path as the sender sees it, if it forbids NATs (RFC 4555 §3.9).
     pub(in crate::ike) no_nats: Option<NoNatsAllowed>,
     /// True if the initiator has no other IKE SA with us (RFC 7296 §2.4).
@@ -61,6 +60,8 @@ pub(in crate::ike) struct Terms {
     /// The sender's token for the IKE SA (RFC 6290 §4.2).
     pub(in crate::ike) crash_token: Option<CrashToken>,
     pub(in crate::ike) configuration: Option<Configuration>,
+    /// How long the initiator's authentication counts.
+    pub(in crate::ike) auth_lifetime: Option<AuthLifetime>,
     /// The offer for the first child SA; an error if the message has an SA payload but lacks
     /// selectors.
     pub(in crate::ike) child: Option<Result<ChildOffer, Malformed>>,
@@ -78,8 +79,19 @@ pub(in crate::ike) struct EapRequest {
 #[derive(Debug)]
 pub(in crate::ike) struct EapProofRequest {
     pub(in crate::ike) proof: Proof,
+    /// The post-quantum key that the initiator mixed in.
+    pub(in crate::ike) ppk: PpkNotifies,
     /// The initiator's token for the IKE SA (RFC 6290 §4.2).
     pub(in crate::ike) crash_token: Option<CrashToken>,
+}
+
+/// What a request with an AUTH payload says about a post-quantum key (RFC 8784 §3).
+#[derive(Debug, Default)]
+pub(in crate::ike) struct PpkNotifies {
+    /// The key's identity.
+    pub(in crate::ike) id: Option<Vec<u8>>,
+    /// The AUTH data that applies without the key, if the initiator allows that.
+    pub(in crate::ike) no_ppk_auth: Option<Vec<u8>>,
 }
 
 /// An AUTH payload.
@@ -93,35 +105,32 @@ impl AuthRequest {
     /// Parses the first request.
     ///
     /// # Errors
-    /// Fails if the IDi payload is missing, or NO_NATS_ALLOWED has a wrong length.
+    /// Fails if the IDi payload is missing, or NO_NATS_ALLOWED or AUTH_LIFETIME has a wrong length.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let identity = payloads.iter().find_map(|p| match p {
             Payload::IdI(identity) => Some(identity.clone()),
             _ => None,
         });
-        let notified = |kind| wire::notified(payloads, kind).map(<[u8]>::to_vec);
         Ok(Self {
             identity: identity.ok_or(Malformed::Missing(kind::ID_I))?,
             responder_id: responder(payloads),
             certificates: certificates_of(payloads),
             proof: Proof::find(payloads),
-            ppk_id: notified(notify::PPK_IDENTITY),
-            no_ppk_auth: notified(notify::NO_PPK_AUTH),
+            ppk: PpkNotifies::find(payloads),
             no_nats: NoNatsAllowed::read(payloads)?,
-            initial_contact: notified(notify::INITIAL_CONTACT).is_some(),
-            terms: Terms::read(payloads),
+            initial_contact: wire::notified(payloads, notify::INITIAL_CONTACT).is_some(),
+            terms: Terms::read(payloads)?,
         })
     }
 
     /// Returns the heap memory in bytes.
     pub(in crate::ike) fn memory(&self) -> usize {
-        let bytes = |data: &Option<Vec<u8>>| data.as_ref().map_or(0, Vec::capacity);
         let names = [Some(&self.identity), self.responder_id.as_ref()].into_iter().flatten();
         let certificates = &self.certificates;
         names.map(|name| name.data.capacity()).sum::<usize>()
             + certificates.iter().map(|c| size_of::<Vec<u8>>() + c.capacity()).sum::<usize>()
             + self.proof.as_ref().map_or(0, |proof| proof.data.capacity())
-            + [&self.ppk_id, &self.no_ppk_auth].map(bytes).iter().sum::<usize>()
+            + self.ppk.memory()
             + self.terms.memory()
     }
 }
@@ -130,7 +139,8 @@ impl AuthResponse {
     /// Parses a response.
     ///
     /// # Errors
-    /// Fails if it has neither a proof nor an EAP packet nor an error notify.
+    /// Fails if it has neither a proof nor an EAP packet nor an error notify, or AUTH_LIFETIME has a
+    /// wrong length.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let response = Self {
             identity: responder(payloads),
@@ -138,7 +148,7 @@ impl AuthResponse {
             proof: Proof::find(payloads),
             eap: packet(payloads),
             ppk: wire::notified(payloads, notify::PPK_IDENTITY).is_some(),
-            terms: Terms::read(payloads),
+            terms: Terms::read(payloads)?,
         };
         let says_nothing =
             response.proof.is_none() && response.eap.is_none() && response.terms.error.is_none();
@@ -152,19 +162,20 @@ impl AuthResponse {
 }
 
 impl Terms {
-    fn read(payloads: &[Payload<'_>]) -> Self {
+    fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let configuration = payloads.iter().find_map(|p| match p {
             Payload::Cp(configuration) => Some(configuration.clone()),
             _ => None,
         });
         let is_child = payloads.iter().any(|p| p.kind() == kind::SA);
-        Self {
+        Ok(Self {
             mobike: wire::notified(payloads, notify::MOBIKE_SUPPORTED).is_some(),
             crash_token: CrashToken::find(payloads),
             configuration,
+            auth_lifetime: AuthLifetime::read(payloads)?,
             child: is_child.then(|| ChildOffer::read(payloads)),
             error: ErrorNotify::find(payloads).map(|error| error.kind),
-        }
+        })
     }
 
     fn memory(&self) -> usize {
@@ -192,7 +203,18 @@ impl EapProofRequest {
     /// Fails if the AUTH payload is missing.
     pub(in crate::ike) fn read(payloads: &[Payload<'_>]) -> Result<Self, Malformed> {
         let proof = Proof::find(payloads).ok_or(Malformed::Missing(kind::AUTH))?;
-        Ok(Self { proof, crash_token: CrashToken::find(payloads) })
+        Ok(Self { proof, ppk: PpkNotifies::find(payloads), crash_token: CrashToken::find(payloads) })
+    }
+}
+
+impl PpkNotifies {
+    fn find(payloads: &[Payload<'_>]) -> Self {
+        let notified = |kind| wire::notified(payloads, kind).map(<[u8]>::to_vec);
+        Self { id: notified(notify::PPK_IDENTITY), no_ppk_auth: notified(notify::NO_PPK_AUTH) }
+    }
+
+    fn memory(&self) -> usize {
+        [&self.id, &self.no_ppk_auth].into_iter().flatten().map(Vec::capacity).sum()
     }
 }
 

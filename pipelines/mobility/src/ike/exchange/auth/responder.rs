@@ -1,6 +1,6 @@
 //! The responder's side of IKE_AUTH (RFC 7296 §1.2, §2.15; RFC 8784).
 
-use super::message::{self, AuthRequest, MAX_IDENTITY_LEN, Proof, SHARED_KEY, constant_time_eq};
+use super::message::{self, AuthRequest, MAX_IDENTITY_LEN, PpkNotifies, Proof, SHARED_KEY, constant_time_eq};
 use crate::{
     aaa::eap,
     crypto::{Refused, VerifyError},
@@ -11,7 +11,7 @@ use crate::{
         counter::Counter,
         crash::CrashToken,
         event::Reason,
-        exchange::mobike::addresses::Additional,
+        exchange::{auth_lifetime::AuthLifetime, mobike::addresses::Additional},
         method::Method,
         peer::{
             Peer,
@@ -31,10 +31,6 @@ use crate::{
     task::Task,
 };
 use alloc::{boxed::Box, vec::Vec};
-
-/// Shortest time in seconds after which a peer is asked to authenticate again (RFC 4478). Peers do so
-/// some time before, strongSwan by default 24 minutes: if there is less time, at once and for ever.
-const MIN_LIFETIME: u32 = 3600;
 
 /// The next state; `None` once both sides are established.
 pub(in crate::ike) type Next = Result<Option<ResponderState>, Failure>;
@@ -98,7 +94,16 @@ impl Ready {
         if peer.no_nats && !is_unchanged {
             return Err(refuse_nat(cx));
         }
-        let (ppk, proof) = mix_ppk(handshake, peer, cx, connection, &mut request)?;
+        // With EAP, the key is mixed in with the last proof.
+        let (ppk, proof) = match (&connection.remote_auth, request.proof.take()) {
+            (RemoteAuth::Eap(_), proof) => (false, proof),
+            (_, Some(proof)) => {
+                let notifies = core::mem::take(&mut request.ppk);
+                let (ppk, proof) = mix_ppk(handshake, peer, cx, connection, (proof, notifies))?;
+                (ppk, Some(proof))
+            }
+            (_, None) => (false, None),
+        };
         let identity = request.identity.clone();
         let certificates = core::mem::take(&mut request.certificates);
         let octets = handshake.transcript.octets(cx.crypto, peer.handshake_sa()?, Side::Initiator, &identity);
@@ -133,34 +138,29 @@ impl Ready {
 }
 
 /// Mixes in the post-quantum key if both sides have the same one. Returns whether it did, and the
-/// AUTH data that then applies (RFC 8784 §3).
-fn mix_ppk(
+/// proof that then applies: the initiator's AUTH payload, or NO_PPK_AUTH without the key (RFC 8784
+/// §3, table 1).
+pub(super) fn mix_ppk(
     handshake: &ResponderHandshake,
     peer: &mut Peer,
     cx: &Context<'_>,
     connection: &Connection,
-    request: &mut AuthRequest,
-) -> Result<(bool, Option<Proof>), Failure> {
-    let proof = request.proof.take();
-    let without_ppk = |proof: Option<Proof>, data| proof.map(|Proof { method, .. }| Proof { method, data });
-    // With EAP, the key would be mixed in with the last proof. Such a peer continues without it, if
-    // the connection for its proved identity permits that.
-    if matches!(connection.remote_auth, RemoteAuth::Eap(_)) {
-        return Ok((false, proof));
+    (proof, PpkNotifies { id, no_ppk_auth }): (Proof, PpkNotifies),
+) -> Result<(bool, Proof), Failure> {
+    let id = id.filter(|_| handshake.ppk);
+    if let Some(ppk) = connection.ppk.as_ref().filter(|known| id.as_ref() == Some(&known.id)) {
+        let ike_sa = peer.handshake_sa()?;
+        ike_sa.keys = ike_sa.keys.with_ppk(cx.crypto, ike_sa.suite.prf, &ppk.secret.0);
+        return Ok((true, proof));
     }
-    let no_ppk_auth = request.no_ppk_auth.take();
-    match (&connection.ppk, &request.ppk_id, no_ppk_auth) {
-        (Some(known), Some(id), _) if handshake.ppk && *id == known.id => {
-            let ike_sa = peer.handshake_sa()?;
-            ike_sa.keys = ike_sa.keys.with_ppk(cx.crypto, ike_sa.suite.prf, &known.secret.0);
-            Ok((true, proof))
-        }
-        (Some(known), ..) if known.required => Err(unauthenticated()),
-        (Some(_), Some(_), Some(data)) if handshake.ppk => Ok((false, without_ppk(proof, data))),
-        (Some(_), Some(_), None) if handshake.ppk => Err(unauthenticated()),
-        (Some(_), ..) => Ok((false, proof)),
-        (None, _, Some(data)) => Ok((false, without_ppk(proof, data))),
-        (None, _, None) => Ok((false, proof)),
+    if connection.ppk.as_ref().is_some_and(|known| known.required) {
+        return Err(unauthenticated());
+    }
+    match (id, no_ppk_auth) {
+        (Some(_), Some(data)) => Ok((false, Proof { data, ..proof })),
+        // The initiator does not go on without a key that we do not have.
+        (Some(_), None) => Err(unauthenticated()),
+        (None, _) => Ok((false, proof)),
     }
 }
 
@@ -178,7 +178,8 @@ impl Verification {
         let Self { mut claim } = self;
         let responder_id = claim.request.responder_id.as_ref();
         let candidates = &handshake.candidates;
-        let proved = candidates.choose_proved(cx.connections, claim.connection, &names, responder_id);
+        let mixed = claim.connection(cx)?.ppk.as_ref().filter(|_| claim.ppk);
+        let proved = candidates.choose_proved(cx.connections, claim.connection, &names, responder_id, mixed);
         claim.connection = proved.map_err(refused)?;
         peer.connection = Some(claim.connection);
         peer.take_names(cx, &names);
@@ -263,8 +264,7 @@ impl Claim {
         peer.handshake_sa()?.crash_token = terms.crash_token.map(Box::new);
         peer.established(cx, initial_contact);
 
-        let session = peer.grant.as_ref().and_then(|grant| grant.session_timeout);
-        let lifetime = session.filter(|seconds| *seconds >= MIN_LIFETIME).map(u32::to_be_bytes);
+        let lifetime = peer.own_auth_lifetime(cx);
         let token = peer.own_crash_token(cx);
         let mut answer = Vec::new();
         if !with_eap {
@@ -292,7 +292,7 @@ impl Claim {
         if let Ok(Some(configuration)) = &configured {
             answer.push(Payload::Cp(configuration.clone()));
         }
-        answer.extend(lifetime.as_ref().map(|seconds| Payload::notify(notify::AUTH_LIFETIME, seconds)));
+        answer.extend(lifetime.as_ref().map(AuthLifetime::payload));
         let additional = peer.additional_addresses(connection);
         if peer.mobike {
             answer.push(Payload::notify(notify::MOBIKE_SUPPORTED, &[]));

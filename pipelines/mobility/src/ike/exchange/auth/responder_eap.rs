@@ -2,7 +2,7 @@
 
 use super::{
     message::{self, EapProofRequest, EapRequest, Proof, SHARED_KEY, constant_time_eq},
-    responder::{Next, refused},
+    responder::{Next, mix_ppk, refused},
 };
 use crate::{
     aaa::eap::{Conversation, Step, packet},
@@ -112,7 +112,7 @@ impl Claim {
         let names: Vec<Identity> = proved.iter().cloned().chain(others).collect();
         let asked = self.request.responder_id.as_ref();
         let candidates = &handshake.candidates;
-        let chosen = candidates.choose_proved(cx.connections, self.connection, &names, asked);
+        let chosen = candidates.choose_proved(cx.connections, self.connection, &names, asked, None);
         let chosen = chosen.map_err(|why| match proved {
             None if why == Reason::NoConnection => Reason::Unnamed,
             _ => why,
@@ -171,8 +171,12 @@ impl EapProof {
         self.claim.note_path(peer, addresses);
         peer.float(addresses);
         let request = opened.read(EapProofRequest::read);
-        let EapProofRequest { proof: theirs, crash_token } =
+        let EapProofRequest { proof: theirs, ppk, crash_token } =
             request.map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
+        let connection = cx.connections.get(self.claim.connection).ok_or(Reason::NoConnection)?;
+        // Our first proof was made without the key, which goes into the last ones (RFC 8784 §3).
+        let (is_mixed, theirs) = mix_ppk(handshake, peer, cx, connection, (theirs, ppk))?;
+        self.claim.ppk = is_mixed;
         let identity = &self.claim.request.identity;
         let octets = handshake.transcript.octets(cx.crypto, peer.handshake_sa()?, Side::Initiator, identity);
         if theirs.method != SHARED_KEY
@@ -183,7 +187,6 @@ impl EapProof {
         // Some give it in the first request already.
         let terms = &mut self.claim.request.terms;
         terms.crash_token = crash_token.or(terms.crash_token.take());
-        let connection = cx.connections.get(self.claim.connection).ok_or(Reason::NoConnection)?;
         let ike_sa = peer.handshake_sa()?;
         let octets =
             handshake.transcript.octets(cx.crypto, ike_sa, Side::Responder, self.claim.own_id(connection)?);

@@ -84,6 +84,7 @@ impl IkeSaDeleteSent {
     /// Removes the IKE SA upon any response, and the peer if it has ended.
     pub(in crate::ike) fn handle_response(self, peer: &mut Peer, cx: &mut Context<'_>) {
         peer.drop_ike_sa(cx, self.spi);
+        peer.finish_retirement(cx);
         if matches!(peer.phase, Phase::Ended) {
             peer.forget_at = Some(cx.now);
         }

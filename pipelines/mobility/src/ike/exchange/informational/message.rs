@@ -3,6 +3,7 @@
 use crate::ike::{
     crash::CrashToken,
     description::{self, Description},
+    exchange::auth_lifetime::AuthLifetime,
     nat::{NatDetection, NoNatsAllowed},
     wire::{self, Delete, ErrorNotify, Malformed, Payload, notify},
 };
@@ -21,6 +22,8 @@ pub(in crate::ike) struct InformationalRequest {
     pub(in crate::ike) cookie: Option<Vec<u8>>,
     /// The path as the sender sees it, if it forbids NATs (RFC 4555 §3.9).
     pub(in crate::ike) no_nats: Option<NoNatsAllowed>,
+    /// How long our authentication counts from now on (RFC 4478 §3).
+    pub(in crate::ike) auth_lifetime: Option<AuthLifetime>,
     /// The sender's token for the IKE SA of the message (RFC 6290 §4.3).
     pub(in crate::ike) crash_token: Option<CrashToken>,
     /// The proprietary description of the path by a Wayfarer terminal.
@@ -56,6 +59,7 @@ impl InformationalRequest {
             nat: NatDetection::read(payloads)?,
             cookie: notified(notify::COOKIE2).map(<[u8]>::to_vec),
             no_nats: NoNatsAllowed::read(payloads)?,
+            auth_lifetime: AuthLifetime::read(payloads)?,
             crash_token: CrashToken::find(payloads),
             description: notified(description::REQUEST).filter(|_| is_wayfarer).map(Description::read),
         })
@@ -73,6 +77,7 @@ impl InformationalRequest {
         payloads.extend(self.nat.iter().flat_map(NatDetection::payloads));
         payloads.extend(optional(notify::COOKIE2, &self.cookie));
         payloads.extend(optional(notify::NO_NATS_ALLOWED, &no_nats));
+        payloads.extend(self.auth_lifetime.as_ref().map(AuthLifetime::payload));
         payloads.extend(self.crash_token.as_ref().map(CrashToken::payload));
         payloads.extend(optional(description::REQUEST, &description));
         send(&payloads)
@@ -147,6 +152,7 @@ mod tests {
             nat: nat(),
             cookie: Some(vec![4; 16]),
             no_nats: Some(NoNatsAllowed::new(local, remote)),
+            auth_lifetime: Some(AuthLifetime::new(core::time::Duration::from_secs(3600))),
             crash_token: CrashToken::find(&[Payload::notify(notify::QCD_TOKEN, &[5; 32])]),
             description: Some(Description::new(Addresses { local, remote })),
         };

@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `message` | the two messages |
 //! | `initiator`, `responder` | exchanges that we begin, and that the peer begins |
+//! | `lifetime` | how long the authentication counts |
 //! | `crash` | crash tokens, and an IKE SA that the peer has lost |
 
 mod crash;
 mod initiator;
+mod lifetime;
 pub(in crate::ike) mod message;
 mod responder;

@@ -43,6 +43,9 @@ impl Peer {
             false => Default::default(),
         };
         response.deletes = deletes;
+        if let Some(lifetime) = request.auth_lifetime.filter(|_| !ends && self.is_established()) {
+            self.note_auth_lifetime(cx, lifetime.time());
+        }
         if request.crash_token.is_some() {
             self.take_crash_token(spi, request.crash_token.clone());
         }

@@ -51,6 +51,7 @@ impl Peer {
             transcript,
             hashes: SignatureHashes::default(),
             ppk: false,
+            keys_without_ppk: None,
             child_spi: cx.draw_child_spi(),
         };
         let state = InitiatorState::InitKexBegin(InitKexBegin { kex, cookie: vec![], restarts: 0 });

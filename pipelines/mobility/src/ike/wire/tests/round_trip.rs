@@ -134,7 +134,13 @@ proptest! {
         emit_protected(header, first, fragment, rest.len(), &mut message);
         let aad = message.clone();
         message.extend_from_slice(&rest);
-        prop_assert_eq!(protected(&message), Ok(ProtectedMessage { first, fragment, aad: &aad, rest: &rest }));
+        prop_assert_eq!(protected(&message), Ok(ProtectedMessage {
+            first,
+            fragment,
+            unsupported: None,
+            aad: &aad,
+            rest: &rest,
+        }));
         let read = Header::parse(&message).unwrap();
         prop_assert_eq!(Header { next: 0, length: 0, ..read }, header);
         prop_assert_eq!(parse(read.next, &message[HEADER..]), Err(Malformed::Encrypted));

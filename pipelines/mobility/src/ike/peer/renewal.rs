@@ -1,0 +1,164 @@
+//! A peer that replaces another, make before break: whoever authenticates again makes a new IKE SA with
+//! new child SAs, moves the traffic to these, and then deletes the old IKE SA (RFC 7296 §2.8.3). Each
+//! IKE SA is a peer of its own, and the two know each other meanwhile.
+
+use super::{
+    creation::Target, ike_sa::IkeSaLife, request::QueuedRequest, state::Peer, succession::Succession,
+};
+use crate::{
+    ike::{
+        context::Context,
+        event::{ChildId, Event, PeerId, Reason},
+    },
+    retransmission::back_off,
+};
+use alloc::vec::Vec;
+use core::{mem, net::IpAddr, time::Duration};
+
+/// How long before an authentication ends we authenticate again. If it counts for less than twice as
+/// long, we do so after half of its time.
+const MARGIN: Duration = Duration::from_secs(300);
+/// Shortest time from one authentication to the next, whatever the peer wants.
+const SHORTEST: Duration = Duration::from_secs(10);
+
+impl Peer {
+    fn succession(&mut self) -> &mut Succession {
+        self.succession.get_or_insert_default()
+    }
+
+    /// Returns the peer that this one replaces.
+    pub(in crate::ike) fn predecessor(&self) -> Option<PeerId> {
+        self.succession.as_ref()?.predecessor
+    }
+
+    /// Replaces the peer `old`, which has these inner addresses from the gateway.
+    pub(in crate::ike) fn replace(&mut self, old: PeerId, inner: Vec<IpAddr>) {
+        let succession = self.succession();
+        (succession.predecessor, succession.inner) = (Some(old), inner);
+    }
+
+    /// Returns the inner addresses that we ask for, because the predecessor has them.
+    pub(in crate::ike) fn inner_before(&self) -> &[IpAddr] {
+        self.succession.as_ref().map_or(&[], |succession| &succession.inner)
+    }
+
+    /// Notes that `new` replaces this peer, which is closed at `until` if that is given.
+    pub(in crate::ike) fn be_replaced(&mut self, new: PeerId, until: Option<Duration>) {
+        let succession = self.succession();
+        succession.successor = Some(new);
+        succession.renews_at = None;
+        if let Some(until) = until {
+            self.retire_by(until);
+        }
+    }
+
+    /// Closes the peer at `until`, if it does not end before.
+    pub(in crate::ike) fn retire_by(&mut self, until: Duration) {
+        let succession = self.succession();
+        if !succession.is_retiring {
+            let at = succession.retires_at.map_or(until, |at| at.min(until));
+            succession.retires_at = Some(at);
+        }
+    }
+
+    /// Returns the peers that replace this one and that it replaces, once it has ended.
+    pub(in crate::ike) fn take_relatives(&mut self) -> [Option<PeerId>; 2] {
+        let succession = self.succession.take();
+        succession.map_or([None; 2], |succession| [succession.successor, succession.predecessor])
+    }
+
+    /// Notes that another peer has ended, which this one replaces or which replaces it.
+    pub(in crate::ike) fn part_from(&mut self, cx: &mut Context<'_>, other: PeerId) {
+        let Some(succession) = &mut self.succession else { return };
+        if succession.predecessor.take_if(|old| *old == other).is_some() {
+            for child in mem::take(&mut succession.new_children) {
+                cx.tell(Event::ChildUse { child });
+            }
+        } else if succession.successor.take_if(|new| *new == other).is_some() && !succession.is_retiring {
+            succession.retires_at = None;
+            if self.is_initiator {
+                let wait = cx.jittered(back_off(succession.failures));
+                succession.failures += 1;
+                succession.renews_at = Some(cx.now + wait);
+                cx.tell(Event::RenewalFailed { peer: self.id, wait });
+            }
+        }
+    }
+
+    /// Notes a new child SA, which may take over the traffic of one of the predecessor's. Returns true
+    /// if the endpoint must decide about that.
+    pub(in crate::ike) fn note_new_child(&mut self, child: ChildId) -> bool {
+        let Some(succession) = self.succession.as_mut().filter(|s| s.predecessor.is_some()) else {
+            return false;
+        };
+        succession.new_children.push(child);
+        true
+    }
+
+    /// Returns the child SAs that [`Self::note_new_child`] noted, each once.
+    pub(in crate::ike) fn take_new_children(&mut self) -> Vec<ChildId> {
+        self.succession.as_mut().map(|s| mem::take(&mut s.new_children)).unwrap_or_default()
+    }
+
+    /// Returns true if it carries all traffic of its predecessor, as far as the peer allows: all child
+    /// SAs were asked for.
+    pub(in crate::ike) fn has_taken_over(&mut self) -> bool {
+        let is_queued = self.queued.iter().any(|request| matches!(request, QueuedRequest::Child(_)));
+        self.is_established()
+            && !is_queued
+            && self.own_create(|target| matches!(target, Target::Child(_))).is_none()
+    }
+
+    /// Notes that the authentication counts for `lifetime` from now on. If we began the first IKE SA, we
+    /// authenticate again before that (RFC 4478 §2).
+    pub(in crate::ike) fn note_auth_lifetime(&mut self, cx: &Context<'_>, lifetime: Duration) {
+        if !self.is_initiator {
+            return;
+        }
+        let wait = cx.jittered(lifetime - MARGIN.min(lifetime / 2)).max(SHORTEST);
+        self.succession().renews_at = Some(cx.now + wait);
+    }
+
+    /// Returns true if a new peer may be made that replaces this one.
+    pub(in crate::ike) fn may_be_replaced(&self) -> bool {
+        let is_free = |s: &Succession| s.successor.is_none() && !s.is_retiring;
+        self.is_established() && self.succession.as_deref().is_none_or(is_free)
+    }
+
+    /// Returns true if it is closed soon, because another peer carries its traffic.
+    pub(in crate::ike) fn is_outgoing(&self) -> bool {
+        self.succession.as_ref().is_some_and(|s| s.retires_at.is_some() || s.is_retiring)
+    }
+
+    /// Returns when [`Self::handle_succession`] must be called.
+    pub(in crate::ike) fn succession_at(&self) -> Option<Duration> {
+        let succession = self.succession.as_ref().filter(|_| self.is_established())?;
+        [succession.retires_at, succession.renews_at].into_iter().flatten().min()
+    }
+
+    /// Deletes the IKE SA if a successor has taken over, or has the endpoint begin to authenticate
+    /// again.
+    pub(in crate::ike) fn handle_succession(&mut self, cx: &mut Context<'_>) {
+        let Some(succession) = self.succession.as_mut() else { return };
+        if succession.renews_at.take_if(|at| *at <= cx.now).is_some() {
+            cx.renew(self.id);
+        }
+        if succession.retires_at.take_if(|at| *at <= cx.now).is_none() {
+            return;
+        }
+        if mem::replace(&mut succession.is_retiring, true) {
+            self.fail(cx, Reason::Replaced);
+        } else {
+            self.request_delete_ike_sa(cx, self.active);
+        }
+    }
+
+    /// Schedules the end of a peer whose IKE SA was deleted in favour of a successor, now that the other
+    /// side has answered or was given up. It still receives packets that were in flight.
+    pub(in crate::ike) fn finish_retirement(&mut self, cx: &Context<'_>) {
+        let is_gone = self.active().is_none_or(|ike_sa| matches!(ike_sa.life(), IkeSaLife::Ended { .. }));
+        if let Some(succession) = self.succession.as_mut().filter(|s| s.is_retiring && is_gone) {
+            succession.retires_at.get_or_insert(cx.now + cx.settings.linger);
+        }
+    }
+}

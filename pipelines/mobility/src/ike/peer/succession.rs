@@ -1,0 +1,24 @@
+//! The peers before and after a peer, when one side authenticates again.
+
+use crate::ike::event::{ChildId, PeerId};
+use alloc::vec::Vec;
+use core::{net::IpAddr, time::Duration};
+
+/// The peer that this one replaces, and the one that replaces it.
+#[derive(Debug, Default)]
+pub(in crate::ike) struct Succession {
+    pub(super) predecessor: Option<PeerId>,
+    /// The inner addresses that the predecessor has from the gateway.
+    pub(super) inner: Vec<IpAddr>,
+    /// New child SAs, which may take over the traffic of the predecessor's.
+    pub(super) new_children: Vec<ChildId>,
+    pub(super) successor: Option<PeerId>,
+    /// When the IKE SA is deleted in favour of the successor; then, when the peer ends.
+    pub(super) retires_at: Option<Duration>,
+    /// True once the IKE SA is being deleted for that.
+    pub(super) is_retiring: bool,
+    /// When we authenticate again.
+    pub(super) renews_at: Option<Duration>,
+    /// Number of attempts to do so that failed.
+    pub(super) failures: u32,
+}

@@ -1,0 +1,134 @@
+//! Post-quantum pre-shared keys (RFC 8784), with every kind of proof.
+
+use crate::{
+    doubles::{FakeCertificate, user, users},
+    fleet::Fleet,
+    pair::Pair,
+};
+use std::sync::Arc;
+use wayfarer::sim::ike::connections::{TERMINAL, gateway, identity, terminal};
+use wayfarer_mobility::{
+    crypto::Signer,
+    ike::{
+        connection::{Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
+        event::Reason,
+        wire::notify,
+    },
+};
+use zeroize::Zeroizing;
+
+/// Makes connections of a gateway and its terminal with each kind of proof.
+fn proofs() -> [[Connection; 2]; 3] {
+    let certificate = |names: &str| Arc::new(FakeCertificate::of(names));
+    let by_certificate = |connection, names| Connection {
+        local_auth: LocalAuth::Key(certificate(names) as Arc<dyn Signer>),
+        remote_auth: RemoteAuth::Key(certificate("")),
+        ..connection
+    };
+    [
+        [gateway(), terminal()],
+        [by_certificate(gateway(), "gw.test"), by_certificate(terminal(), "cl.test")],
+        [
+            Connection { remote_auth: RemoteAuth::Eap(users(&["cl"])), ..gateway() },
+            Connection { local_auth: LocalAuth::Eap(user("cl")), ..terminal() },
+        ],
+    ]
+}
+
+/// Adds a key with this identity. It is required if `id` is in upper case.
+fn with(id: &str, secret: &str, connection: &Connection) -> Connection {
+    let (required, id) = (id == id.to_uppercase(), format!("\u{2}{}", id.to_lowercase()).into());
+    let secret = SharedKey(Zeroizing::new(secret.into()));
+    Connection { ppk: Some(Ppk { id, secret, required }), ..connection.clone() }
+}
+
+/// Asserts that both sides are connected and have the same keys, also after rekeys.
+#[track_caller]
+fn assert_connected(mut pair: Pair) {
+    pair.assert_one_each();
+    for ike_sa in [true, false] {
+        let here = pair.connected_peers()[0][0];
+        pair.terminal.endpoint.rekey(pair.now, here, ike_sa);
+        pair.settle();
+        pair.pass(std::time::Duration::from_secs(10));
+        pair.assert_one_each();
+    }
+}
+
+#[test]
+fn both_sides_mix_in_the_same_key() {
+    for [gateway, terminal] in proofs() {
+        for [theirs, ours] in [["k", "k"], ["K", "k"], ["k", "K"], ["K", "K"]] {
+            let (gateway, terminal) = (with(theirs, "quantum", &gateway), with(ours, "quantum", &terminal));
+            assert_connected(Pair::connected(gateway, terminal));
+        }
+    }
+}
+
+#[test]
+fn a_wrong_key_is_no_missing_key() {
+    for [gateway, terminal] in proofs() {
+        for [theirs, ours] in [["k", "k"], ["K", "K"]] {
+            let (gateway, terminal) = (with(theirs, "quantum", &gateway), with(ours, "other", &terminal));
+            let pair = Pair::connected(gateway, terminal);
+            assert_eq!(pair.connected_peers(), [vec![], vec![]]);
+            let is_proof = |reason| matches!(reason, Reason::Authentication | Reason::Verification(_));
+            assert!(pair.gateway.end_reasons().into_iter().all(is_proof));
+        }
+    }
+}
+
+#[test]
+fn both_sides_go_on_without_a_key_that_neither_requires() {
+    for [gateway, terminal] in proofs() {
+        let [known, other] = ["k", "x"].map(|id| with(id, "quantum", &terminal));
+        // The gateway has another key, and the terminal's NO_PPK_AUTH counts.
+        assert_connected(Pair::connected(with("k", "quantum", &gateway), other));
+        // One side has none, so that they do not agree on USE_PPK.
+        assert_connected(Pair::connected(gateway.clone(), known));
+        assert_connected(Pair::connected(with("k", "quantum", &gateway), terminal));
+    }
+}
+
+#[test]
+fn neither_side_goes_on_without_a_key_that_it_requires() {
+    for [gateway, terminal] in proofs() {
+        for bad in [with("x", "quantum", &terminal), with("X", "quantum", &terminal), terminal.clone()] {
+            let pair = Pair::connected(with("K", "quantum", &gateway), bad);
+            assert_eq!(pair.connected_peers(), [vec![], vec![]]);
+            assert_eq!(pair.gateway.end_reasons(), [Reason::Authentication]);
+        }
+        let pair = Pair::connected(with("k", "quantum", &gateway), with("X", "quantum", &terminal));
+        assert_eq!(pair.gateway.end_reasons(), [Reason::Authentication]);
+        assert_eq!(pair.terminal.end_reasons(), [Reason::Refused(notify::AUTHENTICATION_FAILED)]);
+        let pair = Pair::connected(gateway, with("K", "quantum", &terminal));
+        assert_eq!(pair.terminal.end_reasons(), [Reason::Authentication], "without USE_PPK of the gateway");
+    }
+}
+
+#[test]
+fn the_connection_for_the_proved_name_decides_about_the_key() {
+    let named = |connection: &Connection, name: &str| Connection {
+        remote_id: IdentityPattern::of(vec![identity(name)]),
+        ..connection.clone()
+    };
+    for (at, [gateway, terminal]) in proofs().into_iter().enumerate() {
+        let proved = if at == 2 { "cl" } else { "cl.test" };
+        let other = with("K", "quantum", &named(&gateway, "other.test"));
+        // The gateway answers USE_PPK for the sake of the other connection.
+        for (own, terminal, connects) in [
+            (named(&gateway, proved), with("k", "quantum", &terminal), true),
+            (named(&gateway, proved), with("K", "quantum", &terminal), false),
+            (with("K", "own", &named(&gateway, proved)), with("k", "own", &terminal), true),
+            (with("K", "own", &named(&gateway, proved)), with("k", "quantum", &terminal), false),
+        ] {
+            // With EAP the claimed name may be that of the other connection.
+            for claimed in ["cl.test", "other.test"].into_iter().take(if at == 2 { 2 } else { 1 }) {
+                let mut fleet = Fleet::new(vec![other.clone(), own.clone()]);
+                let terminal = Connection { local_id: identity(claimed), ..terminal.clone() };
+                fleet.connect(TERMINAL, terminal);
+                assert_eq!(fleet.connected_peers().len(), usize::from(connects), "proof {at}, {claimed}");
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Authentication whose time is limited: the side that connects authenticates again before it is over,
+//! make before break (RFC 4478; RFC 7296 §2.8.3).
+
+use crate::{
+    fleet::Fleet,
+    insider::{Answer, Insider},
+    node::{Habits, Node},
+    pair::Pair,
+    world::World,
+};
+use std::{net::IpAddr, time::Duration};
+use wayfarer::sim::{
+    cable::Cable,
+    ike::{
+        connections::{self, TERMINAL, gateway},
+        side::{Side, reversed, to_gateway},
+    },
+    nat::Kind,
+};
+use wayfarer_mobility::{
+    ike::{
+        connection::{Connection, Lifetimes, LocalAuth, SharedKey},
+        event::{Event, Reason},
+        pool::Pool,
+        settings::Settings,
+        view::State,
+        wire::{ExchangeType, Header, Payload, flags, notify},
+    },
+    path::Addresses,
+};
+use zeroize::Zeroizing;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Has authentication last as long as `authentication`, and keys much longer.
+fn with_limit(connection: Connection, authentication: Option<Duration>) -> Connection {
+    let (ike_sa, child) = (9 * HOUR, 9 * HOUR);
+    Connection {
+        lifetimes: Lifetimes { ike_sa, child, authentication, ..connection.lifetimes },
+        ..connection
+    }
+}
+
+/// Makes a gateway's connection whose peers must authenticate again after an hour.
+fn hourly() -> Connection {
+    with_limit(gateway(), Some(HOUR))
+}
+
+/// Makes the connection of a terminal that knows of no limit before it is told.
+fn terminal() -> Connection {
+    with_limit(connections::terminal(), None)
+}
+
+/// Returns the inner addresses of the connected peers.
+fn inner(side: &Side) -> Vec<IpAddr> {
+    let up = side.endpoint.peers().filter(|peer| peer.state() == State::Up);
+    up.flat_map(|peer| peer.inner().collect::<Vec<_>>()).collect()
+}
+
+/// Counts the failed attempts to authenticate again.
+fn failures(side: &Side) -> usize {
+    side.events.iter().filter(|event| matches!(event, Event::RenewalFailed { .. })).count()
+}
+
+#[test]
+fn nothing_is_lost_when_terminals_authenticate_again() {
+    let habits = Habits { limits_authentication: true, ..Habits::default() };
+    for kind in [Kind::ALL[0], Kind::ALL[8]] {
+        let mut world = World::with_habits(habits, 7, kind, 6, Cable::LOSSLESS);
+        world.pass(60 * SECOND);
+        world.assert_connected();
+        let inner: Vec<_> = world.nodes[1..].iter().map(|node| node.inner()).collect();
+        let peers: Vec<_> = (0..6).map(|terminal| world.peers(terminal)).collect();
+        let counts = |world: &World| {
+            let sum = |of: fn(&Node) -> u64| world.nodes.iter().map(of).sum::<u64>();
+            [sum(|node| node.sent), sum(|node| node.unsent), world.delivered(), world.strays()]
+        };
+        let before = counts(&world);
+        world.pace = SECOND / 4;
+        world.pass(3 * HOUR);
+        let [sent, unsent, delivered, strays] = [0, 1, 2, 3].map(|at| counts(&world)[at] - before[at]);
+        assert_eq!((unsent, strays), (0, 0));
+        assert!(sent > 6 * 2 * 4 * 10_000);
+        // One packet of each terminal and direction may be on its way.
+        assert!(sent.abs_diff(delivered) <= 12, "{sent} {delivered}");
+        world.assert_connected();
+        for (terminal, (here, there)) in peers.into_iter().enumerate() {
+            assert_eq!(world.nodes[terminal + 1].inner(), inner[terminal]);
+            let log = world.nodes[terminal + 1].logs_of_ended_peers();
+            let replaced = log.iter().filter(|line| line.contains("reason: Replaced")).count();
+            assert!((3..5).contains(&replaced), "{log:#?}");
+            let (new_here, new_there) = world.peers(terminal);
+            assert!(new_here > here && new_there > there);
+        }
+    }
+}
+
+#[test]
+fn terminal_keeps_its_address_and_the_old_ike_sa_is_deleted_last() {
+    for unique in [true, false] {
+        let mut pair = Pair::connected(Connection { unique, ..hourly() }, terminal());
+        let before = inner(&pair.terminal);
+        assert_eq!(before.len(), 1);
+        pair.pass(55 * 60 * SECOND);
+        // Both are up until the traffic has moved.
+        let starts = pair.terminal.events.iter().filter(|e| matches!(e, Event::PeerUp { .. })).count();
+        assert_eq!(starts, 2, "unique: {unique}");
+        pair.pass(20 * SECOND);
+        pair.assert_one_each();
+        assert_eq!((inner(&pair.terminal), inner(&pair.gateway)), (before.clone(), before));
+        assert_eq!(pair.terminal.end_reasons(), [Reason::Replaced]);
+        assert_eq!(pair.gateway.end_reasons(), [Reason::Deleted], "the terminal deletes it");
+        assert_eq!(pair.gateway.endpoint.state_sizes().leases, 1);
+    }
+}
+
+#[test]
+fn child_sas_follow_in_pairs() {
+    let mut pair = Pair::connected(hourly(), terminal());
+    pair.pass(56 * 60 * SECOND);
+    for side in [&pair.terminal, &pair.gateway] {
+        let follows = side.events.iter().filter(|e| matches!(e, Event::ChildFollows { .. })).count();
+        assert_eq!(follows, 1);
+    }
+    // The gateway has the new keys first. It sends by the new SA when a packet has come by it, or when
+    // the old one goes.
+    let is_new = |event: &&Event| matches!(event, Event::ChildUp { sa, .. } if !sa.send);
+    assert_eq!(pair.gateway.events.iter().filter(is_new).count(), 1);
+    let used = |side: &Side| side.events.iter().filter(|e| matches!(e, Event::ChildUse { .. })).count();
+    assert_eq!((used(&pair.terminal), used(&pair.gateway)), (1, 0), "no packet has come");
+}
+
+#[test]
+fn a_link_goes_on_while_authentication_fails() {
+    let mut pair = Pair::connected(hourly(), terminal());
+    let with_key = |key: &str| {
+        let local_auth = LocalAuth::Psk(SharedKey(Zeroizing::new(key.into())));
+        Connection { local_auth, ..hourly() }
+    };
+    let pool = || vec![Pool::new([10, 98, 0, 1].into(), [10, 98, 0, 254].into()).named("first")];
+    let reload = |pair: &mut Pair, connection| {
+        pair.gateway.endpoint.reconfigure(pair.now, vec![connection], pool(), Settings::default());
+    };
+    reload(&mut pair, with_key("a wrong key"));
+    pair.pass(56 * 60 * SECOND);
+    pair.assert_one_each();
+    // The waits double up to a minute.
+    let so_far = failures(&pair.terminal);
+    assert!((7..14).contains(&so_far), "{so_far}");
+    let waits = pair.terminal.events.iter().filter_map(|event| match event {
+        Event::RenewalFailed { wait, .. } => Some(*wait),
+        _ => None,
+    });
+    let waits: Vec<_> = waits.collect();
+    assert!(waits[0] <= SECOND && *waits.last().unwrap() > 50 * SECOND, "{waits:?}");
+    reload(&mut pair, hourly());
+    pair.pass(80 * SECOND);
+    pair.assert_one_each();
+    assert_eq!(failures(&pair.terminal), so_far);
+    assert!(pair.terminal.end_reasons().ends_with(&[Reason::Replaced]));
+}
+
+#[test]
+fn a_peer_that_does_not_authenticate_again_is_closed() {
+    let mut insider = Insider::new(hourly(), terminal(), Settings::default());
+    let quiet = insider.pair.gateway.connected_peers()[0];
+    for _ in 0..3600 {
+        insider.pass(SECOND);
+        insider.pair.gateway.endpoint.handle_liveness(insider.pair.now, quiet, true);
+        assert_eq!(insider.pair.gateway.end_reasons().is_empty(), insider.pair.now < 4600 * SECOND);
+    }
+    assert_eq!(insider.pair.gateway.end_reasons(), [Reason::AuthenticationOver]);
+}
+
+#[test]
+fn a_link_that_ends_meanwhile_is_the_new_peers() {
+    // The gateway closes the old IKE SA after each message of the new one.
+    for messages in 0..5 {
+        let mut pair = Pair::connected(hourly(), terminal());
+        let [here, there] = pair.connected_peers().map(|all| all[0]);
+        let due = |pair: &Pair| pair.terminal.endpoint.peers().count() == 2;
+        while !due(&pair) {
+            pair.now += SECOND;
+            pair.terminal.endpoint.handle_timeout(pair.now);
+            pair.terminal.endpoint.handle_liveness(pair.now, here, true);
+        }
+        for _ in 0..messages {
+            pair.up().iter().for_each(|message| pair.deliver_up(message));
+            pair.down().iter().for_each(|message| pair.deliver_down(message));
+        }
+        pair.gateway.endpoint.close(pair.now, there);
+        pair.settle();
+        pair.pass(70 * SECOND);
+        pair.assert_one_each();
+        let starts = pair.terminal.events.iter().filter(|e| matches!(e, Event::PeerUp { .. })).count();
+        assert_eq!(starts, 2, "after {messages} messages, the link is made once");
+    }
+}
+
+/// Delivers the gateway's request that limits the terminal's authentication to this time.
+fn limit(insider: &mut Insider, message_id: u32, data: &[u8]) -> usize {
+    let payloads = [Payload::notify(notify::AUTH_LIFETIME, data)];
+    let request = insider.protect_payloads(ExchangeType::Informational, 0, message_id, &payloads);
+    let to_terminal = reversed(to_gateway(TERMINAL, 4500));
+    let Pair { terminal, now, .. } = &mut insider.pair;
+    terminal.endpoint.handle_datagram(*now, to_terminal, &request);
+    terminal.work(*now).len()
+}
+
+#[test]
+fn a_gateway_may_shorten_the_time_but_not_cause_a_storm() {
+    let mut insider = Insider::new(gateway(), terminal(), Settings::default());
+    let is_init = |(_, message): &(Addresses, Vec<u8>)| {
+        Header::parse(message).unwrap().exchange == ExchangeType::SaInit.number()
+    };
+    for (message_id, seconds) in [3u32, 0].into_iter().enumerate() {
+        assert_eq!(limit(&mut insider, message_id as u32, &seconds.to_be_bytes()), 1, "the answer");
+    }
+    let Pair { terminal, now, .. } = &mut insider.pair;
+    let at = terminal.endpoint.poll_timeout().unwrap();
+    assert_eq!(at, *now + 10 * SECOND);
+    terminal.endpoint.handle_timeout(at);
+    assert_eq!(terminal.work(at).iter().filter(|message| is_init(message)).count(), 1);
+}
+
+#[test]
+fn a_wrong_lifetime_is_refused_and_one_from_a_terminal_ignored() {
+    let mut insider = Insider::new(gateway(), terminal(), Settings::default());
+    let before = insider.pair.terminal.endpoint.poll_timeout();
+    assert_eq!(limit(&mut insider, 0, &[0, 0, 1]), 1);
+    assert_eq!(insider.pair.terminal.endpoint.poll_timeout(), before);
+    let payloads = [Payload::notify(notify::AUTH_LIFETIME, &[0, 0, 0, 20])];
+    assert_eq!(insider.ask(ExchangeType::Informational, &payloads), Answer::Other);
+    insider.pass(25 * SECOND);
+    assert_eq!(insider.pair.gateway.endpoint.peers().count(), 1);
+    let flags = flags::INITIATOR;
+    let bad = insider.protect_payloads(
+        ExchangeType::Informational,
+        flags,
+        3,
+        &[Payload::notify(notify::AUTH_LIFETIME, &[0; 5])],
+    );
+    insider.skip(1);
+    assert_eq!(insider.send(&bad), Answer::Refused(notify::INVALID_SYNTAX));
+}
+
+#[test]
+fn several_devices_of_one_identity_authenticate_again() {
+    let mut fleet = Fleet::new(vec![Connection { unique: false, ..hourly() }]);
+    for last in 1..4 {
+        fleet.connect([192, 0, 2, last], terminal());
+    }
+    let addresses = |fleet: &Fleet| {
+        let mut all: Vec<_> = fleet
+            .connected_peers()
+            .iter()
+            .flat_map(|peer| {
+                peer.inner().map(|inner| (peer.addresses().remote.ip(), inner)).collect::<Vec<_>>()
+            })
+            .collect();
+        all.sort();
+        all
+    };
+    let before = addresses(&fleet);
+    assert_eq!(before.len(), 3);
+    fleet.pass(2 * HOUR);
+    assert_eq!(addresses(&fleet), before);
+    assert!(fleet.gateway.end_reasons().iter().all(|reason| *reason == Reason::Deleted));
+}
