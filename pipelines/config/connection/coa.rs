@@ -37,5 +37,5 @@ pub(super) fn coa(source: &Source<'_>, raw: &Key<file::Coa>) -> ConfigResult<Opt
         let add = |_: &String| addresses.add(source, client.address, raw.address.span());
         source.value("coa.clients.address", &raw.address, add)?;
     }
-    Ok(Some(Coa { listen, clients }))
+    Ok(Some(Coa { listen, clients, needs_time: raw.require_event_timestamp }))
 }

@@ -29,6 +29,8 @@ pub(in crate::config) struct Ike {
 pub(in crate::config) struct Coa {
     pub listen: Spanned<String>,
     pub clients: Spanned<Vec<CoaClient>>,
+    #[serde(default)]
+    pub require_event_timestamp: bool,
 }
 
 #[derive(Deserialize)]

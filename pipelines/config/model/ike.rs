@@ -113,12 +113,15 @@ pub struct Coa {
     pub listen: SocketAddr,
     /// The servers that may send requests.
     pub clients: Vec<CoaClient>,
+    /// True if a request counts only if it says when it was made (RFC 5176 §6.3).
+    pub needs_time: bool,
 }
 
 impl PartialEq for Coa {
     fn eq(&self, other: &Self) -> bool {
         let key = |client: &CoaClient| (client.address, client.secret.0.clone());
-        self.listen == other.listen && self.clients.iter().map(key).eq(other.clients.iter().map(key))
+        (self.listen, self.needs_time) == (other.listen, other.needs_time)
+            && self.clients.iter().map(key).eq(other.clients.iter().map(key))
     }
 }
 

@@ -243,7 +243,7 @@ impl Client {
 fn emit(question: &Question, identifier: u8, authenticator: &[u8; 16], server: &Server) -> Option<Vec<u8>> {
     let request = AccessRequest {
         user_name: &question.user_name,
-        nas_identifier: question.realm.nas_identifier.as_bytes(),
+        nas_identifier: &question.realm.nas_identifier,
         origin: &question.origin,
         state: question.state.as_deref(),
         eap: &question.eap,
