@@ -38,6 +38,7 @@ pub(in crate::config) struct Coa {
 pub(in crate::config) struct CoaClient {
     pub address: Spanned<String>,
     pub secret_file: Spanned<String>,
+    pub connections: Key<List>,
 }
 
 #[derive(Deserialize)]

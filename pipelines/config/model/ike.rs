@@ -100,7 +100,7 @@ pub struct Connection {
     pub limits: Limits,
     /// Our own name for RADIUS servers.
     pub nas_identifier: String,
-    /// The addresses of its RADIUS servers, which may send requests about its peers.
+    /// The addresses from which requests about its peers may come.
     pub servers: Vec<IpAddr>,
     /// How its peers are accounted for.
     pub accounting: Option<Accounting>,
