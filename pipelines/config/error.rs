@@ -212,6 +212,8 @@ pub enum Rule {
     Overlap(usize),
     /// No pool has this name.
     UnknownPool,
+    /// No connection whose peers a RADIUS server authenticates has this name.
+    UnknownConnection,
     /// The two sides cannot authenticate in this way, for this reason.
     Auth(&'static str),
     /// IKE needs UDP port 4500 among `gateway.encap_ports`.
@@ -355,6 +357,9 @@ impl fmt::Display for Rule {
             Self::OwnInPool(own) => write!(f, "holds {own}, the gateway's own address"),
             Self::Overlap(line) => write!(f, "overlaps the pool of line {line}"),
             Self::UnknownPool => f.write_str("no [[pool]] has this name"),
+            Self::UnknownConnection => {
+                f.write_str("no [[connection]] with auth = \"eap-radius\" has this name")
+            }
             Self::Auth(why) => f.write_str(why),
             Self::NatTraversal => {
                 f.write_str("must contain 4500, which every [[connection]] needs (RFC 7296 §2.23)")

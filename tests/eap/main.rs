@@ -169,6 +169,7 @@ fn free_radius_judges_passwords() {
         pools: vec![b"staff".to_vec()],
         session_timeout: Some(15),
         user_name: b"alice".to_vec(),
+        origin: Some(origin()),
         class: vec![b"gold".to_vec(), b"blue".to_vec()],
         filters: vec![b"net".to_vec()],
         interim_interval: Some(600),

@@ -1,18 +1,22 @@
-//! Peers that a RADIUS server has accepted: their accounts, and its later requests. The test is the server.
+//! Peers that a RADIUS server has accepted. The test is the server.
+
+mod accounts;
+mod demands;
 
 use md5::{Digest, Md5};
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
 use wayfarer::{
-    config::model::{Accounting, Coa, CoaClient, Ike},
+    config::model::{Accounting, Ike},
     sim::{
         fixtures::{INSIDE, OUTSIDE, config},
         frames::datagram,
         ike::{
             configured::{for_terminals, ike},
+            eap::FakeEap,
             peer::Peer,
         },
         world::World,
@@ -20,48 +24,17 @@ use wayfarer::{
 };
 use wayfarer_mobility::{
     aaa::{
-        eap::{Authenticator, Conversation, Step, packet::Packet},
         grant::Grant,
-        origin::Origin,
         radius::question::{Realm, Server},
     },
     crypto::Secret,
-    ike::connection::{LocalAuth, RemoteAuth, SharedKey},
+    ike::connection::{LocalAuth, RemoteAuth},
 };
 
 const SECRET: &[u8] = b"xyzzy5461";
 const SECOND: Duration = Duration::from_secs(1);
-
-/// An EAP method of one packet, for both sides, whose server grants this.
-#[derive(Clone, Debug)]
-struct Granting(Grant);
-
-impl Authenticator for Granting {
-    fn begin(&self, _: Origin) -> Box<dyn Conversation> {
-        Box::new(self.clone())
-    }
-}
-
-impl Conversation for Granting {
-    fn handle(&mut self, packet: &[u8]) -> Step {
-        let key = Some(Secret::new(vec![7; 64]));
-        match Packet::parse(packet) {
-            None => Step::Send(Packet::identity_request(0).emit()),
-            Some(Packet::Request(request)) => Step::Send(Packet::Response(request).emit()),
-            Some(Packet::Response(_)) => Step::Success(Packet::Success(0).emit(), key),
-            Some(Packet::Success(_)) => Step::Success(vec![], key),
-            Some(Packet::Failure(_)) => Step::Failure(vec![]),
-        }
-    }
-
-    fn identity(&self) -> Option<&[u8]> {
-        Some(b"alice.test")
-    }
-
-    fn grant(&self) -> Option<&Grant> {
-        Some(&self.0)
-    }
-}
+/// The server's address.
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A server for accounting, which confirms everything while it is up.
 struct Books {
@@ -127,7 +100,7 @@ impl Books {
     fn pass(&mut self, world: &mut World, time: Duration) {
         let end = world.now + time;
         while world.now < end {
-            world.pass(SECOND.min(end - world.now));
+            world.pass((SECOND / 20).min(end - world.now));
             self.serve();
         }
         world.settle();
@@ -141,13 +114,13 @@ impl Books {
 
 /// Makes a gateway whose RADIUS servers grant this, with these books.
 fn gateway(books: &Books, grant: Grant) -> World {
-    gateway_with(books, grant, None)
+    gateway_with(accounted_by(books, grant))
 }
 
-/// Makes such a gateway that also takes requests of servers.
-fn gateway_with(books: &Books, grant: Grant, coa: Option<Coa>) -> World {
+/// Makes a gateway with this part of the configuration.
+fn gateway_with(ike: Ike) -> World {
     let mut config = config(vec![]);
-    config.ike = Ike { coa, ..accounted_by(books, grant) };
+    config.ike = ike;
     let mut world = World::with(config, 512);
     world.meet_neighbours();
     world
@@ -156,32 +129,46 @@ fn gateway_with(books: &Books, grant: Grant, coa: Option<Coa>) -> World {
 /// Makes IKE's part of the configuration of a gateway whose RADIUS servers grant this, with these
 /// books.
 fn accounted_by(books: &Books, grant: Grant) -> Ike {
-    let keys = "inner_local = [\"10.99.0.0/24\"]\npool = \"terminals\"\nesp = [\"aes256gcm16\"]";
+    with_keys(books, grant, "inner_local = [\"10.99.0.0/24\"]\npool = \"terminals\"\nesp = [\"aes256gcm16\"]")
+}
+
+/// Makes the same, with these keys in the first connection; other connections may follow.
+fn with_keys(books: &Books, grant: Grant, keys: &str) -> Ike {
     let mut ike = for_terminals("10.97.0.0/24", keys);
-    ike.connections[0].protocol.remote_auth = RemoteAuth::Eap(Arc::new(Granting(grant)));
-    ike.connections[0].accounting = Some(books.accounting());
-    ike.connections[0].servers = vec![[127, 0, 0, 1].into()];
+    for connection in &mut ike.connections {
+        let eap = FakeEap::granting("alice.test", grant.clone());
+        connection.protocol.remote_auth = RemoteAuth::Eap(Arc::new(eap));
+        connection.accounting = Some(books.accounting());
+        connection.servers = vec![SERVER];
+    }
     ike
 }
 
 /// Makes a terminal that authenticates by EAP.
 fn terminal() -> Peer {
-    let text = r#"
+    terminal_at("192.0.2.1", "gw.test")
+}
+
+/// Makes such a terminal at another address, or of another gateway.
+fn terminal_at(address: &str, remote_id: &str) -> Peer {
+    let text = format!(
+        r#"
 [[connection]]
 name = "office"
-local = "192.0.2.1"
+local = "{address}"
 local_id = "one.test"
 remote = "203.0.113.1"
-remote_id = "gw.test"
+remote_id = "{remote_id}"
 request_address = true
 inner_remote = ["10.99.0.0/24"]
 auth = "psk"
 psk_file = "$PSK"
 esp = ["aes256gcm16"]
-"#;
-    let mut ike: Ike = ike(text, "192.0.2.1");
-    ike.connections[0].protocol.local_auth = LocalAuth::Eap(Arc::new(Granting(Grant::default())));
-    Peer::with(ike, "192.0.2.1")
+"#
+    );
+    let mut ike: Ike = ike(&text, address);
+    ike.connections[0].protocol.local_auth = LocalAuth::Eap(Arc::new(FakeEap::new(None)));
+    Peer::with(ike, address)
 }
 
 /// Sends some packets to the inside by the terminal's newest tunnel.
@@ -192,172 +179,4 @@ fn send(world: &mut World, peer: &Peer, packets: usize) {
         world.send(OUTSIDE, &sealed);
         assert_eq!(world.take(INSIDE).len(), 1, "{:?}", world.all_drops());
     }
-}
-
-#[test]
-fn a_peer_has_an_account_from_its_first_to_its_last_packet() {
-    let mut books = Books::open();
-    let class = vec![b"gold".to_vec()];
-    let mut world = gateway(&books, Grant { user_name: b"alice".to_vec(), class, ..Grant::default() });
-    books.pass(&mut world, SECOND);
-    assert_eq!(books.kinds(), [7], "the gateway starts");
-    let mut peer = terminal();
-    peer.may_end = true;
-    peer.connect(&mut world);
-    books.pass(&mut world, SECOND);
-    let start = books.records.pop().unwrap();
-    assert_eq!((start.number(40), start.text(1), start.text(25)), (1, "alice".into(), "gold".into()));
-    assert_eq!((start.text(31), start.text(87)), ("192.0.2.1".into(), "terminals".into()));
-    assert_eq!(start.number(8), u32::from_be_bytes([10, 97, 0, 1]));
-
-    send(&mut world, &peer, 3);
-    books.pass(&mut world, 60 * SECOND);
-    let interim = books.records.pop().unwrap();
-    assert_eq!((interim.number(40), interim.number(47), interim.text(44)), (3, 3, start.text(44)));
-    assert!((60..70).contains(&interim.number(46)) && interim.number(42) > 60);
-
-    // New keys do not begin at zero.
-    let peers = peer.side.connected_peers();
-    peer.side.endpoint.rekey(world.now, peers[0], false);
-    peer.until(&mut world, |peer| peer.side.children().len() == 2);
-    send(&mut world, &peer, 2);
-    peer.side.endpoint.close(world.now, peers[0]);
-    peer.until(&mut world, |peer| !peer.side.end_reasons().is_empty());
-    books.pass(&mut world, SECOND);
-    let stop = books.records.pop().unwrap();
-    assert_eq!((stop.number(40), stop.number(47), stop.number(49)), (2, 5, 1), "closed by the user");
-    assert_eq!((stop.text(44), stop.text(25)), (start.text(44), "gold".into()));
-}
-
-#[test]
-fn a_silent_server_stops_nobody_and_hears_everything_later() {
-    let mut books = Books::open();
-    books.is_up = false;
-    let mut world = gateway(&books, Grant { user_name: b"alice".to_vec(), ..Grant::default() });
-    let mut peer = terminal();
-    peer.connect(&mut world);
-    send(&mut world, &peer, 3);
-    books.pass(&mut world, 10 * SECOND);
-    assert!(books.records.is_empty());
-    books.is_up = true;
-    books.pass(&mut world, 10 * SECOND);
-    assert_eq!(books.kinds(), [7, 1]);
-    assert!(books.records[1].number(41) >= 10, "and when it was");
-}
-
-/// Sends a request with these attributes to the gateway, and returns the code and the Error-Cause
-/// of the answer; `None` if there is none.
-fn demand(world: &mut World, to: SocketAddr, code: u8, fields: &[(u8, &[u8])]) -> Option<(u8, Option<u32>)> {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_nonblocking(true).unwrap();
-    let list: Vec<u8> =
-        fields.iter().flat_map(|(kind, value)| [&[*kind, value.len() as u8 + 2], *value].concat()).collect();
-    let head = [code, 7, 0, 20 + list.len() as u8];
-    let authenticator = Md5::digest([&head[..], &[0; 16], &list, SECRET].concat());
-    socket.send_to(&[&head[..], &authenticator, &list].concat(), to).unwrap();
-    world.pass(SECOND);
-    let mut answer = [0; 4096];
-    let len = socket.recv(&mut answer).ok()?;
-    let expected = Md5::digest([&answer[..4], &authenticator, &answer[20..len], SECRET].concat());
-    assert_eq!(answer[4..20], expected[..]);
-    // The Message-Authenticator comes first.
-    let cause = answer[38..len].strip_prefix(&[101, 6]);
-    Some((answer[0], cause.map(|cause| u32::from_be_bytes(cause.try_into().unwrap()))))
-}
-
-#[test]
-fn a_server_changes_and_disconnects_a_peer() {
-    let mut books = Books::open();
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap();
-    drop(free);
-    let client =
-        CoaClient { address: [127, 0, 0, 1].into(), secret: SharedKey(Secret::new(SECRET.to_vec())) };
-    let coa = Coa { listen: port, clients: vec![client] };
-    let grant = Grant { user_name: b"alice".to_vec(), ..Grant::default() };
-    let mut world = gateway_with(&books, grant, Some(coa));
-    let mut peer = terminal();
-    peer.may_end = true;
-    peer.connect(&mut world);
-    books.pass(&mut world, SECOND);
-    let id = books.records.last().unwrap().text(44);
-    let (user, inner) = ((1, &b"alice"[..]), (8, &[10, 97, 0, 1][..]));
-    let mut ask = |code, fields: &[(u8, &[u8])]| demand(&mut world, port, code, fields);
-    assert_eq!(ask(40, &[(1, b"bob")]), Some((42, Some(503))), "nobody is connected by that name");
-    assert_eq!(ask(40, &[user, (8, &[10, 97, 0, 2])]), Some((42, Some(503))), "all must fit");
-    assert_eq!(ask(40, &[user, (32, b"elsewhere")]), Some((42, Some(403))));
-    assert_eq!(ask(40, &[]), Some((42, Some(402))));
-    assert_eq!(ask(43, &[user, (11, b"unknown")]), Some((45, Some(407))));
-    assert_eq!(ask(43, &[user, (88, b"pool")]), Some((45, Some(401))));
-    assert_eq!(ask(43, &[user, inner, (27, &[0, 0, 1, 0]), (11, b"terminals")]), Some((44, None)));
-    send(&mut world, &peer, 1);
-    let fields = [user, inner, (44, id.as_bytes()), (32, b"wayfarer"), (4, &[203, 0, 113, 1])];
-    assert_eq!(demand(&mut world, port, 40, &fields), Some((41, None)));
-    peer.until(&mut world, |peer| !peer.side.end_reasons().is_empty());
-    books.pass(&mut world, SECOND);
-    let stop = books.records.last().unwrap();
-    assert_eq!((stop.number(40), stop.number(49)), (2, 6), "ended by an administrator");
-}
-
-#[test]
-fn a_server_has_no_say_about_peers_of_other_servers() {
-    let books = Books::open();
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap();
-    drop(free);
-    let client =
-        CoaClient { address: [127, 0, 0, 1].into(), secret: SharedKey(Secret::new(SECRET.to_vec())) };
-    let mut config = config(vec![]);
-    config.ike = accounted_by(&books, Grant { user_name: b"alice".to_vec(), ..Grant::default() });
-    config.ike.coa = Some(Coa { listen: port, clients: vec![client] });
-    config.ike.connections[0].servers = vec![[10, 0, 0, 5].into()];
-    let mut world = World::with(config, 512);
-    world.meet_neighbours();
-    let mut peer = terminal();
-    peer.connect(&mut world);
-    let (user, timeout) = ((1, &b"alice"[..]), (27, &[0, 0, 1, 0][..]));
-    assert_eq!(demand(&mut world, port, 40, &[user]), Some((42, Some(503))));
-    assert_eq!(demand(&mut world, port, 43, &[user, timeout]), Some((45, Some(503))));
-    send(&mut world, &peer, 1);
-}
-
-#[test]
-fn after_a_reload_new_peers_are_in_the_new_books_and_others_stay_in_theirs() {
-    let (mut old, mut new) = (Books::open(), Books::open());
-    let mut world = gateway(&old, Grant::default());
-    let mut first = terminal();
-    first.may_end = true;
-    first.connect(&mut world);
-    world.assembly.slow_path.reload_ike(world.now, &accounted_by(&new, Grant::default()));
-    old.serve();
-    new.pass(&mut world, SECOND);
-    let peers = first.side.connected_peers();
-    first.side.endpoint.close(world.now, peers[0]);
-    first.until(&mut world, |peer| !peer.side.end_reasons().is_empty());
-    old.pass(&mut world, SECOND);
-    assert_eq!(old.kinds(), [7, 1, 2]);
-    terminal().connect(&mut world);
-    new.pass(&mut world, SECOND);
-    assert_eq!(new.kinds(), [7, 1]);
-    world.assembly.slow_path.reload_ike(world.now, &accounted_by(&new, Grant::default()));
-    new.pass(&mut world, SECOND);
-    assert_eq!(new.kinds(), [7, 1], "the same books are not opened again");
-}
-
-#[test]
-fn a_gateway_that_stops_closes_all_accounts() {
-    let mut books = Books::open();
-    let mut world = gateway(&books, Grant { user_name: b"alice".to_vec(), ..Grant::default() });
-    let mut peer = terminal();
-    peer.may_end = true;
-    peer.connect(&mut world);
-    let closes = |world: &mut World| world.assembly.slow_path.close_peers(world.now);
-    assert!(!closes(&mut world));
-    peer.until(&mut world, |peer| !peer.side.end_reasons().is_empty());
-    world.settle();
-    assert!(!closes(&mut world), "the server has not confirmed everything");
-    books.pass(&mut world, SECOND);
-    assert!(closes(&mut world));
-    assert_eq!(books.kinds(), [7, 1, 2, 8]);
-    assert_eq!(books.records[2].number(49), 11, "the gateway stops");
 }

@@ -2,7 +2,7 @@
 //! that SECURITY.md promises.
 
 use crate::{
-    doubles::{FakeCertificate, FakeEap, user, users},
+    doubles::{FakeCertificate, user, users},
     fleet::Fleet,
     insider::{Answer, Insider},
     pair::Pair,
@@ -10,6 +10,7 @@ use crate::{
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, offer, prefix, terminal};
 use wayfarer::sim::ike::{
+    eap::FakeEap,
     keys::LoggedKeys,
     side::{Side, to_gateway},
 };
@@ -191,7 +192,7 @@ fn bounds_devices_of_an_identity_and_peers_of_all() {
 
 #[test]
 fn unnamed_peers_leave_room_for_others() {
-    let eap = || Arc::new(FakeEap(None));
+    let eap = || Arc::new(FakeEap::new(None));
     let guests = Connection { remote_auth: RemoteAuth::Eap(eap()), ..gateway() };
     let guest = || Connection { local_auth: LocalAuth::Eap(eap()), ..terminal() };
     let settings = Settings { peer_limit: 16, ..Settings::default() };

@@ -1,20 +1,15 @@
-//! Users of EAP, a fake EAP method and fake certificates.
+//! Users of EAP, and fake certificates.
 
 use std::{slice, sync::Arc};
 use wayfarer::sim::ike::seeded::Seeded;
 use wayfarer_mobility::{
-    aaa::{
-        eap::{
-            Authenticator, Conversation, Step,
-            mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
-            packet::Packet,
-        },
-        origin::Origin,
+    aaa::eap::{
+        Authenticator,
+        mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     },
     crypto::{Refused, SignatureHashes, Signer, Verifier, VerifyError},
     identity::Identity,
 };
-use zeroize::Zeroizing;
 
 /// Makes an EAP server for these users, whose passwords are their names.
 pub(super) fn users(names: &[&str]) -> Arc<dyn Authenticator> {
@@ -25,33 +20,6 @@ pub(super) fn users(names: &[&str]) -> Arc<dyn Authenticator> {
 /// Makes an EAP client for this user, whose password is its name.
 pub(super) fn user(name: &str) -> Arc<dyn Authenticator> {
     Arc::new(Mschapv2Client::new(Arc::new(Seeded::new(2)), name.as_bytes(), NtHash::of(name)))
-}
-
-/// An EAP method of one packet, for both sides, whose server side names this user or nobody.
-#[derive(Debug)]
-pub(super) struct FakeEap(pub(super) Option<&'static str>);
-
-impl Authenticator for FakeEap {
-    fn begin(&self, _: Origin) -> Box<dyn Conversation> {
-        Box::new(FakeEap(self.0))
-    }
-}
-
-impl Conversation for FakeEap {
-    fn handle(&mut self, packet: &[u8]) -> Step {
-        let key = Some(Zeroizing::new(vec![7; 64]));
-        match Packet::parse(packet) {
-            None => Step::Send(Packet::identity_request(0).emit()),
-            Some(Packet::Request(request)) => Step::Send(Packet::Response(request).emit()),
-            Some(Packet::Response(_)) => Step::Success(Packet::Success(0).emit(), key),
-            Some(Packet::Success(_)) => Step::Success(vec![], key),
-            Some(Packet::Failure(_)) => Step::Failure(vec![]),
-        }
-    }
-
-    fn identity(&self) -> Option<&[u8]> {
-        self.0.map(str::as_bytes)
-    }
 }
 
 /// A certificate that only consists of its owner's names, and an authority that trusts all of

@@ -1,15 +1,15 @@
 //! Unconfirmed moves: how little forged ones gain, and how little honest peers lose by the defence.
 
-use crate::{
-    doubles::{FakeCertificate, FakeEap},
-    fleet::Fleet,
-};
+use crate::{doubles::FakeCertificate, fleet::Fleet};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
-use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
+use wayfarer::sim::ike::{
+    connections::{GATEWAY, TERMINAL, gateway, terminal},
+    eap::FakeEap,
+};
 use wayfarer_mobility::{
     crypto::Verifier,
     identity::Identity,
@@ -331,7 +331,7 @@ fn one_owner_has_one_unconfirmed_move_at_a_time() {
 fn peers_without_proved_names_share_one_bound() {
     let by_key = |n| (gateway(), named(n));
     let nameless = |n| {
-        let eap = || Arc::new(FakeEap(None));
+        let eap = || Arc::new(FakeEap::new(None));
         let here = Connection { remote_auth: RemoteAuth::Eap(eap()), ..gateway() };
         (here, Connection { local_auth: LocalAuth::Eap(eap()), ..named(n) })
     };

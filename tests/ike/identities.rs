@@ -1,12 +1,15 @@
 //! A peer's proved identity, not a name that it chooses, decides its connection (RFC 7296 §2.16).
 
 use crate::{
-    doubles::{FakeCertificate, FakeEap, user, users},
+    doubles::{FakeCertificate, user, users},
     fleet::Fleet,
     pair::Pair,
 };
 use std::{net::IpAddr, sync::Arc};
-use wayfarer::sim::ike::connections::{TERMINAL, gateway, offer, prefix, terminal};
+use wayfarer::sim::ike::{
+    connections::{TERMINAL, gateway, offer, prefix, terminal},
+    eap::FakeEap,
+};
 use wayfarer_mobility::{
     aaa::eap::Authenticator,
     crypto::{Encr, Verifier},
@@ -212,14 +215,14 @@ fn claiming_another_name_does_not_avoid_a_connections_demands() {
 #[test]
 fn unnamed_peer_matches_only_open_connections_and_replaces_nobody() {
     let client =
-        || Connection { local_auth: LocalAuth::Eap(Arc::new(FakeEap(None))), ..person("bob", "bob") };
+        || Connection { local_auth: LocalAuth::Eap(Arc::new(FakeEap::new(None))), ..person("bob", "bob") };
     for (name, ends_by) in [(Some("bob"), None), (None, Some(Reason::Unnamed))] {
-        let eap: Arc<dyn Authenticator> = Arc::new(FakeEap(name));
+        let eap: Arc<dyn Authenticator> = Arc::new(FakeEap::new(name));
         let mut fleet = Fleet::new(vec![by_eap("bob", &eap, only("bob"), 1)]);
         fleet.connect(TERMINAL, client());
         assert_eq!(fleet.gateway.end_reasons(), ends_by.into_iter().collect::<Vec<_>>(), "{name:?}");
     }
-    let eap: Arc<dyn Authenticator> = Arc::new(FakeEap(None));
+    let eap: Arc<dyn Authenticator> = Arc::new(FakeEap::new(None));
     let all = vec![by_eap("bob", &eap, only("bob"), 1), by_eap("people", &eap, IdentityPattern::Any, 0)];
     let mut fleet = Fleet::new(all);
     fleet.connect(TERMINAL, client());

@@ -1,11 +1,11 @@
 //! Peers that a RADIUS server authenticates. The test is the server.
 
-use crate::doubles::FakeEap;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer::{
     primitives::Primitives,
     sim::ike::{
         connections::{TERMINAL, gateway, prefix, terminal},
+        eap::FakeEap,
         keys::LoggedKeys,
         side::{Side, reversed},
     },
@@ -78,7 +78,7 @@ fn address(text: &str) -> Grant {
 
 /// Makes the connection's terminal, which keeps waiting for the gateway.
 fn client() -> Side {
-    let local_auth = LocalAuth::Eap(Arc::new(FakeEap(None)));
+    let local_auth = LocalAuth::Eap(Arc::new(FakeEap::new(None)));
     let patient = Retransmission { tries: 14, ..Retransmission::default() };
     let settings = Settings { half_open: 1000 * SECOND, retransmission: patient, ..Settings::default() };
     Side::new(vec![Connection { local_auth, ..terminal() }], settings, 2)

@@ -73,7 +73,8 @@ pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Co
         tracing::warn!(folder = %folder.display(), "{KEY_LOG_WARNING}");
     }
     let pools = pool::pools(source, &file.pool, config)?;
-    let connections = connections(source, &file.connection, config, &pools)?;
+    let mut connections = connections(source, &file.connection, config, &pools)?;
+    let coa = coa::coa(source, &file.coa, &mut connections)?;
     if !connections.is_empty() {
         let natt = |ports: &Vec<i64>| match ports.contains(&value::NAT_T.into()) {
             true => Ok(()),
@@ -84,7 +85,7 @@ pub(super) fn ike(source: &Source<'_>, file: &file::File, config: &Config) -> Co
     Ok(Ike {
         connections,
         pools,
-        coa: coa::coa(source, &file.coa)?,
+        coa,
         key_log,
         crash_secret_file: source
             .optional("ike.crash_secret_file", &raw.crash_secret_file, |path| source.path(path))?,

@@ -29,6 +29,8 @@ pub(in crate::config) struct Ike {
 pub(in crate::config) struct Coa {
     pub listen: Spanned<String>,
     pub clients: Spanned<Vec<CoaClient>>,
+    #[serde(default)]
+    pub require_event_timestamp: bool,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +38,7 @@ pub(in crate::config) struct Coa {
 pub(in crate::config) struct CoaClient {
     pub address: Spanned<String>,
     pub secret_file: Spanned<String>,
+    pub connections: Key<List>,
 }
 
 #[derive(Deserialize)]

@@ -100,7 +100,7 @@ pub struct Connection {
     pub limits: Limits,
     /// Our own name for RADIUS servers.
     pub nas_identifier: String,
-    /// The addresses of its RADIUS servers, which may send requests about its peers.
+    /// The addresses from which requests about its peers may come.
     pub servers: Vec<IpAddr>,
     /// How its peers are accounted for.
     pub accounting: Option<Accounting>,
@@ -113,12 +113,15 @@ pub struct Coa {
     pub listen: SocketAddr,
     /// The servers that may send requests.
     pub clients: Vec<CoaClient>,
+    /// True if a request counts only if it says when it was made (RFC 5176 §6.3).
+    pub needs_time: bool,
 }
 
 impl PartialEq for Coa {
     fn eq(&self, other: &Self) -> bool {
         let key = |client: &CoaClient| (client.address, client.secret.0.clone());
-        self.listen == other.listen && self.clients.iter().map(key).eq(other.clients.iter().map(key))
+        (self.listen, self.needs_time) == (other.listen, other.needs_time)
+            && self.clients.iter().map(key).eq(other.clients.iter().map(key))
     }
 }
 

@@ -100,7 +100,27 @@ fn examples_secrets_are_public() {
     folder.write("radius", include_bytes!("../../../conf/keys/example-radius"));
     let coa = "[coa]\nlisten = \"127.0.0.1:3799\"\nclients = [{ address = \"10.0.0.5\", secret_file = \"radius\" }]\n";
     let found = warnings(&folder, &(tunnel("") + DEFAULT_ROUTE + coa));
-    assert!(found[1].contains("coa.clients.secret_file: is an example that everybody knows"), "{found:?}");
+    assert!(found[2].contains("coa.clients.secret_file: is an example that everybody knows"), "{found:?}");
+}
+
+#[test]
+fn radius_clients_without_a_connection() {
+    let folder = Folder::new();
+    certificate(&folder, |_| ());
+    folder.write("radius", b"a secret of a RADIUS server");
+    let peers = connection("people", "").replace("\"certificate\"", "\"eap-radius\"");
+    let peers = peers.replace(
+        "authorities = \"own.crt\"",
+        "radius = [{ server = \"10.0.0.5:1812\", secret_file = \"radius\" }]",
+    );
+    let found = |address: &str, more: &str| {
+        let client = format!("{{ address = \"{address}\", secret_file = \"radius\"{more} }}");
+        let coa = format!("[coa]\nlisten = \"127.0.0.1:3799\"\nclients = [{client}]\n");
+        warnings(&folder, &[PORTS, DEFAULT_ROUTE, &peers, &coa].concat())
+    };
+    assert_eq!(found("10.0.0.5", ""), [""; 0]);
+    assert_eq!(found("10.0.0.6", ", connections = \"people\""), [""; 0]);
+    assert!(found("10.0.0.6", "")[0].contains("coa.clients.address: no connection has this address"));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Connections that no peer reaches, because an earlier one takes them all.
+//! Connections that no peer reaches, because an earlier one takes them all; and RADIUS clients that
+//! have a say about no connection.
 
 use super::review::Review;
 use crate::config::model::{Connection, PeerMethod};
@@ -15,6 +16,15 @@ pub(super) fn review(review: &mut Review<'_>) {
                  them, or different addresses in local"
             );
             review.warn("connection.name", raw.get_ref().name.span(), text);
+        }
+    }
+    let clients = raw.coa.iter().flat_map(|coa| coa.get_ref().clients.get_ref());
+    let known = config.ike.coa.iter().flat_map(|coa| &coa.clients);
+    for (raw, client) in clients.zip(known) {
+        if !config.ike.connections.iter().any(|connection| connection.servers.contains(&client.address)) {
+            let text = "no connection has this address in \"radius\", so all requests from it are refused: list \
+                        the connections that it has a say about in \"connections\"";
+            review.warn("coa.clients.address", raw.address.span(), text);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! | [`Warning`] | a warning, and how they are collected |
 //! | `tunnels` | selectors and keys of several tunnels |
 //! | `routes` | peers that no route leads to |
-//! | `connections` | connections that no peer reaches |
+//! | `connections` | connections that no peer reaches, RADIUS clients that reach no connection |
 //! | `certificates` | the gateway's own certificates |
 //! | `secrets` | secrets that everybody knows |
 //! | `machine` | devices, cores and programs of this machine |

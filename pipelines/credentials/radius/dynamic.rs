@@ -1,9 +1,10 @@
 //! The port on which RADIUS servers send requests about connected peers.
 
+use super::sockets::unix_seconds;
 use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tracing::warn;
 use wayfarer_mobility::{
@@ -16,9 +17,10 @@ use wayfarer_mobility::{
 };
 
 /// Time from one look at the socket to the next, and packets read each time: the most that a flood
-/// can cost.
+/// can cost. They are as many as the host usually keeps for a socket. Those of unknown senders are
+/// dropped unread, and those of each client have a rate.
 const LOOK: Duration = Duration::from_millis(10);
-const PACKETS: usize = 16;
+const PACKETS: usize = 256;
 /// Time from one line about useless requests to the next.
 const WARNING: Duration = Duration::from_secs(60);
 
@@ -34,13 +36,15 @@ pub struct DynamicSocket {
 }
 
 impl DynamicSocket {
-    /// Listens at this address of the host for clients with these addresses and secrets.
+    /// Listens at this address of the host for clients with these addresses and secrets. If
+    /// `needs_time` is true, requests without Event-Timestamp do not count.
     ///
     /// # Errors
     /// The system's error.
     pub fn listen(
         address: SocketAddr,
         clients: impl IntoIterator<Item = (IpAddr, Secret)>,
+        needs_time: bool,
     ) -> io::Result<Self> {
         let listen = || {
             let socket = UdpSocket::bind(address)?;
@@ -50,7 +54,7 @@ impl DynamicSocket {
         let named = |why: io::Error| {
             io::Error::new(why.kind(), format!("cannot listen at {address} for RADIUS servers: {why}"))
         };
-        let (socket, clients) = (listen().map_err(named)?, Clients::new(clients));
+        let (socket, clients) = (listen().map_err(named)?, Clients::new(clients, needs_time));
         Ok(Self { socket, clients, next_look: Duration::ZERO, left: PACKETS, warnings: Rate::default() })
     }
 
@@ -64,13 +68,19 @@ impl DynamicSocket {
                 (self.left, self.next_look) = (PACKETS, now + LOOK);
             }
             let (length, from) = received.ok()?;
-            let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             let packet = buffer.get(..length).unwrap_or_default();
-            match self.clients.handle(now, seconds, from.ip(), packet) {
+            match self.clients.handle(now, unix_seconds(), from.ip(), packet) {
                 Arrival::New(request) => return Some((from, *request)),
                 Arrival::Repeated(answer) => self.send(from, &answer),
                 Arrival::Ignored => {}
-                Arrival::Stale => self.warn(now, from, "its time is not ours: compare the clocks"),
+                Arrival::Stale => {
+                    self.warn(
+                        now,
+                        from,
+                        "its Event-Timestamp is missing, or not our time: compare the clocks",
+                    );
+                }
+                Arrival::TooLong => self.warn(now, from, "its Proxy-State leaves no room for an answer"),
                 Arrival::Forged => self.warn(now, from, "it was not made with the secret of this client"),
             }
         }
@@ -82,7 +92,7 @@ impl DynamicSocket {
         &mut self,
         now: Duration,
         to: SocketAddr,
-        request: Request,
+        request: &Request,
         result: Result<(), ErrorCause>,
     ) {
         let answer = self.clients.answer(now, request, result);
@@ -99,5 +109,32 @@ impl DynamicSocket {
         if self.warnings.admits(now, 1, WARNING) {
             warn!(name: "radius_ignored", %from, "a request of a RADIUS server is ignored: {why}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use md5::{Digest, Md5};
+
+    const SECRET: &[u8] = b"xyzzy5461";
+
+    #[test]
+    fn packets_of_strangers_delay_no_client() {
+        let clients = [([127, 0, 0, 1].into(), Secret::new(SECRET.to_vec()))];
+        let mut socket = DynamicSocket::listen(([127, 0, 0, 1], 0).into(), clients, false).unwrap();
+        let address = socket.socket.local_addr().unwrap();
+        let [stranger, client] =
+            [[127, 0, 0, 2], [127, 0, 0, 1]].map(|from| UdpSocket::bind((IpAddr::from(from), 0)).unwrap());
+        let attributes = b"\x01\x07alice";
+        let head = [40, 9, 0, 20 + attributes.len() as u8];
+        let authenticator = Md5::digest([&head[..], &[0; 16], attributes, SECRET].concat());
+        let request = [&head[..], &authenticator, attributes].concat();
+        for _ in 0..100 {
+            stranger.send_to(&request, address).unwrap();
+        }
+        client.send_to(&request, address).unwrap();
+        let from = socket.poll(Duration::ZERO).map(|(from, _)| from);
+        assert_eq!(from, Some(client.local_addr().unwrap()));
     }
 }

@@ -4,11 +4,17 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    time::{SystemTime, UNIX_EPOCH},
 };
 use wayfarer_mobility::aaa::radius::packet::MAX_PACKET_LEN;
 
 /// Packets read from one socket in one turn.
 const PACKETS: usize = 64;
+
+/// Returns the seconds since 1970, by the host's clock.
+pub(super) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
 
 /// Sockets by the server that they are connected to, and by number.
 #[derive(Debug, Default)]
@@ -25,6 +31,11 @@ impl ServerSockets {
                 handle(*server, *number, buffer.get(..length).unwrap_or_default());
             }
         }
+    }
+
+    /// Closes all sockets but those of these numbers.
+    pub(super) fn retain(&mut self, in_use: impl Fn(usize) -> bool) {
+        self.0.retain(|(_, number), _| in_use(*number));
     }
 
     /// Sends a packet by the socket of this number, which is made if necessary. A packet that cannot

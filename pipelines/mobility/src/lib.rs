@@ -12,6 +12,7 @@
 //! | [`path`], [`transmit`] | addresses of a peer; datagrams to send |
 //! | [`task`], `task_queue` | work that takes longer than a message may wait, and its order |
 //! | [`retransmission`] | when a request is sent again |
+//! | [`timers`] | when something is due, for each key |
 //! | [`roaming`] | decides whether the gateway follows a peer to a new path |
 //! | `rate`, `fair_queue` | limits how often something may be done; shares a limited resource fairly |
 //!
@@ -38,4 +39,5 @@ pub mod retransmission;
 pub mod roaming;
 pub mod task;
 mod task_queue;
+pub mod timers;
 pub mod transmit;

@@ -5,18 +5,18 @@ use super::peers::{Ended, Traffic};
 use crate::{config::model, credentials::AccountingSockets, primitives::OsRandom};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
-use tracing::warn;
+use tracing::{info, warn};
 use wayfarer_mobility::{
     aaa::{
         origin::Origin,
         radius::{
+            account::Account,
+            accounting::Silence,
             dynamic::{ErrorCause, Named},
-            question::Realm,
-            record::{Account, Cause, Gateway, Happening, Record, Usage},
+            record::{Cause, Happening, Usage},
         },
     },
     crypto::Random,
@@ -24,6 +24,7 @@ use wayfarer_mobility::{
         event::{PeerId, Reason},
         view::View,
     },
+    timers::Timers,
 };
 
 /// Shortest time from one interim record to the next (RFC 2869 §5.16).
@@ -39,12 +40,11 @@ pub(super) struct Accounts {
     sockets: AccountingSockets,
     /// A name for this run, which no other has.
     run: String,
-    realms: Vec<Arc<Realm>>,
     /// How the peers of each connection are accounted for, by its index.
     connections: BTreeMap<usize, Terms>,
     accounts: BTreeMap<PeerId, PeerAccount>,
     /// When interim records are due.
-    due: BTreeSet<(Duration, PeerId)>,
+    due: Timers<PeerId>,
     /// Number of lost records that the log tells of, and when it may tell more.
     reported: (u64, Duration),
     stage: Stage,
@@ -63,6 +63,10 @@ struct Terms {
     realm: Option<usize>,
     /// Time from one interim record to the next, if no server says another.
     interval: Option<Duration>,
+    /// True if the configuration still has the connection.
+    is_current: bool,
+    /// Number of its peers with an account.
+    peers: usize,
 }
 
 #[derive(Debug)]
@@ -70,10 +74,10 @@ struct PeerAccount {
     account: Account,
     /// Index of its connection in the configuration.
     connection: usize,
-    realm: Option<usize>,
     interval: Option<Duration>,
-    /// When its next interim record is due, if there will be one.
-    due: Duration,
+    /// Where servers were told that the peer comes from: when it was authenticated, by the first
+    /// record and by the last interim one.
+    told: [Option<Origin>; 3],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +97,9 @@ impl Accounts {
         let mut this = Self {
             sockets: AccountingSockets::default(),
             run: format!("{:016x}", u64::from_ne_bytes(random)),
-            realms: vec![],
             connections: BTreeMap::new(),
             accounts: BTreeMap::new(),
-            due: BTreeSet::new(),
+            due: Timers::default(),
             reported: (0, Duration::ZERO),
             stage: Stage::Running,
         };
@@ -111,9 +114,7 @@ impl Accounts {
         now: Duration,
         connections: impl Iterator<Item = (usize, &'a model::Connection)>,
     ) {
-        let in_use: BTreeSet<_> = self.accounts.values().map(|open| open.connection).collect();
-        self.connections.retain(|index, _| in_use.contains(index));
-        let told = self.realms.len();
+        self.connections.values_mut().for_each(|terms| terms.is_current = false);
         for (index, connection) in connections {
             let accounting = connection.accounting.as_ref();
             let terms = Terms {
@@ -121,66 +122,64 @@ impl Accounts {
                 local: connection.protocol.local.clone(),
                 nas_identifier: connection.nas_identifier.clone(),
                 servers: connection.servers.clone(),
-                realm: accounting.map(|accounting| self.realm(&accounting.realm)),
+                realm: accounting.map(|accounting| self.sockets.add(&accounting.realm)),
                 interval: accounting.and_then(|accounting| accounting.interval),
+                is_current: true,
+                peers: 0,
             };
             self.connections.insert(index, terms);
         }
-        self.record_gateway(now, true, told);
+        self.remove_unused();
+        self.sockets.begin(now, &self.run, &self.places());
     }
 
-    /// Returns the number of a realm.
-    fn realm(&mut self, realm: &Arc<Realm>) -> usize {
-        let known = self.realms.iter().position(|known| known.is_same(realm));
-        known.unwrap_or_else(|| {
-            self.realms.push(realm.clone());
-            self.sockets.add(realm.clone());
-            self.realms.len() - 1
-        })
+    /// Removes earlier connections without peers, and realms that only they had.
+    fn remove_unused(&mut self) {
+        self.connections.retain(|_, terms| terms.is_current || terms.peers > 0);
+        let realms: BTreeSet<_> = self.connections.values().filter_map(|terms| terms.realm).collect();
+        self.sockets.retain(|realm| realms.contains(&realm));
     }
 
-    /// Tells the servers of all realms from number `first` on that the gateway starts or stops, at
-    /// each of its addresses.
-    fn record_gateway(&mut self, now: Duration, starts: bool, first: usize) {
-        let of = |terms: &Terms| Some((terms.realm.filter(|realm| *realm >= first)?, terms.local.clone()));
-        let all = self.connections.values().filter_map(of);
-        let all: BTreeSet<_> =
-            all.flat_map(|(realm, local)| local.into_iter().map(move |local| (realm, local))).collect();
-        for (realm, local) in all {
-            let Some(servers) = self.realms.get(realm) else { continue };
-            let gateway = Gateway { id: &self.run, local };
-            let happening = if starts { Happening::On(gateway) } else { Happening::Off(gateway) };
-            self.sockets.record(now, realm, Record::new(happening, &servers.nas_identifier));
+    /// Returns the realms, each with the addresses of the gateway at which its peers may connect.
+    fn places(&self) -> BTreeSet<(usize, IpAddr)> {
+        let terms = self.connections.values();
+        let place = |terms: &Terms| Some((terms.realm?, terms.local.clone()));
+        let all = terms.filter_map(place);
+        all.flat_map(|(realm, local)| local.into_iter().map(move |local| (realm, local))).collect()
+    }
+
+    /// Records what has just happened to a peer of a connection.
+    fn record(&mut self, now: Duration, connection: usize, happening: Happening<'_>) {
+        if let Some(realm) = self.connections.get(&connection).and_then(|terms| terms.realm) {
+            self.sockets.record(now, realm, happening);
         }
-    }
-
-    fn record(&mut self, now: Duration, realm: usize, happening: Happening<'_>) {
-        let Some(servers) = self.realms.get(realm) else { return };
-        self.sockets.record(now, realm, Record::new(happening, &servers.nas_identifier));
     }
 
     /// Opens the account of a peer that has connected, if a RADIUS server accepted it.
     pub(super) fn open(&mut self, now: Duration, view: View<'_>) {
-        let (Some(grant), Some(terms)) = (view.grant(), view.connection()) else { return };
-        let Some(Terms { name, realm, interval, .. }) = self.connections.get(&terms) else { return };
+        let (Some(grant), Some(index)) = (view.grant(), view.connection()) else { return };
+        let Some(terms) = self.connections.get_mut(&index) else { return };
+        terms.peers += 1;
+        let has_records = terms.realm.is_some();
         let addresses = view.addresses();
-        let origin =
-            Origin { connection: name.clone(), local: addresses.local.ip(), remote: addresses.remote.ip() };
+        let (local, remote) = (addresses.local.ip(), addresses.remote.ip());
+        let origin = Origin { connection: terms.name.clone(), local, remote };
         let account = Account {
             id: format!("{}-{}", self.run, view.id().0),
             user_name: grant.user_name.clone(),
-            origin,
+            origin: origin.clone(),
             inner: view.inner().collect(),
             class: grant.class.clone(),
         };
         let granted = grant.interim_interval.map(|seconds| Duration::from_secs(seconds.into()));
-        let (realm, interval) = (*realm, granted.or(*interval).map(|interval| interval.max(MIN_INTERVAL)));
-        if let Some(realm) = realm {
-            self.record(now, realm, Happening::Start(&account));
-            self.due.extend(interval.map(|interval| (now + interval, view.id())));
+        let interval = granted.or(terms.interval).map(|interval| interval.max(MIN_INTERVAL));
+        let interval = interval.filter(|_| has_records);
+        self.record(now, index, Happening::Start(&account));
+        if let Some(interval) = interval {
+            self.due.set(view.id(), now + interval);
         }
-        let due = now + interval.unwrap_or_default();
-        self.accounts.insert(view.id(), PeerAccount { account, connection: terms, realm, interval, due });
+        let told = [grant.origin.clone(), has_records.then_some(origin), None];
+        self.accounts.insert(view.id(), PeerAccount { account, connection: index, interval, told });
     }
 
     /// Closes the account of a peer whose link has ended at address `remote`.
@@ -192,12 +191,15 @@ impl Accounts {
         remote: IpAddr,
         reason: Reason,
     ) {
-        let Some(PeerAccount { mut account, realm, due, .. }) = self.accounts.remove(&peer) else { return };
-        self.due.remove(&(due, peer));
+        let Some(PeerAccount { mut account, connection, .. }) = self.accounts.remove(&peer) else { return };
+        self.due.remove(peer);
         account.origin.remote = remote;
-        if let Some(realm) = realm {
-            let cause = self.cause(reason);
-            self.record(now, realm, Happening::Stop(&account, usage(now, ended.since, ended.traffic), cause));
+        let usage = usage(now, ended.since, ended.traffic);
+        self.record(now, connection, Happening::Stop(&account, usage, self.cause(reason)));
+        let Some(terms) = self.connections.get_mut(&connection) else { return };
+        terms.peers -= 1;
+        if terms.peers == 0 && !terms.is_current {
+            self.remove_unused();
         }
     }
 
@@ -239,7 +241,7 @@ impl Accounts {
                 terms.servers.contains(&server)
                     && named.is_for(&terms.nas_identifier, open.account.origin.local)
             };
-            terms.is_some_and(concerns) && named.fits(&open.account)
+            terms.is_some_and(concerns) && named.fits(&open.account, open.told.iter().flatten())
         };
         let found = self.accounts.iter().filter(|(_, open)| fits(open));
         let found: Vec<PeerId> = found.map(|(peer, _)| *peer).collect();
@@ -248,31 +250,35 @@ impl Accounts {
 
     /// Returns the next peers whose interim records are due; call [`Accounts::interim`] for each.
     pub(super) fn take_due(&mut self, now: Duration) -> Vec<PeerId> {
-        let mut peers = Vec::new();
-        while peers.len() < MAX_INTERIMS
-            && let Some(&(at, peer)) = self.due.first()
-            && at <= now
-        {
-            self.due.pop_first();
-            peers.extend(self.accounts.contains_key(&peer).then_some(peer));
-        }
-        peers
+        std::iter::from_fn(|| self.due.take_due(now)).take(MAX_INTERIMS).collect()
     }
 
     /// Records what a peer has used since it connected at time `since`.
     pub(super) fn interim(&mut self, now: Duration, peer: PeerId, since: Duration, traffic: Traffic) {
         let Some(open) = self.accounts.get_mut(&peer) else { return };
-        open.due = now + open.interval.unwrap_or_default();
-        let (account, realm) = (open.account.clone(), open.realm);
-        self.due.extend(open.interval.map(|_| (open.due, peer)));
-        if let Some(realm) = realm {
-            self.record(now, realm, Happening::Interim(&account, usage(now, since, traffic)));
+        if let Some(interval) = open.interval {
+            self.due.set(peer, now + interval);
         }
+        let (account, connection) = (open.account.clone(), open.connection);
+        let [.., last] = &mut open.told;
+        *last = Some(account.origin.clone());
+        self.record(now, connection, Happening::Interim(&account, usage(now, since, traffic)));
     }
 
-    /// Sends and receives records, and logs how many were lost.
+    /// Sends and receives records, and logs how many were lost, and whether servers are silent.
     pub(super) fn turn(&mut self, now: Duration) {
         self.sockets.turn(now);
+        while let Some((realm, silence)) = self.sockets.poll_silence() {
+            let servers: Vec<SocketAddr> = realm.servers.iter().map(|server| server.address).collect();
+            match silence {
+                Silence::Begins => {
+                    warn!(name: "accounting_silent", ?servers, "no RADIUS server confirms accounting records: they wait");
+                }
+                Silence::Ends => {
+                    info!(name: "accounting_resumed", ?servers, "accounting records are confirmed again");
+                }
+            }
+        }
         let (told, next) = self.reported;
         let lost = self.sockets.lost();
         if lost > told && next <= now {
@@ -298,7 +304,7 @@ impl Accounts {
     pub(super) fn finish(&mut self, now: Duration) -> bool {
         if self.stage == Stage::Closing && self.accounts.is_empty() {
             self.stage = Stage::Closed;
-            self.record_gateway(now, false, 0);
+            self.sockets.end(now, &self.run, &self.places());
         }
         self.stage == Stage::Closed && self.sockets.is_idle()
     }

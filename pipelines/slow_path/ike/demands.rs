@@ -13,15 +13,15 @@ impl Ike {
     /// Carries out the requests that have come. Returns true if there were any.
     pub(super) fn handle_demands(&mut self, now: Duration) -> bool {
         let mut busy = false;
-        while let Some((server, mut request)) = self.dynamic.as_mut().and_then(|socket| socket.poll(now)) {
+        while let Some((server, request)) = self.dynamic.as_mut().and_then(|socket| socket.poll(now)) {
             busy = true;
-            let demand = std::mem::replace(&mut request.demand, Err(ErrorCause::MissingAttribute));
+            let demand = request.demand.as_ref().map_err(|cause| *cause);
             let result = demand.and_then(|demand| self.carry_out_demand(now, server, demand));
             if let Err(cause) = result {
                 info!(name: "radius_refused", %server, ?cause, "a request of a RADIUS server is refused");
             }
             if let Some(socket) = &mut self.dynamic {
-                socket.answer(now, server, request, result);
+                socket.answer(now, server, &request, result);
             }
         }
         busy
@@ -31,10 +31,10 @@ impl Ike {
         &mut self,
         now: Duration,
         server: SocketAddr,
-        demand: Demand,
+        demand: &Demand,
     ) -> Result<(), ErrorCause> {
-        let peers = self.accounts.find(server.ip(), &demand.named)?;
-        match demand.change {
+        let peers = self.accounts.find(server.ip().to_canonical(), &demand.named)?;
+        match &demand.change {
             Change::Disconnect => {
                 for peer in peers {
                     log::disconnected(About::of(&self.endpoint, peer), server);
@@ -49,8 +49,8 @@ impl Ike {
                 }
                 let shown: Vec<_> = names.iter().map(|name| String::from_utf8_lossy(name)).collect();
                 for peer in peers {
-                    log::regranted(About::of(&self.endpoint, peer), server, session_timeout, &shown);
-                    self.endpoint.change_grant(now, peer, session_timeout, filters.clone());
+                    log::regranted(About::of(&self.endpoint, peer), server, *session_timeout, &shown);
+                    self.endpoint.change_grant(now, peer, *session_timeout, filters.clone());
                 }
             }
         }

@@ -81,7 +81,7 @@ fn random_id() -> u32 {
 /// Listens for requests of RADIUS servers.
 fn listen(coa: &model::Coa) -> io::Result<DynamicSocket> {
     let clients = coa.clients.iter().map(|client| (client.address, client.secret.0.clone()));
-    DynamicSocket::listen(coa.listen, clients)
+    DynamicSocket::listen(coa.listen, clients, coa.needs_time)
 }
 
 fn name_of(endpoint: &Endpoint, index: usize) -> &str {

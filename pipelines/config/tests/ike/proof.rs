@@ -89,6 +89,46 @@ fn by_eap() {
     assert_eq!(c.local_id, id("alice"));
 }
 
+#[test]
+fn a_radius_client_has_a_say_about_the_connections_that_it_lists() {
+    let (pki, folder) = (pki(), Folder::new());
+    let environment = |name: &str| (name == "PKI").then(|| pki.path().to_str().unwrap().to_owned());
+    let by = "auth = \"eap-radius\"\nradius = [{ server = \"10.0.0.5:1812\", secret_file = \"psk\" }]";
+    let all = [("staff", by), ("guests", by), ("users", "auth = \"eap-mschapv2\"\nusers_file = \"users\"")];
+    let all = all.map(|(name, auth)| {
+        format!("[[connection]]\nname = \"{name}\"\n{auth}\n{OWN}inner_local = [\"10.99.0.0/24\"]\n")
+    });
+    let servers = |five: &str, six: &str| {
+        let client = |n: u8, more: &str| {
+            let list = if more.is_empty() { String::new() } else { format!(", connections = {more}") };
+            format!("{{ address = \"10.0.0.{n}\", secret_file = \"psk\"{list} }}")
+        };
+        let coa = format!(
+            "[coa]\nlisten = \"0.0.0.0:3799\"\nclients = [{}, {}]\n",
+            client(5, five),
+            client(6, six)
+        );
+        let text = format!("{PORTS}{coa}{}", all.concat());
+        let config = parse_with(&text, &folder.0.path().join("x.toml"), &environment);
+        let last =
+            |one: &Connection| one.servers.iter().map(|ip| ip.to_string().split_off(7)).collect::<String>();
+        match config {
+            Ok(config) => Ok(config.ike.connections.iter().map(last).collect::<Vec<_>>()),
+            Err(why) => Err(after_place(&why.to_string())),
+        }
+    };
+    let list = |all: [&str; 3]| Ok(all.map(str::to_owned).to_vec());
+    assert_eq!(servers("", ""), list(["5", "5", ""]), "those that name it in `radius`");
+    assert_eq!(servers("", "[\"guests\", \"staff\"]"), list(["56", "56", ""]));
+    assert_eq!(servers("\"staff\"", "\"guests\""), list(["5", "6", ""]), "and no others");
+    for name in ["users", "nobody"] {
+        let why = format!(
+            "coa.clients.connections = [\"{name}\"]: no [[connection]] with auth = \"eap-radius\" has this name"
+        );
+        assert_eq!(servers("", &format!("[\"{name}\"]")), Err(why));
+    }
+}
+
 /// A peer's authenticated identity selects only among connections with the same credentials.
 #[test]
 fn connections_with_the_same_credentials_share_a_verifier() {

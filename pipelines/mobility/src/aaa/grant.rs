@@ -1,5 +1,6 @@
 //! What a server grants to a peer that it accepts.
 
+use super::origin::Origin;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -24,6 +25,8 @@ pub struct Grant {
     /// Names of the child SAs that the peer may have (Filter-Id, RFC 2865 §5.11); if empty, all those
     /// of its connection.
     pub filters: Vec<Vec<u8>>,
+    /// Where the server was told that the peer comes from, when it was asked.
+    pub origin: Option<Origin>,
     /// Seconds from one interim record to the next (Acct-Interim-Interval, RFC 2869 §5.16).
     pub interim_interval: Option<u32>,
 }

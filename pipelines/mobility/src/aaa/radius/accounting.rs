@@ -1,29 +1,26 @@
 //! Accounting records on their way to RADIUS servers (RFC 2866). Each is repeated until a server has
-//! confirmed it; while the servers are silent, a bounded number waits.
+//! confirmed it; while the servers are silent, a bounded number waits. Records of one session reach
+//! the servers in order.
+
+mod ledger;
 
 use super::{
-    question::{Realm, Server},
-    record::{Record, is_response},
+    question::Realm,
+    record::{Gateway, Happening, Record},
 };
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
     sync::Arc,
     vec::Vec,
 };
-use core::{net::SocketAddr, time::Duration};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use ledger::Ledger;
 
-/// Most records that are sent to a realm at a time; fewer than there are identifiers, so that none
-/// is reused soon.
-pub const WINDOW: usize = 128;
-/// Most records that wait for a realm.
-pub const WAITING: usize = 1 << 16;
-/// Time for which a record is kept.
-pub const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
-/// Number of times that all servers are asked before a record goes behind the others.
-const ATTEMPTS: u32 = 8;
-/// Most time between two attempts to reach a realm's servers.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+pub use ledger::{MAX_AGE, Silence, WAITING, WINDOW};
 
 /// A packet to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,144 +33,66 @@ pub struct Transmit {
     pub packet: Vec<u8>,
 }
 
-/// A record on its way.
-#[derive(Debug)]
-struct Entry {
-    record: Record,
-    /// When it happened.
-    at: Duration,
-    /// Its place among the waiting records.
-    number: u64,
-    /// Number of times that all servers were asked.
-    attempts: u32,
-}
+/// A gateway that a server knows to have started: the server, and the gateway's name and address.
+type Known = (SocketAddr, String, IpAddr);
 
-/// A record that was sent, and not yet confirmed.
-#[derive(Debug)]
-struct Sent {
-    entry: Entry,
-    server: usize,
-    /// The servers that are asked after this one.
-    others: VecDeque<usize>,
-    authenticator: [u8; 16],
-    /// Number of times that it may still be sent to this server.
-    left: u32,
-    resend_at: Duration,
-}
-
-/// The records for one realm.
-#[derive(Debug)]
-struct Ledger {
-    realm: Arc<Realm>,
-    /// Waiting records, the oldest first.
-    waiting: BTreeMap<u64, Entry>,
-    /// The interim records among them, by account.
-    interims: BTreeMap<String, u64>,
-    next: u64,
-    sent: BTreeMap<u8, Sent>,
-    next_id: u8,
-    /// Number of attempts since a server last answered.
-    failures: u32,
-    /// When the next attempt may begin.
-    resume_at: Duration,
-}
-
-impl Ledger {
-    fn new(realm: Arc<Realm>) -> Self {
-        Self {
-            realm,
-            waiting: BTreeMap::new(),
-            interims: BTreeMap::new(),
-            next: 0,
-            sent: BTreeMap::new(),
-            next_id: 0,
-            failures: 0,
-            resume_at: Duration::ZERO,
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.sent.is_empty()
-    }
-
-    /// Queues a new record. Returns the number of records that were lost to make room.
-    fn push(&mut self, record: Record, at: Duration) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        self.insert(Entry { record, at, number, attempts: 0 })
-    }
-
-    /// Queues a record at its place. Returns the number of records that were lost to make room.
-    fn insert(&mut self, entry: Entry) -> u64 {
-        // Whatever is newer about an account says more than an interim record that still waits.
-        let interim = self.interims.get(&entry.record.id).copied();
-        if let Some(older) = interim.filter(|number| *number < entry.number) {
-            self.interims.remove(&entry.record.id);
-            self.waiting.remove(&older);
-        }
-        let mut lost = 0;
-        while self.waiting.len() >= WAITING {
-            match self.interims.pop_first() {
-                Some((_, number)) => _ = self.waiting.remove(&number),
-                None => lost += u64::from(self.waiting.pop_first().is_some()),
-            }
-        }
-        if entry.record.is_interim {
-            self.interims.insert(entry.record.id.clone(), entry.number);
-        }
-        self.waiting.insert(entry.number, entry);
-        lost
-    }
-
-    fn pop(&mut self) -> Option<Entry> {
-        let (_, entry) = self.waiting.pop_first()?;
-        if entry.record.is_interim {
-            self.interims.remove(&entry.record.id);
-        }
-        Some(entry)
-    }
-
-    /// Returns a server that is being asked.
-    fn server(&self, sent: &Sent) -> Option<&Server> {
-        self.realm.servers.get(sent.server)
-    }
-
-    /// Returns when something is to be done next.
-    fn poll_timeout(&self) -> Option<Duration> {
-        let resume = (!self.waiting.is_empty() && self.sent.len() < self.window()).then_some(self.resume_at);
-        self.sent.values().map(|sent| sent.resend_at).chain(resume).min()
-    }
-
-    /// Returns how many records may be under way. Silent servers get one at a time.
-    fn window(&self) -> usize {
-        if self.failures == 0 { WINDOW } else { 1 }
-    }
-}
-
-/// All records. Call order: any of [`Accounting::record`], [`Accounting::handle_datagram`] and
-/// [`Accounting::handle_timeout`], then [`Accounting::poll_transmit`] until `None`, then
+/// All records. Call order: any of [`Accounting::begin`], [`Accounting::end`],
+/// [`Accounting::record`], [`Accounting::handle_datagram`] and [`Accounting::handle_timeout`], then
+/// [`Accounting::poll_transmit`] and [`Accounting::poll_silence`] until `None`, then
 /// [`Accounting::poll_timeout`].
 #[derive(Debug, Default)]
 pub struct Accounting {
-    ledgers: Vec<Ledger>,
+    ledgers: BTreeMap<usize, Ledger>,
+    next: usize,
+    known: BTreeSet<Known>,
     transmits: VecDeque<Transmit>,
     lost: u64,
 }
 
 impl Accounting {
-    /// Adds a realm, whose number is the number of realms before it.
-    pub fn add(&mut self, realm: Arc<Realm>) {
-        self.ledgers.push(Ledger::new(realm));
+    /// Adds a realm, unless there is one with the same servers. Returns its number.
+    pub fn add(&mut self, realm: &Arc<Realm>) -> usize {
+        let same = self.ledgers.iter_mut().find(|(_, ledger)| ledger.realm.is_same(realm));
+        if let Some((number, ledger)) = same {
+            ledger.is_retired = false;
+            return *number;
+        }
+        let number = self.next;
+        self.next += 1;
+        self.ledgers.insert(number, Ledger::new(realm.clone()));
+        number
+    }
+
+    /// Removes all realms but these, each as soon as its last record is settled.
+    pub fn retain(&mut self, in_use: impl Fn(usize) -> bool) {
+        for (number, ledger) in &mut self.ledgers {
+            ledger.is_retired = !in_use(*number);
+        }
+        self.remove_retired();
+    }
+
+    fn remove_retired(&mut self) {
+        self.ledgers.retain(|_, ledger| !(ledger.is_retired && ledger.is_idle()));
+        let ledgers = &self.ledgers;
+        self.known.retain(|(server, name, _)| {
+            let is_it = |ledger: &Ledger| ledger.realm.has(*server) && ledger.realm.nas_identifier == *name;
+            ledgers.values().any(is_it)
+        });
+    }
+
+    /// Returns true if there is a realm with this number.
+    pub fn has(&self, realm: usize) -> bool {
+        self.ledgers.contains_key(&realm)
     }
 
     /// Returns true if no record waits or is under way.
     pub fn is_idle(&self) -> bool {
-        self.ledgers.iter().all(Ledger::is_idle)
+        self.ledgers.values().all(Ledger::is_idle)
     }
 
     /// Returns true if a server may confirm a record at any time.
     pub fn awaits_answer(&self) -> bool {
-        self.ledgers.iter().any(|ledger| !ledger.sent.is_empty())
+        self.ledgers.values().any(Ledger::awaits_answer)
     }
 
     /// Returns the number of records that no server confirmed, and that were given up.
@@ -181,125 +100,148 @@ impl Accounting {
         self.lost
     }
 
-    /// Sends a record to the servers of this realm.
-    pub fn record(&mut self, now: Duration, realm: usize, record: Record) {
-        let Some(ledger) = self.ledgers.get_mut(realm) else { return };
+    /// Tells servers that the gateway starts: those of each realm, with the address at which its
+    /// peers reach the gateway. `run` is the name of this run, and `seconds` is the time since 1970.
+    ///
+    /// At that, a server ends all sessions that it knows of a gateway of this name, or at this
+    /// address. So a realm is told only if none of its servers has heard of either before; and until
+    /// that is settled, its servers get nothing else.
+    pub fn begin(&mut self, now: Duration, seconds: u64, run: &str, places: &BTreeSet<(usize, IpAddr)>) {
+        let before = self.known.clone();
+        for (number, local) in places {
+            let Some(ledger) = self.ledgers.get(number) else { continue };
+            let realm = ledger.realm.clone();
+            let met = |(server, name, address): &Known| {
+                realm.has(*server) && (*name == realm.nas_identifier || address == local)
+            };
+            let told = |(server, name, address): &Known| {
+                realm.has(*server) && *name == realm.nas_identifier && address == local
+            };
+            let is_new = !before.iter().any(met) && !self.known.iter().any(told);
+            // They keep the same books, so what one of them has been told holds for all.
+            let servers = realm.servers.iter();
+            self.known.extend(servers.map(|server| (server.address, realm.nas_identifier.clone(), *local)));
+            if is_new {
+                self.record(now, seconds, *number, Happening::On(Gateway { id: run, local: *local }));
+            }
+        }
+    }
+
+    /// Tells servers that the gateway stops, as [`Accounting::begin`] told them that it starts. They
+    /// hear of it once nothing else is left to tell them.
+    pub fn end(&mut self, now: Duration, seconds: u64, run: &str, places: &BTreeSet<(usize, IpAddr)>) {
+        let mut told: Vec<(Arc<Realm>, IpAddr)> = Vec::new();
+        for (number, local) in places {
+            let Some(ledger) = self.ledgers.get(number) else { continue };
+            let realm = ledger.realm.clone();
+            let same = |(other, address): &(Arc<Realm>, IpAddr)| {
+                address == local && other.nas_identifier == realm.nas_identifier && realm.shares_server(other)
+            };
+            if !told.iter().any(same) {
+                self.record(now, seconds, *number, Happening::Off(Gateway { id: run, local: *local }));
+            }
+            told.push((realm, *local));
+        }
+    }
+
+    /// Sends a record of what has just happened to the servers of this realm. `seconds` is the time
+    /// since 1970.
+    pub fn record(&mut self, now: Duration, seconds: u64, realm: usize, happening: Happening<'_>) {
+        let Some(ledger) = self.ledgers.get_mut(&realm) else { return };
+        let record = Record::new(happening, seconds, &ledger.realm.nas_identifier);
         self.lost += ledger.push(record, now);
         self.fill(now, realm);
     }
 
-    /// Sends waiting records.
+    /// Returns true if the realm's servers are being told something by another realm that nothing may
+    /// overtake, or if what this realm has to tell them must come after all else.
+    fn is_held(&self, realm: usize) -> bool {
+        let Some(ledger) = self.ledgers.get(&realm) else { return true };
+        let precedes = |other: &Ledger| {
+            (other.is_opening() && !ledger.is_opening()) || (ledger.is_closing() && !other.is_closing())
+        };
+        let mut others = self.ledgers.iter().filter(|(number, _)| **number != realm).map(|(_, other)| other);
+        others.any(|other| precedes(other) && other.realm.shares_server(&ledger.realm))
+    }
+
+    /// Sends waiting records of a realm.
     fn fill(&mut self, now: Duration, realm: usize) {
-        while let Some(ledger) = self.ledgers.get_mut(realm)
-            && ledger.sent.len() < ledger.window()
-            && ledger.resume_at <= now
-            && let Some(entry) = ledger.pop()
+        while !self.is_held(realm)
+            && let Some(ledger) = self.ledgers.get_mut(&realm)
+            && let Some(number) = ledger.next(now)
         {
-            let mut others: VecDeque<usize> = ledger.realm.order().collect();
-            let Some(server) = others.pop_front() else {
-                self.lost += 1;
-                continue;
-            };
-            let left = ledger.realm.servers.get(server).map_or(0, |server| server.tries);
-            let (authenticator, resend_at) = ([0; 16], now);
-            self.send(now, realm, Sent { entry, server, others, authenticator, left, resend_at });
+            match ledger.begin(now, number) {
+                Some((server, packet)) => self.transmits.push_back(Transmit { realm, server, packet }),
+                None => self.lost += 1,
+            }
         }
     }
 
-    /// Sends a record with a new identifier, because its Acct-Delay-Time is new (RFC 2866 §5.2).
-    fn send(&mut self, now: Duration, realm: usize, mut sent: Sent) {
-        let Some(ledger) = self.ledgers.get_mut(realm) else { return };
-        while ledger.sent.contains_key(&ledger.next_id) {
-            ledger.next_id = ledger.next_id.wrapping_add(1);
+    fn fill_all(&mut self, now: Duration) {
+        for realm in self.numbers() {
+            self.fill(now, realm);
         }
-        let id = ledger.next_id;
-        ledger.next_id = id.wrapping_add(1);
-        let Some(server) = ledger.server(&sent) else { return };
-        let delay = now.saturating_sub(sent.entry.at);
-        let packet = sent.entry.record.emit(id, delay, &server.secret);
-        let Some((packet, authenticator)) =
-            packet.and_then(|p| Some((p.clone(), *p.get(4..20)?.as_array()?)))
-        else {
-            self.lost += 1;
-            return;
-        };
-        sent.authenticator = authenticator;
-        sent.left = sent.left.saturating_sub(1);
-        sent.resend_at = now + server.timeout;
-        self.transmits.push_back(Transmit { realm, server: server.address, packet });
-        ledger.sent.insert(id, sent);
+    }
+
+    fn numbers(&self) -> Vec<usize> {
+        self.ledgers.keys().copied().collect()
     }
 
     /// Handles a packet that a server sent to a realm's socket. Ignores it if it does not confirm a
     /// record.
     pub fn handle_datagram(&mut self, now: Duration, realm: usize, server: SocketAddr, packet: &[u8]) {
-        let (Some(ledger), Some(id)) = (self.ledgers.get_mut(realm), packet.get(1)) else { return };
-        let Some(sent) = ledger.sent.get(id) else { return };
-        let Some(asked) = ledger.server(sent).filter(|asked| asked.address == server) else { return };
-        if !is_response(packet, &sent.authenticator, &asked.secret) {
+        let Some(ledger) = self.ledgers.get_mut(&realm) else { return };
+        let was_opening = ledger.is_opening();
+        if !ledger.handle_answer(server, packet) {
             return;
         }
-        ledger.realm.prefer(sent.server);
-        ledger.sent.remove(id);
-        (ledger.failures, ledger.resume_at) = (0, Duration::ZERO);
-        self.fill(now, realm);
+        match was_opening || ledger.is_closing() {
+            // Other realms may have waited for this.
+            true => self.fill_all(now),
+            false => self.fill(now, realm),
+        }
+        self.remove_if_retired(realm);
+    }
+
+    fn remove_if_retired(&mut self, realm: usize) {
+        if self.ledgers.get(&realm).is_some_and(|ledger| ledger.is_retired && ledger.is_idle()) {
+            self.remove_retired();
+        }
     }
 
     /// Handles the timers due at `now`.
     pub fn handle_timeout(&mut self, now: Duration) {
-        for realm in 0..self.ledgers.len() {
-            while let Some(ledger) = self.ledgers.get_mut(realm)
-                && let Some((&id, _)) = ledger.sent.iter().find(|(_, sent)| sent.resend_at <= now)
-                && let Some(mut sent) = ledger.sent.remove(&id)
+        for realm in self.numbers() {
+            while let Some(ledger) = self.ledgers.get_mut(&realm)
+                && let Some(number) = ledger.take_overdue(now)
             {
-                if sent.left == 0 {
-                    let Some(next) = sent.others.pop_front() else {
-                        self.postpone(now, realm, sent.entry);
-                        continue;
-                    };
-                    sent.left = ledger.realm.servers.get(next).map_or(0, |server| server.tries);
-                    sent.server = next;
+                match ledger.repeat(now, number) {
+                    Some((server, packet)) => self.transmits.push_back(Transmit { realm, server, packet }),
+                    None => self.lost += u64::from(ledger.fail(now, number)),
                 }
-                self.send(now, realm, sent);
             }
-            self.fill(now, realm);
+            self.remove_if_retired(realm);
         }
-    }
-
-    /// Queues a record again that no server confirmed. All of the realm's records wait, longer each
-    /// time.
-    fn postpone(&mut self, now: Duration, realm: usize, mut entry: Entry) {
-        let Some(ledger) = self.ledgers.get_mut(realm) else { return };
-        if ledger.resume_at <= now {
-            let pause = Duration::from_secs(1 << ledger.failures.min(6));
-            ledger.resume_at = now + pause.min(MAX_PAUSE);
-            ledger.failures += 1;
-        }
-        if entry.record.is_interim {
-            return;
-        }
-        entry.attempts += 1;
-        if entry.attempts >= ATTEMPTS {
-            // A record that the servers do not want must not hold up the others for long.
-            entry.number = ledger.next;
-            ledger.next += 1;
-        }
-        // The gateway's start ends all accounts, so it must not come after theirs.
-        let is_late = entry.record.must_be_first && entry.attempts >= ATTEMPTS;
-        self.lost += match is_late || now.saturating_sub(entry.at) >= MAX_AGE {
-            true => 1,
-            false => ledger.insert(entry),
-        };
+        self.fill_all(now);
     }
 
     /// Returns when [`Accounting::handle_timeout`] must be called next.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.ledgers.iter().filter_map(Ledger::poll_timeout).min()
+        let next = |(realm, ledger): (&usize, &Ledger)| {
+            let next = ledger.next_at().filter(|_| !self.is_held(*realm));
+            ledger.overdue_at().into_iter().chain(next).min()
+        };
+        self.ledgers.iter().filter_map(next).min()
     }
 
     /// Returns the next packet to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
+    }
+
+    /// Returns the next begin or end of a silence, and the servers that are silent.
+    pub fn poll_silence(&mut self) -> Option<(Arc<Realm>, Silence)> {
+        self.ledgers.values_mut().find_map(|ledger| Some((ledger.realm.clone(), ledger.take_silence()?)))
     }
 }
 

@@ -1,9 +1,7 @@
 //! What all packets of RADIUS have: a header with an authenticator, and attributes (RFC 2865 §3,
 //! §5).
 
-use crate::aaa::origin::Origin;
-use alloc::{string::ToString, vec::Vec};
-use core::net::IpAddr;
+use alloc::vec::Vec;
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
@@ -52,10 +50,6 @@ pub(super) mod attribute {
 
 /// Microsoft's number (RFC 2548 §2).
 pub(super) const MICROSOFT: [u8; 4] = [0, 0, 1, 0x37];
-/// The service type Framed.
-const SERVICE_TYPE: [u8; 4] = [0, 0, 0, 2];
-/// The port type Virtual.
-const NAS_PORT_TYPE: [u8; 4] = [0, 0, 0, 5];
 
 /// Length of code, identifier, length and authenticator, in bytes.
 pub(super) const HEADER: usize = 20;
@@ -124,30 +118,6 @@ pub(super) fn push(packet: &mut Vec<u8>, kind: u8, value: &[u8]) -> Option<()> {
     packet.extend([kind, len]);
     packet.extend(value);
     Some(())
-}
-
-/// Appends who we are and where the peer comes from, except for our address.
-pub(super) fn push_origin(packet: &mut Vec<u8>, nas_identifier: &[u8], origin: &Origin) -> Option<()> {
-    let (called, calling) = (origin.local.to_string(), origin.remote.to_string());
-    for (kind, value) in [
-        (attribute::NAS_IDENTIFIER, nas_identifier),
-        (attribute::SERVICE_TYPE, &SERVICE_TYPE),
-        (attribute::NAS_PORT_TYPE, &NAS_PORT_TYPE),
-        (attribute::NAS_PORT_ID, origin.connection.as_bytes()),
-        (attribute::CALLED_STATION_ID, called.as_bytes()),
-        (attribute::CALLING_STATION_ID, calling.as_bytes()),
-    ] {
-        push(packet, kind, value)?;
-    }
-    Some(())
-}
-
-/// Appends our address.
-pub(super) fn push_nas_address(packet: &mut Vec<u8>, own: IpAddr) -> Option<()> {
-    match own {
-        IpAddr::V4(own) => push(packet, attribute::NAS_IP_ADDRESS, &own.octets()),
-        IpAddr::V6(own) => push(packet, attribute::NAS_IPV6_ADDRESS, &own.octets()),
-    }
 }
 
 /// Writes the length into a packet; returns `None` if the packet is too long.

@@ -5,9 +5,9 @@ use super::{
     packet::{AccessRequest, Answer},
     question::{Question, Reply, Server},
 };
-use crate::{crypto::Random, fair_queue::FairQueue};
+use crate::{crypto::Random, fair_queue::FairQueue, timers::Timers};
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     sync::Arc,
     vec::Vec,
 };
@@ -60,7 +60,6 @@ struct Request {
     left: u32,
     /// Time to wait for an answer after each transmission.
     timeout: Duration,
-    resend_at: Duration,
 }
 
 /// The requests that wait for one server.
@@ -94,7 +93,8 @@ pub struct Client {
     random: Arc<dyn Random>,
     pending: BTreeMap<u64, Pending>,
     servers: BTreeMap<SocketAddr, ServerQueue>,
-    timers: BTreeSet<(Duration, u64)>,
+    /// When each question is to be sent again.
+    timers: Timers<u64>,
     transmits: VecDeque<Transmit>,
     answers: VecDeque<(u64, Option<Reply>)>,
 }
@@ -106,7 +106,7 @@ impl Client {
             random,
             pending: BTreeMap::new(),
             servers: BTreeMap::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::default(),
             transmits: VecDeque::new(),
             answers: VecDeque::new(),
         }
@@ -158,10 +158,9 @@ impl Client {
             packet: packet.clone().unwrap_or_default(),
             left: server.tries.saturating_sub(1),
             timeout: server.timeout,
-            resend_at: now + server.timeout,
         });
         let Some(packet) = packet else { return self.finish(id, None) };
-        self.timers.insert((now + server.timeout, id));
+        self.timers.set(id, now + server.timeout);
         self.transmits.push_back(Transmit { server: server.address, socket: slot.0, packet });
     }
 
@@ -169,7 +168,7 @@ impl Client {
     fn release_slot(&mut self, id: u64) {
         let request = self.pending.get_mut(&id).and_then(|pending| pending.request.take());
         let Some(request) = request else { return };
-        self.timers.remove(&(request.resend_at, id));
+        self.timers.remove(id);
         if let Some(waiting) = self.servers.get_mut(&request.address) {
             waiting.slots.remove(&request.slot);
             waiting.queue.remove(id);
@@ -208,10 +207,7 @@ impl Client {
 
     /// Handles the timers due at `now`: sends unanswered requests again, or asks the next server.
     pub fn handle_timeout(&mut self, now: Duration) {
-        while let Some(&(at, id)) = self.timers.first()
-            && at <= now
-        {
-            self.timers.pop_first();
+        while let Some(id) = self.timers.take_due(now) {
             let Some(pending) = self.pending.get_mut(&id) else { continue };
             let Some(request) = &mut pending.request else { continue };
             if request.left == 0 {
@@ -219,8 +215,7 @@ impl Client {
                 continue;
             }
             request.left -= 1;
-            request.resend_at = now + request.timeout;
-            self.timers.insert((request.resend_at, id));
+            self.timers.set(id, now + request.timeout);
             // The same bytes, by which a server recognises the same request (RFC 2865 §3).
             let (server, socket, packet) = (request.address, request.slot.0, request.packet.clone());
             self.transmits.push_back(Transmit { server, socket, packet });
@@ -229,7 +224,7 @@ impl Client {
 
     /// Returns when [`Client::handle_timeout`] must be called next.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.first()
     }
 
     /// Returns the next packet to send.
@@ -248,7 +243,7 @@ impl Client {
 fn emit(question: &Question, identifier: u8, authenticator: &[u8; 16], server: &Server) -> Option<Vec<u8>> {
     let request = AccessRequest {
         user_name: &question.user_name,
-        nas_identifier: question.realm.nas_identifier.as_bytes(),
+        nas_identifier: &question.realm.nas_identifier,
         origin: &question.origin,
         state: question.state.as_deref(),
         eap: &question.eap,

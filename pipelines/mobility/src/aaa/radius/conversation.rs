@@ -124,6 +124,7 @@ impl PassThrough {
                 if grant.user_name.is_empty() {
                     grant.user_name.clone_from(&self.claimed_identity);
                 }
+                grant.origin = Some(self.origin.clone());
                 self.grant = Some(grant);
                 self.name = self.accepted(reply.server, reply.user_name);
                 self.stage = Stage::Success;
@@ -231,15 +232,14 @@ mod tests {
 
     const TTLS: u8 = 21;
 
+    fn origin() -> Origin {
+        Origin { connection: "people".into(), local: [203, 0, 113, 1].into(), remote: [192, 0, 2, 7].into() }
+    }
+
     fn conversation(trust_identity: bool) -> Box<dyn Conversation> {
         let server = Server::new(([10, 0, 0, 5], 1812).into(), Secret::new(b"secret".to_vec()));
         let radius = Radius::new(Realm::new(vec![Server { trust_identity, ..server }], "gateway"));
-        let origin = Origin {
-            connection: "people".into(),
-            local: [203, 0, 113, 1].into(),
-            remote: [192, 0, 2, 7].into(),
-        };
-        let mut conversation = radius.begin(origin);
+        let mut conversation = radius.begin(origin());
         conversation.handle(&[]);
         conversation
     }
@@ -325,7 +325,7 @@ mod tests {
         conversation.handle(&response(TTLS, b"proof"));
         let acceptance = reply(Code::Accept, None, Some(b"alice")).unwrap();
         conversation.answered(Some(Reply { grant: Some(grant.clone()), ..acceptance }));
-        assert_eq!(conversation.grant(), Some(&grant));
+        assert_eq!(conversation.grant(), Some(&Grant { origin: Some(origin()), ..grant }));
     }
 
     #[test]

@@ -2,15 +2,17 @@
 //! was granted to them (RFC 5176).
 
 use super::{
-    attributes::{HEADER, Received, attribute, message_authenticator, push, seal},
-    record::Account,
+    account::Account,
+    attributes::{HEADER, MAX_PACKET_LEN, Received, attribute, message_authenticator, push, seal},
+    names::{self, Name, Subject},
 };
-use crate::{crypto::Secret, rate::Rate};
-use alloc::{boxed::Box, collections::VecDeque, string::ToString, vec::Vec};
-use core::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Duration,
+use crate::{aaa::origin::Origin, crypto::Secret, rate::Rate};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
 };
+use core::{net::IpAddr, time::Duration};
 
 const DISCONNECT_REQUEST: u8 = 40;
 const COA_REQUEST: u8 = 43;
@@ -18,6 +20,10 @@ const COA_REQUEST: u8 = 43;
 const AUTHORIZE_ONLY: [u8; 4] = [0, 0, 0, 17];
 /// Most seconds between a request's own time and ours (RFC 5176 §6.3).
 pub const MAX_SKEW: u64 = 300;
+/// Packets from one client's address that are checked at once, and the time until one more: what
+/// somebody who forges that address can cost.
+const CHECKED: u32 = 256;
+const CHECK_REFILL: Duration = Duration::from_millis(1);
 /// Requests of one client that are carried out at once, and the time until one more.
 const BURST: u32 = 64;
 const REFILL: Duration = Duration::from_millis(50);
@@ -25,6 +31,8 @@ const REFILL: Duration = Duration::from_millis(50);
 const MEMORY: Duration = Duration::from_secs(2 * MAX_SKEW);
 /// Most requests of one client that are remembered: more than it can make in that time.
 const MAX_REMEMBERED: usize = 16_384;
+/// Most bytes of an answer besides Proxy-State: Message-Authenticator and Error-Cause.
+const MAX_ANSWER: usize = 18 + 6;
 
 /// Why a request is refused (Error-Cause, RFC 5176 §3.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,43 +54,34 @@ pub enum ErrorCause {
 /// The peers that a request is about: those that fit all that it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
-    session: Vec<Vec<u8>>,
-    user: Vec<Vec<u8>>,
-    inner: Vec<IpAddr>,
-    called: Vec<Vec<u8>>,
-    calling: Vec<Vec<u8>>,
-    port: Vec<Vec<u8>>,
-    nas_identifier: Vec<Vec<u8>>,
-    nas: Vec<IpAddr>,
+    /// Attributes that name the gateway.
+    gateway: Vec<(u8, Vec<u8>)>,
+    /// Attributes that name peers.
+    peers: Vec<(u8, Vec<u8>)>,
+    /// True if not all peers of a connection or an address are meant.
+    is_particular: bool,
 }
 
 impl Named {
     /// Returns true if the request is for a gateway with this name and address.
     pub fn is_for(&self, nas_identifier: &str, local: IpAddr) -> bool {
-        self.nas_identifier.iter().all(|name| name == nas_identifier.as_bytes())
-            && self.nas.iter().all(|address| *address == local)
+        let own = names::of_gateway(nas_identifier, local);
+        self.gateway.iter().all(|wanted| own.into_iter().any(|own| is_same(wanted, own)))
     }
 
-    /// Returns true if the peer of this account is one of those meant, at a gateway that is meant.
-    pub fn fits(&self, account: &Account) -> bool {
-        let (called, calling) = (account.origin.local.to_string(), account.origin.remote.to_string());
-        [
-            (&self.session, account.id.as_bytes()),
-            (&self.user, &account.user_name),
-            (&self.called, called.as_bytes()),
-            (&self.calling, calling.as_bytes()),
-            (&self.port, account.origin.connection.as_bytes()),
-        ]
-        .into_iter()
-        .all(|(wanted, own)| wanted.iter().all(|one| one == own))
-            && self.inner.iter().all(|address| account.inner.contains(address))
+    /// Returns true if the peer of this account is one of those meant. `told` is where servers were
+    /// told that it comes from, since they know it by that (RFC 5176 §3).
+    pub fn fits<'a>(&self, account: &'a Account, told: impl Iterator<Item = &'a Origin> + Clone) -> bool {
+        self.peers.iter().all(|wanted| {
+            let origins = told.clone().flat_map(names::of_origin);
+            let own = names::of_session(account).into_iter().chain(names::of_inside(account));
+            own.chain(origins).any(|own| is_same(wanted, own))
+        })
     }
+}
 
-    /// Returns true if it names no peer in particular.
-    fn is_empty(&self) -> bool {
-        let lists = [&self.session, &self.user, &self.calling];
-        lists.into_iter().all(Vec::is_empty) && self.inner.is_empty()
-    }
+fn is_same((kind, wanted): &(u8, Vec<u8>), (own, value): Name<'_>) -> bool {
+    *kind == own && **wanted == *value.encode()
 }
 
 /// What becomes of the peers.
@@ -130,10 +129,12 @@ pub enum Arrival {
     Repeated(Vec<u8>),
     /// It is no request of a client, or one of too many.
     Ignored,
-    /// It was not made just now, by our clock.
+    /// It was not made just now, by our clock, or does not say when.
     Stale,
     /// It is not made with the client's secret.
     Forged,
+    /// Its Proxy-State leaves no room for an answer.
+    TooLong,
 }
 
 /// A server that may send requests.
@@ -141,34 +142,63 @@ pub enum Arrival {
 struct Client {
     address: IpAddr,
     secret: Secret,
-    rate: Rate,
-    /// The last requests: when each came, its authenticator, and the answer.
-    last: VecDeque<(Duration, [u8; 16], Vec<u8>)>,
+    /// Packets that are checked.
+    checks: Rate,
+    /// Requests that are carried out.
+    requests: Rate,
+    /// The authenticators of the last requests, the oldest first, and when each came.
+    last: VecDeque<(Duration, [u8; 16])>,
+    /// What became of each of them.
+    results: BTreeMap<[u8; 16], Result<(), ErrorCause>>,
+}
+
+impl Client {
+    /// Forgets requests that are too old to pass for fresh, and so many that there is room for one
+    /// more.
+    fn forget(&mut self, now: Duration) {
+        while let Some((at, oldest)) = self.last.front()
+            && (*at + MEMORY <= now || self.last.len() >= MAX_REMEMBERED)
+        {
+            self.results.remove(oldest);
+            self.last.pop_front();
+        }
+    }
 }
 
 /// The servers that may send requests, and the requests that they sent lately.
 #[derive(Debug)]
-pub struct Clients(Vec<Client>);
+pub struct Clients {
+    clients: Vec<Client>,
+    /// True if a request must say when it was made.
+    needs_time: bool,
+}
 
 impl Clients {
-    /// Creates clients of these addresses and secrets.
-    pub fn new(clients: impl IntoIterator<Item = (IpAddr, Secret)>) -> Self {
-        let client = |(address, secret)| {
-            let (rate, last) = (Rate::default(), VecDeque::new());
-            Client { address, secret, rate, last }
+    /// Creates clients of these addresses and secrets. If `needs_time` is true, requests without
+    /// Event-Timestamp are stale.
+    pub fn new(clients: impl IntoIterator<Item = (IpAddr, Secret)>, needs_time: bool) -> Self {
+        let client = |(address, secret)| Client {
+            address,
+            secret,
+            checks: Rate::default(),
+            requests: Rate::default(),
+            last: VecDeque::new(),
+            results: BTreeMap::new(),
         };
-        Self(clients.into_iter().map(client).collect())
+        Self { clients: clients.into_iter().map(client).collect(), needs_time }
     }
 
     /// Handles a packet from `from`. `seconds` is the time since 1970.
     pub fn handle(&mut self, now: Duration, seconds: u64, from: IpAddr, packet: &[u8]) -> Arrival {
         let from = from.to_canonical();
-        let Some(number) = self.0.iter().position(|client| client.address == from) else {
+        let Some(number) = self.clients.iter().position(|client| client.address == from) else {
             return Arrival::Ignored;
         };
-        let (Some(client), Ok(received)) = (self.0.get_mut(number), Received::parse(packet)) else {
+        let Some(client) = self.clients.get_mut(number) else { return Arrival::Ignored };
+        if !client.checks.admits(now, CHECKED, CHECK_REFILL) {
             return Arrival::Ignored;
-        };
+        }
+        let Ok(received) = Received::parse(packet) else { return Arrival::Ignored };
         if !matches!(received.code(), DISCONNECT_REQUEST | COA_REQUEST) {
             return Arrival::Ignored;
         }
@@ -178,53 +208,60 @@ impl Clients {
         {
             return Arrival::Forged;
         }
-        let at = received.attributes.number(attribute::EVENT_TIMESTAMP);
-        match at.map(|at| at.is_none_or(|at| seconds.abs_diff(at.into()) <= MAX_SKEW)) {
-            Ok(true) => {}
-            Ok(false) | Err(_) => return Arrival::Stale,
-        }
-        while client.last.front().is_some_and(|(at, ..)| *at + MEMORY <= now)
-            || client.last.len() >= MAX_REMEMBERED
-        {
-            client.last.pop_front();
-        }
-        let known = client.last.iter().find(|(_, authenticator, _)| authenticator == received.authenticator);
-        if let Some((.., answer)) = known {
-            return Arrival::Repeated(answer.clone());
-        }
-        if !client.rate.admits(now, BURST, REFILL) {
-            return Arrival::Ignored;
+        let is_fresh = match received.attributes.number(attribute::EVENT_TIMESTAMP) {
+            Ok(Some(at)) => seconds.abs_diff(at.into()) <= MAX_SKEW,
+            Ok(None) => !self.needs_time,
+            Err(_) => false,
+        };
+        if !is_fresh {
+            return Arrival::Stale;
         }
         let mut proxy_state = Vec::new();
         for state in received.attributes.all(attribute::PROXY_STATE) {
             push(&mut proxy_state, attribute::PROXY_STATE, state);
         }
-        let (code, id, authenticator) = (received.code(), received.id(), *received.authenticator);
+        if HEADER + MAX_ANSWER + proxy_state.len() > MAX_PACKET_LEN {
+            return Arrival::TooLong;
+        }
         let demand = demand(&received);
-        Arrival::New(Box::new(Request { client: number, code, id, authenticator, proxy_state, demand }))
+        let (code, id, authenticator) = (received.code(), received.id(), *received.authenticator);
+        let request = Request { client: number, code, id, authenticator, proxy_state, demand };
+        client.forget(now);
+        if let Some(result) = client.results.get(&authenticator) {
+            return Arrival::Repeated(request.answer(*result, &client.secret));
+        }
+        match client.requests.admits(now, BURST, REFILL) {
+            true => Arrival::New(Box::new(request)),
+            false => Arrival::Ignored,
+        }
     }
 
     /// Returns the answer to a request that was carried out, or refused for a reason.
-    pub fn answer(&mut self, now: Duration, request: Request, result: Result<(), ErrorCause>) -> Vec<u8> {
-        let Request { client, code, id, authenticator, proxy_state, .. } = request;
-        let Some(client) = self.0.get_mut(client) else { return Vec::new() };
+    pub fn answer(&mut self, now: Duration, request: &Request, result: Result<(), ErrorCause>) -> Vec<u8> {
+        let Some(client) = self.clients.get_mut(request.client) else { return Vec::new() };
+        client.last.push_back((now, request.authenticator));
+        client.results.insert(request.authenticator, result);
+        request.answer(result, &client.secret)
+    }
+}
+
+impl Request {
+    fn answer(&self, result: Result<(), ErrorCause>, secret: &[u8]) -> Vec<u8> {
         // ACK and NAK follow the request's code.
-        let code = code + if result.is_ok() { 1 } else { 2 };
+        let code = self.code + if result.is_ok() { 1 } else { 2 };
         let mut attributes = Vec::new();
         push(&mut attributes, attribute::MESSAGE_AUTHENTICATOR, &[0; 16]);
         if let Err(cause) = result {
             push(&mut attributes, attribute::ERROR_CAUSE, &(cause as u32).to_be_bytes());
         }
-        attributes.extend(proxy_state);
+        attributes.extend(&self.proxy_state);
         let [high, low] = ((HEADER + attributes.len()) as u16).to_be_bytes();
-        let tag =
-            message_authenticator(&[&[code, id, high, low], &authenticator, &attributes], &client.secret);
+        let start = [code, self.id, high, low];
+        let tag = message_authenticator(&[&start, &self.authenticator, &attributes], secret);
         if let Some(field) = attributes.get_mut(2..18) {
             field.copy_from_slice(&tag);
         }
-        let answer = seal([code, id], &authenticator, &attributes, &client.secret).unwrap_or_default();
-        client.last.push_back((now, authenticator, answer.clone()));
-        answer
+        seal([code, self.id], &self.authenticator, &attributes, secret).unwrap_or_default()
     }
 }
 
@@ -234,61 +271,36 @@ fn demand(request: &Received<'_>) -> Result<Demand, ErrorCause> {
     let mut named = Named::default();
     let (mut session_timeout, mut filters) = (None, Vec::new());
     for (kind, value) in request.attributes {
-        let list = match kind {
-            attribute::USER_NAME => &mut named.user,
-            attribute::ACCT_SESSION_ID => &mut named.session,
-            attribute::CALLED_STATION_ID => &mut named.called,
-            attribute::CALLING_STATION_ID => &mut named.calling,
-            attribute::NAS_PORT_ID => &mut named.port,
-            attribute::NAS_IDENTIFIER => &mut named.nas_identifier,
-            attribute::FILTER_ID if is_change => &mut filters,
-            attribute::NAS_IP_ADDRESS => {
-                named.nas.push(ip4(value)?);
-                continue;
+        if let Some((subject, len)) = names::named_by(kind) {
+            if len.is_some_and(|len| len != value.len()) {
+                return Err(ErrorCause::InvalidValue);
             }
-            attribute::NAS_IPV6_ADDRESS => {
-                named.nas.push(ip6(value)?);
-                continue;
-            }
-            attribute::FRAMED_IP_ADDRESS => {
-                named.inner.push(ip4(value)?);
-                continue;
-            }
-            attribute::FRAMED_IPV6_ADDRESS => {
-                named.inner.push(ip6(value)?);
-                continue;
-            }
+            let list = if subject == Subject::Gateway { &mut named.gateway } else { &mut named.peers };
+            list.push((kind, value.to_vec()));
+            named.is_particular |= subject == Subject::Peer;
+            continue;
+        }
+        match kind {
+            attribute::FILTER_ID if is_change => filters.push(value.to_vec()),
             attribute::SESSION_TIMEOUT if is_change => {
                 let seconds = value.try_into().map_err(|_| ErrorCause::InvalidValue)?;
                 session_timeout = Some(u32::from_be_bytes(seconds));
-                continue;
             }
             attribute::SERVICE_TYPE if value == AUTHORIZE_ONLY => return Err(ErrorCause::UnsupportedService),
+            attribute::ACCT_TERMINATE_CAUSE if !is_change => {}
             attribute::EVENT_TIMESTAMP
             | attribute::MESSAGE_AUTHENTICATOR
             | attribute::PROXY_STATE
-            | attribute::REPLY_MESSAGE => continue,
-            attribute::ACCT_TERMINATE_CAUSE if !is_change => continue,
+            | attribute::REPLY_MESSAGE => {}
             _ => return Err(ErrorCause::UnsupportedAttribute),
-        };
-        list.push(value.to_vec());
+        }
     }
     let filters = (!filters.is_empty()).then_some(filters);
-    if named.is_empty() || (is_change && session_timeout.is_none() && filters.is_none()) {
+    if !named.is_particular || (is_change && session_timeout.is_none() && filters.is_none()) {
         return Err(ErrorCause::MissingAttribute);
     }
     let change = if is_change { Change::Grant { session_timeout, filters } } else { Change::Disconnect };
     Ok(Demand { named, change })
-}
-
-fn ip4(value: &[u8]) -> Result<IpAddr, ErrorCause> {
-    let octets: [u8; 4] = value.try_into().map_err(|_| ErrorCause::InvalidValue)?;
-    Ok(Ipv4Addr::from(octets).into())
-}
-
-fn ip6(value: &[u8]) -> Result<IpAddr, ErrorCause> {
-    let octets: [u8; 16] = value.try_into().map_err(|_| ErrorCause::InvalidValue)?;
-    Ok(Ipv6Addr::from(octets).into())
 }
 
 #[cfg(test)]

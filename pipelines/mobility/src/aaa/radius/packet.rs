@@ -3,9 +3,12 @@
 //! Every answer must have a Message-Authenticator. Without it, an attacker who can change packets
 //! could turn a refusal into an acceptance (CVE-2024-3596).
 
-use super::attributes::{
-    Attributes, HEADER, MAX_VALUE_LEN, Malformed, Received, attribute, message_authenticator, push,
-    push_nas_address, push_origin, set_len,
+use super::{
+    attributes::{
+        Attributes, HEADER, MAX_VALUE_LEN, Malformed, Received, attribute, message_authenticator, push,
+        set_len,
+    },
+    names::{push_nas_address, push_origin},
 };
 use crate::{
     aaa::{grant::Grant, origin::Origin},
@@ -35,7 +38,7 @@ pub struct AccessRequest<'a> {
     /// The peer's EAP identity.
     pub user_name: &'a [u8],
     /// Our own name.
-    pub nas_identifier: &'a [u8],
+    pub nas_identifier: &'a str,
     /// Where the peer comes from.
     pub origin: &'a Origin,
     /// The state of the server's last challenge.
@@ -162,6 +165,7 @@ impl<'a> Answer<'a> {
             session_timeout: session.filter(|seconds| *seconds > 0),
             user_name: self.user_name().unwrap_or_default().to_vec(),
             class: self.attributes.all(attribute::CLASS).take(Grant::CLASSES).map(<[u8]>::to_vec).collect(),
+            origin: None,
             filters: self.attributes.all(attribute::FILTER_ID).map(<[u8]>::to_vec).collect(),
             interim_interval: self.attributes.number(attribute::ACCT_INTERIM_INTERVAL)?,
         })

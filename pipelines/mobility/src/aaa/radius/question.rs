@@ -49,7 +49,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Servers that know the same peers.
+/// Servers that know the same peers, and keep the same books about them.
 #[derive(Debug)]
 pub struct Realm {
     /// The servers. The one that answered last is asked first.
@@ -74,6 +74,16 @@ impl Realm {
         self.nas_identifier == other.nas_identifier
             && self.servers.len() == other.servers.len()
             && self.servers.iter().zip(&other.servers).all(same)
+    }
+
+    /// Returns true if it has a server at this address.
+    pub(super) fn has(&self, server: SocketAddr) -> bool {
+        self.servers.iter().any(|own| own.address == server)
+    }
+
+    /// Returns true if the two have a server in common.
+    pub(super) fn shares_server(&self, other: &Self) -> bool {
+        other.servers.iter().any(|server| self.has(server.address))
     }
 
     /// Returns the numbers of the servers in the order in which they are to be asked.

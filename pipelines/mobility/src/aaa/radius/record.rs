@@ -1,9 +1,10 @@
 //! Accounting records as bytes (RFC 2866, RFC 2869).
 
-use super::attributes::{
-    HEADER, MAX_PACKET_LEN, Received, attribute, push, push_nas_address, push_origin, seal,
+use super::{
+    account::Account,
+    attributes::{HEADER, MAX_PACKET_LEN, Received, attribute, push, seal},
+    names::{self, Name, push_name, push_nas_address, push_origin},
 };
-use crate::aaa::origin::Origin;
 use alloc::{string::String, vec::Vec};
 use core::{net::IpAddr, time::Duration};
 
@@ -15,21 +16,6 @@ const BY_RADIUS: u32 = 1;
 const COUNTERS: usize = 8 * 6;
 /// Most bytes of the other attributes of a record.
 const MAX_ATTRIBUTES: usize = MAX_PACKET_LEN - HEADER - COUNTERS;
-
-/// What all records about a peer say.
-#[derive(Clone, Debug)]
-pub struct Account {
-    /// A name that no other peer's account has (Acct-Session-Id).
-    pub id: String,
-    /// The name by which the server knows the peer.
-    pub user_name: Vec<u8>,
-    /// Where the peer comes from.
-    pub origin: Origin,
-    /// The inner addresses that we gave it.
-    pub inner: Vec<IpAddr>,
-    /// What the server wants in all records.
-    pub class: Vec<Vec<u8>>,
-}
 
 /// What a peer has used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,32 +71,44 @@ pub struct Gateway<'a> {
     pub local: IpAddr,
 }
 
+/// A record's place among those that wait with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Before all others: it ends all sessions that the server knows of.
+    First,
+    /// After those of its session. A later one of these makes it worthless.
+    Interim,
+    /// After those of its session.
+    Ordinary,
+    /// After all others: it too ends all sessions.
+    Last,
+}
+
 /// A record on its way to a server.
 #[derive(Clone, Debug)]
-pub struct Record {
-    /// The account's name.
+pub(super) struct Record {
+    /// The session's name.
     pub(super) id: String,
-    /// True if a later record of the account makes it worthless.
-    pub(super) is_interim: bool,
-    /// True if it must not come after any other record.
-    pub(super) must_be_first: bool,
+    pub(super) order: Order,
     attributes: Vec<u8>,
 }
 
 impl Record {
-    /// Creates the record of what happened, for servers that call us `nas_identifier`. Leaves out
-    /// what does not fit.
-    pub fn new(happening: Happening<'_>, nas_identifier: &str) -> Self {
-        let (status, id): (u32, &str) = match happening {
-            Happening::Start(account) => (1, &account.id),
-            Happening::Stop(account, ..) => (2, &account.id),
-            Happening::Interim(account, _) => (3, &account.id),
-            Happening::On(gateway) => (7, gateway.id),
-            Happening::Off(gateway) => (8, gateway.id),
+    /// Creates the record of what happened `seconds` after 1970, for servers that call us
+    /// `nas_identifier`. Leaves out what does not fit.
+    pub(super) fn new(happening: Happening<'_>, seconds: u64, nas_identifier: &str) -> Self {
+        let (status, id, order): (u32, &str, Order) = match happening {
+            Happening::Start(account) => (1, &account.id, Order::Ordinary),
+            Happening::Stop(account, ..) => (2, &account.id, Order::Ordinary),
+            Happening::Interim(account, _) => (3, &account.id, Order::Interim),
+            Happening::On(gateway) => (7, gateway.id, Order::First),
+            Happening::Off(gateway) => (8, gateway.id, Order::Last),
         };
         let mut list = List(Vec::new());
         list.number(attribute::ACCT_STATUS_TYPE, status);
         list.add(attribute::ACCT_SESSION_ID, id.as_bytes());
+        // Its 32 bits last until 2106 (RFC 2869 §5.3).
+        list.number(attribute::EVENT_TIMESTAMP, seconds as u32);
         match happening {
             Happening::Start(account) => list.account(account, nas_identifier),
             Happening::Interim(account, usage) => {
@@ -123,16 +121,10 @@ impl Record {
                 list.usage(usage);
             }
             Happening::On(Gateway { local, .. }) | Happening::Off(Gateway { local, .. }) => {
-                list.add(attribute::NAS_IDENTIFIER, nas_identifier.as_bytes());
-                push_nas_address(&mut list.0, local);
+                names::of_gateway(nas_identifier, local).into_iter().for_each(|name| list.name(name));
             }
         }
-        Self {
-            id: id.into(),
-            is_interim: matches!(happening, Happening::Interim(..)),
-            must_be_first: matches!(happening, Happening::On(_)),
-            attributes: list.0,
-        }
+        Self { id: id.into(), order, attributes: list.0 }
     }
 
     /// Encodes the request with this identifier. `delay` is the time since it happened.
@@ -154,21 +146,22 @@ impl List {
         }
     }
 
+    fn name(&mut self, name: Name<'_>) {
+        push_name(&mut self.0, name);
+    }
+
     fn number(&mut self, kind: u8, value: u32) {
         push(&mut self.0, kind, &value.to_be_bytes());
     }
 
+    /// Appends all about a peer but its session's name.
     fn account(&mut self, account: &Account, nas_identifier: &str) {
-        self.add(attribute::USER_NAME, &account.user_name);
-        push_origin(&mut self.0, nas_identifier.as_bytes(), &account.origin);
+        let [_, user] = names::of_session(account);
+        self.name(user);
+        push_origin(&mut self.0, nas_identifier, &account.origin);
         push_nas_address(&mut self.0, account.origin.local);
         self.number(attribute::ACCT_AUTHENTIC, BY_RADIUS);
-        for inner in &account.inner {
-            match inner {
-                IpAddr::V4(ip4) => self.add(attribute::FRAMED_IP_ADDRESS, &ip4.octets()),
-                IpAddr::V6(ip6) => self.add(attribute::FRAMED_IPV6_ADDRESS, &ip6.octets()),
-            }
-        }
+        names::of_inside(account).for_each(|name| self.name(name));
         for class in &account.class {
             self.add(attribute::CLASS, class);
         }

@@ -1,8 +1,8 @@
 //! Requests of servers and of others.
 
 use super::*;
-use crate::aaa::origin::Origin;
 use alloc::vec;
+use core::net::Ipv6Addr;
 
 const SECRET: &[u8] = b"xyzzy5461";
 const SERVER: [u8; 4] = [10, 99, 0, 5];
@@ -10,8 +10,10 @@ const SERVER: [u8; 4] = [10, 99, 0, 5];
 const SECONDS: u64 = 1_800_000_000;
 const NOW: Duration = Duration::from_secs(1000);
 
+const OTHER: [u8; 4] = [10, 99, 0, 6];
+
 fn clients() -> Clients {
-    Clients::new([(SERVER.into(), Secret::new(SECRET.to_vec()))])
+    Clients::new([SERVER, OTHER].map(|address| (address.into(), Secret::new(SECRET.to_vec()))), false)
 }
 
 fn account() -> Account {
@@ -50,7 +52,8 @@ fn all_that_a_request_says_must_fit() {
     let fits = |attributes: &[(u8, &[u8])]| {
         let demand = new(&request(DISCONNECT_REQUEST, attributes)).demand.unwrap();
         assert_eq!(demand.change, Change::Disconnect);
-        demand.named.fits(&account())
+        let account = account();
+        demand.named.fits(&account, [&account.origin].into_iter())
     };
     let six = "2001:db8::7".parse::<Ipv6Addr>().unwrap().octets();
     for one in [
@@ -72,6 +75,27 @@ fn all_that_a_request_says_must_fit() {
         }
         let here = [(attribute::NAS_PORT_ID, &b"people"[..]), (attribute::CALLED_STATION_ID, b"203.0.113.1")];
         assert!(fits(&[one, here[0], here[1]]));
+    }
+}
+
+#[test]
+fn a_peer_is_known_by_what_servers_were_told_of_it() {
+    let account = account();
+    let at = |connection: &str, remote: [u8; 4]| Origin {
+        connection: connection.into(),
+        remote: remote.into(),
+        ..account.origin.clone()
+    };
+    let told = [at("guests", [192, 0, 2, 1]), at("people", [192, 0, 2, 2])];
+    let fits = |attributes: &[(u8, &[u8])]| {
+        new(&request(DISCONNECT_REQUEST, attributes)).demand.unwrap().named.fits(&account, told.iter())
+    };
+    let user = (attribute::USER_NAME, &b"alice"[..]);
+    for (value, is_known) in [("192.0.2.1", true), ("192.0.2.2", true), ("192.0.2.7", false)] {
+        assert_eq!(fits(&[user, (attribute::CALLING_STATION_ID, value.as_bytes())]), is_known, "{value}");
+    }
+    for (value, is_known) in [("guests", true), ("people", true), ("staff", false)] {
+        assert_eq!(fits(&[user, (attribute::NAS_PORT_ID, value.as_bytes())]), is_known, "{value}");
     }
 }
 
@@ -117,7 +141,7 @@ fn only_a_client_with_its_secret_is_heard() {
     let user = (attribute::USER_NAME, &b"alice"[..]);
     let good = request(DISCONNECT_REQUEST, &[user]);
     let mut all = clients();
-    assert!(matches!(all.handle(NOW, SECONDS, [10, 99, 0, 6].into(), &good), Arrival::Ignored));
+    assert!(matches!(all.handle(NOW, SECONDS, [10, 99, 0, 7].into(), &good), Arrival::Ignored));
     let mapped = "::ffff:10.99.0.5".parse().unwrap();
     assert!(matches!(all.handle(NOW, SECONDS, mapped, &good), Arrival::New(_)));
     let other = seal([DISCONNECT_REQUEST, 9], &[0; 16], &list(&[user]), b"other").unwrap();
@@ -146,12 +170,31 @@ fn an_old_request_is_not_carried_out() {
 }
 
 #[test]
+fn a_request_must_say_when_it_was_made_if_that_is_demanded() {
+    let user = (attribute::USER_NAME, &b"alice"[..]);
+    let now = u32::try_from(SECONDS).unwrap().to_be_bytes();
+    for (needs_time, attributes, counts) in [
+        (false, &[user][..], true),
+        (true, &[user], false),
+        (true, &[user, (attribute::EVENT_TIMESTAMP, &now)], true),
+        (true, &[user, (attribute::EVENT_TIMESTAMP, &now[..3])], false),
+    ] {
+        let mut clients = Clients { needs_time, ..clients() };
+        match arrival(&mut clients, &request(DISCONNECT_REQUEST, attributes)) {
+            Arrival::New(_) => assert!(counts),
+            Arrival::Stale => assert!(!counts),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_repeated_request_gets_the_same_answer_and_is_carried_out_once() {
     let mut clients = clients();
     let attributes = [(attribute::USER_NAME, &b"alice"[..]), (attribute::PROXY_STATE, b"proxy")];
     let packet = request(COA_REQUEST, &[attributes[0], (attribute::FILTER_ID, b"x"), attributes[1]]);
     let Arrival::New(request) = arrival(&mut clients, &packet) else { panic!() };
-    let answer = clients.answer(NOW, *request, Err(ErrorCause::InvalidValue));
+    let answer = clients.answer(NOW, &request, Err(ErrorCause::InvalidValue));
     let received = Received::parse(&answer).unwrap();
     let authenticator: [u8; 16] = packet[4..20].try_into().unwrap();
     assert_eq!((received.code(), received.id()), (45, 9));
@@ -166,16 +209,86 @@ fn a_repeated_request_gets_the_same_answer_and_is_carried_out_once() {
 }
 
 #[test]
-fn a_flood_of_requests_is_cut() {
+fn a_request_is_remembered_as_long_as_a_copy_could_pass_for_fresh() {
     let mut clients = clients();
-    let mut taken = 0;
-    for n in 0..1000u32 {
-        let packet = request(DISCONNECT_REQUEST, &[(attribute::USER_NAME, &n.to_be_bytes())]);
-        if let Arrival::New(request) = arrival(&mut clients, &packet) {
-            clients.answer(NOW, *request, Ok(()));
-            taken += 1;
+    let packet = request(DISCONNECT_REQUEST, &[(attribute::USER_NAME, b"alice")]);
+    let Arrival::New(first) = arrival(&mut clients, &packet) else { panic!() };
+    clients.answer(NOW, &first, Ok(()));
+    let mut at =
+        |seconds| clients.handle(NOW + Duration::from_secs(seconds), SECONDS, SERVER.into(), &packet);
+    assert!(matches!(at(599), Arrival::Repeated(_)));
+    assert!(matches!(at(600), Arrival::New(_)));
+}
+
+#[test]
+fn an_answer_repeats_all_proxy_state_or_the_request_does_not_count() {
+    let user = (attribute::USER_NAME, &b"alice"[..]);
+    let with = |last: usize| {
+        let states = [[7; 253]; 15];
+        let rest = vec![8; last];
+        let mut attributes = vec![user];
+        attributes.extend(states.iter().map(|state| (attribute::PROXY_STATE, &state[..])));
+        attributes.push((attribute::PROXY_STATE, &rest));
+        request(DISCONNECT_REQUEST, &attributes)
+    };
+    // 15 of 255 bytes, header, Message-Authenticator and Error-Cause leave this much for the last.
+    let most = MAX_PACKET_LEN - 15 * 255 - 20 - 18 - 6 - 2;
+    let mut clients = clients();
+    let Arrival::New(request) = arrival(&mut clients, &with(most)) else { panic!() };
+    let answer = clients.answer(NOW, &request, Err(ErrorCause::SessionNotFound));
+    assert_eq!(answer.len(), MAX_PACKET_LEN);
+    let received = Received::parse(&answer).unwrap();
+    assert!(received.is_made_with(&request.authenticator, SECRET));
+    let lens: Vec<_> = received.attributes.all(attribute::PROXY_STATE).map(<[u8]>::len).collect();
+    assert_eq!((lens.len(), lens[14], lens[15]), (16, 253, most));
+    assert!(matches!(arrival(&mut clients, &with(most + 1)), Arrival::TooLong));
+}
+
+/// Returns how many of so many different requests of a client at a time are carried out.
+fn carried_out(clients: &mut Clients, now: Duration, from: [u8; 4], requests: u32) -> u32 {
+    let carry_out = |n: &u32| {
+        let name = [now.as_secs() as u32, *n].map(u32::to_be_bytes).concat();
+        let packet = request(DISCONNECT_REQUEST, &[(attribute::USER_NAME, &name)]);
+        match clients.handle(now, SECONDS, from.into(), &packet) {
+            Arrival::New(request) => !clients.answer(now, &request, Ok(())).is_empty(),
+            _ => false,
         }
-    }
-    assert_eq!(taken, BURST);
-    assert_eq!(clients.0[0].last.len(), BURST as usize);
+    };
+    (0..requests).filter(carry_out).count() as u32
+}
+
+#[test]
+fn a_flood_of_requests_is_cut_and_time_allows_more() {
+    let mut clients = clients();
+    assert_eq!(carried_out(&mut clients, NOW, SERVER, 200), BURST);
+    assert_eq!(clients.clients[0].results.len(), BURST as usize, "only those are remembered");
+    let mut now = NOW + Duration::from_secs(1);
+    assert_eq!(carried_out(&mut clients, now, SERVER, 200), 20);
+    now += Duration::from_secs(100);
+    assert_eq!(carried_out(&mut clients, now, SERVER, 200), BURST);
+    now += MEMORY;
+    carried_out(&mut clients, now, SERVER, 1);
+    assert_eq!(
+        (clients.clients[0].results.len(), clients.clients[0].last.len()),
+        (1, 1),
+        "the others are old"
+    );
+}
+
+#[test]
+fn forged_packets_are_checked_at_a_rate_and_starve_no_other_client() {
+    let mut clients = clients();
+    let user = (attribute::USER_NAME, &b"alice"[..]);
+    let forged = seal([DISCONNECT_REQUEST, 9], &[0; 16], &list(&[user]), b"other").unwrap();
+    let mut checked = |now| {
+        let is_checked =
+            |_: &u32| matches!(clients.handle(now, SECONDS, SERVER.into(), &forged), Arrival::Forged);
+        (0..1000).filter(is_checked).count()
+    };
+    assert_eq!(checked(NOW), CHECKED as usize);
+    assert_eq!(checked(NOW + Duration::from_millis(100)), 100);
+    let now = NOW + Duration::from_millis(100);
+    assert_eq!(carried_out(&mut clients, now, SERVER, 1), 0, "that address is used up");
+    assert_eq!(carried_out(&mut clients, now, OTHER, 1), 1);
+    assert_eq!(carried_out(&mut clients, NOW + Duration::from_secs(1), SERVER, 1), 1, "for a moment");
 }

@@ -14,7 +14,7 @@ fn origin(own: &str) -> Origin {
 
 /// Returns a request of alice.
 fn request(origin: &Origin) -> AccessRequest<'_> {
-    AccessRequest { user_name: b"alice", nas_identifier: b"gateway", origin, state: None, eap: &[7] }
+    AccessRequest { user_name: b"alice", nas_identifier: "gateway", origin, state: None, eap: &[7] }
 }
 
 /// Returns an answer with these attributes; the Message-Authenticator comes first.

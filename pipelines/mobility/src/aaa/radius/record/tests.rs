@@ -4,6 +4,7 @@ use super::{
     super::attributes::{Attributes, Received},
     *,
 };
+use crate::aaa::origin::Origin;
 use alloc::vec;
 
 const SECRET: &[u8] = b"xyzzy5461";
@@ -21,7 +22,7 @@ fn account() -> Account {
 }
 
 fn packet(happening: Happening<'_>, delay: u64) -> Vec<u8> {
-    Record::new(happening, "gateway").emit(9, Duration::from_secs(delay), SECRET).unwrap()
+    Record::new(happening, 1_800_000_000, "gateway").emit(9, Duration::from_secs(delay), SECRET).unwrap()
 }
 
 #[test]
@@ -39,6 +40,7 @@ fn a_stop_record_tells_everything() {
     let numbers: Vec<_> =
         [40, 45, 46, 47, 48, 42, 43, 52, 53, 49, 41].map(|kind| all.number(kind).unwrap().unwrap()).into();
     assert_eq!(numbers, [2, 1, 61, 3, 2, 5, 0, 1, 7, 2, 4]);
+    assert_eq!(all.number(55), Ok(Some(1_800_000_000)), "when it happened");
     for (kind, value) in [
         (44, &b"1-7"[..]),
         (1, b"alice"),
@@ -61,7 +63,7 @@ fn a_record_of_the_gateway_names_no_peer() {
     for (happening, status) in [(Happening::On(gateway), 7), (Happening::Off(gateway), 8)] {
         let packet = packet(happening, 0);
         let kinds: Vec<u8> = Attributes(&packet[20..]).map(|(kind, _)| kind).collect();
-        assert_eq!(kinds, [40, 44, 32, 95, 41]);
+        assert_eq!(kinds, [40, 44, 55, 32, 95, 41]);
         assert_eq!(Attributes(&packet[20..]).number(40), Ok(Some(status)));
     }
 }
