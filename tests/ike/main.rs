@@ -30,4 +30,5 @@ mod reload;
 mod shut_down;
 mod states;
 mod storms;
+mod subnets;
 mod world;

@@ -210,7 +210,9 @@ impl Node {
                 | Event::ChildMissing { .. }
                 | Event::CreateFailed { .. }
                 | Event::InitRefused { .. }
-                | Event::GrantRefused { .. } => {}
+                | Event::GrantRefused { .. }
+                | Event::SelectorsRefused { .. }
+                | Event::ChildNarrowed { .. } => {}
             }
         }
         if let Some(peer) = connected.filter(|_| self.habits.rekeys_at_once) {

@@ -190,7 +190,7 @@ impl Accounts {
         peer: PeerId,
         ended: &Ended,
         remote: IpAddr,
-        reason: Reason,
+        reason: &Reason,
     ) {
         let Some(PeerAccount { mut account, realm, due, .. }) = self.accounts.remove(&peer) else { return };
         self.due.remove(&(due, peer));
@@ -201,7 +201,7 @@ impl Accounts {
         }
     }
 
-    fn cause(&self, reason: Reason) -> Cause {
+    fn cause(&self, reason: &Reason) -> Cause {
         match reason {
             Reason::Deleted => Cause::UserRequest,
             Reason::Timeout => Cause::LostCarrier,

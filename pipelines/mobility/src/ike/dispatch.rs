@@ -171,9 +171,11 @@ impl Peer {
                 Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
             },
             (Phase::Responder(_), ExchangeType::Informational) => {
-                // The peer rejects our proof, and says so (RFC 7296 §2.21.2).
+                // The peer rejects our proof, and may say so (RFC 7296 §2.21.2).
+                let request = opened.read(|payloads| InformationalRequest::read(payloads, false));
+                let refusal = request.ok().and_then(|request| request.refusal);
                 self.answer(cx, spi, exchange, &[], addresses);
-                self.fail(cx, Reason::Closed);
+                self.fail(cx, refusal.map_or(Reason::Deleted, |refusal| Reason::Refused(refusal.kind)));
             }
             // The peer repeats the request once we are ready.
             (Phase::Initiator(_), _) => {}
