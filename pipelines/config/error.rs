@@ -88,6 +88,10 @@ pub enum Rule {
     Empty,
     /// There are more pairs of prefixes than this.
     TooMany(usize),
+    /// All child SAs of a connection together have more pairs of prefixes than this.
+    AllPairs(usize),
+    /// A connection has more child SAs than this.
+    Children(usize),
     /// The value must be an IP address.
     Address,
     /// The value must be a unicast address.
@@ -252,6 +256,10 @@ impl fmt::Display for Rule {
             Self::Multiple(of) => write!(f, "must be a multiple of {of}"),
             Self::Empty => f.write_str("must not be empty"),
             Self::TooMany(most) => write!(f, "has more than {most} pairs of local and remote prefixes"),
+            Self::AllPairs(most) => {
+                write!(f, "its child SAs have more than {most} pairs of local and remote prefixes together")
+            }
+            Self::Children(most) => write!(f, "has more than {most} child SAs"),
             Self::Address => f.write_str("must be an IP address"),
             Self::Unicast => f.write_str("must be a unicast address"),
             Self::Prefix => f.write_str("must be a prefix like \"10.0.0.0/8\" or an address"),

@@ -4,6 +4,7 @@ use super::{
     certificate,
     facts::CertificateFacts,
     files::{self, CredentialError, CredentialProblem},
+    refusal::{self, Sent},
     scheme,
 };
 use crate::primitives::Primitives;
@@ -14,7 +15,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use wayfarer_mobility::{
-    crypto::{Crypto, Verifier, VerifyError},
+    crypto::{Crypto, PeerSignature, Verifier, VerifyError, VerifyErrorKind},
     identity::Identity,
 };
 use webpki::{
@@ -46,6 +47,8 @@ pub struct Authorities {
     hashes: Vec<u8>,
     crls: Vec<CertRevocationList<'static>>,
     policy: CrlPolicy,
+    /// True if a peer that announces no hashes may sign with SHA-1.
+    allows_sha1: bool,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
@@ -94,7 +97,13 @@ impl Authorities {
 
     fn none(policy: CrlPolicy, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         let (anchors, trusted, hashes, crls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { anchors, trusted, hashes, crls, policy, clock: Box::new(clock) }
+        Self { anchors, trusted, hashes, crls, policy, allows_sha1: false, clock: Box::new(clock) }
+    }
+
+    /// Sets whether a peer that announces no hashes (RFC 7427) may sign with SHA-1.
+    #[must_use]
+    pub fn allow_sha1(self, allows_sha1: bool) -> Self {
+        Self { allows_sha1, ..self }
     }
 
     fn trust(&mut self, certificate: &CertificateDer<'_>) -> Option<()> {
@@ -120,13 +129,15 @@ impl Authorities {
     ) -> Result<EndEntityCert<'a>, VerifyError> {
         let bytes = own.len() + others.iter().map(|der| der.len()).sum::<usize>();
         if others.len() >= MOST_CERTIFICATES || bytes > MOST_BYTES {
-            return Err(VerifyError::Certificate);
+            let words = format!("the peer sent more than {MOST_CERTIFICATES} or {MOST_BYTES} bytes");
+            return Err(VerifyErrorKind::Certificate.because(words));
         }
-        let parsed = EndEntityCert::try_from(own).map_err(|_| VerifyError::Certificate)?;
+        let explain = |error: &Error| refusal::of_chain(error, Sent { own, others }, &self.crls);
+        let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error))?;
         if self.is_trusted_peer(own) {
             return self.check_time(own).map(|()| parsed);
         }
-        self.check_chain(&parsed, others).map_err(|error| distrust(&error))?;
+        self.check_chain(&parsed, others).map_err(|error| explain(&error))?;
         Ok(parsed)
     }
 
@@ -138,9 +149,15 @@ impl Authorities {
     }
 
     fn check_time(&self, own: &CertificateDer<'_>) -> Result<(), VerifyError> {
-        let facts = CertificateFacts::of(own).ok_or(VerifyError::Certificate)?;
-        let is_valid = (facts.not_before..=facts.not_after).contains(&(self.clock)());
-        if is_valid { Ok(()) } else { Err(VerifyError::Expired) }
+        let facts = CertificateFacts::of(own).ok_or(VerifyErrorKind::Certificate)?;
+        let now = (self.clock)();
+        if now > facts.not_after {
+            return Err(refusal::expired(&refusal::name(own), facts.not_after));
+        }
+        if now < facts.not_before {
+            return Err(refusal::not_yet_valid(&refusal::name(own), facts.not_before));
+        }
+        Ok(())
     }
 
     /// Verifies that a chain of valid certificates leads from an authority to this one.
@@ -179,20 +196,16 @@ impl Verifier for Authorities {
         &self,
         identity: &Identity,
         certificates: &[Vec<u8>],
-        method: u8,
-        data: &[u8],
-        octets: &[u8],
+        signature: &PeerSignature,
     ) -> Result<(), VerifyError> {
         let chain: Vec<CertificateDer<'_>> = certificates.iter().map(|der| der[..].into()).collect();
-        let (own, others) = chain.split_first().ok_or(VerifyError::Certificate)?;
+        let (own, others) =
+            chain.split_first().ok_or_else(|| VerifyErrorKind::Certificate.because("the peer sent none"))?;
         let parsed = self.vouch_for(own, others)?;
         if !certificate::identities(own).iter().any(|own| certificate::is_same(own, identity)) {
-            return Err(VerifyError::Identity);
+            return Err(refusal::misnamed(own, identity));
         }
-        match scheme::verifies(&parsed, method, data, octets) {
-            true => Ok(()),
-            false => Err(VerifyError::Signature),
-        }
+        scheme::verify(&parsed, signature, self.allows_sha1)
     }
 
     fn names(&self, certificate: &[u8]) -> Vec<Identity> {
@@ -203,32 +216,6 @@ impl Verifier for Authorities {
 impl fmt::Debug for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} authorities, {} revocation lists", self.anchors.len(), self.crls.len())
-    }
-}
-
-fn distrust(error: &Error) -> VerifyError {
-    match error {
-        Error::CertExpired { .. } | Error::CertNotValidYet { .. } => VerifyError::Expired,
-        // A revocation list that cannot be used leaves the status unknown, which counts as revoked.
-        Error::CertRevoked
-        | Error::UnknownRevocationStatus
-        | Error::CrlExpired { .. }
-        | Error::InvalidCrlSignatureForPublicKey
-        | Error::IssuerNotCrlSigner
-        | Error::UnsupportedCrlSignatureAlgorithmContext(_)
-        | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => VerifyError::Revoked,
-        Error::UnknownIssuer
-        | Error::InvalidSignatureForPublicKey
-        | Error::EndEntityUsedAsCa
-        | Error::NameConstraintViolation
-        | Error::PathLenConstraintViolated
-        | Error::MaximumNameConstraintComparisonsExceeded
-        | Error::MaximumPathBuildCallsExceeded
-        | Error::MaximumPathDepthExceeded
-        | Error::MaximumSignatureChecksExceeded
-        | Error::UnsupportedSignatureAlgorithmContext(_)
-        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => VerifyError::Issuer,
-        _ => VerifyError::Certificate,
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     authorities::Authorities,
     certificate,
     files::{self, CredentialError, CredentialProblem},
+    refusal,
 };
 use fragments::{Incoming, Outgoing};
 use rustls::{
@@ -29,7 +30,8 @@ use wayfarer_mobility::{
         },
         origin::Origin,
     },
-    crypto::{Secret, VerifyError},
+    crypto::{Secret, VerifyError, VerifyErrorKind},
+    identity::Identity,
 };
 use zeroize::Zeroizing;
 
@@ -104,6 +106,7 @@ impl Authenticator for EapTlsServer {
             claimed: Vec::new(),
             names: Vec::new(),
             identity: None,
+            refusal: None,
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
         })
@@ -129,12 +132,12 @@ impl ClientCertVerifier for Peers {
         others: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let refused = |why| {
-            Error::InvalidCertificate(match why {
-                VerifyError::Expired => CertificateError::Expired,
-                VerifyError::Revoked => CertificateError::Revoked,
-                VerifyError::Issuer => CertificateError::UnknownIssuer,
-                VerifyError::Certificate | VerifyError::Identity | VerifyError::Signature => {
+        let refused = |why: VerifyError| {
+            Error::InvalidCertificate(match why.kind {
+                VerifyErrorKind::Expired => CertificateError::Expired,
+                VerifyErrorKind::Revoked => CertificateError::Revoked,
+                VerifyErrorKind::Issuer => CertificateError::UnknownIssuer,
+                VerifyErrorKind::Certificate | VerifyErrorKind::Identity | VerifyErrorKind::Signature => {
                     CertificateError::BadEncoding
                 }
             })
@@ -177,6 +180,8 @@ struct Server {
     /// The names in its certificate.
     names: Vec<Vec<u8>>,
     identity: Option<Vec<u8>>,
+    /// Why its certificate was refused.
+    refusal: Option<VerifyError>,
     incoming: Incoming,
     outgoing: Outgoing,
 }
@@ -243,7 +248,10 @@ impl Server {
             Ok(()) => {
                 Some(self.conclude(&mut connection).map_or(Stage::FailurePending, Stage::SuccessPending))
             }
-            Err(_) => Some(Stage::FailurePending),
+            Err(error) => {
+                self.refusal = refusal_of(&error);
+                Some(Stage::FailurePending)
+            }
         };
         let mut message = Vec::new();
         while connection.wants_write() {
@@ -259,6 +267,8 @@ impl Server {
     fn conclude(&mut self, connection: &mut ServerConnection) -> Option<Secret> {
         let own = connection.peer_certificates()?.first()?;
         if !certificate::is_called(own, &self.claimed) {
+            let claimed = Identity::from_name(&self.claimed);
+            self.refusal = Some(refusal::misnamed(own, &claimed));
             connection.send_close_notify();
             return None;
         }
@@ -282,6 +292,22 @@ impl Server {
         }
         keys.first_chunk::<MSK>().map(|msk| Zeroizing::new(msk.to_vec()))
     }
+}
+
+/// Returns why TLS refused the peer's certificate, if it did.
+fn refusal_of(error: &Error) -> Option<VerifyError> {
+    let kind = match error {
+        Error::NoCertificatesPresented => {
+            return Some(VerifyErrorKind::Certificate.because("the peer sent none"));
+        }
+        Error::InvalidCertificate(CertificateError::Expired) => VerifyErrorKind::Expired,
+        Error::InvalidCertificate(CertificateError::Revoked) => VerifyErrorKind::Revoked,
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => VerifyErrorKind::Issuer,
+        Error::InvalidCertificate(CertificateError::BadSignature) => VerifyErrorKind::Signature,
+        Error::InvalidCertificate(_) => VerifyErrorKind::Certificate,
+        _ => return None,
+    };
+    Some(kind.into())
 }
 
 fn feed(connection: &mut ServerConnection, mut message: &[u8]) -> Result<(), Error> {
@@ -317,6 +343,10 @@ impl Conversation for Server {
 
     fn other_names(&self) -> Vec<Vec<u8>> {
         self.names.clone()
+    }
+
+    fn refusal(&self) -> Option<VerifyError> {
+        self.refusal.clone()
     }
 }
 

@@ -12,6 +12,7 @@ use x509_cert::{
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const CURVES: [(ObjectIdentifier, KeyType); 3] = [
     (ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7"), KeyType::Ecdsa256),
@@ -28,7 +29,9 @@ pub enum KeyType {
     Ecdsa384,
     /// ECDSA on P-521.
     Ecdsa521,
-    /// RSA, or another one.
+    /// RSA.
+    Rsa,
+    /// Another one, such as Ed25519.
     Other,
 }
 
@@ -72,10 +75,11 @@ impl CertificateFacts {
             common_name: common.and_then(|attribute| text(&attribute.value)),
             subject: about.subject().to_der().ok()?,
             issuer: about.issuer().to_der().ok()?,
-            key: CURVES
-                .iter()
-                .find_map(|(oid, key)| (curve == Some(*oid)).then_some(*key))
-                .unwrap_or(KeyType::Other),
+            key: match CURVES.iter().find(|(oid, _)| curve == Some(*oid)) {
+                Some((_, key)) => *key,
+                None if key.oid == RSA => KeyType::Rsa,
+                None => KeyType::Other,
+            },
         })
     }
 

@@ -3,10 +3,11 @@
 //! The data of method 14 is the length of an AlgorithmIdentifier in one byte, the
 //! AlgorithmIdentifier, and the signature (RFC 7427 §3). Methods 1 and 9 to 11 have the signature
 //! alone: RSA with PKCS#1 v1.5 (RFC 7296 §3.8), and ECDSA with r and s side by side (RFC 4754 §7).
-//! SHA-1 is not supported.
+//! SHA-1 counts only for peers that announce no hashes, and only if the connection allows it.
 
 use aws_lc_rs::signature::{self, VerificationAlgorithm};
 use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
+use wayfarer_mobility::crypto::{PeerSignature, VerifyError, VerifyErrorKind};
 use webpki::EndEntityCert;
 
 /// RSA with PKCS#1 v1.5.
@@ -71,6 +72,17 @@ static SCHEMES: [Scheme; 22] = {
     ]
 };
 
+/// RSA with PKCS#1 v1.5 and SHA-1, which method 1 uses by default (RFC 7296 §3.8).
+static RSA_SHA1: Scheme = scheme(
+    METHOD_RSA,
+    alg_id::RSA_ENCRYPTION,
+    // sha1WithRSAEncryption (RFC 8017 appendix A.2.4).
+    AlgorithmIdentifier::from_slice(&[
+        0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05, 0x05, 0x00,
+    ]),
+    &signature::RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
+);
+
 impl SignatureVerificationAlgorithm for Scheme {
     fn verify_signature(
         &self,
@@ -90,8 +102,33 @@ impl SignatureVerificationAlgorithm for Scheme {
     }
 }
 
-/// Returns whether an AUTH payload with this method and data is a signature over `octets` by the
-/// key of `certificate`.
+/// Checks that an AUTH payload is a signature by the key of `certificate`.
+///
+/// # Errors
+/// Returns why it is not accepted.
+pub(super) fn verify(
+    certificate: &EndEntityCert<'_>,
+    signature: &PeerSignature,
+    allows_sha1: bool,
+) -> Result<(), VerifyError> {
+    let PeerSignature { method, data, octets, hashes } = signature;
+    if verifies(certificate, *method, data, octets) {
+        return Ok(());
+    }
+    let is_sha1 = *method == METHOD_RSA && certificate.verify_signature(&RSA_SHA1, octets, data).is_ok();
+    let words = match (is_sha1, hashes.are_announced()) {
+        (true, false) if allows_sha1 => return Ok(()),
+        (true, false) => {
+            "it uses SHA-1: update the peer, have it use an ECDSA key, or set legacy_signatures = true"
+        }
+        (true, true) => "it uses SHA-1, although the peer announces better hashes (RFC 7427)",
+        (false, _) => return Err(VerifyErrorKind::Signature.into()),
+    };
+    Err(VerifyErrorKind::Signature.because(words))
+}
+
+/// Returns true if an AUTH payload with this method and data is a signature over `octets` by the key
+/// of `certificate`, without SHA-1.
 pub(super) fn verifies(certificate: &EndEntityCert<'_>, method: u8, data: &[u8], octets: &[u8]) -> bool {
     let (identifier, signature) = match method {
         METHOD_SIGNATURE => match parse(data) {

@@ -2,7 +2,8 @@
 
 use super::{
     files::{self, CredentialError, CredentialProblem},
-    scheme::{self, METHOD_ECDSA_256, METHOD_ECDSA_384, METHOD_ECDSA_521, METHOD_SIGNATURE},
+    rsa_sha1::RsaSha1,
+    scheme::{self, METHOD_ECDSA_256, METHOD_ECDSA_384, METHOD_ECDSA_521, METHOD_RSA, METHOD_SIGNATURE},
 };
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -11,7 +12,7 @@ use aws_lc_rs::{
 };
 use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, PrivateKeyDer, alg_id};
 use std::path::Path;
-use wayfarer_mobility::crypto::{Refused, SignatureHashes, Signer};
+use wayfarer_mobility::crypto::{SignError, SignatureHashes, Signer};
 use webpki::EndEntityCert;
 
 /// Bytes of the shortest RSA modulus accepted: 2048 bits.
@@ -22,6 +23,8 @@ const SHORTEST_MODULUS: usize = 256;
 pub struct CertificateSigner {
     certificates: Vec<Vec<u8>>,
     key: Key,
+    /// The same key for peers that announce no hashes, if it is RSA and may sign with SHA-1.
+    sha1: Option<RsaSha1>,
 }
 
 #[derive(Debug)]
@@ -112,7 +115,19 @@ impl CertificateSigner {
         if !key.belongs_to(&own) {
             return Err(CredentialProblem::OtherKey);
         }
-        Ok(Self { certificates: certificates.iter().map(|c| c.to_vec()).collect(), key })
+        Ok(Self { certificates: certificates.iter().map(|c| c.to_vec()).collect(), key, sha1: None })
+    }
+
+    /// Lets the key, if it is RSA, sign with SHA-1 for peers that announce no hashes (RFC 7427).
+    /// `key` is its file.
+    ///
+    /// # Errors
+    /// If the file cannot be used: the reason.
+    pub fn allow_sha1(self, key: &Path) -> Result<Self, CredentialError> {
+        let Key::Rsa(_) = self.key else { return Ok(self) };
+        let private = files::private_key(key)?;
+        let sha1 = RsaSha1::parse(&private);
+        Ok(Self { sha1: Some(sha1.ok_or_else(|| CredentialProblem::BadKey.of(key))?), ..self })
     }
 }
 
@@ -142,29 +157,28 @@ impl Key {
         signed.is_ok_and(|(method, data)| scheme::verifies(certificate, method, &data, &[]))
     }
 
-    fn sign(&self, octets: &[u8], hashes: SignatureHashes) -> Result<(u8, Vec<u8>), Refused> {
+    fn sign(&self, octets: &[u8], hashes: SignatureHashes) -> Result<(u8, Vec<u8>), SignError> {
         let random = SystemRandom::new();
         match self {
             Self::Rsa(key) => {
-                // For a peer that announces no hashes, method 1 means SHA-1 (RFC 7296 §3.8).
-                let (_, identifier, encoding) =
-                    PSS.iter().find(|(hash, ..)| hashes.has(*hash)).ok_or(Refused)?;
+                let pss = PSS.iter().find(|(hash, ..)| hashes.has(*hash));
+                let (_, identifier, encoding) = pss.ok_or(SignError::NoHash)?;
                 let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(*encoding, &random, octets, &mut signature).map_err(|_| Refused)?;
+                key.sign(*encoding, &random, octets, &mut signature).map_err(|_| SignError::Failed)?;
                 Ok((METHOD_SIGNATURE, scheme::emit(identifier, &signature)))
             }
             Self::Ecdsa(Ecdsa { curve, asn1, .. }) if hashes.has(curve.hash) => {
-                let signature = asn1.sign(&random, octets).map_err(|_| Refused)?;
+                let signature = asn1.sign(&random, octets).map_err(|_| SignError::Failed)?;
                 Ok((METHOD_SIGNATURE, scheme::emit(&curve.identifier, signature.as_ref())))
             }
             Self::Ecdsa(Ecdsa { curve, fixed, .. }) => {
-                let signature = fixed.sign(&random, octets).map_err(|_| Refused)?;
+                let signature = fixed.sign(&random, octets).map_err(|_| SignError::Failed)?;
                 Ok((curve.method, signature.as_ref().to_vec()))
             }
             Self::Ed25519(key) if hashes.has(5) => {
                 Ok((METHOD_SIGNATURE, scheme::emit(&alg_id::ED25519, key.sign(octets).as_ref())))
             }
-            Self::Ed25519(_) => Err(Refused),
+            Self::Ed25519(_) => Err(SignError::NoHash),
         }
     }
 }
@@ -174,7 +188,14 @@ impl Signer for CertificateSigner {
         &self.certificates
     }
 
-    fn sign(&self, octets: &[u8], hashes: SignatureHashes) -> Result<(u8, Vec<u8>), Refused> {
+    fn sign(&self, octets: &[u8], hashes: SignatureHashes) -> Result<(u8, Vec<u8>), SignError> {
+        // For a peer that announces no hashes, method 1 means SHA-1 (RFC 7296 §3.8).
+        if !hashes.are_announced()
+            && let Key::Rsa(_) = self.key
+        {
+            let key = self.sha1.as_ref().ok_or(SignError::OnlySha1)?;
+            return Ok((METHOD_RSA, key.sign(octets).ok_or(SignError::Failed)?));
+        }
         self.key.sign(octets, hashes)
     }
 }

@@ -124,7 +124,7 @@ fn ikev2(terms: &Terms<'_>, issuer: &str) -> Result<Vec<(&'static str, Value)>, 
             KeyType::Ecdsa256 => "ECDSA256",
             KeyType::Ecdsa384 => "ECDSA384",
             KeyType::Ecdsa521 => "ECDSA521",
-            KeyType::Other => "RSA",
+            KeyType::Rsa | KeyType::Other => "RSA",
         };
         keys.push(("CertificateType", kind.into()));
     } else if let Some(user) = terms.user {

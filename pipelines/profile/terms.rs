@@ -6,7 +6,7 @@ use crate::{
         algorithms,
         model::{Config, Connection, PeerMethod},
     },
-    credentials::{CertificateFacts, certificate},
+    credentials::{CertificateFacts, KeyType, certificate},
     pki::is_file_name,
 };
 use aws_lc_rs::digest::{SHA256, digest};
@@ -135,6 +135,11 @@ impl<'a> Terms<'a> {
         let is_strict = matches!(self.client, Client::Apple | Client::Windows);
         if is_strict && !CertificateFacts::of(own).is_some_and(|facts| facts.is_server) {
             return Err(self.refuse(&format!("the gateway's certificate lacks serverAuth: {again}")));
+        }
+        let is_rsa = CertificateFacts::of(own).is_some_and(|facts| facts.key == KeyType::Rsa);
+        if is_strict && is_rsa && !self.connection.legacy_signatures {
+            let why = "the gateway's key is RSA, with which this client may know only SHA-1";
+            return Err(self.refuse(&format!("{why}: {again}, or set legacy_signatures = true")));
         }
         let names = certificate::identities(own);
         let has =

@@ -178,7 +178,7 @@ fn bounds_devices_of_an_identity_and_peers_of_all() {
         connect(&mut pair, "cl.test", [192, 0, 2, n + 1]);
         assert_eq!(pair.gateway.connected_peers().len(), most.min(usize::from(n) + 1));
     }
-    assert_eq!(pair.gateway.end_reasons(), [Reason::Replaced; 4], "the oldest make room");
+    assert_eq!(pair.gateway.end_reasons(), [const { Reason::Replaced }; 4], "the oldest make room");
     let mut pair = Pair::with(shared(), terminal(), Settings { peer_limit: 2, ..log_keys });
     for (n, name) in (1..).zip(["a.test", "b.test", "c.test", "d.test"]) {
         connect(&mut pair, name, [192, 0, 2, n]);
@@ -220,7 +220,7 @@ fn bounds_peers_that_linger_after_their_end() {
         pair.settle();
         assert!(pair.gateway.endpoint.peers().count() <= 4);
     }
-    assert_eq!(pair.gateway.end_reasons(), [Reason::Authentication; 20]);
+    assert_eq!(pair.gateway.end_reasons(), [const { Reason::Authentication }; 20]);
     pair.now += 10 * SECOND;
     pair.gateway.endpoint.handle_timeout(pair.now);
     assert_eq!(pair.gateway.endpoint.peers().count(), 0);

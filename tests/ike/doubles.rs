@@ -7,7 +7,7 @@ use wayfarer_mobility::{
         Authenticator,
         mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     },
-    crypto::{Refused, SignatureHashes, Signer, Verifier, VerifyError},
+    crypto::{PeerSignature, SignError, SignatureHashes, Signer, Verifier, VerifyError, VerifyErrorKind},
     identity::Identity,
 };
 
@@ -48,7 +48,7 @@ impl Signer for FakeCertificate {
         slice::from_ref(&self.names)
     }
 
-    fn sign(&self, octets: &[u8], _: SignatureHashes) -> Result<(u8, Vec<u8>), Refused> {
+    fn sign(&self, octets: &[u8], _: SignatureHashes) -> Result<(u8, Vec<u8>), SignError> {
         Ok((14, octets.to_vec()))
     }
 }
@@ -66,13 +66,11 @@ impl Verifier for FakeCertificate {
         &self,
         identity: &Identity,
         certificates: &[Vec<u8>],
-        _: u8,
-        data: &[u8],
-        octets: &[u8],
+        signature: &PeerSignature,
     ) -> Result<(), VerifyError> {
-        match data == octets && self.names(&certificates[0]).contains(identity) {
+        match signature.data == signature.octets && self.names(&certificates[0]).contains(identity) {
             true => Ok(()),
-            false => Err(VerifyError::Identity),
+            false => Err(VerifyErrorKind::Identity.into()),
         }
     }
 

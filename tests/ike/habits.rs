@@ -16,15 +16,15 @@ use wayfarer::sim::{
     nat::{Endpoints, Kind, Nat},
 };
 use wayfarer_mobility::{
-    crypto::{Verifier, VerifyError},
+    crypto::{PeerSignature, SignError, SignatureHashes, Signer, Verifier, VerifyError},
     identity::Identity,
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth},
         counter::Counter,
-        event::{Event, PeerId},
+        event::{Event, PeerId, Reason},
         nat::NatDetection,
         settings::Settings,
-        wire::{ExchangeType, Header, Payload, Proposal, Transform, notified, notify},
+        wire::{self, ExchangeType, Header, Payload, Proposal, Transform, notified, notify},
     },
     path::{Addresses, Path},
 };
@@ -209,12 +209,54 @@ impl Verifier for AnySignature {
         &[]
     }
 
-    fn verify(&self, _: &Identity, _: &[Vec<u8>], _: u8, _: &[u8], _: &[u8]) -> Result<(), VerifyError> {
+    fn verify(&self, _: &Identity, _: &[Vec<u8>], _: &PeerSignature) -> Result<(), VerifyError> {
         Ok(())
     }
 
     fn names(&self, _: &[u8]) -> Vec<Identity> {
         vec![terminal().local_id]
+    }
+}
+
+/// An RSA key that may not sign with SHA-1.
+#[derive(Debug)]
+struct NoSha1;
+
+impl Signer for NoSha1 {
+    fn certificates(&self) -> &[Vec<u8>] {
+        &[]
+    }
+
+    fn sign(&self, octets: &[u8], hashes: SignatureHashes) -> Result<(u8, Vec<u8>), SignError> {
+        if hashes.are_announced() { Ok((14, octets.to_vec())) } else { Err(SignError::OnlySha1) }
+    }
+}
+
+/// Clients of Windows do so.
+#[test]
+fn gateway_says_why_it_cannot_sign_for_a_peer_that_announces_no_hashes() {
+    for announces in [true, false] {
+        let certificate = Arc::new(FakeCertificate::of("cl.test"));
+        let any = || RemoteAuth::Key(Arc::new(AnySignature));
+        let mut pair = Pair::new(
+            Connection { local_auth: LocalAuth::Key(Arc::new(NoSha1)), remote_auth: any(), ..gateway() },
+            Connection { local_auth: LocalAuth::Key(certificate), remote_auth: any(), ..terminal() },
+        );
+        pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+        let (addresses, first) = pair.up().remove(0);
+        let header = Header::parse(&first).unwrap();
+        let mut payloads = wire::parse(header.next, &first[wire::HEADER..]).unwrap();
+        let is_hashes = |payload: &Payload<'_>| matches!(payload, Payload::Notify(n) if n.kind == notify::SIGNATURE_HASH_ALGORITHMS);
+        payloads.retain(|payload| announces || !is_hashes(payload));
+        pair.deliver_up(&(addresses, wire::emit_message(header, &payloads)));
+        pair.settle();
+        if announces {
+            pair.assert_one_each();
+            continue;
+        }
+        assert_eq!(pair.gateway.end_reasons(), [Reason::Signature(SignError::OnlySha1)]);
+        let told = [Reason::Refused(notify::AUTHENTICATION_FAILED)];
+        assert_eq!(pair.terminal.end_reasons(), told, "and nothing else");
     }
 }
 

@@ -33,4 +33,5 @@ mod renewals;
 mod shut_down;
 mod states;
 mod storms;
+mod subnets;
 mod world;

@@ -220,7 +220,9 @@ impl Node {
                 | Event::CreateFailed { .. }
                 | Event::InitRefused { .. }
                 | Event::RenewalFailed { .. }
-                | Event::GrantRefused { .. } => {}
+                | Event::GrantRefused { .. }
+                | Event::SelectorsRefused { .. }
+                | Event::ChildNarrowed { .. } => {}
             }
         }
         if let Some(peer) = connected.filter(|_| self.habits.rekeys_at_once) {

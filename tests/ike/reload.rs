@@ -246,7 +246,7 @@ fn half_open_during(before: Vec<Connection>, after: Vec<Connection>) -> Result<S
         Event::PeerUp { connection, .. } => Some(gateway.endpoint.connection(*connection)?.name.clone()),
         _ => None,
     });
-    up.ok_or_else(|| gateway.end_reasons()[0])
+    up.ok_or_else(|| gateway.end_reasons().remove(0))
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn certificates_are_as_clients_demand() {
     assert_eq!((gateway.key, gateway.common_name.as_deref()), (KeyType::Ecdsa256, Some("vpn.example.org")));
     site.pki("user laptop --key rsa3072 --days 30");
     let laptop = site.facts("laptop");
-    assert_eq!((laptop.key, laptop.is_server), (KeyType::Other, false));
+    assert_eq!((laptop.key, laptop.is_server), (KeyType::Rsa, false));
     assert!(laptop.validity() < Duration::from_secs(30 * 86400));
     let verify = ["verify", "-CAfile", "pki/ca.crt", "-x509_strict"];
     for (purpose, file) in [("sslserver", "pki/gateway.crt"), ("sslclient", "pki/laptop.crt")] {
@@ -374,6 +374,19 @@ fn windows_gets_algorithms_of_the_connection() {
         assert!(body.contains("\ntry {\n") && body.contains(&format!("WriteAllBytes(${file},")), "{script}");
         assert!(end.trim_start().starts_with(&format!("Remove-Item ${file} ")), "{script}");
     }
+}
+
+#[test]
+fn some_clients_take_an_rsa_gateway_only_with_legacy_signatures() {
+    let site = Site::new();
+    site.pki("gateway vpn.example.org 203.0.113.1 --file rsa --key rsa3072");
+    let rsa = PEOPLE.replace("pki/gateway.", "pki/rsa.");
+    for client in ["apple", "windows"] {
+        let said = site.refused(&rsa, client);
+        assert!(said.contains("or set legacy_signatures = true"), "{said}");
+        site.text(&format!("{rsa}legacy_signatures = true\n"), client);
+    }
+    site.text(&rsa, "strongswan --user alice");
 }
 
 #[test]

@@ -143,6 +143,7 @@ impl World {
             protocol,
             peer_method: model::PeerMethod::SharedKey,
             certificate: None,
+            legacy_signatures: false,
             window: 1024,
             mtu: None,
             limits: Limits::NONE,

@@ -10,10 +10,12 @@ use crate::config::{
 use std::ops::Range;
 use toml::Spanned;
 use wayfarer_dataplane::table::Prefix;
-use wayfarer_mobility::ike::{connection::ChildPolicy, selector::everything, wire::TrafficSelector};
-
-/// Most selectors of one side of a child SA. A peer may not be able to read more in one payload.
-const MOST: usize = 16;
+use wayfarer_mobility::ike::{
+    bounds,
+    connection::ChildPolicy,
+    selector::{everything, rules, rules_within_bounds},
+    wire::TrafficSelector,
+};
 
 /// The keys of one child SA, from `[[connection]]` or `[[connection.child]]`.
 struct RawChild<'a> {
@@ -61,6 +63,13 @@ impl RawConnection<'_> {
             };
             children.push(self.child(&child, name, ask_address)?);
         }
+        let broken = |rule| Err(source.error("connection", Some(place.clone()), rule));
+        if children.len() > bounds::CHILDREN {
+            return broken(Rule::Children(bounds::CHILDREN));
+        }
+        if children.iter().map(|child| rules(&child.local, &child.remote)).sum::<usize>() > bounds::RULES {
+            return broken(Rule::AllPairs(bounds::RULES));
+        }
         Ok(children)
     }
 
@@ -90,6 +99,10 @@ impl RawConnection<'_> {
             None if ask_address && !transport => vec![everything(true), everything(false)],
             remote => remote.unwrap_or_default(),
         };
+        if rules_within_bounds(&local, &remote).is_err() {
+            let rule = Rule::TooMany(bounds::CHILD_RULES);
+            return Err(source.error(raw.table, Some(raw.place.clone()), rule));
+        }
         Ok(ChildPolicy { name, local, remote, transport })
     }
 }
@@ -100,8 +113,8 @@ fn pointless(because: &str) -> Rule {
 
 fn selectors(list: &List) -> Result<Vec<TrafficSelector>, Rule> {
     let prefixes = prefixes(list)?;
-    if prefixes.len() > MOST {
-        return Err(Rule::TooLong(MOST));
+    if prefixes.len() > bounds::SELECTORS {
+        return Err(Rule::TooLong(bounds::SELECTORS));
     }
     let selector = |prefix: Prefix| {
         let (first, last) = value::ends(prefix);

@@ -166,6 +166,7 @@ impl RawConnection<'_> {
             },
             certificate: source
                 .optional("connection.certificate", &raw.certificate, |text| source.path(text))?,
+            legacy_signatures: self.allows_sha1(),
             nas_identifier: self.nas_identifier()?,
             servers: match raw.radius.is_empty() {
                 true => vec![],

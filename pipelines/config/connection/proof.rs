@@ -168,6 +168,11 @@ impl RawConnection<'_> {
             ("connection.authorities", raw.authorities.as_ref().map(Spanned::span), authorities),
             ("connection.crls", raw.crls.as_ref().map(Spanned::span), authorities),
             ("connection.crl_policy", raw.crl_policy.as_ref().map(Spanned::span), authorities),
+            (
+                "connection.legacy_signatures",
+                raw.legacy_signatures.as_ref().map(Spanned::span),
+                methods.has(Method::Certificate),
+            ),
             ("connection.users_file", text(&raw.users_file), methods.remote == Method::EapMschapv2),
             ("connection.user", text(&raw.user), client || methods.local == Method::EapTls),
             ("connection.password_file", text(&raw.password_file), client),
@@ -205,7 +210,12 @@ impl RawConnection<'_> {
 
     fn signer(&self) -> ConfigResult<CertificateSigner> {
         let (own, secret) = self.credentials()?;
-        CertificateSigner::load(&own, &secret).map_err(|why| self.of_credentials(&secret, why))
+        let signer = CertificateSigner::load(&own, &secret);
+        let signer = match self.allows_sha1() {
+            true => signer.and_then(|signer| signer.allow_sha1(&secret)),
+            false => signer,
+        };
+        signer.map_err(|why| self.of_credentials(&secret, why))
     }
 
     /// Returns the paths of the gateway's certificate and private key.
@@ -241,7 +251,8 @@ impl RawConnection<'_> {
             Some(file::CrlPolicy::Strict) => CrlPolicy::Strict,
             Some(file::CrlPolicy::Relaxed) | None => CrlPolicy::Relaxed,
         };
-        Authorities::load(&files, &crls, policy, SystemTime::now).map_err(|why| {
+        let loaded = Authorities::load(&files, &crls, policy, SystemTime::now);
+        loaded.map(|authorities| authorities.allow_sha1(self.allows_sha1())).map_err(|why| {
             let place = raw.crls.as_ref().map_or(0..0, Spanned::span);
             match crls.iter().any(|file| **file == *why.file) {
                 true => self.credential("connection.crls", place, why),

@@ -30,6 +30,11 @@ impl RawConnection<'_> {
         self.source.value(key, file, load).map(SharedKey)
     }
 
+    /// Returns true if signatures with SHA-1 are allowed.
+    pub(super) fn allows_sha1(&self) -> bool {
+        self.raw.legacy_signatures.as_ref().is_some_and(|allowed| *allowed.get_ref())
+    }
+
     pub(super) fn missing(&self, key: &'static str, because: &str) -> ConfigError {
         self.source.error("connection", Some(self.place.clone()), Rule::Needs(key, because.into()))
     }

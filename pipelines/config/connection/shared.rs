@@ -25,6 +25,7 @@ pub(super) struct Trust {
     /// Our own name for the servers.
     nas_identifier: String,
     is_strict: bool,
+    allows_sha1: bool,
 }
 
 /// The credentials of the connections so far.
@@ -85,6 +86,7 @@ impl RawConnection<'_> {
         }
         files.sort();
         let is_strict = raw.crl_policy.as_ref().is_some_and(|p| *p.get_ref() == CrlPolicy::Strict);
-        Ok(Trust { method, files, own, servers, nas_identifier: self.nas_identifier()?, is_strict })
+        let (nas_identifier, allows_sha1) = (self.nas_identifier()?, self.allows_sha1());
+        Ok(Trust { method, files, own, servers, nas_identifier, is_strict, allows_sha1 })
     }
 }

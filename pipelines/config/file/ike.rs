@@ -63,6 +63,7 @@ pub(in crate::config) struct Connection {
     pub authorities: Key<List>,
     pub crls: Key<List>,
     pub crl_policy: Key<CrlPolicy>,
+    pub legacy_signatures: Key<bool>,
     pub users_file: Key<String>,
     pub user: Key<String>,
     pub password_file: Key<String>,

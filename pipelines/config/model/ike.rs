@@ -92,6 +92,8 @@ pub struct Connection {
     pub peer_method: PeerMethod,
     /// The file with the gateway's certificate, if it uses one.
     pub certificate: Option<PathBuf>,
+    /// True if signatures with SHA-1 are allowed for peers that announce no hashes.
+    pub legacy_signatures: bool,
     /// Size of the anti-replay windows of the child SAs, in sequence numbers.
     pub window: u32,
     /// Largest outer packet, in bytes; `None`: the port's MTU.

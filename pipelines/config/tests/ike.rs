@@ -174,6 +174,35 @@ fn only_given_children_make_child_sas() {
 }
 
 #[test]
+fn refuses_more_prefixes_than_a_child_sa_may_have() {
+    let list = |first: u8, count: u8| {
+        let all: Vec<String> = (0..count).map(|n| format!("\"10.{first}.{n}.0/24\"")).collect();
+        all.join(", ")
+    };
+    let local = |count| changed("\"10.99.0.0/24\"", &list(99, count));
+    let many = (0..300).map(|n| format!("\"10.{}.{}.0/24\"", n / 256, n % 256)).collect::<Vec<_>>();
+    let most = parsed(&local(255));
+    assert_eq!(most.connections[0].protocol.children[0].local.len(), 255);
+    let line = error(&changed("\"10.99.0.0/24\"", &many.join(", ")));
+    assert!(line.ends_with("must not have more than 255 items"), "{line}");
+    let both = |count| format!("{}inner_remote = [{}]\n", local(count), list(98, 20));
+    assert_eq!(parsed(&both(12)).connections[0].protocol.children[0].remote.len(), 20);
+    let line = error(&both(20));
+    assert_eq!(after_place(&line), "connection: has more than 256 pairs of local and remote prefixes");
+    let child = |n: usize| {
+        let keys = format!("inner_local = [{}]\ninner_remote = \"10.97.0.0/16\"", list(n as u8, 200));
+        format!("[[connection.child]]\nname = \"{n}\"\n{keys}\n")
+    };
+    let text = |count| format!("{}{}", connection(""), (0..count).map(child).collect::<String>());
+    assert_eq!(parsed(&text(2)).connections[0].protocol.children.len(), 3);
+    let line = error(&text(3));
+    assert!(line.ends_with("its child SAs have more than 512 pairs of local and remote prefixes together"));
+    let child = |n| format!("[[connection.child]]\nname = \"{n}\"\ninner_local = \"10.97.0.0/16\"\n");
+    let line = error(&format!("{}{}", connection(""), (0..64).map(child).collect::<String>()));
+    assert!(line.ends_with("has more than 64 child SAs"), "{line}");
+}
+
+#[test]
 fn refuses_inner_local_with_a_requested_address() {
     let asks = "remote = \"192.0.2.7\"\nrequest_address = true";
     let line = error_of(asks);

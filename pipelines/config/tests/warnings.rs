@@ -179,10 +179,43 @@ fn own_certificate_is_valid_and_as_clients_demand() {
             "{why}: {said}"
         );
     }
+    // Windows and others take no better signature than SHA-1 from an RSA key.
+    let make = |keys: &str| {
+        let mut params = CertificateParams::new(["gw.test".to_owned()]).unwrap();
+        params.not_before = time::OffsetDateTime::now_utc() - time::Duration::DAY;
+        params.not_after = params.not_before + time::Duration::days(300);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        folder.write("own.crt", params.self_signed(&key).unwrap().pem().as_bytes());
+        folder.write("own.key", key.serialize_pem().as_bytes());
+        warnings(&folder, &format!("{PORTS}{DEFAULT_ROUTE}{}", connection("a", keys))).join("\n")
+    };
+    assert!(make("").contains("or set legacy_signatures = true"));
+    assert_eq!(make("legacy_signatures = true"), "");
     // Another gateway does not ask for these.
     certificate(&folder, |params| params.extended_key_usages.clear());
     let text = format!("{PORTS}{}", connection("a", "remote = \"192.0.2.1\""));
     assert_eq!(warnings(&folder, &text), [""; 0]);
+}
+
+#[test]
+fn more_authorities_than_an_answer_can_name() {
+    let folder = Folder::new();
+    certificate(&folder, |_| {});
+    let bundle = |count| {
+        let one = |_| {
+            let params = CertificateParams::new(["ca.test".to_owned()]).unwrap();
+            params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+        };
+        let all: String = (0..count).map(one).collect();
+        folder.write("all.crt", all.as_bytes());
+        let keys = "proposals = \"aes256gcm16-prfsha384-x25519\"";
+        let text = format!("{PORTS}{DEFAULT_ROUTE}{}", connection("a", keys));
+        warnings(&folder, &text.replace("authorities = \"own.crt\"", "authorities = \"all.crt\""))
+    };
+    assert_eq!(bundle(40), [""; 0]);
+    let said = bundle(60).join("\n");
+    assert!(said.contains("connection.authorities: 60 authorities so far"), "{said}");
 }
 
 #[test]

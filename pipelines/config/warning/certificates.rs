@@ -1,7 +1,10 @@
 //! The gateway's own certificates: whether they are valid now, and whether clients accept them.
 
 use super::review::Review;
-use crate::{config::model::Connection, credentials::CertificateFacts};
+use crate::{
+    config::model::Connection,
+    credentials::{CertificateFacts, KeyType},
+};
 use std::{
     collections::HashSet,
     time::{Duration, SystemTime},
@@ -74,6 +77,11 @@ fn problems(connection: &Connection, now: SystemTime) -> Vec<String> {
         let text =
             "has names, but local_id is its subject, which clients do not look for: set local_id to a name";
         problems.push(text.to_owned());
+    }
+    if facts.key == KeyType::Rsa && !connection.legacy_signatures {
+        let text = "has an RSA key, with which clients that announce no signature hashes, such as Windows and \
+                    Apple's, need SHA-1 and are refused";
+        problems.push(format!("{text}: use an ECDSA key ({REMEDY}), or set legacy_signatures = true"));
     }
     if facts.validity() > MOST {
         let text = "is valid for more than 825 days, which Apple's clients refuse";

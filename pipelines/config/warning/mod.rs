@@ -7,9 +7,11 @@
 //! | `routes` | peers that no route leads to |
 //! | `connections` | connections that no peer reaches, RADIUS clients that reach no connection |
 //! | `certificates` | the gateway's own certificates |
+//! | `authorities` | authorities that peers do not hear of |
 //! | `secrets` | secrets that everybody knows |
 //! | `machine` | devices, cores and programs of this machine |
 
+mod authorities;
 mod certificates;
 mod connections;
 mod machine;
@@ -31,6 +33,7 @@ pub(super) fn of_file(source: &Source<'_>, raw: &File, config: &Config) -> Vec<W
         .by(routes::review)
         .by(connections::review)
         .by(secrets::review)
+        .by(authorities::review)
         .finish()
 }
 

@@ -7,13 +7,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 use wayfarer_mobility::{
-    crypto::{Crypto, SignatureHashes, Signer, Verifier, VerifyError},
+    crypto::{Crypto, PeerSignature, SignatureHashes, Signer, Verifier, VerifyError, VerifyErrorKind},
     identity::{Identity, kind},
 };
 
 /// Verifies a valid signature by the owner of a certificate that `ca` issued, sent with more
 /// certificates.
-fn verify_as(
+fn verified_as(
     identity: &Identity,
     authorities: &Authorities,
     ca: &Ca,
@@ -22,10 +22,19 @@ fn verify_as(
 ) -> Result<(), VerifyError> {
     let key = key_pair(&rcgen::PKCS_ECDSA_P256_SHA256);
     let (signer, _) = Folder::new().signer_of(ca, params, &key);
-    let (method, data) = signer.sign(b"octets", SignatureHashes::ALL).unwrap();
     let more = more.iter().map(|ca| ca.der.clone());
     let certificates: Vec<Vec<u8>> = signer.certificates().iter().cloned().chain(more).collect();
-    authorities.verify(identity, &certificates, method, &data, b"octets")
+    authorities.verify(identity, &certificates, &signature_of(&signer))
+}
+
+fn verify_as(
+    identity: &Identity,
+    authorities: &Authorities,
+    ca: &Ca,
+    params: &CertificateParams,
+    more: &[&Ca],
+) -> Result<(), VerifyErrorKind> {
+    verified_as(identity, authorities, ca, params, more).map_err(|why| why.kind)
 }
 
 fn verify(
@@ -33,8 +42,15 @@ fn verify(
     ca: &Ca,
     params: &CertificateParams,
     more: &[&Ca],
-) -> Result<(), VerifyError> {
+) -> Result<(), VerifyErrorKind> {
     verify_as(&fqdn(NAME), authorities, ca, params, more)
+}
+
+/// Returns a valid signature.
+fn signature_of(signer: &CertificateSigner) -> PeerSignature {
+    let hashes = SignatureHashes::ALL;
+    let (method, data) = signer.sign(b"octets", hashes).unwrap();
+    PeerSignature { method, data, octets: b"octets".to_vec(), hashes }
 }
 
 #[test]
@@ -48,15 +64,15 @@ fn a_chain_leads_to_an_authority() {
     assert_eq!(verify(&authorities, &root, &own, &[]), Ok(()));
     assert_eq!(verify(&authorities, &sub, &own, &[&sub]), Ok(()));
     assert_eq!(verify(&authorities, &subsub, &own, &[&root, &sub, &subsub]), Ok(()), "in any order");
-    assert_eq!(verify(&authorities, &subsub, &own, &[&subsub]), Err(VerifyError::Issuer));
-    assert_eq!(verify(&authorities, &sub, &own, &[]), Err(VerifyError::Issuer));
+    assert_eq!(verify(&authorities, &subsub, &own, &[&subsub]), Err(VerifyErrorKind::Issuer));
+    assert_eq!(verify(&authorities, &sub, &own, &[]), Err(VerifyErrorKind::Issuer));
     assert_eq!(verify(&trusting(&[&sub]), &sub, &own, &[]), Ok(()), "an authority need not be a root");
     let stranger = Ca::root("stranger");
-    assert_eq!(verify(&authorities, &stranger, &own, &[&stranger]), Err(VerifyError::Issuer));
+    assert_eq!(verify(&authorities, &stranger, &own, &[&stranger]), Err(VerifyErrorKind::Issuer));
     let namesake = Ca::root("root");
-    assert_eq!(verify(&authorities, &namesake, &own, &[&namesake]), Err(VerifyError::Issuer));
+    assert_eq!(verify(&authorities, &namesake, &own, &[&namesake]), Err(VerifyErrorKind::Issuer));
     assert_eq!(verify(&trusting(&[&namesake, &stranger, &root]), &root, &own, &[]), Ok(()), "any of several");
-    assert_eq!(verify(&trusting(&[]), &root, &own, &[&root]), Err(VerifyError::Issuer));
+    assert_eq!(verify(&trusting(&[]), &root, &own, &[&root]), Err(VerifyErrorKind::Issuer));
 }
 
 #[test]
@@ -64,15 +80,21 @@ fn only_authorities_issue_and_no_authority_is_a_peer() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let mere_peer = root.sub(params("peer.example.org", 3));
-    assert_eq!(verify(&authorities, &mere_peer, &params(NAME, 2), &[&mere_peer]), Err(VerifyError::Issuer));
+    assert_eq!(
+        verify(&authorities, &mere_peer, &params(NAME, 2), &[&mere_peer]),
+        Err(VerifyErrorKind::Issuer)
+    );
     let mut short = ca_params("short");
     short.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let short = root.sub(short);
     let below = short.sub(ca_params("below"));
-    assert_eq!(verify(&authorities, &below, &params(NAME, 2), &[&below, &short]), Err(VerifyError::Issuer));
+    assert_eq!(
+        verify(&authorities, &below, &params(NAME, 2), &[&below, &short]),
+        Err(VerifyErrorKind::Issuer)
+    );
     let mut authority = params(NAME, 2);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    assert_eq!(verify(&authorities, &root, &authority, &[]), Err(VerifyError::Certificate));
+    assert_eq!(verify(&authorities, &root, &authority, &[]), Err(VerifyErrorKind::Certificate));
 }
 
 #[test]
@@ -85,15 +107,15 @@ fn a_peers_own_certificate_is_trusted_by_itself() {
     let certificate = peer.self_signed(&key).unwrap();
     let file = folder.write("peer.pem", certificate.pem());
     let signer = CertificateSigner::load(&file, &folder.write("peer.key", key.serialize_pem())).unwrap();
-    let (method, data) = signer.sign(b"octets", SignatureHashes::ALL).unwrap();
+    let signature = signature_of(&signer);
     let as_peer = |policy, now: u64, name: &str| {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
         let authorities = Authorities::load(&[&file], &[], policy, move || now).unwrap();
-        authorities.verify(&fqdn(name), signer.certificates(), method, &data, b"octets")
+        authorities.verify(&fqdn(name), signer.certificates(), &signature).map_err(|why| why.kind)
     };
     assert_eq!(as_peer(CrlPolicy::Relaxed, NOW, NAME), Ok(()));
-    assert_eq!(as_peer(CrlPolicy::Relaxed, NOW, "other.example.org"), Err(VerifyError::Identity));
-    assert_eq!(as_peer(CrlPolicy::Relaxed, 2_208_988_801, NAME), Err(VerifyError::Expired));
+    assert_eq!(as_peer(CrlPolicy::Relaxed, NOW, "other.example.org"), Err(VerifyErrorKind::Identity));
+    assert_eq!(as_peer(CrlPolicy::Relaxed, 2_208_988_801, NAME), Err(VerifyErrorKind::Expired));
     assert!(as_peer(CrlPolicy::Strict, NOW, NAME).is_err());
 }
 
@@ -104,18 +126,18 @@ fn certificates_are_valid_only_in_their_period() {
     let own = params(NAME, 2);
     // 2020-01-01 and 2040-01-01: the validity includes both seconds.
     for (now, expected) in [
-        (0, Err(VerifyError::Expired)),
-        (1_577_836_799, Err(VerifyError::Expired)),
+        (0, Err(VerifyErrorKind::Expired)),
+        (1_577_836_799, Err(VerifyErrorKind::Expired)),
         (1_577_836_800, Ok(())),
         (2_208_988_800, Ok(())),
-        (2_208_988_801, Err(VerifyError::Expired)),
+        (2_208_988_801, Err(VerifyErrorKind::Expired)),
     ] {
         assert_eq!(verify(&at(now), &root, &own, &[]), expected, "at {now}");
     }
     let mut old = ca_params("sub");
     old.not_after = rcgen::date_time_ymd(2025, 1, 1);
     let old = root.sub(old);
-    assert_eq!(verify(&at(NOW), &old, &own, &[&old]), Err(VerifyError::Expired));
+    assert_eq!(verify(&at(NOW), &old, &own, &[&old]), Err(VerifyErrorKind::Expired));
 }
 
 #[test]
@@ -130,26 +152,29 @@ fn refuses_certificates_that_a_list_revokes() {
     };
     let (good_root, good_sub) = (root.crl(&[7]), sub.crl(&[8]));
     assert_eq!(check(&[], CrlPolicy::Relaxed), Ok(()));
-    assert_eq!(check(&[], CrlPolicy::Strict), Err(VerifyError::Revoked));
+    assert_eq!(check(&[], CrlPolicy::Strict), Err(VerifyErrorKind::Revoked));
     for policy in [CrlPolicy::Relaxed, CrlPolicy::Strict] {
         assert_eq!(check(&[good_root.clone(), good_sub.clone()], policy), Ok(()));
-        assert_eq!(check(&[good_root.clone(), sub.crl(&[1, 2])], policy), Err(VerifyError::Revoked));
-        assert_eq!(check(&[root.crl(&[9]), good_sub.clone()], policy), Err(VerifyError::Revoked));
+        assert_eq!(check(&[good_root.clone(), sub.crl(&[1, 2])], policy), Err(VerifyErrorKind::Revoked));
+        assert_eq!(check(&[root.crl(&[9]), good_sub.clone()], policy), Err(VerifyErrorKind::Revoked));
     }
     assert_eq!(
         check(slice::from_ref(&good_sub), CrlPolicy::Relaxed),
         Ok(()),
         "nothing is known of the one between"
     );
-    assert_eq!(check(slice::from_ref(&good_sub), CrlPolicy::Strict), Err(VerifyError::Revoked));
+    assert_eq!(check(slice::from_ref(&good_sub), CrlPolicy::Strict), Err(VerifyErrorKind::Revoked));
     // A list of another authority with the same name has a wrong signature.
     let namesake = Ca::root("root");
-    assert_eq!(check(&[namesake.crl(&[]), good_sub.clone()], CrlPolicy::Relaxed), Err(VerifyError::Revoked));
+    assert_eq!(
+        check(&[namesake.crl(&[]), good_sub.clone()], CrlPolicy::Relaxed),
+        Err(VerifyErrorKind::Revoked)
+    );
     // 2028-01-01: after the lists' next update.
     let late =
         |policy| folder.authorities(&[&root], &[good_root.clone(), good_sub.clone()], policy, 1_830_297_600);
     assert_eq!(verify(&late(CrlPolicy::Relaxed), &sub, &own, &[&sub]), Ok(()));
-    assert_eq!(verify(&late(CrlPolicy::Strict), &sub, &own, &[&sub]), Err(VerifyError::Revoked));
+    assert_eq!(verify(&late(CrlPolicy::Strict), &sub, &own, &[&sub]), Err(VerifyErrorKind::Revoked));
 }
 
 #[test]
@@ -161,7 +186,7 @@ fn reads_revocation_lists_in_der() {
     let authorities =
         Authorities::load(&[ca], &[folder.path("list.der")], CrlPolicy::Relaxed, std::time::SystemTime::now)
             .unwrap();
-    assert_eq!(verify(&authorities, &root, &params(NAME, 2), &[]), Err(VerifyError::Revoked));
+    assert_eq!(verify(&authorities, &root, &params(NAME, 2), &[]), Err(VerifyErrorKind::Revoked));
     assert_eq!(verify(&authorities, &root, &params(NAME, 3), &[]), Ok(()));
 }
 
@@ -182,7 +207,7 @@ fn refuses_certificates_for_other_purposes() {
         assert_eq!(check(&[CodeSigning, purpose.clone()]), Ok(()), "{purpose:?}");
         assert_eq!(check(slice::from_ref(&purpose)), Ok(()), "{purpose:?}");
     }
-    assert_eq!(check(&[CodeSigning, TimeStamping]), Err(VerifyError::Certificate));
+    assert_eq!(check(&[CodeSigning, TimeStamping]), Err(VerifyErrorKind::Certificate));
 }
 
 #[test]
@@ -224,7 +249,7 @@ fn a_peer_has_the_names_of_its_certificate_and_no_others() {
         Identity { kind: kind::RFC822_ADDR, data: NAME.into() },
     ];
     for identity in strangers {
-        assert_eq!(verify(&identity), Err(VerifyError::Identity), "{identity}");
+        assert_eq!(verify(&identity), Err(VerifyErrorKind::Identity), "{identity}");
     }
 }
 
@@ -236,7 +261,7 @@ fn an_empty_subject_is_no_identity() {
     let mut own = params(NAME, 2);
     own.distinguished_name = rcgen::DistinguishedName::new();
     let empty = Identity { kind: kind::DER_ASN1_DN, data: vec![0x30, 0] };
-    assert_eq!(verify_as(&empty, &authorities, &root, &own, &[]), Err(VerifyError::Identity));
+    assert_eq!(verify_as(&empty, &authorities, &root, &own, &[]), Err(VerifyErrorKind::Identity));
     assert_eq!(verify_as(&fqdn(NAME), &authorities, &root, &own, &[]), Ok(()));
 }
 
@@ -247,8 +272,9 @@ fn tampered_certificates_are_refused() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let (signer, _) = folder.signer(&root, &rcgen::PKCS_ECDSA_P256_SHA256);
-    let (method, data) = signer.sign(b"octets", SignatureHashes::ALL).unwrap();
-    let verify = |der: &[u8]| authorities.verify(&fqdn(NAME), &[der.to_vec()], method, &data, b"octets");
+    let signature = signature_of(&signer);
+    let verify =
+        |der: &[u8]| authorities.verify(&fqdn(NAME), &[der.to_vec()], &signature).map_err(|why| why.kind);
     let der = &signer.certificates()[0];
     assert_eq!(verify(der), Ok(()));
     let mut seen = Vec::new();
@@ -258,16 +284,19 @@ fn tampered_certificates_are_refused() {
             changed[byte] ^= flip;
             let distrust = verify(&changed).unwrap_err();
             assert!(
-                matches!(distrust, VerifyError::Certificate | VerifyError::Issuer | VerifyError::Expired),
+                matches!(
+                    distrust,
+                    VerifyErrorKind::Certificate | VerifyErrorKind::Issuer | VerifyErrorKind::Expired
+                ),
                 "{byte}"
             );
             certificate::identities(&changed);
             seen.push(distrust);
         }
-        assert_eq!(verify(&der[..byte]), Err(VerifyError::Certificate));
+        assert_eq!(verify(&der[..byte]), Err(VerifyErrorKind::Certificate));
         certificate::identities(&der[..byte]);
     }
-    assert!(seen.contains(&VerifyError::Issuer) && seen.contains(&VerifyError::Certificate));
+    assert!(seen.contains(&VerifyErrorKind::Issuer) && seen.contains(&VerifyErrorKind::Certificate));
 }
 
 #[test]
@@ -277,13 +306,15 @@ fn too_many_or_too_long_certificates_are_refused() {
     let own = params(NAME, 2);
     let chain = |len| vec![&root; len];
     assert_eq!(verify(&authorities, &root, &own, &chain(15)), Ok(()));
-    assert_eq!(verify(&authorities, &root, &own, &chain(16)), Err(VerifyError::Certificate));
+    assert_eq!(verify(&authorities, &root, &own, &chain(16)), Err(VerifyErrorKind::Certificate));
     let mut heavy = Ca::root("heavy");
     heavy.der.resize(65_000, 0);
     assert_eq!(verify(&authorities, &root, &own, &[&heavy]), Ok(()), "what is not needed is not read");
     heavy.der.resize(65_536, 0);
-    assert_eq!(verify(&authorities, &root, &own, &[&heavy]), Err(VerifyError::Certificate));
-    assert_eq!(authorities.verify(&fqdn(NAME), &[], 14, &[], &[]), Err(VerifyError::Certificate));
+    assert_eq!(verify(&authorities, &root, &own, &[&heavy]), Err(VerifyErrorKind::Certificate));
+    let signature = PeerSignature { method: 14, data: vec![], octets: vec![], hashes: SignatureHashes::ALL };
+    let why = authorities.verify(&fqdn(NAME), &[], &signature).unwrap_err();
+    assert_eq!(why.to_string(), "certificate refused: the peer sent none");
 }
 
 /// RFC 7296 §3.7.

@@ -3,6 +3,7 @@
 mod authorities;
 mod files;
 mod pki;
+mod refusal;
 mod signature;
 
 use super::*;

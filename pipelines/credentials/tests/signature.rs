@@ -2,12 +2,36 @@
 
 use super::{pki::*, *};
 use std::fs;
-use wayfarer_mobility::crypto::{Refused, SignatureHashes, Signer, Verifier, VerifyError};
+use wayfarer_mobility::crypto::{
+    PeerSignature, SignError, SignatureHashes, Signer, Verifier, VerifyError, VerifyErrorKind,
+};
 
 const OCTETS: &[u8] = b"message | nonce | prf(SK_p, ID)";
 
 fn hashes(numbers: &[u16]) -> SignatureHashes {
     numbers.iter().fold(SignatureHashes::default(), |hashes, number| hashes.with(*number))
+}
+
+/// Verifies a signature of the owner of `signer`, who announced these hashes.
+fn verify_by(
+    authorities: &Authorities,
+    signer: &CertificateSigner,
+    hashes: SignatureHashes,
+    (method, data): (u8, &[u8]),
+    octets: &[u8],
+) -> Result<(), VerifyError> {
+    let signature = PeerSignature { method, data: data.to_vec(), octets: octets.to_vec(), hashes };
+    authorities.verify(&fqdn(NAME), signer.certificates(), &signature)
+}
+
+/// Verifies a signature of the owner of `signer`, who knows all hashes.
+fn verify(
+    authorities: &Authorities,
+    signer: &CertificateSigner,
+    signature: (u8, &[u8]),
+    octets: &[u8],
+) -> Result<(), VerifyErrorKind> {
+    verify_by(authorities, signer, SignatureHashes::ALL, signature, octets).map_err(|why| why.kind)
 }
 
 /// Returns the bytes before the signature in the data of method 14 (RFC 7427 appendix A, RFC 8410
@@ -41,8 +65,9 @@ fn scheme_name(algorithm: usize, method: u8, hash: u16) -> &'static str {
     }
 }
 
-/// The key, the announced hashes, and the expected method, with the hash of method 14.
-type Case<'a> = (usize, &'a [u16], Option<(u8, u16)>);
+/// The key, the announced hashes, and the expected method with the hash of method 14, or why there is
+/// none.
+type Case<'a> = (usize, &'a [u16], Result<(u8, u16), SignError>);
 
 #[test]
 fn each_key_signs_by_a_scheme_that_the_peer_supports() {
@@ -50,52 +75,54 @@ fn each_key_signs_by_a_scheme_that_the_peer_supports() {
     let authorities = folder.authorities(&[&ca], &[], CrlPolicy::Relaxed, NOW);
     let every: &[u16] = &[2, 3, 4, 5];
     let cases: [Case<'_>; 15] = [
-        (0, every, Some((14, 2))),
-        (0, &[3, 4], Some((14, 3))),
-        (0, &[4], Some((14, 4))),
-        (0, &[5], None),
-        (0, &[], None),
-        (1, every, Some((14, 2))),
-        (1, &[4], Some((9, 0))),
-        (1, &[], Some((9, 0))),
-        (2, every, Some((14, 3))),
-        (2, &[], Some((10, 0))),
-        (3, every, Some((14, 4))),
-        (3, &[], Some((11, 0))),
-        (4, every, Some((14, 5))),
-        (4, &[2, 3, 4], None),
-        (4, &[], None),
+        (0, every, Ok((14, 2))),
+        (0, &[3, 4], Ok((14, 3))),
+        (0, &[4], Ok((14, 4))),
+        (0, &[5], Err(SignError::NoHash)),
+        (0, &[], Err(SignError::OnlySha1)),
+        (1, every, Ok((14, 2))),
+        (1, &[4], Ok((9, 0))),
+        (1, &[], Ok((9, 0))),
+        (2, every, Ok((14, 3))),
+        (2, &[], Ok((10, 0))),
+        (3, every, Ok((14, 4))),
+        (3, &[], Ok((11, 0))),
+        (4, every, Ok((14, 5))),
+        (4, &[2, 3, 4], Err(SignError::NoHash)),
+        (4, &[], Err(SignError::NoHash)),
     ];
     let signers = ALGORITHMS.map(|algorithm| folder.signer(&ca, algorithm).0);
     for (algorithm, announced, expected) in cases {
         let signer = &signers[algorithm];
         let signed = signer.sign(OCTETS, hashes(announced));
-        let Some((method, hash)) = expected else {
-            assert_eq!(signed, Err(Refused));
-            continue;
+        let (method, hash) = match expected {
+            Ok(expected) => expected,
+            Err(why) => {
+                assert_eq!(signed, Err(why), "{algorithm} {announced:?}");
+                continue;
+            }
         };
         let (signed_by, data) = signed.unwrap();
         assert_eq!(signed_by, method, "{algorithm} {announced:?}");
         if method == 14 {
             assert!(data.starts_with(&identifier(algorithm, hash)), "{algorithm} {announced:?}");
         }
-        let verify = |method, data: &[u8], octets: &[u8]| {
-            authorities.verify(&fqdn(NAME), signer.certificates(), method, data, octets)
-        };
+        let verify =
+            |method, data: &[u8], octets: &[u8]| verify(&authorities, signer, (method, data), octets);
         assert_eq!(verify(method, &data, OCTETS), Ok(()));
         let name = authorities.scheme(method, &data);
         assert_eq!(name, Some(scheme_name(algorithm, method, hash)), "{algorithm} {announced:?}");
-        assert_eq!(verify(method, &data, &OCTETS[1..]), Err(VerifyError::Signature));
+        assert_eq!(verify(method, &data, &OCTETS[1..]), Err(VerifyErrorKind::Signature));
         for other in (0..=15).filter(|other| *other != method) {
-            assert_eq!(verify(other, &data, OCTETS), Err(VerifyError::Signature), "as method {other}");
+            assert_eq!(verify(other, &data, OCTETS), Err(VerifyErrorKind::Signature), "as method {other}");
         }
         for len in 0..data.len() {
-            assert_eq!(verify(method, &data[..len], OCTETS), Err(VerifyError::Signature), "{len} bytes");
+            assert_eq!(verify(method, &data[..len], OCTETS), Err(VerifyErrorKind::Signature), "{len} bytes");
         }
         for byte in 0..data.len() {
             let mut data = data.clone();
             data[byte] ^= 1;
-            assert_eq!(verify(method, &data, OCTETS), Err(VerifyError::Signature), "byte {byte}");
+            assert_eq!(verify(method, &data, OCTETS), Err(VerifyErrorKind::Signature), "byte {byte}");
         }
     }
 }
@@ -107,8 +134,8 @@ fn another_key_of_the_same_kind_does_not_sign_for_a_peer() {
     for algorithm in ALGORITHMS {
         let (peer, other) = (folder.signer(&ca, algorithm).0, folder.signer(&ca, algorithm).0);
         let (method, data) = other.sign(OCTETS, SignatureHashes::ALL).unwrap();
-        let verified = authorities.verify(&fqdn(NAME), peer.certificates(), method, &data, OCTETS);
-        assert_eq!(verified, Err(VerifyError::Signature));
+        let verified = verify(&authorities, &peer, (method, &data), OCTETS);
+        assert_eq!(verified, Err(VerifyErrorKind::Signature));
     }
 }
 
@@ -160,10 +187,8 @@ fn verifies_signatures_of_openssl_but_none_with_sha1() {
         let (signer, _) = folder.signer(&ca, ALGORITHMS[algorithm]);
         openssl(&here, &format!("dgst -{how} -sign own.key -out signature octets")).unwrap();
         let signature = fs::read(folder.path("signature")).unwrap();
-        let verify = |method, data: &[u8]| {
-            authorities.verify(&fqdn(NAME), signer.certificates(), method, data, OCTETS)
-        };
-        let expected = if is_known { Ok(()) } else { Err(VerifyError::Signature) };
+        let verify = |method, data: &[u8]| verify(&authorities, &signer, (method, data), OCTETS);
+        let expected = if is_known { Ok(()) } else { Err(VerifyErrorKind::Signature) };
         assert_eq!(
             verify(14, &[hex(&identifier), signature.clone()].concat()),
             expected,
@@ -173,4 +198,42 @@ fn verifies_signatures_of_openssl_but_none_with_sha1() {
             assert_eq!(verify(1, &signature), expected, "{how}");
         }
     }
+}
+
+#[test]
+fn sha1_is_only_for_peers_that_announce_no_hashes_and_only_if_allowed() {
+    let (folder, ca) = (Folder::new(), Ca::root("root"));
+    let trusting = |allows| folder.authorities(&[&ca], &[], CrlPolicy::Relaxed, NOW).allow_sha1(allows);
+    let (strict, old) = (trusting(false), trusting(true));
+    let silent = SignatureHashes::default();
+
+    let (signer, _) = folder.signer(&ca, ALGORITHMS[0]);
+    assert_eq!(signer.sign(OCTETS, silent), Err(SignError::OnlySha1));
+    let signer = signer.allow_sha1(&folder.path("own.key")).unwrap();
+    let (method, data) = signer.sign(OCTETS, silent).unwrap();
+    assert_eq!(method, 1);
+    assert_eq!(signer.sign(OCTETS, SignatureHashes::UNKNOWN), Err(SignError::NoHash));
+    assert_eq!(signer.sign(OCTETS, hashes(&[2])).unwrap().0, 14);
+
+    folder.write("octets", OCTETS);
+    folder.write("signature", &data);
+    let here = folder.path("");
+    folder.write("public.pem", openssl(&here, "x509 -in own.pem -noout -pubkey").unwrap());
+    let command = "dgst -sha1 -verify public.pem -signature signature octets";
+    assert_eq!(openssl(&here, command).err(), None, "openssl takes it");
+
+    let verify = |authorities, hashes| verify_by(authorities, &signer, hashes, (1, &data), OCTETS);
+    assert_eq!(verify(&old, silent), Ok(()));
+    assert!(verify_by(&old, &signer, silent, (1, &data), b"other octets").is_err());
+    for hashes in [SignatureHashes::ALL, SignatureHashes::UNKNOWN] {
+        let why = verify(&old, hashes).unwrap_err().to_string();
+        assert!(why.contains("although the peer announces better hashes"), "{why}");
+    }
+    let why = verify(&strict, silent).unwrap_err().to_string();
+    assert!(why.contains("set legacy_signatures = true"), "{why}");
+
+    // An ECDSA key needs no permission.
+    let (signer, _) = folder.signer(&ca, ALGORITHMS[1]);
+    let signer = signer.allow_sha1(&folder.path("own.key")).unwrap();
+    assert_eq!(signer.sign(OCTETS, silent).unwrap().0, 9);
 }

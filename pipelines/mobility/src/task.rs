@@ -3,7 +3,10 @@
 
 use crate::{
     aaa::eap::{Conversation, Step, packet},
-    crypto::{Crypto, Kex, KexSecret, Refused, Secret, SignatureHashes, Signer, Verifier, VerifyError},
+    crypto::{
+        Crypto, Kex, KexSecret, PeerSignature, Refused, Secret, SignError, SignatureHashes, Signer, Verifier,
+        VerifyError, VerifyErrorKind,
+    },
     identity::Identity,
 };
 use alloc::{boxed::Box, sync::Arc, vec, vec::Vec};
@@ -31,12 +34,8 @@ pub enum Task {
         identity: Identity,
         /// The peer's certificate, followed by those of its chain.
         certificates: Vec<Vec<u8>>,
-        /// Method of the AUTH payload.
-        method: u8,
-        /// Data of the AUTH payload.
-        data: Vec<u8>,
-        /// The octets that the peer must have signed.
-        octets: Vec<u8>,
+        /// The peer's signature.
+        signature: PeerSignature,
     },
     /// Continue an EAP conversation with this packet.
     Eap(Box<dyn Conversation>, Vec<u8>),
@@ -52,7 +51,7 @@ pub enum Outcome {
     /// Of [`Task::KexFinish`]: the shared secret.
     KexFinished(Result<Secret, Refused>),
     /// Of [`Task::Sign`]: method and data of the AUTH payload.
-    Signed(Result<(u8, Vec<u8>), Refused>),
+    Signed(Result<(u8, Vec<u8>), SignError>),
     /// Of [`Task::Verify`]: all identities in the peer's certificate, the claimed one first.
     Verified(Result<Vec<Identity>, VerifyError>),
     /// Of [`Task::Eap`]: the conversation and the step that follows.
@@ -69,8 +68,8 @@ impl Task {
             Self::KexAnswer(kex, data) => Outcome::KexAnswered(crypto.kex_answer(kex, &data)),
             Self::KexFinish(secret, data) => Outcome::KexFinished(secret.finish(&data)),
             Self::Sign(signer, octets, hashes) => Outcome::Signed(signer.sign(&octets, hashes)),
-            Self::Verify { verifier, identity, certificates, method, data, octets } => {
-                let verified = verifier.verify(&identity, &certificates, method, &data, &octets);
+            Self::Verify { verifier, identity, certificates, signature } => {
+                let verified = verifier.verify(&identity, &certificates, &signature);
                 Outcome::Verified(verified.map(|()| {
                     let names = certificates.first().map(|own| verifier.names(own)).unwrap_or_default();
                     let others = names.into_iter().filter(|name| !name.is_same(&identity)).collect();
@@ -83,14 +82,15 @@ impl Task {
             }
         }
     }
+
     /// Returns the outcome to report if the task cannot be run: a refusal.
     pub fn refused(&self) -> Outcome {
         match self {
             Self::KexBegin(_) => Outcome::KexBegun(Err(Refused)),
             Self::KexAnswer(..) => Outcome::KexAnswered(Err(Refused)),
             Self::KexFinish(..) => Outcome::KexFinished(Err(Refused)),
-            Self::Sign(..) => Outcome::Signed(Err(Refused)),
-            Self::Verify { .. } => Outcome::Verified(Err(VerifyError::Certificate)),
+            Self::Sign(..) => Outcome::Signed(Err(SignError::Failed)),
+            Self::Verify { .. } => Outcome::Verified(Err(VerifyErrorKind::Certificate.into())),
             Self::Eap(_, packet) => Outcome::Eap(Box::new(Broken), Step::Failure(packet::failure(packet))),
         }
     }

@@ -84,7 +84,7 @@ impl Side {
     /// Returns the reasons why connections ended or failed.
     pub fn end_reasons(&self) -> Vec<Reason> {
         let reason = |event: &Event| match event {
-            Event::PeerDown { reason, .. } => Some(*reason),
+            Event::PeerDown { reason, .. } => Some(reason.clone()),
             _ => None,
         };
         self.events.iter().filter_map(reason).collect()

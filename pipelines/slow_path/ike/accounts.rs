@@ -189,7 +189,7 @@ impl Accounts {
         peer: PeerId,
         ended: &Ended,
         remote: IpAddr,
-        reason: Reason,
+        reason: &Reason,
     ) {
         let Some(PeerAccount { mut account, connection, .. }) = self.accounts.remove(&peer) else { return };
         self.due.remove(peer);
@@ -203,7 +203,7 @@ impl Accounts {
         }
     }
 
-    fn cause(&self, reason: Reason) -> Cause {
+    fn cause(&self, reason: &Reason) -> Cause {
         match reason {
             Reason::Deleted => Cause::UserRequest,
             Reason::Timeout => Cause::LostCarrier,

@@ -362,8 +362,8 @@ impl Ike {
                 let about = About::new(remote, (claimed.as_ref(), proved.as_ref()), connection, method);
                 match ended {
                     Some(ended) => {
+                        self.accounts.close(now, peer, &ended, remote.ip(), &reason);
                         log::ended(now, about, &ended, reason);
-                        self.accounts.close(now, peer, &ended, remote.ip(), reason);
                     }
                     None => self.log.failed(now, remote, about, reason),
                 }
@@ -373,6 +373,12 @@ impl Ike {
             }
             Event::GrantRefused { peer, reason } => {
                 log::grant_refused(About::of(&self.endpoint, peer), reason);
+            }
+            Event::SelectorsRefused { peer, local, remote } => {
+                log::selectors_refused(About::of(&self.endpoint, peer), local, remote);
+            }
+            Event::ChildNarrowed { peer, name, left_out } => {
+                log::child_narrowed(About::of(&self.endpoint, peer), &name, left_out);
             }
             Event::ChildUp { peer, child, sa } => self.child_up(now, peer, child, sa, links, network),
             Event::ChildMissing { peer, name, wait } => {

@@ -18,6 +18,7 @@ use wayfarer_dataplane::sa::Path;
 use wayfarer_mobility::{
     identity::Identity,
     ike::{
+        bounds,
         endpoint::Endpoint,
         event::{MoveCause, PeerId, Reason},
         leases::GrantError,
@@ -240,6 +241,22 @@ pub(super) fn create_failed(about: About<'_>, child: Option<&str>, refusal: Opti
     let reason = refusal.map_or("unusable answer", |kind| notify::name(kind).unwrap_or("unknown"));
     let what = if child.is_some() { "cannot create or rekey a child SA" } else { "cannot rekey the IKE SA" };
     info!(name: "sa_refused", peer, proved, connection, child, reason, "{what}");
+}
+
+/// Logs that a child SA was refused because of its many selectors.
+pub(super) fn selectors_refused(about: About<'_>, local: usize, remote: usize) {
+    let (About { peer, proved, connection, .. }, most) = (about, bounds::CHILD_RULES);
+    warn!(
+        name: "selectors_refused",
+        peer, proved, connection, local, remote,
+        "refused a child SA: its traffic selectors need more than {most} pairs of prefixes"
+    );
+}
+
+/// Logs that a peer agreed to a child SA without some of our prefixes.
+pub(super) fn child_narrowed(about: About<'_>, child: &str, prefixes: usize) {
+    let About { peer, proved, connection, .. } = about;
+    warn!(name: "child_narrowed", peer, proved, connection, child, prefixes, "the peer left out some of our prefixes");
 }
 
 /// Logs that a child SA cannot be installed, so that its peer is closed.

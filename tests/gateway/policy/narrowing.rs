@@ -174,3 +174,20 @@ inner_remote = ["10.0.0.0/8"]"#;
         assert_eq!(inner_fate(&mut world, &mut tunnel, &packet), Ok("inside"), "{policies:?}");
     }
 }
+
+#[test]
+fn each_of_many_prefixes_is_carried() {
+    let list = |count: u8| (0..count).map(|n| format!("\"10.99.{n}.0/24\"")).collect::<Vec<_>>().join(", ");
+    for count in [20, 100, 255] {
+        let local = format!("inner_local = [{}]\npool = \"terminals\"", list(count));
+        let mut world = gateway(&local, vec![]);
+        let keys = format!("request_address = true\ninner_remote = [{}]", list(count));
+        let (peer, mut tunnel) = connect(&mut world, "cl.test", "192.0.2.1", &keys);
+        for network in [0, 16, count / 2, count - 1] {
+            let to = format!("10.99.{network}.7");
+            let packet = datagram(&peer.inner().to_string(), &to, (1, 2), b"in");
+            let fate = inner_fate(&mut world, &mut tunnel, &packet);
+            assert!(fate.is_ok(), "{to} of {count}: {fate:?}");
+        }
+    }
+}

@@ -9,6 +9,7 @@
 
 mod as_gateway;
 mod as_terminal;
+mod certificates;
 mod charon;
 mod defaults;
 mod fragments;

@@ -88,7 +88,7 @@ fn revoked_certificate_is_refused_after_a_reload() {
     wait_for_peers(&gateway, 0);
     assert!(!client.try_swanctl("--initiate --child certnet").status.success());
     let failed = gateway.command("show peers --failed");
-    assert!(failed.contains("it is revoked"), "{failed}");
+    assert!(failed.contains("was revoked on"), "{failed}");
 }
 
 #[test]

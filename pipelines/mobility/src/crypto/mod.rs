@@ -5,11 +5,14 @@
 
 mod algorithm;
 mod random;
+mod signature;
+mod verify_error;
 
 pub use algorithm::{Encr, Integ, Kex, Prf};
 pub use random::Random;
+pub use signature::{PeerSignature, SignError, SignatureHashes, Signer, Verifier};
+pub use verify_error::{VerifyError, VerifyErrorKind};
 
-use crate::identity::Identity;
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 use zeroize::Zeroizing;
@@ -80,104 +83,4 @@ pub trait KexSecret: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`Crypto::kex_answer`].
     fn finish(self: Box<Self>, data: &[u8]) -> Result<Secret, Refused>;
-}
-
-/// The hashes of RFC 7427's SIGNATURE_HASH_ALGORITHMS: 2 SHA2-256, 3 SHA2-384, 4 SHA2-512, 5
-/// identity (RFC 8420).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SignatureHashes(u8);
-
-impl SignatureHashes {
-    /// All that we know.
-    pub const ALL: Self = Self(0b11_1100);
-
-    /// Returns this set with `number` added, if it is a known one.
-    #[must_use]
-    pub fn with(self, number: u16) -> Self {
-        if (2..=5).contains(&number) { Self(self.0 | 1 << number) } else { self }
-    }
-
-    /// Returns true if the set has this number.
-    pub fn has(self, number: u16) -> bool {
-        (2..=5).contains(&number) && self.0 & 1 << number != 0
-    }
-
-    /// Returns the numbers in the set.
-    pub fn iter(self) -> impl Iterator<Item = u16> {
-        (2..=5).filter(move |n| self.has(*n))
-    }
-}
-
-/// Our own private key and its certificates.
-pub trait Signer: Send + Sync + fmt::Debug {
-    /// Returns our certificate, followed by those that lead from it towards an authority, as DER.
-    fn certificates(&self) -> &[Vec<u8>];
-
-    /// Signs `octets`. Returns method and data of the AUTH payload. `hashes` are those that the
-    /// peer announced (RFC 7427); if there are none, it knows only the older methods 1 (RSA) and 9
-    /// to 11 (ECDSA, RFC 4754).
-    ///
-    /// # Errors
-    /// [`Refused`] if the key supports no method that the peer knows.
-    fn sign(&self, octets: &[u8], hashes: SignatureHashes) -> Result<(u8, Vec<u8>), Refused>;
-}
-
-/// Why a peer's certificate or signature was rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VerifyError {
-    /// No certificate, or one that cannot be parsed.
-    Certificate,
-    /// No chain from the certificate to an authority that we trust.
-    Issuer,
-    /// Not yet or no longer valid.
-    Expired,
-    /// Revoked.
-    Revoked,
-    /// The certificate does not contain the identity that the peer claims.
-    Identity,
-    /// The signature is wrong, or of a kind that is not accepted.
-    Signature,
-}
-
-impl fmt::Display for VerifyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Certificate => "there is none, or it cannot be read",
-            Self::Issuer => "no known authority issued it",
-            Self::Expired => "it is not valid now",
-            Self::Revoked => "it is revoked",
-            Self::Identity => "it is not for the identity that the peer claims",
-            Self::Signature => "the signature is wrong or of a kind that is not accepted",
-        })
-    }
-}
-
-/// The authorities that we trust to vouch for peers.
-pub trait Verifier: Send + Sync + fmt::Debug {
-    /// Returns the data of our CERTREQ payload: SHA-1 of each authority's public key info (RFC 7296
-    /// §3.7).
-    fn authorities(&self) -> &[u8];
-
-    /// Checks that the peer is `identity` and signed `octets` with AUTH `method` and `data`.
-    /// `certificates` are those that it sent, as DER, its own first.
-    ///
-    /// # Errors
-    /// Returns why not.
-    fn verify(
-        &self,
-        identity: &Identity,
-        certificates: &[Vec<u8>],
-        method: u8,
-        data: &[u8],
-        octets: &[u8],
-    ) -> Result<(), VerifyError>;
-
-    /// Returns the name of the signature scheme of an AUTH payload with this method and data, if it
-    /// is known. Nothing is verified.
-    fn scheme(&self, _method: u8, _data: &[u8]) -> Option<&'static str> {
-        None
-    }
-
-    /// Returns all identities in this certificate.
-    fn names(&self, certificate: &[u8]) -> Vec<Identity>;
 }

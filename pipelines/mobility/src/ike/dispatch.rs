@@ -170,14 +170,17 @@ impl Peer {
                 Ok(request) => self.answer_followup(cx, spi, request, addresses),
                 Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
             },
-            (Phase::Responder(_), ExchangeType::Informational) => match opened.read(|_| Ok(())) {
-                // The peer rejects our proof, and says so (RFC 7296 §2.21.2).
-                Ok(()) => {
-                    self.answer(cx, spi, exchange, &[], addresses);
-                    self.fail(cx, Reason::Closed);
+            (Phase::Responder(_), ExchangeType::Informational) => {
+                match opened.read(|payloads| InformationalRequest::read(payloads, false)) {
+                    // The peer rejects our proof, and may say so (RFC 7296 §2.21.2).
+                    Ok(request) => {
+                        self.answer(cx, spi, exchange, &[], addresses);
+                        let refusal = request.refusal.map(|refusal| Reason::Refused(refusal.kind));
+                        self.fail(cx, refusal.unwrap_or(Reason::Deleted));
+                    }
+                    Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
                 }
-                Err(why) => self.refuse_request(cx, spi, exchange, &why.into(), addresses),
-            },
+            }
             // The peer repeats the request once we are ready.
             (Phase::Initiator(_), _) => {}
             // An exchange of the handshake, which is over.

@@ -7,7 +7,7 @@ use super::{
     wire::{TrafficSelector, notify},
 };
 use crate::{
-    crypto::{Secret, VerifyError},
+    crypto::{Secret, SignError, VerifyError},
     identity::Identity,
     path::{Addresses, Nat, Path},
 };
@@ -57,7 +57,7 @@ pub struct ChildSa {
 }
 
 /// Why a connection ended, or failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The peer closed it.
     Deleted,
@@ -83,6 +83,8 @@ pub enum Reason {
     Authentication,
     /// The peer's certificate or signature was rejected.
     Verification(VerifyError),
+    /// We cannot sign for the peer.
+    Signature(SignError),
     /// EAP failed: the peer did not prove who it is.
     Eap,
     /// No RADIUS server answered.
@@ -126,10 +128,14 @@ impl fmt::Display for Reason {
             Self::Addresses => "no connection is for these addresses",
             Self::NoConnection => "no connection is for this identity and its way to authenticate",
             Self::Authentication => "wrong proof of identity",
-            Self::Verification(why) => return write!(f, "certificate refused: {why}"),
+            Self::Verification(why) => return why.fmt(f),
+            Self::Signature(why) => return write!(f, "we cannot sign for the peer: {why}"),
             Self::Eap => "EAP failed: the peer did not prove who it is",
             Self::NoServer => "no RADIUS server answered",
             Self::Unnamed => "only the peer itself vouches for its name",
+            Self::Refused(notify::AUTHENTICATION_FAILED) => {
+                "the peer refused our identity or its proof, such as our certificate: AUTHENTICATION_FAILED (24)"
+            }
             Self::Refused(kind) => {
                 let name = notify::name(*kind).unwrap_or("an unknown error");
                 return write!(f, "the peer refused: {name} ({kind})");
@@ -241,6 +247,25 @@ pub enum Event {
         child: ChildId,
         /// The child SA.
         sa: ChildSa,
+    },
+    /// A child SA that the peer asked for was refused, because its traffic selectors need more than a
+    /// child SA may have ([`bounds`](super::bounds)).
+    SelectorsRefused {
+        /// The peer.
+        peer: PeerId,
+        /// Number of selectors that the peer sent for our side.
+        local: usize,
+        /// Number of selectors that it sent for its own.
+        remote: usize,
+    },
+    /// The peer agreed to a child SA of ours without some of our prefixes.
+    ChildNarrowed {
+        /// The peer.
+        peer: PeerId,
+        /// Name of the child SA's policy.
+        name: String,
+        /// Number of the prefixes of both sides that are left out.
+        left_out: usize,
     },
     /// A child SA that must be up ended or was refused. It is asked for again.
     ChildMissing {

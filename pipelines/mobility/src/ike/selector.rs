@@ -4,8 +4,13 @@ use super::{bounds, wire::TrafficSelector};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-/// Most selectors of one side of a child SA.
-const MAX_SELECTORS: usize = 16;
+/// Most comparisons by which selectors are narrowed: a few milliseconds. Ranges that do not overlap
+/// need half as many at most.
+const MAX_COMPARISONS: usize = 1 << 18;
+
+/// The selectors need more than a child SA may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
 
 /// IP protocols whose ports the data plane can check: TCP, UDP and SCTP.
 const WITH_PORTS: [u8; 3] = [6, 17, 132];
@@ -34,18 +39,31 @@ pub fn intersection(a: &TrafficSelector, b: &TrafficSelector) -> Option<TrafficS
 }
 
 /// Returns the parts of `theirs` that lie within `ours`, in the peer's order.
-pub fn narrow(theirs: &[TrafficSelector], ours: &[TrafficSelector]) -> Vec<TrafficSelector> {
+///
+/// # Errors
+/// [`TooMany`] if there are more than [`bounds::SELECTORS`], or they overlap too often. Some of them
+/// alone would be allowed (RFC 7296 §2.9), but nobody would know why the others do not work.
+pub fn narrow(theirs: &[TrafficSelector], ours: &[TrafficSelector]) -> Result<Vec<TrafficSelector>, TooMany> {
     let mut narrowed: Vec<TrafficSelector> = Vec::new();
+    let mut comparisons = 0;
     for their in theirs {
         for our in ours {
-            let Some(common) = intersection(their, our) else { continue };
-            let is_covered = narrowed.iter().any(|n| intersection(n, &common).as_ref() == Some(&common));
-            if !is_covered && narrowed.len() < MAX_SELECTORS {
-                narrowed.push(common);
+            let common = intersection(their, our);
+            comparisons += 1 + common.map_or(0, |_| narrowed.len());
+            if comparisons > MAX_COMPARISONS {
+                return Err(TooMany);
             }
+            let Some(common) = common else { continue };
+            if narrowed.iter().any(|n| intersection(n, &common).as_ref() == Some(&common)) {
+                continue;
+            }
+            if narrowed.len() == bounds::SELECTORS {
+                return Err(TooMany);
+            }
+            narrowed.push(common);
         }
     }
-    narrowed
+    Ok(narrowed)
 }
 
 /// Returns the protocol of the traffic between `local` and `remote`, 0 for any. `None` if there is
@@ -91,18 +109,27 @@ fn prefixes(first: IpAddr, last: IpAddr) -> usize {
     count
 }
 
-/// Removes narrowed selectors beyond what a child SA may have, as RFC 7296 §2.9 permits.
-pub fn cut(local: &mut Vec<TrafficSelector>, remote: &mut Vec<TrafficSelector>) {
+/// Returns the number of rules for these selectors in the data plane.
+///
+/// # Errors
+/// [`TooMany`] if they are more than a child SA may have.
+pub fn rules_within_bounds(local: &[TrafficSelector], remote: &[TrafficSelector]) -> Result<usize, TooMany> {
     let fits = |s: &TrafficSelector| prefixes(s.start, s.end) <= bounds::PREFIXES;
-    local.retain(fits);
-    remote.retain(fits);
-    while rules(local, remote) > bounds::CHILD_RULES {
-        if local.len() > remote.len() {
-            local.pop()
-        } else {
-            remote.pop()
-        };
+    let rules = rules(local, remote);
+    match local.iter().chain(remote).all(fits) && rules <= bounds::CHILD_RULES {
+        true => Ok(rules),
+        false => Err(TooMany),
     }
+}
+
+/// Returns how many of `asked` have nothing in common with those that were `agreed`. A whole family of
+/// addresses does not count: a side may have none of it.
+pub fn left_out(asked: &[TrafficSelector], agreed: &[TrafficSelector]) -> usize {
+    let is_missing = |one: &&TrafficSelector| {
+        **one != everything(one.start.is_ipv4())
+            && agreed.iter().all(|other| intersection(one, other).is_none())
+    };
+    asked.iter().filter(is_missing).count()
 }
 
 /// Returns true if `inner` is not empty and each of it lies within one of `outer`.
@@ -138,7 +165,6 @@ impl TrafficSelector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
 
     fn range(first: [u8; 4], last: [u8; 4]) -> TrafficSelector {
         TrafficSelector::range(first.into(), last.into())
@@ -173,21 +199,45 @@ mod tests {
     }
 
     #[test]
-    fn excess_selectors_are_cut_from_the_end() {
-        let all: Vec<_> = (0..16).map(|n| range([10, n, 0, 0], [10, n, 0, 255])).collect();
-        let (mut local, mut remote) = (all.clone(), all.clone());
-        cut(&mut local, &mut remote);
-        assert_eq!((local.len(), remote.len()), (16, 16));
-        local.push(range([10, 99, 0, 0], [10, 99, 0, 255]));
-        cut(&mut local, &mut remote);
-        assert_eq!((local.len(), remote.len()), (16, 16));
+    fn more_than_a_child_sa_may_have_is_refused_and_never_cut() {
+        let nets = |count: u32| -> Vec<_> {
+            let net = |n: u32| (u32::from_be_bytes([10, 0, 0, 0]) + (n << 8)).to_be_bytes();
+            (0..count).map(|n| range(net(n), (u32::from_be_bytes(net(n)) + 255).to_be_bytes())).collect()
+        };
+        let everywhere = [everything(true)];
+        for count in [1, 16, 17, 100, 255] {
+            let all = nets(count);
+            assert_eq!(narrow(&everywhere, &all).as_ref(), Ok(&all), "{count} of ours");
+            assert_eq!(narrow(&all, &everywhere).as_ref(), Ok(&all), "{count} of the peer's");
+            assert_eq!(narrow(&all, &all).as_ref(), Ok(&all), "{count} of both");
+            assert_eq!(rules_within_bounds(&all, &everywhere), Ok(count as usize));
+        }
+        assert_eq!(narrow(&nets(256), &everywhere), Err(TooMany));
+        assert_eq!(rules_within_bounds(&nets(16), &nets(16)), Ok(256));
+        assert_eq!(rules_within_bounds(&nets(17), &nets(16)), Err(TooMany));
         let most = range([0, 0, 0, 1], [255, 255, 255, 254]);
-        let (mut local, mut remote) = (vec![most], vec![most]);
-        cut(&mut local, &mut remote);
-        assert!(local.is_empty() || remote.is_empty(), "it is not cut within");
+        assert_eq!(rules_within_bounds(&[most], &[most]), Err(TooMany));
         let most6 = TrafficSelector::range([0, 0, 0, 0, 0, 0, 0, 1].into(), IpAddr::from([0xff; 16]));
-        let (mut local, mut remote) = (vec![most6, everything(false)], vec![everything(false)]);
-        cut(&mut local, &mut remote);
-        assert_eq!(local, [everything(false)]);
+        assert_eq!(rules_within_bounds(&[most6], &[everything(false)]), Err(TooMany));
+    }
+
+    #[test]
+    fn selectors_that_overlap_in_many_ways_do_not_take_long() {
+        let sliding = |n: u8| range([10, n, 0, 0], [11, n, 0, 0]);
+        let theirs: Vec<_> = (0..=254).map(sliding).collect();
+        assert_eq!(narrow(&theirs, &theirs), Err(TooMany));
+        let few: Vec<_> = theirs.into_iter().take(20).collect();
+        assert_eq!(narrow(&few, &few), Ok(few.clone()));
+    }
+
+    #[test]
+    fn selectors_without_an_answer_are_counted() {
+        let [a, b] = [range([10, 0, 0, 0], [10, 0, 0, 255]), range([10, 1, 0, 0], [10, 1, 0, 255])];
+        let part = range([10, 1, 0, 7], [10, 1, 0, 7]);
+        assert_eq!(
+            (left_out(&[a, b], &[part]), left_out(&[a, b], &[a, part]), left_out(&[], &[a])),
+            (1, 0, 0)
+        );
+        assert_eq!(left_out(&[everything(true), everything(false)], &[a]), 0);
     }
 }

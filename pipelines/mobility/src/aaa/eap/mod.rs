@@ -13,7 +13,7 @@ use super::{
     origin::Origin,
     radius::question::{Question, Reply},
 };
-use crate::crypto::Secret;
+use crate::crypto::{Secret, VerifyError};
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 
@@ -81,6 +81,12 @@ pub trait Conversation: Send + Sync + fmt::Debug {
     /// Returns the method that is in use.
     fn method(&self) -> Method {
         Method::default()
+    }
+
+    /// Returns why the other side's certificate was rejected, after [`Step::Failure`]; `None` if that
+    /// is not why it failed.
+    fn refusal(&self) -> Option<VerifyError> {
+        None
     }
 
     /// Returns what a server grants to the other side, once that has succeeded.

@@ -7,13 +7,13 @@ use crate::{
         connection::{ChildPolicy, Connection},
         context::Context,
         counter::Counter,
-        event::ChildId,
+        event::{ChildId, Event},
         peer::{
             Peer,
             child::{AgreedChild, ChildOffer},
         },
         proposal::{self, Offer, first},
-        selector,
+        selector::{self, TooMany},
         wire::{Proposal, TrafficSelector, notify},
     },
 };
@@ -33,6 +33,28 @@ pub(in crate::ike) fn esp_proposals(offers: &[Offer], spi: u32, kex: Option<Kex>
         }
     }
     (1..).zip(&all).map(|(number, offer)| offer.esp(number, spi, true)).collect()
+}
+
+/// What a policy allows of the traffic that a peer asks for.
+struct Narrowed {
+    /// Index of the policy in the connection.
+    policy: usize,
+    local: Vec<TrafficSelector>,
+    remote: Vec<TrafficSelector>,
+    transport: bool,
+}
+
+/// Narrows what the peer asks for on each side to what the policy allows there. Returns `None` if
+/// nothing is left on one side.
+fn narrow_to(
+    policy: usize,
+    (local, ours): (&[TrafficSelector], &[TrafficSelector]),
+    (remote, theirs): (&[TrafficSelector], &[TrafficSelector]),
+    transport: bool,
+) -> Result<Option<Narrowed>, TooMany> {
+    let (local, remote) = (selector::narrow(local, ours)?, selector::narrow(remote, theirs)?);
+    let is_some = !local.is_empty() && !remote.is_empty();
+    Ok(is_some.then_some(Narrowed { policy, local, remote, transport }))
 }
 
 impl Peer {
@@ -85,23 +107,28 @@ impl Peer {
             proposal::choose_esp(&connection.esp, proposals, pfs).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         let old = replaces.and_then(|old| self.agreed_child(old));
         let may_have = |policy: usize| connection.children.get(policy).is_some_and(|p| self.may_have(p));
-        let narrowed = match old {
-            Some(old) if !may_have(old.policy) => None,
+        let narrowed: Result<Option<Narrowed>, TooMany> = match old {
+            Some(old) if !may_have(old.policy) => Ok(None),
             // A successor carries the same traffic as its predecessor, wherever the peer is by now.
             Some(old) => {
-                let (local, remote) =
-                    (selector::narrow(ours, &old.local), selector::narrow(theirs, &old.remote));
-                let is_some = !local.is_empty() && !remote.is_empty();
-                is_some.then_some((old.policy, local, remote, old.transport && wants_transport))
+                let transport = old.transport && wants_transport;
+                narrow_to(old.policy, (ours, &old.local), (theirs, &old.remote), transport)
             }
             None => self.narrow(connection, ours, theirs, wants_transport),
         };
-        let (policy, mut local, mut remote, transport) = narrowed.ok_or(notify::TS_UNACCEPTABLE)?;
-        selector::cut(&mut local, &mut remote);
-        let rules = selector::rules(&local, &remote);
-        if rules == 0 {
+        let bounded = narrowed.and_then(|narrowed| {
+            let Some(narrowed) = narrowed else { return Ok(None) };
+            let rules = selector::rules_within_bounds(&narrowed.local, &narrowed.remote)?;
+            Ok((rules > 0).then_some((narrowed, rules)))
+        });
+        let Ok(bounded) = bounded else {
+            cx.count(Counter::NoRoom);
+            let (local, remote) = (ours.len(), theirs.len());
+            cx.tell(Event::SelectorsRefused { peer: self.id, local, remote });
             return Err(notify::TS_UNACCEPTABLE);
-        }
+        };
+        let (narrowed, rules) = bounded.ok_or(notify::TS_UNACCEPTABLE)?;
+        let Narrowed { policy, local, remote, transport } = narrowed;
         self.has_room(cx, rules, replaces.is_some())?;
         let spi_out = proposal::esp_spi(&chosen.spi).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         Ok(AgreedChild {
@@ -140,7 +167,7 @@ impl Peer {
         Err(if is_rekey { notify::TEMPORARY_FAILURE } else { notify::NO_ADDITIONAL_SAS })
     }
 
-    /// Returns the first policy that allows some of the requested traffic, and the narrowed
+    /// Returns the first policy that allows some of the requested traffic, with the narrowed
     /// selectors.
     fn narrow(
         &self,
@@ -148,9 +175,9 @@ impl Peer {
         local: &[TrafficSelector],
         remote: &[TrafficSelector],
         wants_transport: bool,
-    ) -> Option<(usize, Vec<TrafficSelector>, Vec<TrafficSelector>, bool)> {
-        let mut allowed = connection.children.iter().enumerate().filter(|(_, policy)| self.may_have(policy));
-        allowed.find_map(|(index, policy)| {
+    ) -> Result<Option<Narrowed>, TooMany> {
+        let allowed = connection.children.iter().enumerate().filter(|(_, policy)| self.may_have(policy));
+        let mut narrowed = allowed.map(|(index, policy)| {
             // Behind a NAT the two sides do not mean the same addresses, so tunnel mode is used.
             let transport = policy.transport && wants_transport && !self.nat.any();
             let (ours, theirs) = match transport {
@@ -160,10 +187,9 @@ impl Peer {
                 ),
                 false => (self.local_side(policy), self.remote_side(policy)),
             };
-            let local = selector::narrow(local, &ours);
-            let remote = selector::narrow(remote, &theirs);
-            (!local.is_empty() && !remote.is_empty()).then_some((index, local, remote, transport))
-        })
+            narrow_to(index, (local, &ours), (remote, &theirs), transport)
+        });
+        narrowed.find_map(Result::transpose).transpose()
     }
 
     /// Returns our side of a policy: its selectors, else the inner addresses assigned to us, else

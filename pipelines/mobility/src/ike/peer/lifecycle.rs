@@ -14,6 +14,7 @@ use crate::{
         connected::NewPeer,
         context::Context,
         event::{ChildId, Event, Reason},
+        selector,
         wire::{ErrorNotify, ExchangeType, Payload},
     },
     path::Addresses,
@@ -323,6 +324,18 @@ impl Peer {
         let (id, replaces, spi) = (cx.begin_child(), agreed.replaces, agreed.spi_in);
         let is_undecided = replaces.is_none() && self.note_new_child(id);
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.child);
+        // A responder may leave out what it does not allow (RFC 7296 §2.9).
+        if let Some(policy) = connection.children.get(agreed.policy)
+            && began
+            && replaces.is_none()
+            && !agreed.transport
+        {
+            let left_out = selector::left_out(&policy.local, &agreed.local)
+                + selector::left_out(&policy.remote, &agreed.remote);
+            if left_out > 0 {
+                cx.tell(Event::ChildNarrowed { peer: self.id, name: agreed.name.clone(), left_out });
+            }
+        }
         let sa = agreed.event([key_in, key_out], self.path(connection), at_once && !is_undecided);
         if let Some(missing) = &mut self.missing {
             missing.note_installed(cx.now, agreed.policy);

@@ -7,8 +7,6 @@ use super::{
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-/// Most selectors of a payload.
-const MAX_SELECTORS: usize = 64;
 /// Types of selectors.
 const IPV4_ADDR_RANGE: u8 = 7;
 const IPV6_ADDR_RANGE: u8 = 8;
@@ -67,13 +65,9 @@ impl TrafficSelector {
     }
 }
 
-/// Parses the selectors of a payload, at most [`MAX_SELECTORS`], and leaves out those of unknown
-/// types.
+/// Parses the selectors of a payload, at most 255, and leaves out those of unknown types.
 pub(super) fn parse(mut body: Reader<'_>) -> Result<Vec<TrafficSelector>, Malformed> {
     let [count, ..] = body.array::<4>()?;
-    if usize::from(count) > MAX_SELECTORS {
-        return Err(Malformed::TooMany);
-    }
     let mut selectors = Vec::new();
     for _ in 0..count {
         let ([kind, protocol], selector) = body.part()?;

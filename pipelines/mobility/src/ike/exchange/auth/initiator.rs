@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     aaa::eap::{Conversation, Step},
-    crypto::{Refused, Secret, VerifyError},
+    crypto::{PeerSignature, Secret, SignError, VerifyError},
     identity::{Forms, Identity},
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
@@ -254,9 +254,9 @@ impl Signature {
         handshake: &mut InitiatorHandshake,
         peer: &mut Peer,
         cx: &mut Context<'_>,
-        result: Result<(u8, Vec<u8>), Refused>,
+        result: Result<(u8, Vec<u8>), SignError>,
     ) -> Result<InitiatorState, Failure> {
-        let (method, data) = result.map_err(|Refused| Reason::Authentication)?;
+        let (method, data) = result.map_err(Reason::Signature)?;
         let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
         let proof = match (self.proof, self.without_ppk, &connection.local_auth) {
             (None, Some(octets), LocalAuth::Key(signer)) => {
@@ -309,7 +309,8 @@ impl AuthSent {
             RemoteAuth::Key(verifier) if method != SHARED_KEY => {
                 peer.method = Some(Method::Certificate(verifier.scheme(method, &data)));
                 let verifier = verifier.clone();
-                let task = Task::Verify { verifier, identity, certificates, method, data, octets };
+                let signature = PeerSignature { method, data, octets, hashes: handshake.hashes };
+                let task = Task::Verify { verifier, identity, certificates, signature };
                 peer.start(cx, task, PendingTask::Handshake);
                 Ok(Some(InitiatorState::Verification(verification)))
             }

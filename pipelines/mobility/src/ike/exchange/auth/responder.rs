@@ -3,7 +3,7 @@
 use super::message::{self, AuthRequest, MAX_IDENTITY_LEN, PpkNotifies, Proof, SHARED_KEY, constant_time_eq};
 use crate::{
     aaa::eap,
-    crypto::{Refused, VerifyError},
+    crypto::{PeerSignature, SignError, VerifyError},
     identity::{Forms, Identity},
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth},
@@ -127,7 +127,8 @@ impl Ready {
             (RemoteAuth::Key(verifier), Some(Proof { method, data })) => {
                 peer.method = Some(Method::Certificate(verifier.scheme(method, &data)));
                 let verifier = verifier.clone();
-                let task = Task::Verify { verifier, identity, certificates, method, data, octets };
+                let signature = PeerSignature { method, data, octets, hashes: handshake.hashes };
+                let task = Task::Verify { verifier, identity, certificates, signature };
                 peer.start(cx, task, PendingTask::Handshake);
                 Ok(Some(ResponderState::Verification(Verification { claim })))
             }
@@ -323,9 +324,9 @@ impl Signature {
         handshake: &mut ResponderHandshake,
         peer: &mut Peer,
         cx: &mut Context<'_>,
-        result: Result<(u8, Vec<u8>), Refused>,
+        result: Result<(u8, Vec<u8>), SignError>,
     ) -> Next {
-        let (method, data) = result.map_err(|Refused| unauthenticated())?;
+        let (method, data) = result.map_err(|why| refused(Reason::Signature(why)))?;
         self.claim.proved(handshake, peer, cx, Proof { method, data })
     }
 }

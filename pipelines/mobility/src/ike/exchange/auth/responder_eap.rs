@@ -82,7 +82,9 @@ impl Claim {
             }
             // A method without a key does not exclude a man in the middle (RFC 7296 §2.16).
             Step::Success(packet, None) => (packet::failure(&packet), Err(Reason::Eap)),
-            Step::Failure(packet) => (packet, Err(Reason::Eap)),
+            Step::Failure(packet) => {
+                (packet, Err(conversation.refusal().map_or(Reason::Eap, Reason::Verification)))
+            }
             Step::Unanswered(packet) => (packet, Err(Reason::NoServer)),
             Step::Ask => (packet::failure(&[]), Err(Reason::Eap)),
         };
@@ -91,7 +93,7 @@ impl Claim {
         let datagrams = peer.handshake_sa()?.answer(cx, ExchangeType::Auth, &payloads);
         cx.send_all(addresses, datagrams);
         match &next {
-            Err(Reason::Eap) => cx.count(Counter::EapRefused),
+            Err(Reason::Eap | Reason::Verification(_)) => cx.count(Counter::EapRefused),
             Err(Reason::NoServer) => cx.count(Counter::NoServer),
             _ => {}
         }

@@ -55,7 +55,8 @@ impl Peer {
             self.answer(cx, spi, ExchangeType::Informational, payloads, addresses);
         });
         if ends {
-            self.peer_ends(cx, spi);
+            let rejected = Reason::Refused(notify::AUTHENTICATION_FAILED);
+            self.peer_ends(cx, spi, if is_rejected { rejected } else { Reason::Deleted });
         } else if let Some(to) = to {
             self.move_to(cx, to, true);
         }
@@ -91,8 +92,8 @@ impl Peer {
         Some(spi)
     }
 
-    /// Ends IKE SA `spi`, as the peer requested. The request has been answered.
-    fn peer_ends(&mut self, cx: &mut Context<'_>, spi: u64) {
+    /// Ends IKE SA `spi` for this reason, as the peer requested. The request has been answered.
+    fn peer_ends(&mut self, cx: &mut Context<'_>, spi: u64, reason: Reason) {
         let until = cx.now + cx.settings.linger;
         if let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) {
             ike_sa.change(|life| life.end(until));
@@ -101,7 +102,7 @@ impl Peer {
             // Both were rekeying the IKE SA, and the peer's exchange won (RFC 7296 §2.25.2).
             let own = self.own_create(|target| target == Target::IkeSa);
             if own.is_none_or(|create| create.rival().is_none()) {
-                return self.fail(cx, Reason::Deleted);
+                return self.fail(cx, reason);
             }
             let is_it = |task: &mut PendingTask| {
                 task.own_create().is_some_and(|create| create.target == Target::IkeSa)

@@ -106,12 +106,15 @@ fn payloads<'a>(header: &Header, message: &'a [u8]) -> Result<Vec<Payload<'a>>, 
     wire::parse(header.next, message.get(wire::HEADER..).ok_or(Malformed::Truncated)?)
 }
 
-/// Returns the hashes in SIGNATURE_HASH_ALGORITHMS, two octets each (RFC 7427 §4).
+/// Returns the hashes in SIGNATURE_HASH_ALGORITHMS, two octets each (RFC 7427 §4), if there is one.
 fn hashes(payloads: &[Payload<'_>]) -> Result<SignatureHashes, Malformed> {
-    match wire::notified(payloads, notify::SIGNATURE_HASH_ALGORITHMS).unwrap_or_default().as_chunks() {
+    let Some(data) = wire::notified(payloads, notify::SIGNATURE_HASH_ALGORITHMS) else {
+        return Ok(SignatureHashes::default());
+    };
+    match data.as_chunks() {
         (numbers, []) => {
             let numbers = numbers.iter().map(|number| u16::from_be_bytes(*number));
-            Ok(numbers.fold(SignatureHashes::default(), SignatureHashes::with))
+            Ok(numbers.fold(SignatureHashes::UNKNOWN, SignatureHashes::with))
         }
         _ => Err(Malformed::Length),
     }

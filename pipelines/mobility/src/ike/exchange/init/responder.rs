@@ -31,10 +31,6 @@ use crate::{
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 
-/// Most bytes of a response: what fits into the smallest IPv6 packet that every path carries, behind
-/// the headers of IPv6 and UDP and the non-ESP marker.
-const MAX_RESPONSE_LEN: usize = 1280 - 40 - 8 - 4;
-
 /// Bytes of a CERTREQ payload besides the authorities: its header and the encoding (RFC 7296 §3.7).
 const CERT_REQ_OVERHEAD: usize = 5;
 
@@ -176,7 +172,7 @@ impl InitKex {
         let mut message = wire::emit_message(header, &payloads);
         // A message of this exchange cannot be fragmented (RFC 7383 §1). The request is a hint (RFC 7296
         // §3.7), so a shorter one will do.
-        let room = MAX_RESPONSE_LEN.saturating_sub(message.len() + CERT_REQ_OVERHEAD);
+        let room = bounds::INIT_RESPONSE.saturating_sub(message.len() + CERT_REQ_OVERHEAD);
         authorities.truncate(room / AUTHORITY_LEN * AUTHORITY_LEN);
         if !authorities.is_empty() {
             let request = Payload::CertReq { encoding: X509_SIGNATURE, authorities: &authorities };

@@ -1,0 +1,67 @@
+//! Why a peer's certificate or signature was rejected.
+
+use alloc::string::{String, ToString};
+use core::fmt;
+
+/// Why a peer's certificate or signature was rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyError {
+    /// The kind of reason.
+    pub kind: VerifyErrorKind,
+    /// The reason in plain words. What a peer chose in them is escaped and short, so that it fits
+    /// into a line of the log.
+    pub words: String,
+}
+
+/// The kind of reason for which a peer's certificate or signature was rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyErrorKind {
+    /// No certificate, or one that cannot be read or used.
+    Certificate,
+    /// No chain from the certificate to an authority that we trust.
+    Issuer,
+    /// Not yet or no longer valid.
+    Expired,
+    /// Revoked, or nobody says that it is not although somebody must.
+    Revoked,
+    /// The certificate does not contain the identity that the peer claims.
+    Identity,
+    /// The signature is wrong, or of a kind that is not accepted.
+    Signature,
+}
+
+impl VerifyErrorKind {
+    /// Returns the error of this kind with these words.
+    pub fn because(self, words: impl Into<String>) -> VerifyError {
+        VerifyError { kind: self, words: words.into() }
+    }
+}
+
+impl From<VerifyErrorKind> for VerifyError {
+    /// Returns the error with the words of its kind.
+    fn from(kind: VerifyErrorKind) -> Self {
+        kind.because(kind.to_string())
+    }
+}
+
+impl fmt::Display for VerifyErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "it cannot be read or used",
+            Self::Issuer => "no trusted authority issued it",
+            Self::Expired => "it is not valid now",
+            Self::Revoked => "it is revoked",
+            Self::Identity => "it is not for the identity that the peer claims",
+            Self::Signature => "the signature is wrong or of a kind that is not accepted",
+        })
+    }
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            VerifyErrorKind::Signature => write!(f, "signature refused: {}", self.words),
+            _ => write!(f, "certificate refused: {}", self.words),
+        }
+    }
+}
