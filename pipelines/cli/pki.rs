@@ -67,7 +67,7 @@ Examples:
     },
     /// Adds a certificate to the revocation list, ca.crl.
     #[command(after_help = "\
-The gateway reads the list when it starts and at `wayfarer reload`, if the connection has crls = \"pki/ca.crl\". Who is
+The gateway reads the list when it starts and when it changes, if the connection has crls = \"pki/ca.crl\". Who is
 connected stays so until `wayfarer peer down`.
 
 Example:

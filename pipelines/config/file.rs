@@ -6,7 +6,7 @@ mod ike;
 
 pub(super) use field::{Key, List, Mode, Roam, Scalar};
 pub(super) use ike::{
-    Auth, Coa, CoaClient, Connection, CrlPolicy, Encap as IkeEncap, Ike, Method, Pool, Radius,
+    Auth, Coa, CoaClient, Connection, CrlPolicy, Encap as IkeEncap, Ike, Method, Pool, Radius, Revocation,
 };
 
 use serde::Deserialize;

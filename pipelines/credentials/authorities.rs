@@ -2,16 +2,20 @@
 
 use super::{
     certificate,
+    crl_files::CrlFiles,
     facts::CertificateFacts,
     files::{self, CredentialError, CredentialProblem},
+    purpose::Purpose,
     refusal::{self, Sent},
+    revocation::{self, Answer, Document, Issuer, Publications, Query, Subject},
     scheme,
 };
 use crate::primitives::Primitives;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use std::{
-    fmt,
+    fmt, iter,
     path::Path,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 use wayfarer_mobility::{
@@ -19,9 +23,8 @@ use wayfarer_mobility::{
     identity::Identity,
 };
 use webpki::{
-    CertRevocationList, EndEntityCert, Error, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeId,
-    KeyPurposeIdIter, KeyUsage, OwnedCertRevocationList, RequiredEkuNotFoundContext, RevocationOptions,
-    RevocationOptionsBuilder, UnknownStatusPolicy,
+    Cert, CertRevocationList, EndEntityCert, Error, ExpirationPolicy, RevocationOptions,
+    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 
 /// Most certificates that a peer may send in one message.
@@ -39,14 +42,29 @@ pub enum CrlPolicy {
     Strict,
 }
 
+/// Whether the gateway fetches what authorities publish about revocation, from where certificates say
+/// that it is: revocation lists, and the answers of responders (OCSP).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Revocation {
+    /// It does not.
+    #[default]
+    Off,
+    /// It does. A certificate of which nothing can be had is valid.
+    IfAvailable,
+    /// It does, and every certificate of a chain must be covered by what has not expired.
+    Required,
+}
+
 /// Trusted authorities and their revocation lists.
 pub struct Authorities {
     anchors: Vec<TrustAnchor<'static>>,
     /// The certificates of the anchors.
     trusted: Vec<CertificateDer<'static>>,
     hashes: Vec<u8>,
-    crls: Vec<CertRevocationList<'static>>,
+    crls: CrlFiles,
     policy: CrlPolicy,
+    /// What authorities publish; `None` if it is not fetched.
+    published: Option<Publications>,
     /// True if a peer that announces no hashes may sign with SHA-1.
     allows_sha1: bool,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
@@ -64,17 +82,11 @@ impl Authorities {
         policy: CrlPolicy,
         clock: impl Fn() -> SystemTime + Send + Sync + 'static,
     ) -> Result<Self, CredentialError> {
-        let mut authorities = Self::none(policy, clock);
+        let crls = CrlFiles::load(crls.iter().map(|file| file.as_ref().to_owned()).collect())?;
+        let mut authorities = Self::none(crls, policy, clock);
         for file in certificates.iter().map(AsRef::as_ref) {
             for certificate in files::certificates(file)? {
                 authorities.trust(&certificate).ok_or_else(|| CredentialProblem::BadCertificate.of(file))?;
-            }
-        }
-        for file in crls.iter().map(AsRef::as_ref) {
-            for crl in files::crls(file)? {
-                let crl = OwnedCertRevocationList::from_der(&crl)
-                    .map_err(|_| CredentialProblem::BadCrl.of(file))?;
-                authorities.crls.push(crl.into());
             }
         }
         Ok(authorities)
@@ -88,22 +100,39 @@ impl Authorities {
         certificates: &[CertificateDer<'_>],
         clock: impl Fn() -> SystemTime + Send + Sync + 'static,
     ) -> Result<Self, CredentialProblem> {
-        let mut authorities = Self::none(CrlPolicy::Relaxed, clock);
+        let mut authorities = Self::none(CrlFiles::default(), CrlPolicy::Relaxed, clock);
         for certificate in certificates {
             authorities.trust(certificate).ok_or(CredentialProblem::BadCertificate)?;
         }
         Ok(authorities)
     }
 
-    fn none(policy: CrlPolicy, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        let (anchors, trusted, hashes, crls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { anchors, trusted, hashes, crls, policy, allows_sha1: false, clock: Box::new(clock) }
+    fn none(
+        crls: CrlFiles,
+        policy: CrlPolicy,
+        clock: impl Fn() -> SystemTime + Send + Sync + 'static,
+    ) -> Self {
+        let (anchors, trusted, hashes) = (Vec::new(), Vec::new(), Vec::new());
+        let (published, allows_sha1, clock) = (None, false, Box::new(clock));
+        Self { anchors, trusted, hashes, crls, policy, published, allows_sha1, clock }
     }
 
     /// Sets whether a peer that announces no hashes (RFC 7427) may sign with SHA-1.
     #[must_use]
     pub fn allow_sha1(self, allows_sha1: bool) -> Self {
         Self { allows_sha1, ..self }
+    }
+
+    /// Sets whether what authorities publish is fetched. All connections share what was.
+    #[must_use]
+    pub fn fetch(self, revocation: Revocation) -> Self {
+        match revocation {
+            Revocation::Off => Self { published: None, ..self },
+            Revocation::IfAvailable => Self { published: Some(Publications::shared()), ..self },
+            Revocation::Required => {
+                Self { published: Some(Publications::shared()), policy: CrlPolicy::Strict, ..self }
+            }
+        }
     }
 
     fn trust(&mut self, certificate: &CertificateDer<'_>) -> Option<()> {
@@ -121,7 +150,7 @@ impl Authorities {
     }
 
     /// Verifies a peer's certificate, with the `others` as possible intermediates, and returns it
-    /// parsed.
+    /// parsed. If lists are fetched, [`Self::check_status`] must follow.
     pub(super) fn vouch_for<'a>(
         &self,
         own: &'a CertificateDer<'_>,
@@ -132,13 +161,129 @@ impl Authorities {
             let words = format!("the peer sent more than {MOST_CERTIFICATES} or {MOST_BYTES} bytes");
             return Err(VerifyErrorKind::Certificate.because(words));
         }
-        let explain = |error: &Error| refusal::of_chain(error, Sent { own, others }, &self.crls);
+        let crls = self.crls.lists();
+        let crls: Vec<_> = crls.iter().collect();
+        let explain = |error: &Error| refusal::of_chain(error, Sent { own, others }, &crls);
         let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error))?;
         if self.is_trusted_peer(own) {
             return self.check_time(own).map(|()| parsed);
         }
-        self.check_chain(&parsed, others).map_err(|error| explain(&error))?;
+        let policy = if self.published.is_some() { CrlPolicy::Relaxed } else { self.policy };
+        let checked = self.check_chain(&parsed, others, &crls, policy);
+        checked.map_err(|error| explain(&error))?;
         Ok(parsed)
+    }
+
+    /// Checks that no certificate of the chain from an authority to `own` is revoked by what the
+    /// authorities publish. Whoever calls this knows that the chain is valid, so that an authority has
+    /// chosen where it publishes that.
+    ///
+    /// # Errors
+    /// [`VerifyErrorKind::Revoked`], or [`VerifyErrorKind::Pending`] while something is fetched.
+    pub(super) fn check_status(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+    ) -> Result<(), VerifyError> {
+        let published = self.published.as_ref().filter(|_| !self.is_trusted_peer(own));
+        let Some(published) = published else { return Ok(()) };
+        let files = self.crls.lists();
+        let explain = |error: &Error, lists: &[&CertRevocationList<'_>]| {
+            refusal::of_chain(error, Sent { own, others }, lists)
+        };
+        let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error, &[]))?;
+        let path = self.path(&parsed, others, None).map_err(|error| explain(&error, &[]))?;
+        let Findings { documents, uncovered, missing } = self.look_up(published, &files, &path)?;
+        let with_missing = |why: VerifyError| match missing.is_empty() {
+            true => why,
+            false => why.kind.because(format!("{}: {}", why.words, missing.join(", "))),
+        };
+        // webpki looks at lists only. So if a responder speaks for a certificate, the others count as
+        // covered by lists that are about all certificates of their issuer.
+        let has_answers = documents.iter().any(|document| matches!(**document, Document::Status(_)));
+        let policy = match (has_answers, self.policy, uncovered) {
+            (true, CrlPolicy::Strict, Some(name)) => {
+                let words = format!("nothing that is up to date says that {name} is not revoked");
+                return Err(with_missing(VerifyErrorKind::Revoked.because(words)));
+            }
+            (true, ..) => UnknownStatusPolicy::Allow,
+            (false, policy, _) => policy.status(),
+        };
+        // What was fetched is newer than a file, which was looked at before.
+        let fetched = documents.iter().filter_map(|document| match &**document {
+            Document::List(fetched) => Some(&fetched.list),
+            Document::Status(_) => None,
+        });
+        let all: Vec<&CertRevocationList<'_>> = fetched.chain(files.iter()).collect();
+        let checked = match RevocationOptionsBuilder::new(&all) {
+            Ok(options) => {
+                let options = options.with_status_policy(policy);
+                let options = options.with_expiration_policy(self.policy.expiration()).build();
+                self.path(&parsed, others, Some(options)).map(drop)
+            }
+            Err(_) if policy == UnknownStatusPolicy::Deny => Err(Error::UnknownRevocationStatus),
+            Err(_) => Ok(()),
+        };
+        checked.map_err(|error| match error {
+            Error::UnknownRevocationStatus => with_missing(explain(&error, &all)),
+            error => explain(&error, &all),
+        })
+    }
+
+    /// Looks up what is published about the certificates of a path. A list in `files` speaks for a
+    /// certificate too.
+    ///
+    /// # Errors
+    /// [`VerifyErrorKind::Pending`] while something is fetched, and [`VerifyErrorKind::Revoked`] if a
+    /// responder says so.
+    fn look_up(
+        &self,
+        published: &Publications,
+        files: &[CertRevocationList<'_>],
+        path: &VerifiedPath<'_>,
+    ) -> Result<Findings, VerifyError> {
+        let own: &Cert<'_> = path.end_entity();
+        let certificates: Vec<_> = iter::once(own).chain(path.intermediate_certificates()).collect();
+        let (mut findings, mut is_pending) = (Findings::default(), false);
+        for (at, certificate) in certificates.iter().enumerate() {
+            let key = match certificates.get(at + 1) {
+                Some(issuer) => issuer.subject_public_key_info().to_vec(),
+                None => certificate::sequence(&path.anchor().subject_public_key_info).unwrap_or_default(),
+            };
+            let issuer = Issuer { name: certificate.issuer().to_vec(), key };
+            let der = certificate.der();
+            let status = || Subject::Certificate(certificate.serial().to_vec());
+            let responders = revocation::ocsp_urls(&der).into_iter().map(|url| (url, status()));
+            let lists = revocation::crl_urls(&der).into_iter().map(|url| (url, Subject::List));
+            let is_its =
+                |list: &CertRevocationList<'_>| list.issuer() == certificate.issuer() && is_about_all(list);
+            let mut is_covered = files.iter().any(is_its);
+            for (url, subject) in responders.chain(lists) {
+                let query = Query { url, issuer: issuer.clone(), subject };
+                match published.ask(&query, (self.clock)()) {
+                    Answer::Known(document) => {
+                        is_covered |= match &*document {
+                            Document::List(fetched) => is_about_all(&fetched.list),
+                            Document::Status(status) => match status.revoked_at {
+                                Some(since) => return Err(refusal::revoked(&refusal::name(&der), since)),
+                                None => true,
+                            },
+                        };
+                        findings.documents.push(document);
+                        break;
+                    }
+                    Answer::Pending => {
+                        (is_pending, is_covered) = (true, true);
+                        break;
+                    }
+                    Answer::Unavailable(why) => findings.missing.push(format!("{:?}: {why}", query.url)),
+                }
+            }
+            if !is_covered {
+                findings.uncovered.get_or_insert_with(|| refusal::name(&der));
+            }
+        }
+        if is_pending { Err(VerifyErrorKind::Pending.into()) } else { Ok(findings) }
     }
 
     /// Returns whether this is one of the trusted certificates, which needs no issuer: a peer's own.
@@ -161,25 +306,64 @@ impl Authorities {
     }
 
     /// Verifies that a chain of valid certificates leads from an authority to this one.
-    fn check_chain(&self, own: &EndEntityCert<'_>, others: &[CertificateDer<'_>]) -> Result<(), Error> {
-        let crls: Vec<&CertRevocationList<'_>> = self.crls.iter().collect();
-        let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| self.policy.apply(options));
-        if revocation.is_none() && self.policy == CrlPolicy::Strict {
+    fn check_chain(
+        &self,
+        own: &EndEntityCert<'_>,
+        others: &[CertificateDer<'_>],
+        crls: &[&CertRevocationList<'_>],
+        policy: CrlPolicy,
+    ) -> Result<(), Error> {
+        let revocation = RevocationOptionsBuilder::new(crls).ok().map(|options| policy.apply(options));
+        if revocation.is_none() && policy == CrlPolicy::Strict {
             return Err(Error::UnknownRevocationStatus);
         }
-        let algorithms = webpki::ALL_VERIFICATION_ALGS;
-        let now = self.now();
-        own.verify_for_usage(algorithms, &self.anchors, others, now, Purpose, revocation, None).map(drop)
+        self.path(own, others, revocation).map(drop)
     }
+
+    /// Returns the chain of valid certificates that leads from an authority to this one.
+    fn path<'a>(
+        &'a self,
+        own: &'a EndEntityCert<'a>,
+        others: &'a [CertificateDer<'a>],
+        revocation: Option<RevocationOptions<'_>>,
+    ) -> Result<VerifiedPath<'a>, Error> {
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        own.verify_for_usage(algorithms, &self.anchors, others, self.now(), Purpose, revocation, None)
+    }
+}
+
+/// Returns true if a list is about all certificates of its issuer.
+fn is_about_all(list: &CertRevocationList<'_>) -> bool {
+    list.issuing_distribution_point().is_none()
+}
+
+/// What is published about the certificates of a chain.
+#[derive(Default)]
+struct Findings {
+    documents: Vec<Arc<Document>>,
+    /// The name of the first certificate that neither an answer nor a list about all certificates covers.
+    uncovered: Option<String>,
+    /// The addresses of what cannot be had, and why.
+    missing: Vec<String>,
 }
 
 impl CrlPolicy {
     fn apply(self, options: RevocationOptionsBuilder<'_>) -> RevocationOptions<'_> {
-        let (status, expiration) = match self {
-            Self::Relaxed => (UnknownStatusPolicy::Allow, ExpirationPolicy::Ignore),
-            Self::Strict => (UnknownStatusPolicy::Deny, ExpirationPolicy::Enforce),
-        };
-        options.with_status_policy(status).with_expiration_policy(expiration).build()
+        options.with_status_policy(self.status()).with_expiration_policy(self.expiration()).build()
+    }
+
+    fn status(self) -> UnknownStatusPolicy {
+        match self {
+            Self::Relaxed => UnknownStatusPolicy::Allow,
+            Self::Strict => UnknownStatusPolicy::Deny,
+        }
+    }
+
+    fn expiration(self) -> ExpirationPolicy {
+        match self {
+            Self::Relaxed => ExpirationPolicy::Ignore,
+            Self::Strict => ExpirationPolicy::Enforce,
+        }
     }
 }
 
@@ -205,7 +389,12 @@ impl Verifier for Authorities {
         if !certificate::identities(own).iter().any(|own| certificate::is_same(own, identity)) {
             return Err(refusal::misnamed(own, identity));
         }
-        scheme::verify(&parsed, signature, self.allows_sha1)
+        scheme::verify(&parsed, signature, self.allows_sha1)?;
+        self.check_status(own, others)
+    }
+
+    fn revision(&self) -> u64 {
+        self.published.as_ref().map_or(0, Publications::revision)
     }
 
     fn names(&self, certificate: &[u8]) -> Vec<Identity> {
@@ -215,34 +404,6 @@ impl Verifier for Authorities {
 
 impl fmt::Debug for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} authorities, {} revocation lists", self.anchors.len(), self.crls.len())
-    }
-}
-
-/// The extended key usages that a peer's certificate may have. Besides IKE's own usage (RFC 4945
-/// §5.1.3.12), those of TLS are accepted, because many certificates are issued for TLS.
-struct Purpose;
-
-/// `anyExtendedKeyUsage`, `id-kp-serverAuth`, `id-kp-clientAuth`, `id-kp-ipsecIKE`, and the
-/// obsolete `iKEIntermediate`.
-const PURPOSES: [KeyPurposeId<'static>; 5] = [
-    KeyPurposeId::new(&[0x55, 0x1d, 0x25, 0]),
-    KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 7, 3, 1]),
-    KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 7, 3, 2]),
-    KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 7, 3, 17]),
-    KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 8, 2, 2]),
-];
-
-impl ExtendedKeyUsageValidator for Purpose {
-    fn validate(&self, present: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
-        let mut is_any_named = false;
-        for purpose in present {
-            if PURPOSES.contains(&purpose?) {
-                return Ok(());
-            }
-            is_any_named = true;
-        }
-        let refused = RequiredEkuNotFoundContext { required: KeyUsage::client_auth(), present: Vec::new() };
-        if is_any_named { Err(Error::RequiredEkuNotFoundContext(refused)) } else { Ok(()) }
+        write!(f, "{} authorities, {} revocation lists", self.anchors.len(), self.crls.lists().len())
     }
 }

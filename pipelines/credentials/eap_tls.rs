@@ -136,13 +136,18 @@ impl ClientCertVerifier for Peers {
             Error::InvalidCertificate(match why.kind {
                 VerifyErrorKind::Expired => CertificateError::Expired,
                 VerifyErrorKind::Revoked => CertificateError::Revoked,
+                VerifyErrorKind::Pending => CertificateError::UnknownRevocationStatus,
                 VerifyErrorKind::Issuer => CertificateError::UnknownIssuer,
                 VerifyErrorKind::Certificate | VerifyErrorKind::Identity | VerifyErrorKind::Signature => {
                     CertificateError::BadEncoding
                 }
             })
         };
-        self.authorities.vouch_for(own, others).map(|_| ClientCertVerified::assertion()).map_err(refused)
+        let checked = self.authorities.vouch_for(own, others);
+        // TLS does not wait for what an authority publishes. If it is not there yet, the peer is refused,
+        // and its next try finds it.
+        let checked = checked.and_then(|_| self.authorities.check_status(own, others));
+        checked.map(|()| ClientCertVerified::assertion()).map_err(refused)
     }
 
     fn verify_tls12_signature(
@@ -302,6 +307,7 @@ fn refusal_of(error: &Error) -> Option<VerifyError> {
         }
         Error::InvalidCertificate(CertificateError::Expired) => VerifyErrorKind::Expired,
         Error::InvalidCertificate(CertificateError::Revoked) => VerifyErrorKind::Revoked,
+        Error::InvalidCertificate(CertificateError::UnknownRevocationStatus) => VerifyErrorKind::Pending,
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => VerifyErrorKind::Issuer,
         Error::InvalidCertificate(CertificateError::BadSignature) => VerifyErrorKind::Signature,
         Error::InvalidCertificate(_) => VerifyErrorKind::Certificate,

@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`CertificateSigner`] | the gateway's own certificate and private key |
 //! | [`Authorities`] | the authorities that the gateway trusts |
+//! | `revocation` | what authorities publish about revocation: lists, OCSP |
 //! | `rsa_sha1` | signatures with SHA-1, for old peers only |
 //! | `scheme` | signature schemes and their encoding on the wire |
 //! | [`certificate`] | the names in a certificate |
 //! | [`CertificateFacts`] | validity, purpose and key of a certificate |
-//! | `files` | PEM files |
+//! | `files`, `crl_files` | PEM files; files of revocation lists, which are read again |
+//! | `purpose` | the purposes that a peer's certificate may have |
 //! | `refusal` | why a certificate was refused, in plain words |
 //! | [`EapTlsServer`] | the server of EAP-TLS |
 //! | [`DynamicSocket`] | the port for RADIUS servers' own requests |
@@ -17,16 +19,19 @@
 
 mod authorities;
 pub mod certificate;
+mod crl_files;
 mod eap_tls;
 mod facts;
 mod files;
+mod purpose;
 mod radius;
 mod refusal;
+mod revocation;
 mod rsa_sha1;
 mod scheme;
 mod signer;
 
-pub use authorities::{Authorities, CrlPolicy};
+pub use authorities::{Authorities, CrlPolicy, Revocation};
 pub use eap_tls::EapTlsServer;
 pub use facts::{CertificateFacts, KeyType};
 pub use files::{CredentialError, CredentialProblem};

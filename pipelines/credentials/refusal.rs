@@ -55,7 +55,7 @@ impl<'a> Sent<'a> {
     }
 
     /// Says which certificate is revoked.
-    fn revoked(self, crls: &[CertRevocationList<'_>]) -> String {
+    fn revoked(self, crls: &[&CertRevocationList<'_>]) -> String {
         for der in self.all() {
             let Ok(certificate) = EndEntityCert::try_from(der) else { continue };
             let lists = crls.iter().filter(|crl| crl.issuer() == certificate.issuer());
@@ -73,7 +73,7 @@ impl<'a> Sent<'a> {
 
 /// Returns why these certificates were refused, from the error of webpki. `crls` are the lists that
 /// were looked at.
-pub(super) fn of_chain(error: &Error, sent: Sent<'_>, crls: &[CertRevocationList<'_>]) -> VerifyError {
+pub(super) fn of_chain(error: &Error, sent: Sent<'_>, crls: &[&CertRevocationList<'_>]) -> VerifyError {
     match error {
         Error::CertExpired { not_after, .. } => {
             let end = seconds(*not_after);
@@ -102,7 +102,7 @@ pub(super) fn of_chain(error: &Error, sent: Sent<'_>, crls: &[CertRevocationList
 fn plain(error: &Error) -> VerifyError {
     let (kind, words) = match error {
         Error::UnknownRevocationStatus => {
-            (Kind::Revoked, "no revocation list that is up to date covers it or its chain, and one must")
+            (Kind::Revoked, "nothing that is up to date says that it and its chain are not revoked")
         }
         Error::CrlExpired { next_update, .. } => {
             let words =
@@ -158,6 +158,11 @@ pub(super) fn expired(name: &str, end: SystemTime) -> VerifyError {
 /// Returns the refusal of the certificate `name` that is valid from `start` on.
 pub(super) fn not_yet_valid(name: &str, start: SystemTime) -> VerifyError {
     Kind::Expired.because(format!("{name} is not valid before {}", date(start)))
+}
+
+/// Returns the refusal of the certificate `name` that was revoked at `since`.
+pub(super) fn revoked(name: &str, since: SystemTime) -> VerifyError {
+    Kind::Revoked.because(format!("{name} was revoked on {}", date(since)))
 }
 
 /// Returns the refusal of a certificate that is not for the name that the peer `claimed`.

@@ -168,6 +168,7 @@ impl RawConnection<'_> {
             ("connection.authorities", raw.authorities.as_ref().map(Spanned::span), authorities),
             ("connection.crls", raw.crls.as_ref().map(Spanned::span), authorities),
             ("connection.crl_policy", raw.crl_policy.as_ref().map(Spanned::span), authorities),
+            ("connection.revocation", raw.revocation.as_ref().map(Spanned::span), authorities),
             (
                 "connection.legacy_signatures",
                 raw.legacy_signatures.as_ref().map(Spanned::span),
@@ -252,7 +253,8 @@ impl RawConnection<'_> {
             Some(file::CrlPolicy::Relaxed) | None => CrlPolicy::Relaxed,
         };
         let loaded = Authorities::load(&files, &crls, policy, SystemTime::now);
-        loaded.map(|authorities| authorities.allow_sha1(self.allows_sha1())).map_err(|why| {
+        let set = |all: Authorities| all.allow_sha1(self.allows_sha1()).fetch(self.revocation());
+        loaded.map(set).map_err(|why| {
             let place = raw.crls.as_ref().map_or(0..0, Spanned::span);
             match crls.iter().any(|file| **file == *why.file) {
                 true => self.credential("connection.crls", place, why),

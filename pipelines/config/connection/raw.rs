@@ -1,9 +1,12 @@
 //! A connection as the file has it, not yet checked.
 
-use crate::config::{
-    error::{ConfigError, ConfigResult, Rule},
-    file, keys,
-    source::Source,
+use crate::{
+    config::{
+        error::{ConfigError, ConfigResult, Rule},
+        file, keys,
+        source::Source,
+    },
+    credentials::Revocation,
 };
 use std::ops::Range;
 use toml::Spanned;
@@ -28,6 +31,15 @@ impl RawConnection<'_> {
     ) -> ConfigResult<SharedKey> {
         let load = |path: &String| keys::secret(&self.source.path(path)?, advised);
         self.source.value(key, file, load).map(SharedKey)
+    }
+
+    /// Returns whether revocation lists are fetched.
+    pub(super) fn revocation(&self) -> Revocation {
+        match self.raw.revocation.as_ref().map(Spanned::get_ref) {
+            Some(file::Revocation::IfAvailable) => Revocation::IfAvailable,
+            Some(file::Revocation::Required) => Revocation::Required,
+            Some(file::Revocation::Off) | None => Revocation::Off,
+        }
     }
 
     /// Returns true if signatures with SHA-1 are allowed.

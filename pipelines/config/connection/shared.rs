@@ -3,9 +3,12 @@
 //! share one verifier, so that a peer's authenticated identity selects among them.
 
 use super::raw::RawConnection;
-use crate::config::{
-    error::ConfigResult,
-    file::{CrlPolicy, Method},
+use crate::{
+    config::{
+        error::ConfigResult,
+        file::{CrlPolicy, Method},
+    },
+    credentials::Revocation,
 };
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use toml::Spanned;
@@ -26,6 +29,7 @@ pub(super) struct Trust {
     nas_identifier: String,
     is_strict: bool,
     allows_sha1: bool,
+    revocation: Revocation,
 }
 
 /// The credentials of the connections so far.
@@ -86,7 +90,8 @@ impl RawConnection<'_> {
         }
         files.sort();
         let is_strict = raw.crl_policy.as_ref().is_some_and(|p| *p.get_ref() == CrlPolicy::Strict);
-        let (nas_identifier, allows_sha1) = (self.nas_identifier()?, self.allows_sha1());
-        Ok(Trust { method, files, own, servers, nas_identifier, is_strict, allows_sha1 })
+        let nas_identifier = self.nas_identifier()?;
+        let (allows_sha1, revocation) = (self.allows_sha1(), self.revocation());
+        Ok(Trust { method, files, own, servers, nas_identifier, is_strict, allows_sha1, revocation })
     }
 }

@@ -63,6 +63,7 @@ pub(in crate::config) struct Connection {
     pub authorities: Key<List>,
     pub crls: Key<List>,
     pub crl_policy: Key<CrlPolicy>,
+    pub revocation: Key<Revocation>,
     pub legacy_signatures: Key<bool>,
     pub users_file: Key<String>,
     pub user: Key<String>,
@@ -110,6 +111,14 @@ pub(in crate::config) struct Child {
 pub(in crate::config) enum CrlPolicy {
     Relaxed,
     Strict,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Revocation {
+    Off,
+    IfAvailable,
+    Required,
 }
 
 #[derive(Deserialize)]

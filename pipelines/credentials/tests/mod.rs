@@ -2,8 +2,10 @@
 
 mod authorities;
 mod files;
+mod ocsp;
 mod pki;
 mod refusal;
+mod revocation;
 mod signature;
 
 use super::*;

@@ -56,6 +56,9 @@ pub enum Outcome {
     Verified(Result<Vec<Identity>, VerifyError>),
     /// Of [`Task::Eap`]: the conversation and the step that follows.
     Eap(Box<dyn Conversation>, Step),
+    /// Of [`Task::Verify`]: its verifier must know more first. The driver of tasks runs this one again
+    /// when [`Task::revision`] changes, or after a while. No endpoint sees it.
+    Postponed(Task),
     /// Of [`Task::Eap`]: a RADIUS server is being asked. The task's real outcome follows.
     Asking,
 }
@@ -70,6 +73,9 @@ impl Task {
             Self::Sign(signer, octets, hashes) => Outcome::Signed(signer.sign(&octets, hashes)),
             Self::Verify { verifier, identity, certificates, signature } => {
                 let verified = verifier.verify(&identity, &certificates, &signature);
+                if verified.as_ref().is_err_and(|why| why.kind == VerifyErrorKind::Pending) {
+                    return Outcome::Postponed(Self::Verify { verifier, identity, certificates, signature });
+                }
                 Outcome::Verified(verified.map(|()| {
                     let names = certificates.first().map(|own| verifier.names(own)).unwrap_or_default();
                     let others = names.into_iter().filter(|name| !name.is_same(&identity)).collect();
@@ -80,6 +86,14 @@ impl Task {
                 let step = conversation.handle(&packet);
                 Outcome::Eap(conversation, step)
             }
+        }
+    }
+
+    /// Returns a number that changes once it is worth to run a postponed task again.
+    pub fn revision(&self) -> u64 {
+        match self {
+            Self::Verify { verifier, .. } => verifier.revision(),
+            _ => 0,
         }
     }
 

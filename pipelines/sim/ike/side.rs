@@ -117,7 +117,10 @@ impl Side {
 /// Runs all tasks of an endpoint.
 pub fn run_tasks(endpoint: &mut Endpoint, now: Duration) {
     while let Some((id, _, task)) = endpoint.poll_task() {
-        let outcome = task.run(&Primitives);
+        let mut outcome = task.run(&Primitives);
+        while let Outcome::Postponed(task) = outcome {
+            outcome = task.run(&Primitives);
+        }
         endpoint.handle_outcome(now, id, outcome);
     }
 }

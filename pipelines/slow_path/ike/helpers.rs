@@ -1,5 +1,5 @@
-//! Threads for long tasks: public-key operations and EAP; and RADIUS requests, for which no thread
-//! waits. State stays with the slow path: helper threads receive tasks and return their outcomes.
+//! Threads for long tasks: public-key operations and EAP; and RADIUS requests and revocation lists,
+//! for which no thread waits. State stays with the slow path: helper threads receive tasks and return their outcomes.
 
 use crate::{credentials::RadiusSockets, primitives::Primitives};
 use core_affinity::CoreId;
@@ -22,6 +22,9 @@ use wayfarer_mobility::{
 /// slow path. Further tasks wait in the endpoint, which can reorder them.
 const TASKS_PER_THREAD: usize = 4;
 
+/// Time after which a postponed task is run again even if nothing is known to have changed.
+const POSTPONED: Duration = Duration::from_secs(1);
+
 /// The threads, and the conversations that wait for RADIUS servers. The threads end when this is
 /// dropped and their queue is empty.
 #[derive(Debug)]
@@ -34,6 +37,19 @@ pub(super) struct Helpers {
     radius: RadiusSockets,
     /// EAP conversations that wait for a RADIUS server.
     conversations: BTreeMap<TaskId, Box<dyn Conversation>>,
+    /// Tasks that wait for what an authority publishes.
+    postponed: Vec<Postponed>,
+}
+
+/// A task that must be run again.
+#[derive(Debug)]
+struct Postponed {
+    id: TaskId,
+    from: IpAddr,
+    task: Task,
+    /// The task's revision when it was run.
+    revision: u64,
+    again_at: Duration,
 }
 
 impl Helpers {
@@ -59,7 +75,8 @@ impl Helpers {
             })?;
         }
         let (radius, conversations) = (RadiusSockets::default(), BTreeMap::new());
-        Ok(Self { tasks, done, threads: cores.len(), unfinished: 0, radius, conversations })
+        let (unfinished, postponed) = (0, Vec::new());
+        Ok(Self { tasks, done, threads: cores.len(), unfinished, radius, conversations, postponed })
     }
 
     /// Returns true if another task can be submitted.
@@ -75,9 +92,14 @@ impl Helpers {
         }
     }
 
-    /// Exchanges packets with RADIUS servers.
+    /// Exchanges packets with RADIUS servers, and runs postponed tasks again.
     pub(super) fn turn(&mut self, now: Duration) {
         self.radius.turn(now);
+        let is_due = |one: &mut Postponed| now >= one.again_at || one.task.revision() != one.revision;
+        let due: Vec<_> = self.postponed.extract_if(.., is_due).collect();
+        for Postponed { id, from, task, .. } in due {
+            self.submit(id, from, task);
+        }
     }
 
     /// Returns the outcome of the next task that has finished, or asks a RADIUS server.
@@ -89,18 +111,24 @@ impl Helpers {
                 return Some((id, Outcome::Eap(conversation, step)));
             }
         }
-        let (id, from, outcome) = self.done.try_recv().ok()?;
-        self.unfinished -= 1;
-        match outcome {
-            Outcome::Eap(conversation, Step::Ask) => match conversation.question() {
-                Some(question) => {
-                    self.conversations.insert(id, conversation);
-                    self.radius.ask(now, id.0, from, question);
-                    Some((id, Outcome::Asking))
+        loop {
+            let (id, from, outcome) = self.done.try_recv().ok()?;
+            self.unfinished -= 1;
+            match outcome {
+                Outcome::Eap(conversation, Step::Ask) => match conversation.question() {
+                    Some(question) => {
+                        self.conversations.insert(id, conversation);
+                        self.radius.ask(now, id.0, from, question);
+                        return Some((id, Outcome::Asking));
+                    }
+                    None => return Some((id, Outcome::Eap(conversation, Step::Ask))),
+                },
+                Outcome::Postponed(task) => {
+                    let (revision, again_at) = (task.revision(), now + POSTPONED);
+                    self.postponed.push(Postponed { id, from, task, revision, again_at });
                 }
-                None => Some((id, Outcome::Eap(conversation, Step::Ask))),
-            },
-            outcome => Some((id, outcome)),
+                outcome => return Some((id, outcome)),
+            }
         }
     }
 }
@@ -124,7 +152,14 @@ fn run_tasks(tasks: &Receiver<(TaskId, IpAddr, Task)>, results: &Sender<(TaskId,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{net::UdpSocket, time::Instant};
+    use std::{
+        net::UdpSocket,
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering},
+        },
+        time::Instant,
+    };
     use wayfarer_mobility::{
         aaa::{
             eap::Authenticator,
@@ -134,7 +169,8 @@ mod tests {
                 question::{Realm, Server},
             },
         },
-        crypto::{Kex, Secret},
+        crypto::{Kex, PeerSignature, Secret, SignatureHashes, Verifier, VerifyError, VerifyErrorKind},
+        identity::Identity,
     };
 
     #[test]
@@ -182,6 +218,73 @@ mod tests {
             }
         }
         assert_eq!((failed, helpers.unfinished), (200, 0));
+    }
+
+    /// A verifier that has to wait until its revision changes.
+    #[derive(Debug, Default)]
+    struct Late(AtomicU64);
+
+    impl Verifier for Late {
+        fn authorities(&self) -> &[u8] {
+            &[]
+        }
+
+        fn verify(&self, _: &Identity, _: &[Vec<u8>], _: &PeerSignature) -> Result<(), VerifyError> {
+            if self.revision() == 0 { Err(VerifyErrorKind::Pending.into()) } else { Ok(()) }
+        }
+
+        fn revision(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
+        }
+
+        fn names(&self, _: &[u8]) -> Vec<Identity> {
+            vec![]
+        }
+    }
+
+    #[test]
+    fn a_verification_that_waits_for_an_authority_delays_no_other_task() {
+        const PEERS: u64 = 100;
+        let mut helpers = Helpers::start(&[]).unwrap();
+        let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
+        let until = Instant::now() + Duration::from_secs(60);
+        let late = Arc::new(Late::default());
+        let signature =
+            PeerSignature { method: 14, data: vec![], octets: vec![], hashes: SignatureHashes::ALL };
+        for n in 0..PEERS {
+            let verify = Task::Verify {
+                verifier: late.clone(),
+                identity: Identity::from_text("cl.test").unwrap(),
+                certificates: vec![],
+                signature: signature.clone(),
+            };
+            helpers.submit(TaskId(n), from, verify);
+        }
+        helpers.submit(TaskId(PEERS), from, Task::KexBegin(Kex::X25519));
+        let mut other = None;
+        while other.is_none() || helpers.unfinished > 0 {
+            other = helpers.poll(now).map(|(id, _)| id).or(other);
+            assert!(Instant::now() < until);
+            thread::yield_now();
+        }
+        assert_eq!((other, helpers.postponed.len()), (Some(TaskId(PEERS)), PEERS as usize));
+        helpers.turn(now);
+        assert_eq!(helpers.unfinished, 0, "nothing has changed");
+
+        late.0.store(1, Ordering::SeqCst);
+        helpers.turn(now);
+        let mut verified = 0;
+        while verified < PEERS {
+            assert!(Instant::now() < until);
+            match helpers.poll(now) {
+                Some((_, outcome)) => {
+                    assert!(matches!(outcome, Outcome::Verified(Ok(_))));
+                    verified += 1;
+                }
+                None => thread::yield_now(),
+            }
+        }
+        assert_eq!((helpers.postponed.len(), helpers.unfinished), (0, 0));
     }
 
     #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use super::{CERTIFICATES, CLIENT, SERVER, charon::Charon, gateway_head, mobile_lab, wait_for_peers};
 use crate::{
-    lab::Lab,
+    lab::{Lab, wait_for},
     traffic::{ping, wait_for_ping},
 };
 use std::{fs, process::Command};
@@ -69,8 +69,54 @@ command pki --issue --cacert ca.crt --cakey ca.key --in cl.key --type priv --dn 
     );
     let client = Charon::start(&lab, "term", CLIENT, "");
     assert!(!client.try_swanctl("--initiate --child eapnet").status.success());
-    crate::lab::wait_for("the refusal", || {
+    wait_for("the refusal", || {
         let failed = gateway.command("show peers --failed");
         failed.contains("the peer refused our identity or its proof").then_some(())
     });
+}
+
+/// Puts the address of a list into the client's certificate.
+const WITH_LIST: &str = r#"
+command pki --issue --cacert ca.crt --cakey ca.key --in cl.key --type priv --dn "CN=cl.test" --san cl.test \
+  --crl http://127.0.0.1:8000/ca.crl --outform pem > cl.crt
+command pki --signcrl --cacert ca.crt --cakey ca.key > ca.crl"#;
+
+#[test]
+fn revocation_list_is_fetched_for_strongswans_certificate() {
+    let lab = mobile_lab();
+    in_pki(&lab, WITH_LIST);
+    let key = "authorities = \"pki/ca.crt\"";
+    let config = gateway_head("") + &CERTIFICATES.replace(key, &format!("{key}\nrevocation = \"required\""));
+    let client = Charon::start(&lab, "term", CLIENT, "");
+    let try_it = || client.try_swanctl("--initiate --child certnet").status.success();
+    {
+        // Nobody serves the list.
+        let gateway = lab.gateway("gw", &config);
+        assert!(!try_it());
+        let failed = gateway.command("show peers --failed");
+        assert!(
+            failed.contains("nothing that is up to date says that it and its chain are not revoked: \"http://127.0.0.1:8000/ca.crl\": "),
+            "{failed}"
+        );
+    }
+    let folder = lab.path("pki");
+    let server = format!("python3 -m http.server 8000 --bind 127.0.0.1 --directory {}", folder.display());
+    let _server = lab.spawn("gw", &server);
+    wait_for("the server", || {
+        let mut probe = lab.command("gw", "bash -c");
+        probe.arg("</dev/tcp/127.0.0.1/8000").output().unwrap().status.success().then_some(())
+    });
+    {
+        let gateway = lab.gateway("gw", &config);
+        assert!(try_it(), "{}", gateway.log());
+        wait_for_ping(&lab, "term", SERVER);
+        ping(&lab, "term", SERVER, 5);
+        client.swanctl("--terminate --ike cert");
+        wait_for_peers(&gateway, 0);
+    }
+    in_pki(&lab, "command pki --signcrl --cacert ca.crt --cakey ca.key --cert cl.crt > ca.crl");
+    let gateway = lab.gateway("gw", &config);
+    assert!(!try_it());
+    let failed = gateway.command("show peers --failed");
+    assert!(failed.contains("\"CN=cl.test\" was revoked on "), "{failed}");
 }

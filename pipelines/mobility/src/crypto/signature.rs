@@ -113,6 +113,12 @@ pub trait Verifier: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Returns a number that changes once a verification that was
+    /// [pending](super::VerifyErrorKind::Pending) may have another result.
+    fn revision(&self) -> u64 {
+        0
+    }
+
     /// Returns all identities in this certificate.
     fn names(&self, certificate: &[u8]) -> Vec<Identity>;
 }

@@ -1,0 +1,77 @@
+//! The files of revocation lists, which are read again when they change.
+
+use super::files::{self, CredentialError, CredentialProblem};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+use tracing::{info, warn};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+
+/// Files of revocation lists.
+#[derive(Debug, Default)]
+pub(super) struct CrlFiles {
+    files: Vec<PathBuf>,
+    content: Mutex<Content>,
+}
+
+/// What the files held when they were read last.
+#[derive(Debug, Default)]
+struct Content {
+    stamps: Vec<Stamp>,
+    lists: Arc<Vec<CertRevocationList<'static>>>,
+}
+
+/// Size and time of change of a file; `None` if it cannot be looked at.
+type Stamp = Option<(u64, SystemTime)>;
+
+impl CrlFiles {
+    /// Reads the lists in these files (PEM or DER).
+    ///
+    /// # Errors
+    /// If a file cannot be read or parsed: the file and the reason.
+    pub(super) fn load(files: Vec<PathBuf>) -> Result<Self, CredentialError> {
+        // Looked at first: a change while they are read is seen later.
+        let stamps = stamps(&files);
+        let lists = Arc::new(read(&files)?);
+        Ok(Self { files, content: Mutex::new(Content { stamps, lists }) })
+    }
+
+    /// Returns the lists. If a file has changed, all are read again; if that fails, those before stay.
+    pub(super) fn lists(&self) -> Arc<Vec<CertRevocationList<'static>>> {
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stamps(&self.files);
+        if now != content.stamps {
+            content.stamps = now;
+            match read(&self.files) {
+                Ok(lists) => {
+                    info!(lists = lists.len(), "changed revocation lists were read");
+                    content.lists = Arc::new(lists);
+                }
+                Err(why) => warn!("changed revocation lists cannot be read, and those before hold: {why}"),
+            }
+        }
+        content.lists.clone()
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
+    let stamp = |file: &PathBuf| {
+        let about = fs::metadata(file).ok()?;
+        Some((about.len(), about.modified().ok()?))
+    };
+    files.iter().map(stamp).collect()
+}
+
+fn read(files: &[PathBuf]) -> Result<Vec<CertRevocationList<'static>>, CredentialError> {
+    let all = files.iter().map(|file| read_one(file)).collect::<Result<Vec<_>, _>>()?;
+    Ok(all.into_iter().flatten().collect())
+}
+
+fn read_one(file: &Path) -> Result<Vec<CertRevocationList<'static>>, CredentialError> {
+    let parse = |der: &[u8]| OwnedCertRevocationList::from_der(der).map(CertRevocationList::from);
+    let lists = files::crls(file)?.iter().map(|der| parse(der)).collect::<Result<Vec<_>, _>>();
+    lists.map_err(|_| CredentialProblem::BadCrl.of(file))
+}
