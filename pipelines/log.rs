@@ -2,6 +2,13 @@
 
 use serde_json::{Map, Value};
 use std::fmt::{self, Debug};
+#[cfg(any(test, feature = "bench"))]
+use std::{
+    io,
+    sync::mpsc::{self, Sender},
+};
+#[cfg(any(test, feature = "bench"))]
+use tracing::dispatcher;
 use tracing::{
     Dispatch, Event, Level, Subscriber,
     field::{Field, Visit},
@@ -38,6 +45,31 @@ where
         Format::Text(is_coloured) => log.with_ansi(is_coloured).finish().into(),
         Format::Json => log.event_format(Json).finish().into(),
     }
+}
+
+/// Returns what this thread logs from [`Level::INFO`] up during `act`, for tests.
+///
+/// # Panics
+/// If that is not UTF-8.
+#[cfg(any(test, feature = "bench"))]
+pub fn recorded(format: Format, act: impl FnOnce()) -> String {
+    /// Sends on what is written.
+    struct Sending(Sender<Vec<u8>>);
+
+    impl io::Write for Sending {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let (to, written) = mpsc::channel();
+    dispatcher::with_default(&dispatch(Level::INFO, format, move || Sending(to.clone())), act);
+    String::from_utf8(written.try_iter().flatten().collect()).expect("UTF-8")
 }
 
 /// Writes an event as a JSON object: `time`, `level`, `event` if the event has a name, `message`,

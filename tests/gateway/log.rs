@@ -2,16 +2,11 @@
 
 use crate::links::{connected_with, send_from, settle};
 use serde_json::{Value, json};
-use std::{
-    io::{self, Write},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-use tracing::{Level, dispatcher};
+use std::time::Duration;
 use wayfarer::{
     config::model::Ike,
     control::protocol::{Command, Outcome, Reply, View},
-    log::{Format, dispatch},
+    log::{Format, recorded},
     sim::{
         fixtures::{config, ip, suite, tunnel},
         ike::{
@@ -40,31 +35,9 @@ inner_local = ["10.98.1.0/24"]
 inner_remote = ["10.99.0.0/24"]
 "#;
 
-/// Everything that was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Returns what this thread logs during `act`.
-fn logged(format: Format, act: impl FnOnce()) -> String {
-    let log = Log::default();
-    let to = log.clone();
-    dispatcher::with_default(&dispatch(Level::INFO, format, move || to.clone()), act);
-    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
-}
-
 /// Returns the objects that this thread logs during `act`, one from each line.
 fn objects(act: impl FnOnce()) -> Vec<Value> {
-    let text = logged(Format::Json, act);
+    let text = recorded(Format::Json, act);
     assert!(!text.contains("a secret of both"), "{text}");
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}")))
@@ -269,7 +242,7 @@ fn hostile_name_stays_within_its_field_and_its_line() {
     let [refused] = named(&all, "peer_not_connected")[..] else { panic!("{all:#?}") };
     assert_has(refused, json!({ "reason": "the peer broke the protocol", "claimed": null }));
 
-    let text = logged(Format::Text(false), act);
+    let text = recorded(Format::Text(false), act);
     assert_eq!(text.lines().count(), all.len(), "{text}");
     assert!(text.bytes().all(|byte| byte == b'\n' || byte == b' ' || byte.is_ascii_graphic()), "{text}");
     let line = text.lines().find(|line| line.contains("peer connected")).unwrap();

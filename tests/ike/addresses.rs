@@ -4,11 +4,12 @@ use crate::{fleet::Fleet, pair::Pair};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, terminal};
+use wayfarer::sim::ike::side::Side;
 use wayfarer::sim::nat::{Behavior, Endpoints, Kind, Nat};
 use wayfarer_mobility::{
     ike::{
         connection::Connection,
-        event::{Event, Reason},
+        event::{Event, MoveCause, Reason},
         settings::Settings,
         view::State,
         wire::notify,
@@ -192,6 +193,33 @@ fn unconfirmed_path_is_given_up() {
     }
     assert_eq!(address(&pair), IpAddr::from(TERMINAL), "given up without an answer");
     assert!(!pair.gateway.events.iter().any(|e| matches!(e, Event::PathConfirmed { .. })));
+    let home = Path { remote: TERMINAL.into(), ..path };
+    let told = [(home, path, MoveCause::Seen), (path, home, MoveCause::Unconfirmed)];
+    assert_eq!(moves(&pair.gateway), told, "the second time, nothing was sent there before an answer");
+}
+
+/// Returns the moves that a side reported: the path before, the new one, and how each became known.
+fn moves(side: &Side) -> Vec<(Path, Path, MoveCause)> {
+    let moved = |event: &Event| match event {
+        Event::PeerMoved { from, path, cause, .. } => Some((*from, *path, *cause)),
+        _ => None,
+    };
+    side.events.iter().filter_map(moved).filter(|(from, to, _)| from != to).collect()
+}
+
+#[test]
+fn announced_move_is_told_with_its_paths_and_its_cause() {
+    let mut pair = Pair::connected(gateway(), terminal());
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
+    pair.terminal.endpoint.handle_local(pair.now, here, [192, 0, 2, 8].into(), None).unwrap();
+    pair.settle();
+    let from = Path { local: GATEWAY.into(), remote: TERMINAL.into(), udp: None };
+    let to = Path { remote: [192, 0, 2, 8].into(), ..from };
+    assert_eq!(moves(&pair.gateway), [(from, to, MoveCause::Announced)]);
+    let reversed = |path: Path| Path { local: path.remote, remote: path.local, ..path };
+    let own = moves(&pair.terminal);
+    assert!(own.iter().all(|(.., cause)| *cause == MoveCause::Own), "{own:?}");
+    assert_eq!((own[0].0, own[own.len() - 1].1), (reversed(from), reversed(to)));
 }
 
 #[test]

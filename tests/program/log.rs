@@ -3,9 +3,11 @@
 use crate::cli::wayfarer;
 use serde_json::Value;
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -75,4 +77,33 @@ fn reason_of_a_failure_is_a_json_object_too() {
         (Some(2), &"failed".into(), &"ERROR".into())
     );
     assert_eq!(said["message"], "nowhere.toml: cannot be read: entity not found");
+}
+
+/// `docs/log.md` has every event that the program has a name for.
+#[test]
+fn every_event_is_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_to_string(root.join("docs/log.md")).unwrap();
+    let mut folders = vec![root.join("pipelines")];
+    let mut events = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|ending| ending == "rs") {
+                events.extend(events_in(&fs::read_to_string(entry).unwrap()));
+            }
+        }
+    }
+    assert!(events.contains("peer_moved") && events.contains("failed"), "{events:?}");
+    let missing: Vec<_> = events.iter().filter(|event| !docs.contains(&format!("`{event}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Returns the names of the events that this source text logs.
+fn events_in(source: &str) -> Vec<String> {
+    let macros = ["info!(", "warn!(", "error!("];
+    let calls = macros.iter().flat_map(|call| source.split(call).skip(1));
+    let names = calls.filter_map(|call| call.trim_start().strip_prefix("name: \"")?.split('"').next());
+    names.map(str::to_owned).collect()
 }

@@ -307,6 +307,55 @@ pub(super) fn regranted(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::{Format, recorded};
+    use serde_json::Value;
+    use wayfarer_dataplane::sa::Encap;
+
+    #[test]
+    fn every_line_about_a_peer_names_it_and_its_connection() {
+        let (peer, name) = (SocketAddr::from(([192, 0, 2, 7], 4500)), Identity::from_name(b"alice\n"));
+        let about = || About::new(peer, (Some(&name), Some(&name)), Some("people"), Some(Method::Psk));
+        let path = |remote: [u8; 4]| Path {
+            local: [203, 0, 113, 1].into(),
+            remote: remote.into(),
+            encap: Encap::Udp { local: 4500, remote: 4500 },
+        };
+        let (from, to) = (path([192, 0, 2, 1]), path([192, 0, 2, 7]));
+        let link = Ended {
+            connection: 0,
+            since: Duration::ZERO,
+            traffic: Traffic { received_bytes: 7, ..Traffic::default() },
+            left_out: Some(3),
+        };
+        let text = recorded(Format::Json, || {
+            connected(about(), &name);
+            moved(about(), MoveCause::Announced, [from, to], None, None);
+            not_followed(about(), to, None);
+            ended(Duration::from_secs(5), about(), &link, Reason::Deleted);
+            PeerLog::default().failed(Duration::ZERO, peer, about(), Reason::NoProposal);
+            grant_refused(about(), GrantError::UnknownFilter("net".into()));
+            child_missing(about(), "net", Duration::from_secs(2));
+            create_failed(about(), Some("net"), None);
+            create_failed(about(), None, Some(notify::NO_PROPOSAL_CHOSEN));
+            child_not_installed(about(), "net", "no room");
+            configured(about(), &[], &[], &["a\nb".to_owned()]);
+            address_in_use(about(), to.remote);
+            disconnected(about(), peer);
+            regranted(about(), peer, Some(60), &["net".into()]);
+        });
+        let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(all.len(), 14);
+        for line in &all {
+            assert_eq!((&line["peer"], &line["connection"]), (&"192.0.2.7:4500".into(), &"people".into()));
+            assert_eq!(line["proved"], "alice\\n", "{line}");
+            assert!(line["event"].is_string(), "{line}");
+        }
+        let gone = &all[3];
+        assert_eq!(
+            (&gone["duration_s"], &gone["bytes_in"], &gone["left_out"]),
+            (&5.into(), &7.into(), &3.into())
+        );
+    }
 
     fn fail(log: &mut PeerLog, now: Duration, remote: SocketAddr) {
         log.failed(now, remote, About::new(remote, (None, None), Some("office"), None), Reason::NoProposal);
