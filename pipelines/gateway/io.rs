@@ -186,9 +186,11 @@ impl Io {
         let length = message.len();
         let count = if self.rings.is_long(length) { LONG_SHARE } else { 1 };
         let has_room = |punt, share: &Share| !self.is_crowded(punt, length) || share.admits(now, count);
+        // Long messages of both kinds wait in one ring. Half of it is for those of established peers.
+        let is_kept = self.rings.is_long(length) && self.is_crowded(Punt::Control, length);
         if known.is_some_and(|share| has_room(Punt::Peer, share)) {
             self.punt(port, Punt::Peer, message)
-        } else if has_room(Punt::Control, self.unauthenticated.of(from)) {
+        } else if !is_kept && has_room(Punt::Control, self.unauthenticated.of(from)) {
             self.punt(port, Punt::Control, message)
         } else {
             Err(DropReason::PuntRingFull)

@@ -375,7 +375,9 @@ impl Ike {
                 log::grant_refused(About::of(&self.endpoint, peer), reason);
             }
             Event::SelectorsRefused { peer, local, remote } => {
-                log::selectors_refused(About::of(&self.endpoint, peer), local, remote);
+                if let Some(left_out) = self.peers.admits_line(now, peer) {
+                    log::selectors_refused(About::of(&self.endpoint, peer), local, remote, left_out);
+                }
             }
             Event::ChildNarrowed { peer, name, left_out } => {
                 log::child_narrowed(About::of(&self.endpoint, peer), &name, left_out);

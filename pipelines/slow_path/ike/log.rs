@@ -244,11 +244,11 @@ pub(super) fn create_failed(about: About<'_>, child: Option<&str>, refusal: Opti
 }
 
 /// Logs that a child SA was refused because of its many selectors.
-pub(super) fn selectors_refused(about: About<'_>, local: usize, remote: usize) {
+pub(super) fn selectors_refused(about: About<'_>, local: usize, remote: usize, left_out: Option<u64>) {
     let (About { peer, proved, connection, .. }, most) = (about, bounds::CHILD_RULES);
     warn!(
         name: "selectors_refused",
-        peer, proved, connection, local, remote,
+        peer, proved, connection, local, remote, left_out,
         "refused a child SA: its traffic selectors need more than {most} pairs of prefixes"
     );
 }

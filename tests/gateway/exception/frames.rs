@@ -39,6 +39,7 @@ fn passes_the_kernels_frames_on_unchanged() {
         outside(&datagram("2001:db8:2::9", "2001:db8:1::1", (9, 22), b"by IPv6")),
         outside(&datagram("192.0.2.9", "10.99.0.1", (9, 22), b"to an address of another port")),
         outside(&datagram("fe80::9", "fe80::1:1", (547, 546), b"DHCPv6")),
+        outside(&fragments(&datagram("2001:db8:2::9", "2001:db8:1::1", (9, 53), b"alone"), 1280, 7)[0]),
         outside(&packet("2001:db8:1::fe", "fe80::1:1", protocol::ESP, &[9; 40])),
         outside(&datagram("192.0.2.9", "169.254.1.1", (1, 4500), &[9; 40])),
     ] {

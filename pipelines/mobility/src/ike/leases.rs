@@ -147,6 +147,11 @@ impl Leases {
         pools.iter().find_map(|index| self.pools.get_mut(*index)?.lease(owner, wish, takes_over))
     }
 
+    /// Returns true if this address is one of these pools'.
+    pub(super) fn is_in(&self, pools: &[usize], address: IpAddr) -> bool {
+        pools.iter().filter_map(|pool| self.pools.get(*pool)).any(|pool| pool.contains(address))
+    }
+
     /// Leases this address to a peer of a connection with these `pools`.
     ///
     /// # Errors

@@ -77,7 +77,7 @@ impl Peer {
         } else if succession.successor.take_if(|new| *new == other).is_some() && !succession.is_retiring {
             succession.retires_at = None;
             if self.is_initiator {
-                let wait = cx.jittered(back_off(succession.failures));
+                let wait = cx.jittered(back_off(succession.failures)).max(SHORTEST);
                 succession.failures += 1;
                 succession.renews_at = Some(cx.now + wait);
                 cx.tell(Event::RenewalFailed { peer: self.id, wait });
@@ -115,6 +115,10 @@ impl Peer {
         if !self.is_initiator {
             return;
         }
+        // The operator's own limit holds whatever the gateway says.
+        let own = self.connection(cx).and_then(|connection| connection.lifetimes.authentication);
+        let left = own.map(|own| (self.up_at + own).saturating_sub(cx.now));
+        let lifetime = left.map_or(lifetime, |left| left.min(lifetime));
         let wait = cx.jittered(lifetime - MARGIN.min(lifetime / 2)).max(SHORTEST);
         self.succession().renews_at = Some(cx.now + wait);
     }

@@ -60,7 +60,8 @@ impl Peer {
                     let is_its_own =
                         |wish: &IpAddr| self.predecessor().is_some_and(|old| cx.has_leased(old, *wish));
                     let own = wish.filter(is_its_own);
-                    own.filter(|own| cx.leases().lease_fixed(&pools, &owner, *own).is_ok())
+                    own.filter(|own| cx.leases().is_in(&pools, *own))
+                        .filter(|own| cx.leases().lease_fixed(&pools, &owner, *own).is_ok())
                         .or_else(|| cx.leases().lease(&pools, &owner, wish, self.takes_over))
                 }),
             };

@@ -184,6 +184,8 @@ impl EapProof {
         if theirs.method != SHARED_KEY
             || !constant_time_eq(&peer.shared_key(cx, &self.key, &octets), &theirs.data)
         {
+            // Somebody may have relayed the EAP of another.
+            peer.is_proved = false;
             return Err(refused(Reason::Authentication));
         }
         // Some give it in the first request already.
