@@ -4,7 +4,7 @@ use super::{issuer::Issuer, signed::Signed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_cert::{
-    der::{Decode, Encode, Reader, SliceReader, Tag, Tagged, asn1::AnyRef},
+    der::{Decode, Reader, SliceReader, Tag, Tagged, asn1::AnyRef},
     time::Time,
 };
 

@@ -17,6 +17,7 @@ use wayfarer_mobility::{
         view::State,
     },
     path::Addresses,
+    task::Outcome,
     transmit::Payload,
 };
 
