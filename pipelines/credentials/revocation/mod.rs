@@ -153,9 +153,12 @@ impl Publications {
         }
         match (entry.asked_at, &entry.failed) {
             (Some(asked_at), _) if at - asked_at < WAIT => Answer::Pending,
-            (Some(_), _) => Answer::Unavailable("it has not come in time".to_owned()),
+            // After a fault of ours it may never come, and is then asked for again.
+            (Some(asked_at), _) if at - asked_at < RETRY => {
+                Answer::Unavailable("it has not come in time".to_owned())
+            }
             (None, Some((_, why))) if has_failed => Answer::Unavailable(why.clone()),
-            (None, _) => match self.request(query) {
+            _ => match self.request(query) {
                 Ok(()) => {
                     entry.asked_at = Some(at);
                     forget_excess(&mut entries);

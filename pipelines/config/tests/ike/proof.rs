@@ -269,6 +269,14 @@ fn refuses_combinations_that_cannot_authenticate() {
             "connection.crls = []: has no meaning with auth = \"eap-mschapv2\"",
         ),
         (
+            &format!("{eap}users_file = \"users\"\nrevocation = \"required\""),
+            "connection.revocation = \"required\": has no meaning with auth = \"eap-mschapv2\"",
+        ),
+        (
+            "auth = \"psk\"\npsk_file = \"psk\"\nlegacy_signatures = true",
+            "connection.legacy_signatures = true: has no meaning with auth = \"psk\"",
+        ),
+        (
             &format!("{eap}users_file = \"bad-users\""),
             "connection.users_file = \"bad-users\": line 2 of the file must be like alice = \"password\"",
         ),
