@@ -47,10 +47,13 @@ impl CrlFiles {
             content.stamps = now;
             match read(&self.files) {
                 Ok(lists) => {
-                    info!(lists = lists.len(), "changed revocation lists were read");
+                    info!(name: "lists_read", lists = lists.len(), "changed revocation lists were read");
                     content.lists = Arc::new(lists);
                 }
-                Err(why) => warn!("changed revocation lists cannot be read, and those before hold: {why}"),
+                Err(why) => warn!(
+                    name: "lists_not_read",
+                    "changed revocation lists cannot be read, and those before hold: {why}"
+                ),
             }
         }
         content.lists.clone()

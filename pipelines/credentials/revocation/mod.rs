@@ -244,7 +244,7 @@ impl Shared {
                 entry.document = Some(Kept { document: Arc::new(document), bytes, refresh_at });
             }
             Err(why) => {
-                warn!(url, why, "an authority's word on revocation cannot be fetched");
+                warn!(name: "revocation_not_fetched", url, why, "an authority's word on revocation cannot be fetched");
                 entry.failed = Some((at, why));
             }
         }

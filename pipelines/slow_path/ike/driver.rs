@@ -330,7 +330,10 @@ impl Ike {
                 let mtu = network.mtu_towards(local.ip(), Some(remote.ip())).min(longest);
                 return Some(datagram::cut(packet, mtu, random_id));
             }
-            warn!(%local, %remote, "an IKE message was not sent: no IP packet can carry it");
+            warn!(
+                name: "message_not_sent", peer = %remote, %local,
+                "an IKE message was not sent: no IP packet can carry it"
+            );
         }
     }
 
