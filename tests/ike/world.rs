@@ -1,13 +1,15 @@
 //! A gateway, many terminals, and networks that lose, repeat, delay and translate packets, all from
 //! one seed.
 
+mod assertions;
+
 use crate::{
     datagram::{Content, Datagram},
     node::{Habits, Node},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
 };
@@ -29,7 +31,7 @@ use wayfarer_mobility::{
     ike::{
         connection::{Connection, Lifetimes, SharedKey},
         endpoint::Endpoint,
-        event::{ChildId, PeerId},
+        event::PeerId,
         pool::Pool,
         proposal::Offer,
         settings::Settings,
@@ -471,60 +473,5 @@ impl World {
             };
             self.schedule(self.now + delay, occurrence);
         }
-    }
-
-    // Assertions.
-
-    /// Asserts that every reachable terminal has one IKE SA and one pair of child SAs, that the
-    /// gateway has the same, and that it has the terminal's address.
-    pub(super) fn assert_connected(&self) {
-        for (terminal, expected) in self.model.reachable() {
-            let (at, over) = (expected.at, &expected.over);
-            let (ours, theirs) = self.peers(terminal);
-            let (Some(ours), Some(theirs)) = (ours, theirs) else {
-                panic!("terminal {terminal} is not connected: {ours:?} {theirs:?}")
-            };
-            let [here, there] = [(terminal + 1, ours), (GATE, theirs)].map(|(node, peer)| {
-                let view = self.nodes[node].endpoint.peers().find(|view| view.id() == peer).unwrap();
-                let children: Vec<ChildId> = view.children().collect();
-                let [child] = children[..] else {
-                    let nodes = [(terminal + 1, ours), (GATE, theirs)];
-                    let logs = nodes.map(|(node, peer)| self.nodes[node].log_of(peer));
-                    panic!("terminal {terminal}, node {node}: {children:?} {logs:#?}")
-                };
-                (view.spis(), self.nodes[node].sas[&child].clone(), view.addresses())
-            });
-            assert_eq!(here.0, there.0, "terminal {terminal}: IKE SPIs");
-            assert!(here.1.mirrors(&there.1), "terminal {terminal}: {here:?} {there:?}");
-            let seen = self.networks.external_address(at);
-            assert_eq!(here.2.local.ip(), at.address, "terminal {terminal}");
-            assert_eq!(there.2.remote.ip(), seen, "terminal {terminal}: {at:?}");
-            assert!(here.0.is_none_or(|spis| !over.ike_sas.contains(&spis)), "terminal {terminal}: old keys");
-            assert!(!over.children.contains(&here.1.spi_in), "terminal {terminal}: old keys");
-            let has_left = at.nat.is_none_or(|nat| self.networks.nats[nat].preserves_ports);
-            assert!(has_left || !over.remotes.contains(&there.2.remote), "terminal {terminal}: an old port");
-        }
-        let connected = self.nodes[GATE].endpoint.peers().filter(|p| p.state() == State::Up).count();
-        assert_eq!(connected, self.model.reachable().count());
-    }
-
-    /// Counts datagrams that were sent and packets that were opened, to compare two worlds.
-    pub(super) fn traffic(&self) -> [u64; 2] {
-        [self.datagrams, self.delivered()]
-    }
-
-    /// Returns the gateway's current address of each of its peers.
-    pub(super) fn remotes(&self) -> Vec<SocketAddr> {
-        self.nodes[GATE].endpoint.peers().map(|view| view.addresses().remote).collect()
-    }
-
-    /// Counts packets that reached a node which could not open them.
-    pub(super) fn strays(&self) -> u64 {
-        self.nodes.iter().map(|node| node.strays).sum()
-    }
-
-    /// Counts packets that were opened.
-    pub(super) fn delivered(&self) -> u64 {
-        self.nodes.iter().map(|node| node.delivered).sum()
     }
 }
