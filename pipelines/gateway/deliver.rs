@@ -58,10 +58,6 @@ pub(super) fn defragment(
         return None;
     }
     if header.fragment == Fragment::Whole {
-        if !classify::is_for_gateway(header, packet.data(), tables) {
-            deliver(packet, 0, header, tables, reader, io);
-            return None;
-        }
         // The only fragment of its packet has nothing to do with others (RFC 6946 §4).
         fragment::remove_v6_header(packet.data_mut());
         let is_shorter = packet.pull_front(V6_FRAGMENT_HEADER).is_some();
