@@ -164,7 +164,10 @@ fn peers(out: &mut impl Write, all: &[PeerView]) -> io::Result<()> {
                 peer.state.clone()
             },
             peer.local.clone(),
-            peer.remote.clone(),
+            match &peer.remote_name {
+                Some(name) => format!("{} ({name})", peer.remote),
+                None => peer.remote.clone(),
+            },
             peer.nat.clone(),
             peer.encap.clone(),
             joined(&peer.inner),
@@ -316,6 +319,7 @@ mod tests {
             state: "up".into(),
             local: "203.0.113.1:4500".into(),
             remote: "192.0.2.2:1025".into(),
+            remote_name: Some("cl.example.org".into()),
             nat: "there".into(),
             encap: "udp".into(),
             inner: vec!["10.98.0.1".into()],
@@ -333,7 +337,16 @@ mod tests {
             let line = shown.lines().nth(line).unwrap();
             line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
         };
-        let wanted = ["17", "psk", "cl.test", "up", "203.0.113.1:4500", "192.0.2.2:1025", "there", "udp"];
+        let wanted = [
+            "17",
+            "psk",
+            "cl.test",
+            "up",
+            "203.0.113.1:4500",
+            "192.0.2.2:1025 (cl.example.org)",
+            "there",
+            "udp",
+        ];
         assert_eq!(cells(1)[..8], wanted);
         let wanted = ["10.98.0.1", "3", "1m 1s ago", "1", "2h 3m", "aes256gcm16-prfsha384-ecp256"];
         assert_eq!(cells(1)[8..], wanted);

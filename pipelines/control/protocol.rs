@@ -335,6 +335,9 @@ pub struct PeerView {
     pub local: String,
     /// The peer's outer address and port.
     pub remote: String,
+    /// The host name by which the gateway found the peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_name: Option<String>,
     /// The side behind a NAT: `none`, `here`, `there` or `both`.
     pub nat: String,
     /// `esp` or `udp`.

@@ -8,6 +8,7 @@ mod crash;
 mod critical;
 mod datagram;
 mod devices;
+mod dialling;
 mod doubles;
 mod doubts;
 mod exchanges;

@@ -215,7 +215,8 @@ impl Node {
                 }
                 Event::Spi { spi, known: true } => assert!(self.ike_spis.insert(spi)),
                 Event::Spi { spi, known: false } => assert!(self.ike_spis.remove(&spi)),
-                Event::IkeSaKeys { .. }
+                Event::LookUp { .. }
+                | Event::IkeSaKeys { .. }
                 | Event::ChildMissing { .. }
                 | Event::CreateFailed { .. }
                 | Event::InitRefused { .. }

@@ -11,6 +11,7 @@ use super::{
     key_log::KeyLog,
     log::{self, About, PeerLog},
     peers::Peers,
+    resolver::Resolver,
     unconfirmed::UnconfirmedPaths,
 };
 use crate::{
@@ -57,6 +58,7 @@ pub(in crate::slow_path) struct Ike {
     pub(super) endpoint: Endpoint,
     pub(super) peers: Peers,
     helpers: Helpers,
+    pub(super) resolver: Resolver,
     /// The data plane's parameters of each connection, by index.
     connections: BTreeMap<usize, ConnectionParts>,
     guards: Guards,
@@ -151,6 +153,7 @@ impl Ike {
             endpoint,
             peers: Peers::default(),
             helpers: Helpers::start(workers)?,
+            resolver: Resolver::default(),
             connections: (0..).zip(parts(config)).collect(),
             guards,
             unconfirmed: UnconfirmedPaths::default(),
@@ -184,18 +187,6 @@ impl Ike {
         self.endpoint.reserve_addresses(network.routes.taken().collect());
         let new = indices.filter(|index| !self.endpoint.is_dialled(*index));
         self.dial(now, new.collect::<Vec<_>>());
-    }
-
-    /// Connects to those peers of these connections that the configuration has addresses of.
-    fn dial(&mut self, now: Duration, connections: impl IntoIterator<Item = usize>) {
-        for connection in connections {
-            let dialled = self.endpoint.connection(connection);
-            let Some((dialled, remote)) = dialled.and_then(|c| Some((c, c.remote?.ip()))) else { continue };
-            let own = |local: &&IpAddr| remote.is_ipv4() == local.is_ipv4();
-            if let Some(&local) = dialled.local.iter().find(own) {
-                self.endpoint.dial(now, connection, local);
-            }
-        }
     }
 
     /// Handles an IKE message in an IP packet.
@@ -245,7 +236,7 @@ impl Ike {
         let mut moved = Vec::new();
         for view in self.endpoint.peers() {
             let connection = view.connection().and_then(|i| self.endpoint.connection(i));
-            let Some(connection) = connection.filter(|c| c.remote.is_some()) else { continue };
+            let Some(connection) = connection.filter(|c| c.is_dialled()) else { continue };
             let current = view.addresses();
             let Some(port) = network.port_towards(current.remote.ip()) else { continue };
             let fits =
@@ -277,6 +268,7 @@ impl Ike {
             self.endpoint.handle_outcome(now, id, outcome);
             busy = true;
         }
+        busy |= self.handle_addresses(now, network);
         if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
             self.endpoint.handle_timeout(now);
             busy = true;
@@ -336,6 +328,7 @@ impl Ike {
 
     fn handle_event(&mut self, now: Duration, event: Event, links: &mut Links, network: &mut Network) {
         match event {
+            Event::LookUp { id, name } => self.look_up(now, id, name),
             Event::Spi { spi, known } => {
                 let TableWriter { tables, writer, .. } = &mut links.tables;
                 match known {

@@ -14,6 +14,7 @@
 //! | `unconfirmed` | limits what is sent on unconfirmed paths |
 //! | `inner`, `host` | inner addresses that gateways assign to us |
 //! | `helpers` | threads for long tasks |
+//! | `dialling`, `resolver` | connects to peers; looks up host names |
 //! | `log` | lines about peers in the log |
 //! | `crash_secret` | the secret of crash tokens, which survives a crash |
 //! | `key_log` | keys for a protocol analyser |
@@ -24,6 +25,7 @@ mod child;
 mod crash_secret;
 pub(crate) mod datagram;
 mod demands;
+mod dialling;
 mod driver;
 mod guard;
 mod helpers;
@@ -33,6 +35,7 @@ mod key_log;
 mod log;
 mod peers;
 mod prefixes;
+mod resolver;
 mod unconfirmed;
 mod view;
 

@@ -99,6 +99,7 @@ impl Ike {
             .to_owned(),
             local: view.addresses().local.to_string(),
             remote: view.addresses().remote.to_string(),
+            remote_name: self.endpoint.dialled_name(view.id()).map(str::to_owned),
             nat: match (view.nat().local, view.nat().remote) {
                 (false, false) => "none",
                 (true, false) => "here",

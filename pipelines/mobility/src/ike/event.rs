@@ -26,6 +26,10 @@ pub struct PeerId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChildId(pub u64);
 
+/// Number of a look-up of a host name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LookUpId(pub u64);
+
 /// A child SA: one ESP SA in each direction.
 #[derive(Debug)]
 pub struct ChildSa {
@@ -182,6 +186,14 @@ impl fmt::Display for MoveCause {
 /// An event.
 #[derive(Debug)]
 pub enum Event {
+    /// We connect to a peer with this host name, whose addresses are needed. The driver answers by
+    /// `Endpoint::handle_addresses`.
+    LookUp {
+        /// Number of the look-up.
+        id: LookUpId,
+        /// The host name.
+        name: String,
+    },
     /// A peer was authenticated.
     PeerUp {
         /// The peer.

@@ -135,6 +135,11 @@ impl Endpoint {
         self.peers.get(&id).map(View::new)
     }
 
+    /// Returns the host name by which we found a peer that we connect to.
+    pub fn dialled_name(&self, peer: PeerId) -> Option<&str> {
+        self.dials.name_of(peer)
+    }
+
     /// Returns all peers.
     pub fn peers(&self) -> impl Iterator<Item = View<'_>> {
         self.peers.values().map(View::new)
