@@ -3,6 +3,7 @@
 mod addresses;
 mod agreement;
 mod bounds;
+mod choice;
 mod collisions;
 mod crash;
 mod critical;

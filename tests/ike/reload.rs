@@ -269,7 +269,7 @@ fn half_open_peer_gets_the_connection_that_the_new_configuration_has_for_it() {
     for (after, reason) in [
         (vec![elsewhere], Reason::NoConnection),
         (vec![inside], Reason::NoConnection),
-        (vec![stronger, any()], Reason::NoProposal),
+        (vec![stronger, any()], Reason::OtherAlgorithms),
     ] {
         assert_eq!(half_open_during(vec![a()], after), Err(reason));
     }

@@ -179,6 +179,16 @@ impl IdentityPattern {
         *self != Self::Any
     }
 
+    /// Returns how closely the pattern names peers: that of particular ones most closely, and that of
+    /// any peer least.
+    pub(super) fn closeness(&self) -> usize {
+        match self {
+            Self::Any => 0,
+            Self::Suffix(suffix) => suffix.len(),
+            Self::Of { .. } => usize::MAX,
+        }
+    }
+
     /// Returns true if a name that EAP proved matches, as text or as the bytes of a key ID.
     pub fn matches_name(&self, name: &Identity) -> bool {
         let is_key = |one: &Identity| one.kind == kind::KEY_ID && one.data == name.data;

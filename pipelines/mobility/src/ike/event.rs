@@ -77,6 +77,9 @@ pub enum Reason {
     Reconfigured,
     /// There are no common algorithms.
     NoProposal,
+    /// The connection for this identity does not permit the algorithms that were chosen before the
+    /// identity was known.
+    OtherAlgorithms,
     /// The key exchange was refused.
     KeyExchange,
     /// No connection of the configuration is for the addresses of the peer and of ours.
@@ -128,6 +131,9 @@ impl fmt::Display for Reason {
             Self::Replaced => "a newer connection replaces it",
             Self::Reconfigured => "the configuration changed while it connected",
             Self::NoProposal => "no common algorithms",
+            Self::OtherAlgorithms => {
+                "its connection does not permit the algorithms that were chosen before its identity was known"
+            }
             Self::KeyExchange => "the key exchange failed",
             Self::Addresses => "no connection is for these addresses",
             Self::NoConnection => "no connection is for this identity and its way to authenticate",
