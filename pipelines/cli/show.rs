@@ -10,7 +10,7 @@ use super::{
 };
 use std::io::{self, Write};
 use wayfarer::control::protocol::{
-    ChildView, CounterView, DropView, FailedPeerView, PeerView, Reply, SaView, WorkerView,
+    BarView, ChildView, CounterView, DropView, FailedPeerView, PeerView, Reply, SaView, WorkerView,
 };
 
 /// Writes a reply as a table or as JSON.
@@ -22,6 +22,7 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::Drops(all), true) => write_json(out, all),
         (Reply::Peers(all), true) => write_json(out, all),
         (Reply::FailedPeers(all), true) => write_json(out, all),
+        (Reply::Bars(all), true) => write_json(out, all),
         (Reply::Ike(all), true) => write_json(out, all),
         (Reply::Sa(all), false) => sa(out, all),
         (Reply::Ports(all), false) => ports::write(out, all),
@@ -29,6 +30,7 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::Drops(all), false) => drops(out, all),
         (Reply::Peers(all), false) => peers(out, all),
         (Reply::FailedPeers(all), false) => failed_peers(out, all),
+        (Reply::Bars(all), false) => bars(out, all),
         (Reply::Ike(all), false) => counters(out, all),
         (Reply::Done, _) => Ok(()),
     }
@@ -206,6 +208,14 @@ fn child(peer: &PeerView, child: &ChildView) -> Vec<String> {
         joined(&child.remote),
         seconds(child.age_s),
     ]
+}
+
+fn bars(out: &mut impl Write, all: &[BarView]) -> io::Result<()> {
+    if all.is_empty() {
+        return writeln!(out, "nobody is barred");
+    }
+    let row = |bar: &BarView| vec![bar.identity.clone(), seconds(bar.left_s)];
+    table::write(out, &[("IDENTITY", Left), ("LEFT", Right)], &all.iter().map(row).collect::<Vec<_>>())
 }
 
 fn failed_peers(out: &mut impl Write, all: &[FailedPeerView]) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod agreement;
+mod bars;
 mod bounds;
 mod choice;
 mod collisions;

@@ -10,6 +10,7 @@ use super::{
     inner::InnerAddresses,
     key_log::KeyLog,
     log::{self, About, PeerLog},
+    moves::Moves,
     peers::Peers,
     resolver::Resolver,
     unconfirmed::UnconfirmedPaths,
@@ -68,6 +69,7 @@ pub(in crate::slow_path) struct Ike {
     /// Keeps other gateways from using the same secret.
     _crash_secret: Option<CrashSecret>,
     pub(super) log: PeerLog,
+    pub(super) moves: Moves,
     pub(super) accounts: Accounts,
     /// Where RADIUS servers send requests.
     pub(super) dynamic: Option<DynamicSocket>,
@@ -161,6 +163,7 @@ impl Ike {
             key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
             _crash_secret: crash_file,
             log: PeerLog::default(),
+            moves: Moves::default(),
             accounts: Accounts::start(now, &config.connections),
             dynamic: config.coa.as_ref().map(listen).transpose()?,
         };
@@ -276,6 +279,7 @@ impl Ike {
         busy |= self.handle_demands(now);
         self.log.turn(now);
         self.account(now, links);
+        self.moves.handle_timeout(now);
         let sent = |peer| self.peers.traffic(peer, links).sent_bytes;
         for peer in self.unconfirmed.take_exceeding(now, sent) {
             self.endpoint.handle_unconfirmed(now, peer);
@@ -349,6 +353,7 @@ impl Ike {
             Event::PeerDown { peer, connection, claimed, proved, method, remote, reason } => {
                 self.unconfirmed.remove(peer);
                 self.inner.remove(peer, network, &mut links.tables);
+                self.moves.ended(peer, &reason);
                 let ended = self.peers.remove(peer, links);
                 let connection = ended.as_ref().map(|ended| ended.connection).or(connection);
                 let connection = connection.map(|connection| name_of(&self.endpoint, connection));
@@ -401,6 +406,11 @@ impl Ike {
                     && let Some(left_out) = self.peers.admits_line(now, peer)
                 {
                     log::moved(About::of(&self.endpoint, peer), cause, [from, to], problem, left_out);
+                }
+            }
+            Event::MoveAnswered { peer, refusal } => {
+                if let Some(view) = self.endpoint.peer(peer) {
+                    self.moves.answered(peer, view.addresses().local.ip(), refusal.as_ref());
                 }
             }
             Event::PathConfirmed { peer } => {

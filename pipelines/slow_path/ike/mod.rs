@@ -11,6 +11,7 @@
 //! | `prefixes` | ranges of addresses as prefixes |
 //! | `guard` | traffic that must not leave unencrypted while no peer is connected |
 //! | `peers` | what is installed for each peer |
+//! | `moves` | moves by hand that the peer has not answered |
 //! | `unconfirmed` | limits what is sent on unconfirmed paths |
 //! | `inner`, `host` | inner addresses that gateways assign to us |
 //! | `helpers` | threads for long tasks |
@@ -33,6 +34,7 @@ mod host;
 mod inner;
 mod key_log;
 mod log;
+mod moves;
 mod peers;
 mod prefixes;
 mod resolver;

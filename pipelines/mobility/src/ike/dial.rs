@@ -216,6 +216,13 @@ impl Dials {
         self.all.iter().any(|dial| dial.connection == connection)
     }
 
+    /// Has those connections made at once that have no peer, and whose index `is_it` accepts.
+    pub(super) fn wake(&mut self, now: Duration, is_it: impl Fn(usize) -> bool) {
+        for dial in self.all.iter_mut().filter(|dial| dial.peer.is_none() && is_it(dial.connection)) {
+            dial.wait_until(now);
+        }
+    }
+
     /// Returns the host name by which we found `peer`.
     pub(super) fn name_of(&self, peer: PeerId) -> Option<&str> {
         self.all.iter().find(|dial| dial.peer == Some(peer))?.name.as_deref()

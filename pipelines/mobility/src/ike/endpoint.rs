@@ -352,6 +352,10 @@ impl Endpoint {
                 dial.postpone(now);
                 continue;
             }
+            if let Some(until) = number.and_then(|number| self.shared.bars.until(now, number)) {
+                dial.wait_until(until);
+                continue;
+            }
             let Some(connection) = connections.get(dial.connection) else { continue };
             let mut cx = self.environment.context(now, &mut self.shared);
             let addresses = match dial.next_step(now, connection, look_up) {

@@ -73,6 +73,8 @@ pub enum Reason {
     Lost,
     /// A newer connection replaced it.
     Replaced,
+    /// The operator has barred the identity.
+    Barred,
     /// The configuration changed before it was established.
     Reconfigured,
     /// There are no common algorithms.
@@ -128,6 +130,7 @@ impl fmt::Display for Reason {
             Self::Closed => "closed here",
             Self::Timeout => "the peer does not answer",
             Self::Lost => "the peer no longer has it, as after a crash",
+            Self::Barred => "the operator has barred this identity",
             Self::Replaced => "a newer connection replaces it",
             Self::Reconfigured => "the configuration changed while it connected",
             Self::NoProposal => "no common algorithms",
@@ -343,6 +346,13 @@ pub enum Event {
         confirmed: bool,
         /// The NATs on the path.
         nat: Nat,
+    },
+    /// The peer answered our update of addresses.
+    MoveAnswered {
+        /// The peer.
+        peer: PeerId,
+        /// Why the peer, or we, refused the move, which is tried again then; `None` if it is done.
+        refusal: Option<Reason>,
     },
     /// The peer has confirmed the path that it moved to.
     PathConfirmed {

@@ -78,6 +78,11 @@ impl<'a> View<'a> {
         self.peer.mobike
     }
 
+    /// Returns true if we connected to it.
+    pub fn is_ours(&self) -> bool {
+        self.peer.is_initiator
+    }
+
     /// Returns how often it moved, and when it last did.
     pub fn moves(&self) -> (u64, Option<Duration>) {
         (self.peer.moves, self.peer.moved_at)

@@ -191,7 +191,7 @@ impl Verification {
         let proved = candidates.choose_proved(cx.connections, claim.connection, &names, responder_id, mixed);
         claim.connection = proved.map_err(|why| peer.note_no_choice(why)).map_err(refused)?;
         peer.connection = Some(claim.connection);
-        peer.take_names(cx, &names);
+        peer.take_names(cx, &names).map_err(refused)?;
         claim.prove(handshake, peer, cx)
     }
 }
@@ -263,6 +263,7 @@ impl Claim {
         if (connection.no_nats || peer.no_nats) && !self.is_unchanged {
             return Err(refuse_nat(cx));
         }
+        peer.check_bars(cx).map_err(refused)?;
         // The source address of the last request could be forged. Until a probe confirms it, the
         // peer counts as being where it received our first response.
         let seen = peer.current_path();

@@ -122,7 +122,7 @@ impl Claim {
         // A peer without a name is never another device of a named one, whatever it claims.
         peer.account = Some(Box::new(proved.unwrap_or_else(|| Identity::unnamed(peer.id.0))));
         peer.is_proved = true;
-        peer.take_names(cx, &names);
+        peer.take_names(cx, &names)?;
         peer.grant = conversation.grant().cloned().map(Box::new);
         self.connection = chosen?;
         peer.connection = Some(self.connection);
