@@ -10,8 +10,12 @@ use std::{
     path::PathBuf,
     str::FromStr,
     sync::LazyLock,
+    time::Duration,
 };
-use wayfarer::control::{SOCKET, protocol::View};
+use wayfarer::{
+    config,
+    control::{SOCKET, protocol::View},
+};
 use wayfarer_dataplane::port::dpdk::Eal;
 
 /// The examples that need a build with the feature `bench`.
@@ -167,6 +171,7 @@ Examples:
   wayfarer show sa                     tunnels: where each peer is, what passed, what was refused
   wayfarer show peers                  peers connected by IKE: path, NAT, last move, rekeys, child SAs
   wayfarer show peers --failed         the last peers that did not connect, and why
+  wayfarer show bars                   identities that `wayfarer peer down --bar` refuses
   wayfarer show drops                  packets dropped, by reason
   wayfarer show ports                  state, MAC addresses, MTUs, packets received and sent
   wayfarer show ports --counters       each device's own counters, by its own names
@@ -212,7 +217,7 @@ Example:
         #[command(flatten)]
         socket: Socket,
     },
-    /// Ends, rekeys or moves the connection of an IKE peer of a running gateway.
+    /// Ends, bars, rekeys or moves the connection of an IKE peer of a running gateway.
     Peer {
         #[command(subcommand)]
         command: PeerCommand,
@@ -245,12 +250,29 @@ Examples:
 pub(super) enum PeerCommand {
     /// Ends a peer's connection, and tells the peer.
     #[command(after_help = "\
+The peer may connect again at once. With --bar, the identity that it proved is refused for a time, by whichever connection
+it comes, and all its links end. Bars outlive a reload, but not the gateway. `wayfarer show bars` lists them.
+
 Examples:
   wayfarer peer down alice
-  wayfarer peer down 17                by its number in `wayfarer show peers`")]
+  wayfarer peer down 17                by its number in `wayfarer show peers`
+  wayfarer peer down alice --bar 12h")]
     Down {
         #[command(flatten)]
         target: PeerArguments,
+        /// Refuses the peer's identity for so long.
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        bar: Option<Duration>,
+    },
+    /// Lifts the bar of an identity before its time is over.
+    #[command(after_help = "\
+Example:
+  wayfarer peer unbar alice")]
+    Unbar {
+        /// The identity, as in `wayfarer show bars`.
+        identity: String,
+        #[command(flatten)]
+        socket: Socket,
     },
     /// Changes a peer's keys early; no packet is lost.
     #[command(after_help = "\
@@ -266,6 +288,9 @@ Examples:
     },
     /// Moves our end of a peer's connection to another of our addresses (MOBIKE).
     #[command(after_help = "\
+The address must be one of a port and of the connection's `local`. The command waits up to 30 seconds for the peer. If the
+peer refuses the address or does not answer, it says so, and the exit code is 1.
+
 Example:
   wayfarer peer move office --local 198.51.100.2")]
     Move {
@@ -306,6 +331,8 @@ pub(super) enum ViewName {
     Drops,
     /// IKE peers and their child SAs.
     Peers,
+    /// Barred identities.
+    Bars,
     /// IKE's counters.
     Ike,
 }
@@ -318,9 +345,15 @@ impl From<ViewName> for View {
             ViewName::Workers => Self::Workers,
             ViewName::Drops => Self::Drops,
             ViewName::Peers => Self::Peers,
+            ViewName::Bars => Self::Bars,
             ViewName::Ike => Self::Ike,
         }
     }
+}
+
+/// Parses a time as configurations write it.
+fn time(text: &str) -> Result<Duration, String> {
+    config::duration(text).map_err(|why| why.to_string())
 }
 
 /// An address, with an optional UDP port.

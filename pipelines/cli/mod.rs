@@ -93,7 +93,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             client::ask(&socket.path, protocol::Command::SaMove { tunnel, remote: address, port: udp_port })?;
             Ok(())
         }
-        Command::Peer { command } => Ok(peer(command)?),
+        Command::Peer { command } => peer(command),
         Command::Reload { socket } => {
             client::ask(&socket.path, protocol::Command::Reload)?;
             Ok(())
@@ -102,9 +102,14 @@ fn dispatch(command: Command) -> Result<(), Failure> {
 }
 
 /// Sends a command about a peer to the gateway.
-fn peer(command: PeerCommand) -> Result<(), client::ClientError> {
+fn peer(command: PeerCommand) -> Result<(), Failure> {
+    let is_move = matches!(command, PeerCommand::Move { .. });
     let (socket, command) = match command {
-        PeerCommand::Down { target } => (target.socket, protocol::Command::PeerDown { peer: target.peer }),
+        PeerCommand::Down { target, bar } => {
+            let bar_ms = bar.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+            (target.socket, protocol::Command::PeerDown { peer: target.peer, bar_ms })
+        }
+        PeerCommand::Unbar { identity, socket } => (socket, protocol::Command::PeerUnbar { identity }),
         PeerCommand::Rekey { target, ike } => {
             (target.socket, protocol::Command::PeerRekey { peer: target.peer, ike })
         }
@@ -112,7 +117,12 @@ fn peer(command: PeerCommand) -> Result<(), client::ClientError> {
             (target.socket, protocol::Command::PeerMove { peer: target.peer, local })
         }
     };
-    client::ask(&socket.path, command).map(drop)
+    client::ask(&socket.path, command)?;
+    // The peer has answered.
+    if is_move {
+        writeln!(io::stdout(), "moved")?;
+    }
+    Ok(())
 }
 
 /// Runs a gateway until a signal stops it.

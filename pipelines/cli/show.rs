@@ -10,7 +10,7 @@ use super::{
 };
 use std::io::{self, Write};
 use wayfarer::control::protocol::{
-    ChildView, CounterView, DropView, FailedPeerView, PeerView, Reply, SaView, WorkerView,
+    BarView, ChildView, CounterView, DropView, FailedPeerView, PeerView, Reply, SaView, WorkerView,
 };
 
 /// Writes a reply as a table or as JSON.
@@ -22,6 +22,7 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::Drops(all), true) => write_json(out, all),
         (Reply::Peers(all), true) => write_json(out, all),
         (Reply::FailedPeers(all), true) => write_json(out, all),
+        (Reply::Bars(all), true) => write_json(out, all),
         (Reply::Ike(all), true) => write_json(out, all),
         (Reply::Sa(all), false) => sa(out, all),
         (Reply::Ports(all), false) => ports::write(out, all),
@@ -29,6 +30,7 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::Drops(all), false) => drops(out, all),
         (Reply::Peers(all), false) => peers(out, all),
         (Reply::FailedPeers(all), false) => failed_peers(out, all),
+        (Reply::Bars(all), false) => bars(out, all),
         (Reply::Ike(all), false) => counters(out, all),
         (Reply::Done, _) => Ok(()),
     }
@@ -164,7 +166,10 @@ fn peers(out: &mut impl Write, all: &[PeerView]) -> io::Result<()> {
                 peer.state.clone()
             },
             peer.local.clone(),
-            peer.remote.clone(),
+            match &peer.remote_name {
+                Some(name) => format!("{} ({name})", peer.remote),
+                None => peer.remote.clone(),
+            },
             peer.nat.clone(),
             peer.encap.clone(),
             joined(&peer.inner),
@@ -203,6 +208,14 @@ fn child(peer: &PeerView, child: &ChildView) -> Vec<String> {
         joined(&child.remote),
         seconds(child.age_s),
     ]
+}
+
+fn bars(out: &mut impl Write, all: &[BarView]) -> io::Result<()> {
+    if all.is_empty() {
+        return writeln!(out, "nobody is barred");
+    }
+    let row = |bar: &BarView| vec![bar.identity.clone(), seconds(bar.left_s)];
+    table::write(out, &[("IDENTITY", Left), ("LEFT", Right)], &all.iter().map(row).collect::<Vec<_>>())
 }
 
 fn failed_peers(out: &mut impl Write, all: &[FailedPeerView]) -> io::Result<()> {
@@ -316,6 +329,7 @@ mod tests {
             state: "up".into(),
             local: "203.0.113.1:4500".into(),
             remote: "192.0.2.2:1025".into(),
+            remote_name: Some("cl.example.org".into()),
             nat: "there".into(),
             encap: "udp".into(),
             inner: vec!["10.98.0.1".into()],
@@ -333,7 +347,16 @@ mod tests {
             let line = shown.lines().nth(line).unwrap();
             line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
         };
-        let wanted = ["17", "psk", "cl.test", "up", "203.0.113.1:4500", "192.0.2.2:1025", "there", "udp"];
+        let wanted = [
+            "17",
+            "psk",
+            "cl.test",
+            "up",
+            "203.0.113.1:4500",
+            "192.0.2.2:1025 (cl.example.org)",
+            "there",
+            "udp",
+        ];
         assert_eq!(cells(1)[..8], wanted);
         let wanted = ["10.98.0.1", "3", "1m 1s ago", "1", "2h 3m", "aes256gcm16-prfsha384-ecp256"];
         assert_eq!(cells(1)[8..], wanted);

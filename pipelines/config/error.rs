@@ -104,6 +104,12 @@ pub enum Rule {
     HostBits,
     /// The value must be a peer's address.
     Remote,
+    /// The value must be a peer's address or host name.
+    Peer,
+    /// `"any"` is not the only item.
+    LoneAny,
+    /// A peer with a host name may have any identity.
+    NamedPeer,
     /// The value must be a unicast MAC address.
     Mac,
     /// The value must be a name.
@@ -270,6 +276,13 @@ impl fmt::Display for Rule {
             Self::Remote => {
                 f.write_str("must be \"any\", \"address\", \"address:port\" or \"[IPv6 address]:port\"")
             }
+            Self::Peer => f.write_str(
+                "must be \"any\", or addresses and host names, each with or without a port, like \"192.0.2.1\", \"gw.example.org:4500\" or \"[2001:db8::1]:4500\"",
+            ),
+            Self::LoneAny => f.write_str("\"any\" must be the only item"),
+            Self::NamedPeer => f.write_str(
+                "must name the peer, which has a host name in remote: it may come from any address, so only its identity tells it from others",
+            ),
             Self::Mac => f.write_str("must be a unicast MAC address, like \"02:00:00:00:00:01\""),
             Self::Name => f.write_str("must be 1 to 64 bytes of letters, digits and punctuation"),
             Self::Device => f.write_str("must be the name of a network device, at most 15 characters"),

@@ -43,6 +43,7 @@ use std::{
     fs::File,
     io::{ErrorKind, Read},
     path::Path,
+    time::Duration,
 };
 
 /// Longest configuration, in bytes: room for a million tunnels.
@@ -53,6 +54,14 @@ fn process(name: &str) -> Option<String> {
     // `std::env::var` panics on a text that cannot be a variable's name.
     let named = !name.is_empty() && !name.contains(['=', '\0']);
     named.then(|| std::env::var(name).ok()).flatten()
+}
+
+/// Parses a time like `30s` or `12h`.
+///
+/// # Errors
+/// [`Rule::Duration`].
+pub fn duration(text: &str) -> Result<Duration, Rule> {
+    value::duration(text)
 }
 
 /// Reads and checks the configuration in a file.

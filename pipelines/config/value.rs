@@ -17,7 +17,10 @@ use wayfarer_dataplane::{
     table::{Prefix, PrefixError},
     wire::ip::protocol,
 };
-use wayfarer_mobility::{identity::Identity, ike::connection::IdentityPattern};
+use wayfarer_mobility::{
+    identity::Identity,
+    ike::connection::{self, IdentityPattern},
+};
 
 /// UDP port of ESP in UDP (RFC 3948 §2.1).
 pub(super) const NAT_T: u16 = 4500;
@@ -149,6 +152,29 @@ pub(super) fn remote(text: &str) -> Result<(Remote, bool), Rule> {
         return Err(Rule::Remote);
     }
     Ok((Remote::At(unicast(socket.ip().to_canonical())?, socket.port()), true))
+}
+
+/// Parses where a peer of IKE is: an address or a host name, with a port or else at port `usual`.
+pub(super) fn peer(text: &str, usual: u16) -> Result<connection::Remote, Rule> {
+    match remote(text) {
+        Ok((Remote::At(address, port), has_port)) => {
+            let port = if has_port { port } else { usual };
+            return Ok(connection::Remote::At(SocketAddr::new(address, port)));
+        }
+        Err(Rule::Unicast) => return Err(Rule::Unicast),
+        _ => {}
+    }
+    let (name, port) = match text.split_once(':') {
+        Some((name, port)) => (name, port.parse().ok().filter(|port| *port > 0).ok_or(Rule::Peer)?),
+        None => (text, usual),
+    };
+    let name = domain(name).map_err(|_| Rule::Peer)?;
+    // An address with a typing error is not a name: no top-level domain is a number (RFC 3696 §2).
+    let has_letter = |label: &str| label.chars().any(|c| !c.is_ascii_digit());
+    match name.rsplit('.').next().is_some_and(has_letter) {
+        true => Ok(connection::Remote::Named(name, port)),
+        false => Err(Rule::Peer),
+    }
 }
 
 /// Parses a protocol: a name or a number.

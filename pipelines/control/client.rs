@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-/// The longest wait for the gateway.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest wait for the gateway, beyond the time that its slow path may take.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Longest answer, in bytes: room for a million tunnels.
 const LONGEST: u64 = 1 << 30;
@@ -74,7 +74,7 @@ pub fn ask(path: &Path, command: Command) -> Result<Reply, ClientError> {
         _ => ClientError::Io(path.into(), e),
     };
     let mut stream = UnixStream::connect(path).map_err(failed)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE + command.patience())).map_err(failed)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
     let request = Request { version: VERSION, command };
     let mut line = serde_json::to_vec(&request).map_err(|_| ClientError::MalformedAnswer)?;

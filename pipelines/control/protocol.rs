@@ -12,10 +12,13 @@
 //! commands do not change it: a client ignores fields that it does not know.
 
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 /// Version of the protocol.
 pub const VERSION: u32 = 1;
+
+/// Longest time that a [`Command::PeerMove`] waits for the peer.
+pub const MOVE_TIME: Duration = Duration::from_secs(30);
 
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +53,15 @@ pub enum Command {
     PeerDown {
         /// The peer's number, its identity or its connection's name.
         peer: String,
+        /// Milliseconds for which the peer's identity is refused from now on; its other IKE SAs end
+        /// too.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bar_ms: Option<u64>,
+    },
+    /// Lifts the bar of an identity.
+    PeerUnbar {
+        /// The identity.
+        identity: String,
     },
     /// Rekeys a peer's SAs.
     PeerRekey {
@@ -59,7 +71,8 @@ pub enum Command {
         #[serde(default)]
         ike: bool,
     },
-    /// Moves our end of a peer's IKE SA to another address of the gateway (RFC 4555).
+    /// Moves our end of a peer's IKE SA to another address of the gateway (RFC 4555). The answer comes
+    /// once the peer has answered, or is given up.
     PeerMove {
         /// As in [`Command::PeerDown`].
         peer: String,
@@ -69,6 +82,16 @@ pub enum Command {
     /// Reads the configuration file again. If it is wrong, or a part has changed that cannot change
     /// while the gateway runs, nothing changes.
     Reload,
+}
+
+impl Command {
+    /// Returns the longest time until the gateway's slow path answers.
+    pub fn patience(&self) -> Duration {
+        match self {
+            Self::PeerMove { .. } => MOVE_TIME + Duration::from_secs(2),
+            _ => Duration::from_secs(2),
+        }
+    }
 }
 
 /// A part of the gateway's state.
@@ -87,6 +110,8 @@ pub enum View {
     Peers,
     /// The last peers that did not connect.
     FailedPeers,
+    /// Barred identities.
+    Bars,
     /// IKE's counters.
     Ike,
 }
@@ -127,6 +152,8 @@ pub enum Reply {
     Peers(Vec<PeerView>),
     /// For [`View::FailedPeers`], the newest first.
     FailedPeers(Vec<FailedPeerView>),
+    /// For [`View::Bars`].
+    Bars(Vec<BarView>),
     /// For [`View::Ike`].
     Ike(Vec<CounterView>),
     /// For a command that changes something.
@@ -320,6 +347,15 @@ pub struct FailedPeerView {
     pub reason: String,
 }
 
+/// A barred identity.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BarView {
+    /// The identity.
+    pub identity: String,
+    /// Seconds for which it is refused from now on.
+    pub left_s: f64,
+}
+
 /// A peer that IKE has connected, or is connecting.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PeerView {
@@ -335,6 +371,9 @@ pub struct PeerView {
     pub local: String,
     /// The peer's outer address and port.
     pub remote: String,
+    /// The host name by which the gateway found the peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_name: Option<String>,
     /// The side behind a NAT: `none`, `here`, `there` or `both`.
     pub nat: String,
     /// `esp` or `udp`.

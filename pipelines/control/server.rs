@@ -39,8 +39,6 @@ pub const LONGEST_LINE: usize = 64 << 10;
 pub const MOST_CLIENTS: usize = 16;
 /// How long a client may take for a request, or be idle.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long the slow path may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
 /// How long a client may take to read an answer.
 const UNREAD: Duration = Duration::from_secs(5);
 /// Pause after a failed accept, which lacks descriptors or memory that others must free first.
@@ -267,7 +265,7 @@ pub fn parse(line: &[u8]) -> Result<Command, Answer> {
 }
 
 fn ask(command: Command, slow_path: &Sender<ControlRequest>) -> Answer {
-    let deadline = Instant::now() + ANSWER;
+    let deadline = Instant::now() + command.patience();
     let (to, from) = bounded(1);
     let answer = slow_path
         .send_deadline((command, to), deadline)

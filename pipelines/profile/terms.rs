@@ -112,7 +112,7 @@ impl<'a> Terms<'a> {
     fn refuse_modes(&self) -> Result<(), ProfileError> {
         let protocol = &self.connection.protocol;
         let has_transport = protocol.children.iter().any(|child| child.transport);
-        let why = if protocol.remote.is_some() {
+        let why = if protocol.is_dialled() {
             "it calls a gateway; profiles are for connections without remote, or with remote = \"any\""
         } else if has_transport {
             "clients use tunnel mode: remove mode = \"transport\""
@@ -258,7 +258,7 @@ fn connection<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a Connecti
             ))
         });
     }
-    let waiting: Vec<_> = all().filter(|c| c.protocol.remote.is_none()).collect();
+    let waiting: Vec<_> = all().filter(|c| !c.protocol.is_dialled()).collect();
     match &waiting[..] {
         [only] => Ok(only),
         [] => Err(ProfileError("the configuration has no [[connection]] for terminals".into())),

@@ -32,9 +32,14 @@ impl Network {
         self.port_towards(remote.unwrap_or(local)).or_else(own).map_or(DEFAULT_MTU, |port| port.mtu)
     }
 
+    /// Returns true if a port has `address`.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        self.ports.iter().any(|port| has_address(port, address))
+    }
+
     /// Returns true if `address` belongs to the gateway or to a router of its routes.
     pub(super) fn is_in_use(&self, address: IpAddr) -> bool {
-        self.ports.iter().any(|port| has_address(port, address)) || self.routes.is_router(address)
+        self.is_own(address) || self.routes.is_router(address)
     }
 }
 

@@ -80,9 +80,7 @@ impl SlowPath {
     fn handle_requests(&mut self, now: Duration) -> bool {
         let mut busy = false;
         while let Ok((command, to)) = self.requests.try_recv() {
-            let answer = self.answer(now, command);
-            // The client may be gone by now.
-            let _ = to.send(answer);
+            self.answer(now, command, to);
             busy = true;
         }
         busy

@@ -4,12 +4,14 @@ use super::{
     SlowPath,
     handles::{PortHandle, WorkerHandle},
     ike::{Ike, PeerError},
+    network::Network,
     tunnels::Tunnel,
 };
 use crate::control::protocol::{
     Answer, Command, DeviceCounter, DropView, Outcome, PeerView, PortView, Reply, SaCounters, SaView,
     VERSION, View, WorkerView,
 };
+use crossbeam::channel::Sender;
 use std::time::Duration;
 use wayfarer_dataplane::{
     drop::{DropReason, Severity},
@@ -21,7 +23,8 @@ use wayfarer_dataplane::{
 };
 
 impl SlowPath {
-    pub(super) fn answer(&mut self, now: Duration, command: Command) -> Answer {
+    /// Carries out a command, and answers it: at once, or when its outcome is known.
+    pub(super) fn answer(&mut self, now: Duration, command: Command, to: Sender<Answer>) {
         let outcome = match command {
             Command::Show { what } => Outcome::Result(match what {
                 View::Sa => Reply::Sa(self.links.tunnels().iter().map(|(_, t)| sa(now, t)).collect()),
@@ -33,21 +36,36 @@ impl SlowPath {
                     let failed = |ike: &Ike| ike.failed_view(now);
                     Reply::FailedPeers(self.ike.as_ref().map(failed).unwrap_or_default())
                 }
+                View::Bars => {
+                    let bars = |ike: &Ike| ike.bars_view(now);
+                    Reply::Bars(self.ike.as_ref().map(bars).unwrap_or_default())
+                }
                 View::Ike => Reply::Ike(self.ike.as_ref().map(Ike::counters_view).unwrap_or_default()),
             }),
             Command::SaMove { tunnel, remote, port } => {
                 to_outcome(self.links.move_by_hand(now, &tunnel, remote, port))
             }
-            Command::PeerDown { peer } => to_outcome(self.with_ike(now, |ike| ike.down(now, &peer))),
+            Command::PeerDown { peer, bar_ms } => {
+                let bar = bar_ms.map(Duration::from_millis);
+                to_outcome(self.with_ike(now, |ike, _| ike.down(now, &peer, bar)))
+            }
+            Command::PeerUnbar { identity } => {
+                to_outcome(self.with_ike(now, |ike, _| ike.unbar(now, &identity)))
+            }
             Command::PeerRekey { peer, ike } => {
-                to_outcome(self.with_ike(now, |driver| driver.rekey(now, &peer, ike)))
+                to_outcome(self.with_ike(now, |driver, _| driver.rekey(now, &peer, ike)))
             }
             Command::PeerMove { peer, local } => {
-                to_outcome(self.with_ike(now, |ike| ike.move_to(now, &peer, local)))
+                let client = to.clone();
+                match self.with_ike(now, |ike, network| ike.move_to(now, &peer, local, network, client)) {
+                    Ok(()) => return,
+                    Err(why) => Outcome::Error(why.to_string()),
+                }
             }
             Command::Reload => Outcome::Error("the slow path reads no files".to_owned()),
         };
-        Answer { version: VERSION, outcome }
+        // The client may be gone by now.
+        let _ = to.send(Answer { version: VERSION, outcome });
     }
 
     fn peers_view(&self, now: Duration) -> Vec<PeerView> {
@@ -58,9 +76,9 @@ impl SlowPath {
     fn with_ike(
         &mut self,
         now: Duration,
-        act: impl FnOnce(&mut Ike) -> Result<(), PeerError>,
+        act: impl FnOnce(&mut Ike, &Network) -> Result<(), PeerError>,
     ) -> Result<(), PeerError> {
-        act(self.ike.as_mut().ok_or(PeerError::NoIke)?)?;
+        act(self.ike.as_mut().ok_or(PeerError::NoIke)?, &self.network)?;
         self.handle_ike(now);
         Ok(())
     }

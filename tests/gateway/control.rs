@@ -112,9 +112,10 @@ fn fake_slow_path(requests: &Receiver<ControlRequest>) {
             Command::Show { .. } => Outcome::Result(Reply::Sa(vec![view()])),
             Command::SaMove { tunnel, .. } if tunnel == "alice" => Outcome::Result(Reply::Done),
             Command::SaMove { .. } => Outcome::Error("there is no tunnel of that name".into()),
-            Command::PeerDown { .. } | Command::PeerRekey { .. } | Command::PeerMove { .. } => {
-                Outcome::Error("there is no peer of that name".into())
-            }
+            Command::PeerDown { .. }
+            | Command::PeerUnbar { .. }
+            | Command::PeerRekey { .. }
+            | Command::PeerMove { .. } => Outcome::Error("there is no peer of that name".into()),
             Command::Reload => panic!("the slow path reads no files"),
         };
         // The client may be gone.

@@ -236,7 +236,7 @@ fn few_packets_are_kept_for_an_answer_that_is_late_or_never_comes() {
     let sealed = other.seal(&up(0));
     world.send(OUTSIDE, &sealed);
     assert_eq!(world.drops(DropReason::UnknownSpi), 100 - 32);
-    world.ask(Command::PeerDown { peer: "one.test".into() });
+    world.ask(Command::PeerDown { peer: "one.test".into(), bar_ms: None });
     assert_eq!(world.slow_drops(DropReason::UnknownSpi), 33);
     world.send(OUTSIDE, &sealed);
     assert_eq!(world.drops(DropReason::UnknownSpi), 100 - 32 + 1);

@@ -88,7 +88,7 @@ fn a_link_is_told_of_when_it_comes_moves_and_ends() {
         settle(&mut world, &mut peer);
         world.pass(Duration::from_secs(90));
         peer.may_end = true;
-        world.ask(Command::PeerDown { peer: "one.test".into() });
+        world.ask(Command::PeerDown { peer: "one.test".into(), bar_ms: None });
     });
     let [connected] = named(&all, "peer_connected")[..] else { panic!("{all:#?}") };
     let who = json!({ "proved": "one.test", "connection": "terminals" });
@@ -207,7 +207,7 @@ fn flapping_terminal_has_few_lines() {
             other => panic!("{other:?}"),
         };
         peer.may_end = true;
-        world.ask(Command::PeerDown { peer: "one.test".into() });
+        world.ask(Command::PeerDown { peer: "one.test".into(), bar_ms: None });
     });
     let lines = named(&all, "peer_moved");
     assert!(lines.len() <= 8 + 3, "{} lines", lines.len());

@@ -9,6 +9,7 @@ mod fragments;
 mod fuzz_corpus;
 mod links;
 mod log;
+mod peer_commands;
 mod policy;
 mod radius;
 mod replay;

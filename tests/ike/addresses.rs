@@ -8,7 +8,7 @@ use wayfarer::sim::ike::side::Side;
 use wayfarer::sim::nat::{Behavior, Endpoints, Kind, Nat};
 use wayfarer_mobility::{
     ike::{
-        connection::Connection,
+        connection::{Connection, Remote},
         event::{Event, MoveCause, Reason},
         settings::Settings,
         view::State,
@@ -95,7 +95,7 @@ fn terminal_reaches_a_gateway_behind_its_own_nat_if_that_hairpins() {
         // The gateway's own packets to elsewhere make its mapping.
         let ends = Endpoints { from: (inside, 4500).into(), to: ([192, 0, 2, 99], 4500).into() };
         let external = nat.outbound(fleet.now, ends).unwrap().from;
-        let side = fleet.dial(TERMINAL, Connection { remote: Some(external), ..terminal() });
+        let side = fleet.dial(TERMINAL, Connection { remote: vec![Remote::At(external)], ..terminal() });
         fleet.terminals.push(side);
         fleet.settle_by(|now, _, ends| nat.outbound(now, ends));
         let all = Behavior::EndpointIndependent;
@@ -276,7 +276,7 @@ fn update_answered_after_a_rekey_reports_no_nat() {
 #[test]
 fn other_ports_have_the_non_esp_marker_from_the_first_message_on() {
     for port in [4500, 24500] {
-        let remote = Some(SocketAddr::from((GATEWAY, port)));
+        let remote = vec![Remote::At(SocketAddr::from((GATEWAY, port)))];
         let mut pair = Pair::new(gateway(), Connection { remote, ..terminal() });
         pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
         let first = pair.up().remove(0);

@@ -4,7 +4,7 @@ use crate::{fleet::Fleet, pair::Pair};
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, prefix, terminal};
 use wayfarer_mobility::ike::{
-    connection::{ChildPolicy, Connection},
+    connection::{ChildPolicy, Connection, Remote},
     event::{Event, Reason},
     settings::Settings,
     view::State,
@@ -85,7 +85,7 @@ fn two_sites_that_connect_at_once_keep_the_same_ike_sa() {
             let net = |host: [u8; 4]| vec![prefix([10, host[0], 0, 0], [10, host[0], 0, 255])];
             let child =
                 ChildPolicy { name: "net".into(), local: net(local), remote: net(remote), transport: false };
-            let remote = Some(SocketAddr::from((remote, 500)));
+            let remote = vec![Remote::At(SocketAddr::from((remote, 500)))];
             Connection { remote, children: vec![child], ask_address: false, pools: vec![], ..base }
         };
         let ours = site(TERMINAL, GATEWAY, terminal());

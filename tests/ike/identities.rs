@@ -246,7 +246,7 @@ fn weaker_algorithms_do_not_skip_a_connection_that_names_the_peer() {
     all[1].ike.extend(weaker());
     let mut fleet = Fleet::new(all.clone());
     fleet.connect(TERMINAL, Connection { ike: weaker(), ..person("192.168.7.5", "bob") });
-    assert_eq!(fleet.gateway.end_reasons(), [Reason::NoProposal]);
+    assert_eq!(fleet.gateway.end_reasons(), [Reason::OtherAlgorithms]);
     let mut fleet = Fleet::new(all);
     fleet.connect(TERMINAL, Connection { ike: weaker(), ..person("192.168.7.5", "alice") });
     assert_eq!(shown(&fleet).0, 1);
@@ -257,7 +257,7 @@ fn weaker_algorithms_do_not_skip_a_connection_that_names_the_peer() {
     let weak = |name: &str| Connection { ike: weaker(), local_id: id(name), ..terminal() };
     let mut fleet = Fleet::new(vec![named.clone(), any.clone()]);
     let at = fleet.connect(TERMINAL, weak("CL.test"));
-    assert_eq!(fleet.gateway.end_reasons(), [Reason::NoProposal]);
+    assert_eq!(fleet.gateway.end_reasons(), [Reason::OtherAlgorithms]);
     assert_eq!(fleet.terminals[at].end_reasons(), [Reason::Refused(notify::AUTHENTICATION_FAILED)]);
     let mut fleet = Fleet::new(vec![named, any.clone()]);
     fleet.connect(TERMINAL, weak("other.test"));

@@ -2,12 +2,15 @@
 
 mod addresses;
 mod agreement;
+mod bars;
 mod bounds;
+mod choice;
 mod collisions;
 mod crash;
 mod critical;
 mod datagram;
 mod devices;
+mod dialling;
 mod doubles;
 mod doubts;
 mod exchanges;

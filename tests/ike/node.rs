@@ -215,7 +215,9 @@ impl Node {
                 }
                 Event::Spi { spi, known: true } => assert!(self.ike_spis.insert(spi)),
                 Event::Spi { spi, known: false } => assert!(self.ike_spis.remove(&spi)),
-                Event::IkeSaKeys { .. }
+                Event::LookUp { .. }
+                | Event::MoveAnswered { .. }
+                | Event::IkeSaKeys { .. }
                 | Event::ChildMissing { .. }
                 | Event::CreateFailed { .. }
                 | Event::InitRefused { .. }

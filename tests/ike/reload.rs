@@ -13,7 +13,7 @@ use wayfarer::sim::ike::{
 use wayfarer_mobility::{
     crypto::Encr,
     ike::{
-        connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
+        connection::{Connection, IdentityPattern, LocalAuth, Remote, RemoteAuth, SharedKey},
         event::{Event, Reason},
         pool::Pool,
         proposal::Offer,
@@ -188,7 +188,8 @@ fn removed_connection_that_is_being_made_is_given_up() {
 fn changed_connection_is_made_again_as_it_is_now() {
     let mut pair = Pair::connected(gateway(), terminal());
     let remote = "203.0.113.1:4500".parse().unwrap();
-    let indices = reload(&mut pair.terminal, vec![Connection { remote: Some(remote), ..terminal() }]);
+    let indices =
+        reload(&mut pair.terminal, vec![Connection { remote: vec![Remote::At(remote)], ..terminal() }]);
     assert!(pair.terminal.endpoint.is_dialled(indices.start));
     let [here, _] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.close(pair.now, here);
@@ -261,14 +262,14 @@ fn half_open_peer_gets_the_connection_that_the_new_configuration_has_for_it() {
     ] {
         assert_eq!(half_open_during(before, after), Ok(name.into()));
     }
-    let elsewhere = Connection { remote: Some("192.0.2.99:500".parse().unwrap()), ..a() };
+    let elsewhere = Connection { remote: vec![Remote::At("192.0.2.99:500".parse().unwrap())], ..a() };
     let inside = Connection { local: vec![[203, 0, 113, 2].into()], ..a() };
     let others = vec![Offer { encr: vec![Encr::AesGcm(128)], ..offer() }];
     let stronger = Connection { ike: others, ..a() };
     for (after, reason) in [
         (vec![elsewhere], Reason::NoConnection),
         (vec![inside], Reason::NoConnection),
-        (vec![stronger, any()], Reason::NoProposal),
+        (vec![stronger, any()], Reason::OtherAlgorithms),
     ] {
         assert_eq!(half_open_during(vec![a()], after), Err(reason));
     }

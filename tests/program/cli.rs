@@ -9,8 +9,8 @@ use std::{
 };
 use wayfarer::control::{
     protocol::{
-        Answer, Command as Control, CounterView, DeviceCounter, DropView, Outcome, PortView, Reply, VERSION,
-        View,
+        Answer, BarView, Command as Control, CounterView, DeviceCounter, DropView, Outcome, PortView, Reply,
+        VERSION, View,
     },
     server::Server,
 };
@@ -54,13 +54,21 @@ fn control(path: &Path) -> Server {
                         .to_vec(),
                     ..PortView::default()
                 }])),
+                Control::Show { what: View::Bars } => {
+                    let bar = BarView { identity: "alice".into(), left_s: 7200.0 };
+                    Outcome::Result(Reply::Bars(vec![bar]))
+                }
                 Control::Show { .. } => {
                     Outcome::Result(Reply::Drops(vec![drop("RuntFrame", 0), drop("UdpLength", 7)]))
                 }
                 Control::SaMove { tunnel, remote, port } => {
                     Outcome::Error(format!("{tunnel} to {remote} port {port:?}"))
                 }
-                Control::PeerDown { peer } => Outcome::Error(format!("{peer} down")),
+                Control::PeerDown { peer, bar_ms } => {
+                    Outcome::Error(format!("{peer} down, barred for {bar_ms:?} ms"))
+                }
+                Control::PeerUnbar { identity } => Outcome::Error(format!("{identity} unbarred")),
+                Control::PeerMove { peer, .. } if peer == "office" => Outcome::Result(Reply::Done),
                 Control::PeerRekey { peer, ike } => Outcome::Error(format!("{peer} rekey, ike {ike}")),
                 Control::PeerMove { peer, local } => Outcome::Error(format!("{peer} from {local}")),
                 Control::Reload => panic!("the slow path reads no files"),
@@ -95,6 +103,8 @@ fn help_and_version() {
         (&["show", "--help"], "wayfarer show ports --counters"),
         (&["reload", "--help"], "wayfarer reload"),
         (&["peer", "down", "--help"], "wayfarer peer down 17"),
+        (&["peer", "down", "--help"], "wayfarer peer down alice --bar 12h"),
+        (&["peer", "unbar", "--help"], "wayfarer peer unbar alice"),
         (&["peer", "rekey", "--help"], "wayfarer peer rekey alice --ike"),
         (&["peer", "move", "--help"], "wayfarer peer move office --local 198.51.100.2"),
         (&["sa", "move", "--help"], "wayfarer sa move alice [2001:db8::7]:4500"),
@@ -122,11 +132,12 @@ fn wrong_command_line_exits_with_2() {
         (&[][..], "Usage"),
         (&["chekc", "x"], "similar subcommand exists: 'check'"),
         (&["gateway"], "--config"),
-        (&["show", "everything"], "possible values: sa, ports, workers, drops, peers, ike"),
+        (&["show", "everything"], "possible values: sa, ports, workers, drops, peers, bars, ike"),
         (&["show", "sa", "--jsn"], "'--json'"),
         (&["sa", "move", "alice", "nowhere"], "must be an IP address"),
         (&["peer", "move", "alice"], "--local <ADDRESS>"),
         (&["peer", "down"], "<NAME|NUMBER>"),
+        (&["peer", "down", "alice", "--bar", "12"], "must be a time above zero, like \"500ms\""),
         (&["--log", "loud", "check", "x"], "possible values: error, warn, info, debug, trace"),
         (&["--log-format", "xml", "check", "x"], "possible values: text, json"),
     ] {
@@ -244,9 +255,15 @@ fn shows_and_commands_a_running_gateway() {
     assert_eq!((code, &out[..]), (0, "COUNT  NAME         MEANING\n    3  CookiesSent  cookies asked for\n"));
     let (code, out, _) = run(&["show", "ports", "--counters", "--socket", path]);
     assert_eq!((code, &out[..]), (0, "PORT  COUNT  NAME\nnic       9  rx_good_bytes\n"));
+    let (code, out, _) = run(&["peer", "move", "office", "--local", "198.51.100.2", "--socket", path]);
+    assert_eq!((code, &out[..]), (0, "moved\n"));
+    let (code, out, _) = run(&["show", "bars", "--socket", path]);
+    assert_eq!((code, &out[..]), (0, "IDENTITY   LEFT\nalice     2h 0m\n"));
     for (arguments, expected) in [
         (&["reload"][..], "gateway.toml:3: wrong\n"),
-        (&["peer", "down", "17"], "17 down\n"),
+        (&["peer", "down", "17"], "17 down, barred for None ms\n"),
+        (&["peer", "down", "alice", "--bar", "2h"], "alice down, barred for Some(7200000) ms\n"),
+        (&["peer", "unbar", "alice"], "alice unbarred\n"),
         (&["peer", "rekey", "alice"], "alice rekey, ike false\n"),
         (&["peer", "rekey", "alice", "--ike"], "alice rekey, ike true\n"),
         (&["peer", "move", "alice", "--local", "2001:db8::9"], "alice from 2001:db8::9\n"),

@@ -6,6 +6,7 @@ mod coa;
 mod pool;
 mod proof;
 mod raw;
+mod remote;
 mod shared;
 
 use super::{
@@ -13,28 +14,22 @@ use super::{
     error::{ConfigError, ConfigResult, Rule, nearest},
     field::{Unique, mtu},
     file::{self, IkeEncap, Key, List, Method, Scalar},
-    model::{Config, Connection, Ike, KEY_LOG_WARNING, PeerMethod, PoolRange, PortKind, Remote},
+    model::{Config, Connection, Ike, KEY_LOG_WARNING, PeerMethod, PoolRange, PortKind},
     source::Source,
     value,
 };
 use proof::Proofs;
 use raw::RawConnection;
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 use toml::Spanned;
 use wayfarer_dataplane::sa::Limits;
 use wayfarer_mobility::{
     ike::{
-        connection::{self, Lifetimes, Ppk},
+        connection::{self, Lifetimes, Ppk, Remote},
         proposal::Offer,
     },
     roaming::Policy,
 };
-
-/// UDP port of IKE (RFC 7296 §2).
-const IKE: u16 = 500;
 
 /// Default size of the anti-replay windows, in sequence numbers.
 const WINDOW: u32 = 1024;
@@ -132,24 +127,19 @@ impl RawConnection<'_> {
     fn check(&self, config: &Config, pools: &[PoolRange]) -> ConfigResult<Connection> {
         let Self { source, raw, .. } = self;
         let name = source.value("connection.name", &raw.name, |name| value::name(name))?;
-        let ours = |own| config.ports.iter().any(|port| port.addresses.iter().any(|(a, _)| *a == own));
-        let remote = source
-            .optional("connection.remote", &raw.remote, |text| match value::remote(text)? {
-                (Remote::Any, _) => Ok(None),
-                (Remote::At(address, _), _) if ours(address) => Err(Rule::Own),
-                (Remote::At(address, port), true) => Ok(Some(SocketAddr::new(address, port))),
-                (Remote::At(address, _), false) => Ok(Some(SocketAddr::new(address, IKE))),
-            })?
-            .flatten();
-        let local = self.local(config, remote)?;
+        let remote = self.remote(config)?;
+        let local = self.local(config, &remote)?;
         let ask_address = source
-            .optional("connection.request_address", &raw.request_address, |&ask| match remote {
-                None if ask => Err(Rule::FixedRemote("request_address")),
-                _ => Ok(ask),
+            .optional("connection.request_address", &raw.request_address, |&ask| {
+                match ask && remote.is_empty() {
+                    true => Err(Rule::FixedRemote("request_address")),
+                    false => Ok(ask),
+                }
             })?
             .unwrap_or(false);
         let Proofs { local_id, other_local_ids, remote_id, local_auth, remote_auth } =
-            self.proofs(remote, &local)?;
+            self.proofs(&remote, &local)?;
+        self.check_named(&remote, &remote_id)?;
         let v6 = local.iter().any(IpAddr::is_ipv6);
         Ok(Connection {
             window: source
@@ -157,7 +147,7 @@ impl RawConnection<'_> {
                 .unwrap_or(WINDOW),
             mtu: source.optional("connection.mtu", &raw.mtu, |size| mtu(size, v6))?,
             limits: self.limits()?,
-            peer_method: match self.methods(remote)?.remote {
+            peer_method: match self.methods(&remote)?.remote {
                 Method::Psk => PeerMethod::SharedKey,
                 Method::Certificate => PeerMethod::Certificate,
                 Method::EapMschapv2 => PeerMethod::Password,
@@ -210,7 +200,7 @@ impl RawConnection<'_> {
     }
 
     /// Returns the gateway's addresses that a peer may use. The default is all but the host's.
-    fn local(&self, config: &Config, remote: Option<SocketAddr>) -> ConfigResult<Vec<IpAddr>> {
+    fn local(&self, config: &Config, remote: &[Remote]) -> ConfigResult<Vec<IpAddr>> {
         let all = || config.ports.iter().flat_map(|port| port.addresses.iter().map(|(own, _)| *own));
         let named = self.source.optional("connection.local", &self.raw.local, |list| {
             let own = |text: &String| match value::address(text)? {
@@ -218,9 +208,13 @@ impl RawConnection<'_> {
                 _ => Err(Rule::NotOurs),
             };
             let list: Vec<IpAddr> = list.0.iter().map(own).collect::<Result<_, _>>()?;
+            let may_reach = |end: &Remote| match end {
+                Remote::At(peer) => list.iter().any(|own| own.is_ipv4() == peer.is_ipv4()),
+                Remote::Named(..) => true,
+            };
             match remote {
                 _ if list.is_empty() => Err(Rule::Empty),
-                Some(peer) if list.iter().all(|own| own.is_ipv4() != peer.is_ipv4()) => Err(Rule::Family),
+                remote if !remote.iter().all(may_reach) => Err(Rule::Family),
                 _ => Ok(list),
             }
         })?;

@@ -1,6 +1,9 @@
 //! Checks the identities of both sides and the ways in which they authenticate.
 
-use super::raw::{ADVISED_PSK, RawConnection};
+use super::{
+    raw::{ADVISED_PSK, RawConnection},
+    remote::default_identities,
+};
 use crate::{
     config::{
         error::{ConfigError, ConfigResult, Rule},
@@ -11,7 +14,7 @@ use crate::{
     primitives::OsRandom,
 };
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -28,7 +31,7 @@ use wayfarer_mobility::{
     },
     crypto::Signer,
     identity::Identity,
-    ike::connection::{IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
+    ike::connection::{IdentityPattern, LocalAuth, Remote, RemoteAuth, SharedKey},
 };
 
 /// The default for the gateway's own name for RADIUS servers.
@@ -68,7 +71,7 @@ impl Methods {
 }
 
 impl RawConnection<'_> {
-    pub(super) fn proofs(&self, remote: Option<SocketAddr>, local: &[IpAddr]) -> ConfigResult<Proofs> {
+    pub(super) fn proofs(&self, remote: &[Remote], local: &[IpAddr]) -> ConfigResult<Proofs> {
         let methods = self.methods(remote)?;
         self.refuse_unused(methods)?;
         let psk = match methods.has(Method::Psk) {
@@ -122,7 +125,7 @@ impl RawConnection<'_> {
 
     /// Returns the methods of both sides. One word holds for both sides. With EAP, the side with a
     /// `user` is the EAP client, and the other side authenticates by certificate (RFC 7296 §2.16).
-    pub(super) fn methods(&self, remote: Option<SocketAddr>) -> ConfigResult<Methods> {
+    pub(super) fn methods(&self, remote: &[Remote]) -> ConfigResult<Methods> {
         let Self { source, raw, .. } = self;
         let methods = match *raw.auth.get_ref() {
             Auth::Each { local, remote } => Methods { local, remote },
@@ -143,10 +146,10 @@ impl RawConnection<'_> {
             (other, remote) if remote.is_eap() && other != Method::Certificate => bad(
                 "if the peer authenticates by EAP, the gateway must authenticate by certificate (RFC 7296 §2.16)",
             ),
-            (local, _) if local.is_eap() && remote.is_none() => {
-                bad("the side that authenticates by EAP must initiate: remote must be an address")
-            }
-            (_, peer) if peer.is_eap() && remote.is_some() => {
+            (local, _) if local.is_eap() && remote.is_empty() => bad(
+                "the side that authenticates by EAP must initiate: remote must be an address or a host name",
+            ),
+            (_, peer) if peer.is_eap() && !remote.is_empty() => {
                 bad("the side that authenticates by EAP must initiate: remote must be \"any\"")
             }
             _ => Ok(methods),
@@ -354,17 +357,12 @@ impl RawConnection<'_> {
             .ok_or_else(|| self.missing("local_id", "a connection without local addresses"))
     }
 
-    fn remote_id(&self, methods: Methods, remote: Option<SocketAddr>) -> ConfigResult<IdentityPattern> {
+    fn remote_id(&self, methods: Methods, remote: &[Remote]) -> ConfigResult<IdentityPattern> {
         let list = &self.raw.remote_id;
         match self.source.optional("connection.remote_id", list, |list| value::identities(&list.0))? {
             Some(pattern) => Ok(pattern),
             None if methods.remote == Method::Psk => Err(self.missing("remote_id", "auth = \"psk\"")),
-            // A certificate of the same authority alone does not make a peer the gateway that was
-            // called.
-            None => Ok(match remote {
-                Some(remote) => IdentityPattern::of(vec![Identity::from_address(remote.ip())]),
-                None => IdentityPattern::Any,
-            }),
+            None => Ok(default_identities(remote)),
         }
     }
 }

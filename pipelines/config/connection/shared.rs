@@ -42,7 +42,7 @@ impl RawConnection<'_> {
         if let RemoteAuth::Psk(_) = connection.remote_auth {
             return Ok(());
         }
-        let known = self.known(self.methods(connection.remote)?.remote)?;
+        let known = self.known(self.methods(&connection.remote)?.remote)?;
         match shared.iter().find(|(other, _)| *other == known) {
             Some((_, other)) => connection.remote_auth = other.clone(),
             None => shared.push((known, connection.remote_auth.clone())),

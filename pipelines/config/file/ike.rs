@@ -53,7 +53,7 @@ pub(in crate::config) struct Pool {
 pub(in crate::config) struct Connection {
     pub name: Spanned<String>,
     pub local: Key<List>,
-    pub remote: Key<String>,
+    pub remote: Key<List>,
     pub local_id: Key<List>,
     pub remote_id: Key<List>,
     pub auth: Spanned<Auth>,

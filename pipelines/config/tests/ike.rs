@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use wayfarer_mobility::{
     identity::Identity,
     ike::{
-        connection::{IdentityPattern, LocalAuth, RemoteAuth},
+        connection::{IdentityPattern, LocalAuth, Remote, RemoteAuth},
         wire::TrafficSelector,
     },
     roaming::Policy as RoamPolicy,
@@ -77,7 +77,7 @@ fn defaults_are_filled_in() {
     let c = &ike.connections[0];
     assert_eq!((c.window, c.mtu, c.limits), (1024, None, Limits::NONE));
     let p = &c.protocol;
-    assert_eq!((&p.name[..], p.remote), ("office", None));
+    assert_eq!((&p.name[..], &p.remote[..]), ("office", &[][..]));
     assert_eq!(p.local, ["203.0.113.1", "2001:db8::1", "10.99.0.1"].map(ip));
     assert_eq!((&p.local_id, &p.remote_id), (&id("203.0.113.1"), &IdentityPattern::of(vec![id("cl.test")])));
     for auth in [format!("{:?}", p.local_auth), format!("{:?}", p.remote_auth)] {
@@ -140,7 +140,7 @@ children = 30
     let limits = Limits { soft_packets: 1000, hard_packets: 1250, soft_bytes: 4096, hard_bytes: 5120 };
     assert_eq!((c.window, c.mtu, c.limits), (128, Some(1400), limits));
     let p = &c.protocol;
-    assert_eq!(p.remote, Some(SocketAddr::from(([192, 0, 2, 7], 4500))));
+    assert_eq!(p.remote, [Remote::At(SocketAddr::from(([192, 0, 2, 7], 4500)))]);
     assert_eq!((&p.local[..], &p.local_id), (&[ip("203.0.113.1")][..], &id("gw.test")));
     assert_eq!(p.other_local_ids, [id("vpn.test"), id("CN=gw.test,O=Lab")]);
     assert_eq!(p.children.len(), 2);
@@ -212,7 +212,8 @@ fn refuses_inner_local_with_a_requested_address() {
     );
     let ike = parsed(&changed("inner_local = [\"10.99.0.0/24\"]", asks));
     let p = &ike.connections[0].protocol;
-    assert_eq!((p.ask_address, p.remote.unwrap().port(), p.children[0].local.len()), (true, 500, 0));
+    assert_eq!(p.remote, [Remote::At(SocketAddr::from(([192, 0, 2, 7], 500)))]);
+    assert_eq!((p.ask_address, p.children[0].local.len()), (true, 0));
     let everything =
         [range("0.0.0.0", "255.255.255.255"), range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")];
     assert_eq!(p.children[0].remote, everything);
@@ -293,6 +294,50 @@ fn radius_servers_may_send_requests_if_configured() {
 }
 
 #[test]
+fn peers_have_addresses_and_host_names_with_or_without_ports() {
+    let remote =
+        |text: &str| parsed(&connection(&format!("remote = {text}"))).connections.remove(0).protocol.remote;
+    let at = |text: &str| Remote::At(text.parse().unwrap());
+    let named = |name: &str, port| Remote::Named(name.into(), port);
+    assert_eq!(remote("\"any\""), []);
+    assert_eq!(remote("[\"any\"]"), []);
+    assert_eq!(remote("\"vpn.example.org\""), [named("vpn.example.org", 500)]);
+    let list = ["192.0.2.7", "vpn:24500", "[2001:db8::7]:4500", "2001:db8::8", "3com.com"];
+    assert_eq!(
+        remote(&format!("{list:?}")),
+        [
+            at("192.0.2.7:500"),
+            named("vpn", 24500),
+            at("[2001:db8::7]:4500"),
+            at("[2001:db8::8]:500"),
+            named("3com.com", 500)
+        ]
+    );
+    let why = "must be \"any\", or addresses and host names, each with or without a port, like \"192.0.2.1\", \"gw.example.org:4500\" or \"[2001:db8::1]:4500\"";
+    for wrong in ["", "gw test", "gw.test:0", "gw.test:65536", "gw.test:", "192.0.2.256", "192.0.2", "12"] {
+        let line = error_of(&format!("remote = \"{wrong}\""));
+        assert_eq!(line, format!("connection.remote = \"{wrong}\": {why}"));
+    }
+    for wrong in ["2001:db8::g", "gw..test", "any:500x", "gw.test:500:500"] {
+        assert!(error_of(&format!("remote = \"{wrong}\"")).ends_with(why), "{wrong}");
+    }
+    let nine: Vec<String> = (0..9).map(|n| format!("gw{n}.test")).collect();
+    let line = error_of(&format!("remote = {nine:?}"));
+    assert!(line.ends_with(": must not have more than 8 items"), "{line}");
+}
+
+#[test]
+fn peer_with_a_host_name_needs_an_identity() {
+    let of = |keys: &str| {
+        let text = changed("remote_id = \"cl.test\"\n", &format!("{keys}\n"));
+        error(&text)
+    };
+    let line = of("remote = \"gw.test\"\nremote_id = \"any\"");
+    assert!(line.ends_with("only its identity tells it from others"), "{line}");
+    assert!(line.contains("connection.remote_id = \"any\""), "{line}");
+}
+
+#[test]
 fn single_keys() {
     for (keys, wanted) in [
         ("local = \"192.0.2.1\"", "connection.local = \"192.0.2.1\": no [[port]] has this address"),
@@ -303,8 +348,18 @@ fn single_keys() {
         ),
         ("remote = \"10.99.0.1\"", "connection.remote = \"10.99.0.1\": is the gateway's own address"),
         (
-            "remote = \"gw.test\"",
-            "connection.remote = \"gw.test\": must be \"any\", \"address\", \"address:port\" or \"[IPv6 address]:port\"",
+            "remote = [\"192.0.2.7\", \"10.99.0.1\"]",
+            "connection.remote = [\"192.0.2.7\", \"10.99.0.1\"]: is the gateway's own address",
+        ),
+        ("remote = []", "connection.remote = []: must not be empty"),
+        (
+            "remote = [\"any\", \"192.0.2.7\"]",
+            "connection.remote = [\"any\", \"192.0.2.7\"]: \"any\" must be the only item",
+        ),
+        ("remote = \"0.0.0.0\"", "connection.remote = \"0.0.0.0\": must be a unicast address"),
+        (
+            "local = \"203.0.113.1\"\nremote = [\"192.0.2.7\", \"2001:db8::7\"]",
+            "connection.local = \"203.0.113.1\": one address is IPv4, the other IPv6",
         ),
         (
             "local_id = \"a b\"",

@@ -234,6 +234,13 @@ fn connection_that_takes_all_leaves_none() {
         ]
     );
     assert_eq!(both("remote_id = \"x.test\"", ""), [""; 0]);
+    // Peers that offer only the second one's algorithms come to it.
+    let [narrow, wide] = [
+        "proposals = \"aes256gcm16-prfsha384-x25519\"",
+        "proposals = [\"aes128gcm16-prfsha384-x25519-ecp256\", \"aes256gcm16-prfsha384-x25519\"]",
+    ];
+    assert_eq!(both(narrow, wide), [""; 0]);
+    assert_eq!(both(wide, narrow).len(), 1);
     assert_eq!(both("", "remote_id = \"x.test\""), [""; 0], "the named one is chosen by its name");
 }
 

@@ -64,7 +64,7 @@ fn problems(connection: &Connection, now: SystemTime) -> Vec<String> {
         problems.push(format!("expires in {}: renew it", days(left)));
     }
     // What follows is for terminals; another gateway does not care.
-    if connection.protocol.remote.is_some() {
+    if connection.protocol.is_dialled() {
         return problems;
     }
     if !facts.is_server {

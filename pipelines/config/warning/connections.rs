@@ -29,7 +29,8 @@ pub(super) fn review(review: &mut Review<'_>) {
     }
 }
 
-/// Returns whether `earlier` accepts any identity, and peers come to it in the same way.
+/// Returns true if `earlier` accepts any identity and all algorithms that `later` does, and peers
+/// come to it in the same way.
 fn takes_all(earlier: &Connection, later: &Connection) -> bool {
     let (a, b) = (&earlier.protocol, &later.protocol);
     let has_eap = |method| matches!(method, PeerMethod::Password | PeerMethod::EapTls | PeerMethod::Radius);
@@ -39,4 +40,5 @@ fn takes_all(earlier: &Connection, later: &Connection) -> bool {
         && a.remote == b.remote
         && b.local.iter().all(|own| a.local.contains(own))
         && (one == other || has_eap(one) && has_eap(other))
+        && b.ike.iter().all(|offer| a.ike.iter().any(|earlier| earlier.covers(offer)))
 }

@@ -13,7 +13,7 @@ pub(super) fn review(review: &mut Review<'_>) {
     let tunnels =
         tunnels.map(|(raw, tunnel)| ("tunnel.remote", raw.get_ref().remote.span(), vec![tunnel.local]));
     let connections = raw.connection.iter().zip(&config.ike.connections);
-    let connections = connections.filter(|(_, connection)| connection.protocol.remote.is_none());
+    let connections = connections.filter(|(_, connection)| !connection.protocol.is_dialled());
     let connections = connections.map(|(raw, connection)| {
         let raw = raw.get_ref();
         let place = raw.remote.as_ref().map_or_else(|| raw.name.span(), toml::Spanned::span);

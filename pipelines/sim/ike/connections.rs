@@ -5,7 +5,9 @@ use wayfarer_mobility::{
     crypto::{Encr, Kex, Prf},
     identity::Identity,
     ike::{
-        connection::{ChildPolicy, Connection, IdentityPattern, Lifetimes, LocalAuth, RemoteAuth, SharedKey},
+        connection::{
+            ChildPolicy, Connection, IdentityPattern, Lifetimes, LocalAuth, Remote, RemoteAuth, SharedKey,
+        },
         proposal::Offer,
         wire::TrafficSelector,
     },
@@ -50,7 +52,7 @@ fn key(text: &str) -> SharedKey {
 pub fn gateway() -> Connection {
     Connection {
         name: "terminals".into(),
-        remote: None,
+        remote: vec![],
         local: vec![GATEWAY.into()],
         local_id: identity("gw.test"),
         other_local_ids: vec![],
@@ -90,7 +92,7 @@ pub fn gateway() -> Connection {
 pub fn terminal() -> Connection {
     Connection {
         name: "home".into(),
-        remote: Some(SocketAddr::from((GATEWAY, 500))),
+        remote: vec![Remote::At(SocketAddr::from((GATEWAY, 500)))],
         local: vec![],
         local_id: identity("cl.test"),
         other_local_ids: vec![],

@@ -209,7 +209,7 @@ impl Accounts {
             Reason::Timeout => Cause::LostCarrier,
             Reason::Replaced => Cause::PortPreempted,
             Reason::SessionOver | Reason::AuthenticationOver => Cause::SessionTimeout,
-            Reason::Disconnected => Cause::AdminReset,
+            Reason::Disconnected | Reason::Barred => Cause::AdminReset,
             Reason::Closed if self.stage == Stage::Running => Cause::AdminReset,
             Reason::Closed => Cause::NasReboot,
             _ => Cause::NasError,

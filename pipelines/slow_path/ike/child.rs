@@ -120,7 +120,7 @@ impl ChildPrefixes {
             name: child.name.clone(),
             local: all(&child.local),
             remote,
-            is_dialled: connection.remote.is_some(),
+            is_dialled: connection.is_dialled(),
         }
     }
 

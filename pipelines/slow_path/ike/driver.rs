@@ -10,7 +10,9 @@ use super::{
     inner::InnerAddresses,
     key_log::KeyLog,
     log::{self, About, PeerLog},
+    moves::Moves,
     peers::Peers,
+    resolver::Resolver,
     unconfirmed::UnconfirmedPaths,
 };
 use crate::{
@@ -57,6 +59,7 @@ pub(in crate::slow_path) struct Ike {
     pub(super) endpoint: Endpoint,
     pub(super) peers: Peers,
     helpers: Helpers,
+    pub(super) resolver: Resolver,
     /// The data plane's parameters of each connection, by index.
     connections: BTreeMap<usize, ConnectionParts>,
     guards: Guards,
@@ -66,6 +69,7 @@ pub(in crate::slow_path) struct Ike {
     /// Keeps other gateways from using the same secret.
     _crash_secret: Option<CrashSecret>,
     pub(super) log: PeerLog,
+    pub(super) moves: Moves,
     pub(super) accounts: Accounts,
     /// Where RADIUS servers send requests.
     pub(super) dynamic: Option<DynamicSocket>,
@@ -151,6 +155,7 @@ impl Ike {
             endpoint,
             peers: Peers::default(),
             helpers: Helpers::start(workers)?,
+            resolver: Resolver::default(),
             connections: (0..).zip(parts(config)).collect(),
             guards,
             unconfirmed: UnconfirmedPaths::default(),
@@ -158,6 +163,7 @@ impl Ike {
             key_log: config.key_log.as_deref().map(KeyLog::open).transpose()?,
             _crash_secret: crash_file,
             log: PeerLog::default(),
+            moves: Moves::default(),
             accounts: Accounts::start(now, &config.connections),
             dynamic: config.coa.as_ref().map(listen).transpose()?,
         };
@@ -184,18 +190,6 @@ impl Ike {
         self.endpoint.reserve_addresses(network.routes.taken().collect());
         let new = indices.filter(|index| !self.endpoint.is_dialled(*index));
         self.dial(now, new.collect::<Vec<_>>());
-    }
-
-    /// Connects to those peers of these connections that the configuration has addresses of.
-    fn dial(&mut self, now: Duration, connections: impl IntoIterator<Item = usize>) {
-        for connection in connections {
-            let dialled = self.endpoint.connection(connection);
-            let Some((dialled, remote)) = dialled.and_then(|c| Some((c, c.remote?.ip()))) else { continue };
-            let own = |local: &&IpAddr| remote.is_ipv4() == local.is_ipv4();
-            if let Some(&local) = dialled.local.iter().find(own) {
-                self.endpoint.dial(now, connection, local);
-            }
-        }
     }
 
     /// Handles an IKE message in an IP packet.
@@ -245,7 +239,7 @@ impl Ike {
         let mut moved = Vec::new();
         for view in self.endpoint.peers() {
             let connection = view.connection().and_then(|i| self.endpoint.connection(i));
-            let Some(connection) = connection.filter(|c| c.remote.is_some()) else { continue };
+            let Some(connection) = connection.filter(|c| c.is_dialled()) else { continue };
             let current = view.addresses();
             let Some(port) = network.port_towards(current.remote.ip()) else { continue };
             let fits =
@@ -277,6 +271,7 @@ impl Ike {
             self.endpoint.handle_outcome(now, id, outcome);
             busy = true;
         }
+        busy |= self.handle_addresses(now, network);
         if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
             self.endpoint.handle_timeout(now);
             busy = true;
@@ -284,6 +279,7 @@ impl Ike {
         busy |= self.handle_demands(now);
         self.log.turn(now);
         self.account(now, links);
+        self.moves.handle_timeout(now);
         let sent = |peer| self.peers.traffic(peer, links).sent_bytes;
         for peer in self.unconfirmed.take_exceeding(now, sent) {
             self.endpoint.handle_unconfirmed(now, peer);
@@ -339,6 +335,7 @@ impl Ike {
 
     fn handle_event(&mut self, now: Duration, event: Event, links: &mut Links, network: &mut Network) {
         match event {
+            Event::LookUp { id, name } => self.look_up(now, id, name),
             Event::Spi { spi, known } => {
                 let TableWriter { tables, writer, .. } = &mut links.tables;
                 match known {
@@ -359,6 +356,7 @@ impl Ike {
             Event::PeerDown { peer, connection, claimed, proved, method, remote, reason } => {
                 self.unconfirmed.remove(peer);
                 self.inner.remove(peer, network, &mut links.tables);
+                self.moves.ended(peer, &reason);
                 let ended = self.peers.remove(peer, links);
                 let connection = ended.as_ref().map(|ended| ended.connection).or(connection);
                 let connection = connection.map(|connection| name_of(&self.endpoint, connection));
@@ -411,6 +409,11 @@ impl Ike {
                     && let Some(left_out) = self.peers.admits_line(now, peer)
                 {
                     log::moved(About::of(&self.endpoint, peer), cause, [from, to], problem, left_out);
+                }
+            }
+            Event::MoveAnswered { peer, refusal } => {
+                if let Some(view) = self.endpoint.peer(peer) {
+                    self.moves.answered(peer, view.addresses().local.ip(), refusal.as_ref());
                 }
             }
             Event::PathConfirmed { peer } => {

@@ -39,7 +39,7 @@ fn guarded(config: &model::Ike) -> impl Iterator<Item = Guarded> {
         let all = prefixes(pool.first, pool.last).into_iter();
         all.map(move |prefix| (prefix, rank(&prefix).unwrap_or(prefix).length()))
     });
-    let dialled = config.connections.iter().map(|c| &c.protocol).filter(|c| c.remote.is_some());
+    let dialled = config.connections.iter().map(|c| &c.protocol).filter(|c| c.is_dialled());
     let remote = dialled.flat_map(|c| &c.children).flat_map(|child| &child.remote);
     let remote = remote.flat_map(|selector| prefixes(selector.start, selector.end));
     pools.chain(remote.map(|prefix| (prefix, prefix.length())))

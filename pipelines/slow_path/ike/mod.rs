@@ -11,9 +11,11 @@
 //! | `prefixes` | ranges of addresses as prefixes |
 //! | `guard` | traffic that must not leave unencrypted while no peer is connected |
 //! | `peers` | what is installed for each peer |
+//! | `moves` | moves by hand that the peer has not answered |
 //! | `unconfirmed` | limits what is sent on unconfirmed paths |
 //! | `inner`, `host` | inner addresses that gateways assign to us |
 //! | `helpers` | threads for long tasks |
+//! | `dialling`, `resolver` | connects to peers; looks up host names |
 //! | `log` | lines about peers in the log |
 //! | `crash_secret` | the secret of crash tokens, which survives a crash |
 //! | `key_log` | keys for a protocol analyser |
@@ -24,6 +26,7 @@ mod child;
 mod crash_secret;
 pub(crate) mod datagram;
 mod demands;
+mod dialling;
 mod driver;
 mod guard;
 mod helpers;
@@ -31,8 +34,10 @@ mod host;
 mod inner;
 mod key_log;
 mod log;
+mod moves;
 mod peers;
 mod prefixes;
+mod resolver;
 mod unconfirmed;
 mod view;
 

@@ -3,13 +3,17 @@
 use super::{driver::Ike, log::FailedPeer};
 use crate::{
     config::algorithms,
-    control::protocol::{ChildView, CounterView, FailedPeerView, PeerView},
-    slow_path::tunnels::Tunnels,
+    control::protocol::{Answer, BarView, ChildView, CounterView, FailedPeerView, PeerView},
+    slow_path::{network::Network, tunnels::Tunnels},
 };
+use crossbeam::channel::Sender;
 use std::{net::IpAddr, time::Duration};
+use tracing::info;
 use wayfarer_dataplane::sa::{Encap, Selector};
 use wayfarer_mobility::{
+    identity::Identity,
     ike::{
+        bars::BarError,
         counter::Counter,
         event::{ChildId, PeerId},
         view::{State, View},
@@ -17,7 +21,7 @@ use wayfarer_mobility::{
     path::OtherFamily,
 };
 
-/// Why a command finds no peer.
+/// Why a command about a peer is not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::slow_path) enum PeerError {
     /// IKE is not configured.
@@ -28,6 +32,22 @@ pub(in crate::slow_path) enum PeerError {
     Several,
     /// The given address is not of the family of the peer's address.
     OtherFamily,
+    /// The peer is not connected.
+    NotUp,
+    /// No port has the given address.
+    NotOurs,
+    /// The peer's connection does not have the given address in `local`.
+    NotLocal,
+    /// The addresses of the peer cannot change, because not both sides support MOBIKE.
+    NoMobike,
+    /// The peer connected to us.
+    NotInitiator,
+    /// Too many clients wait for moves.
+    Busy,
+    /// The peer cannot be barred.
+    Bar(BarError),
+    /// No such identity is barred.
+    NoBar,
 }
 
 impl std::fmt::Display for PeerError {
@@ -37,6 +57,16 @@ impl std::fmt::Display for PeerError {
             Self::Unknown => f.write_str("there is no peer of that name or number"),
             Self::Several => f.write_str("several peers have that name: use the number"),
             Self::OtherFamily => OtherFamily.fmt(f),
+            Self::NotUp => f.write_str("the peer is not connected"),
+            Self::NotOurs => f.write_str("no port has that address"),
+            Self::NotLocal => f.write_str("the peer's connection does not have that address in `local`"),
+            Self::NoMobike => f.write_str("the peer cannot move: not both sides support MOBIKE"),
+            Self::NotInitiator => {
+                f.write_str("the peer connected to us, so only the peer can move the link (RFC 4555)")
+            }
+            Self::Busy => f.write_str("too many moves wait for their peers: try again"),
+            Self::Bar(why) => why.fmt(f),
+            Self::NoBar => f.write_str("no identity of that name is barred"),
         }
     }
 }
@@ -49,16 +79,19 @@ struct Names<'a> {
     connection: Option<&'a str>,
 }
 
+/// Returns true if `name` is this identity. A distinguished name is shown in quotes.
+fn is_called(identity: &str, name: &str) -> bool {
+    identity.trim_matches('"') == name.trim_matches('"')
+}
+
 /// Returns the peer with this number; if there is none, the only one with this identity or
 /// connection. Numbers come first because a peer may choose a number as its name. Connected peers
 /// come before unauthenticated ones, which may claim any name.
 fn find_one<'a>(name: &str, peers: impl Iterator<Item = Names<'a>>) -> Result<PeerId, PeerError> {
     let number = name.parse().ok().map(PeerId);
     let matches = |peer: &Names<'_>| {
-        // A distinguished name is shown in quotes.
-        let is_identity = |identity: &String| identity.trim_matches('"') == name.trim_matches('"');
         Some(peer.peer) == number
-            || peer.identity.as_ref().is_some_and(is_identity)
+            || peer.identity.as_ref().is_some_and(|identity| is_called(identity, name))
             || peer.connection == Some(name)
     };
     let mut found: Vec<Names<'_>> = peers.filter(matches).collect();
@@ -99,6 +132,7 @@ impl Ike {
             .to_owned(),
             local: view.addresses().local.to_string(),
             remote: view.addresses().remote.to_string(),
+            remote_name: self.endpoint.dialled_name(view.id()).map(str::to_owned),
             nat: match (view.nat().local, view.nat().remote) {
                 (false, false) => "none",
                 (true, false) => "here",
@@ -187,14 +221,43 @@ impl Ike {
         find_one(name, candidates.map(named))
     }
 
-    /// Closes a peer.
+    /// Closes a peer, and bars its identity for a time if one is given.
     ///
     /// # Errors
-    /// [`PeerError`] if not exactly one peer is found.
-    pub(in crate::slow_path) fn down(&mut self, now: Duration, name: &str) -> Result<(), PeerError> {
+    /// [`PeerError`] if not exactly one peer is found, or it cannot be barred.
+    pub(in crate::slow_path) fn down(
+        &mut self,
+        now: Duration,
+        name: &str,
+        bar: Option<Duration>,
+    ) -> Result<(), PeerError> {
         let peer = self.find_peer(name)?;
-        self.endpoint.close(now, peer);
+        let Some(time) = bar else {
+            self.endpoint.close(now, peer);
+            return Ok(());
+        };
+        let identity = self.endpoint.peer(peer).and_then(|view| view.identity()).map(ToString::to_string);
+        self.endpoint.bar(now, peer, time).map_err(PeerError::Bar)?;
+        info!(name: "identity_barred", identity, duration_s = time.as_secs(), "identity barred");
         Ok(())
+    }
+
+    /// Lifts the bar of an identity.
+    ///
+    /// # Errors
+    /// [`PeerError::NoBar`] if it is not barred.
+    pub(in crate::slow_path) fn unbar(&mut self, now: Duration, name: &str) -> Result<(), PeerError> {
+        let lifted = self.endpoint.unbar(now, |identity| is_called(&identity.to_string(), name));
+        lifted.iter().for_each(|identity| info!(name: "bar_lifted", %identity, "bar lifted"));
+        if lifted.is_empty() { Err(PeerError::NoBar) } else { Ok(()) }
+    }
+
+    pub(in crate::slow_path) fn bars_view(&self, now: Duration) -> Vec<BarView> {
+        let view = |(identity, left): (&Identity, Duration)| BarView {
+            identity: identity.to_string(),
+            left_s: left.as_secs_f64(),
+        };
+        self.endpoint.bars(now).map(view).collect()
     }
 
     /// Rekeys a peer: its IKE SA if `ike`, else its child SAs.
@@ -212,18 +275,38 @@ impl Ike {
         Ok(())
     }
 
-    /// Changes our address towards a peer that we connected to.
+    /// Changes our address towards a peer that we connected to. `client` is answered once the outcome
+    /// is known.
     ///
     /// # Errors
-    /// [`PeerError`] if not exactly one peer is found, or `local` cannot reach its address.
+    /// [`PeerError`] if not exactly one peer is found, or it cannot move to `local`.
     pub(in crate::slow_path) fn move_to(
         &mut self,
         now: Duration,
         name: &str,
         local: IpAddr,
+        network: &Network,
+        client: Sender<Answer>,
     ) -> Result<(), PeerError> {
         let peer = self.find_peer(name)?;
-        self.endpoint.handle_local(now, peer, local, None).map_err(|OtherFamily| PeerError::OtherFamily)
+        let view = self.endpoint.peer(peer).ok_or(PeerError::Unknown)?;
+        let connection = view.connection().and_then(|index| self.endpoint.connection(index));
+        let is_local = connection.is_some_and(|connection| connection.is_local(local));
+        let checks = [
+            (network.is_own(local), PeerError::NotOurs),
+            (view.state() == State::Up, PeerError::NotUp),
+            (is_local, PeerError::NotLocal),
+            (view.is_ours(), PeerError::NotInitiator),
+            (view.mobike(), PeerError::NoMobike),
+            (self.moves.has_room(), PeerError::Busy),
+        ];
+        if let Some((_, why)) = checks.into_iter().find(|(holds, _)| !holds) {
+            return Err(why);
+        }
+        let moved = self.endpoint.handle_local(now, peer, local, None);
+        moved.map_err(|OtherFamily| PeerError::OtherFamily)?;
+        self.moves.insert(now, peer, local, client);
+        Ok(())
     }
 }
 

@@ -257,7 +257,7 @@ fn refuses_combinations_that_cannot_authenticate() {
         ),
         (
             "auth = \"eap-mschapv2\"\nuser = \"alice\"",
-            "connection.auth = \"eap-mschapv2\": the side that authenticates by EAP must initiate: remote must be an address",
+            "connection.auth = \"eap-mschapv2\": the side that authenticates by EAP must initiate: remote must be an address or a host name",
         ),
         (
             "auth = \"eap-tls\"\nremote = \"192.0.2.7\"",

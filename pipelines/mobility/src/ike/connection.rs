@@ -19,8 +19,9 @@ use core::{
 pub struct Connection {
     /// The name.
     pub name: String,
-    /// The peer's address, if we connect to it. We answer as well.
-    pub remote: Option<SocketAddr>,
+    /// Where the peer is if we connect to it, in the order in which we try; empty if we do not. We
+    /// answer as well.
+    pub remote: Vec<Remote>,
     /// Our addresses that it may use, best first.
     pub local: Vec<IpAddr>,
     /// Our identity.
@@ -66,6 +67,15 @@ pub struct Connection {
     pub ppk: Option<Ppk>,
     /// True if a new IKE SA of a peer replaces its older one.
     pub unique: bool,
+}
+
+/// Where a peer is that we connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// At this address and port.
+    At(SocketAddr),
+    /// At this port of the addresses that a host name has when we connect.
+    Named(String, u16),
 }
 
 /// The traffic that one child SA may carry.
@@ -169,6 +179,16 @@ impl IdentityPattern {
         *self != Self::Any
     }
 
+    /// Returns how closely the pattern names peers: that of particular ones most closely, and that of
+    /// any peer least.
+    pub(super) fn closeness(&self) -> usize {
+        match self {
+            Self::Any => 0,
+            Self::Suffix(suffix) => suffix.len(),
+            Self::Of { .. } => usize::MAX,
+        }
+    }
+
     /// Returns true if a name that EAP proved matches, as text or as the bytes of a key ID.
     pub fn matches_name(&self, name: &Identity) -> bool {
         let is_key = |one: &Identity| one.kind == kind::KEY_ID && one.data == name.data;
@@ -192,14 +212,26 @@ impl IdentityPattern {
 }
 
 impl Connection {
-    /// Returns true if a message from `remote` to `local` may belong to this connection.
+    /// Returns true if we connect to the peer.
+    pub fn is_dialled(&self) -> bool {
+        !self.remote.is_empty()
+    }
+
+    /// Returns true if a message from `remote` to `local` may belong to this connection. A peer with
+    /// a host name may be anywhere: the name says where to look for it, but its answer proves
+    /// nothing and may be old.
     pub fn is_at(&self, local: IpAddr, remote: IpAddr) -> bool {
-        let peer = self.remote.is_none_or(|peer| peer.ip() == remote);
-        peer && self.is_local(local)
+        let has_name = self.remote.iter().any(|end| matches!(end, Remote::Named(..)));
+        self.is_local(local) && (!self.is_dialled() || has_name || self.expects(remote))
+    }
+
+    /// Returns true if the configuration says that the peer is at `remote`.
+    pub(super) fn expects(&self, remote: IpAddr) -> bool {
+        self.remote.iter().any(|end| matches!(end, Remote::At(end) if end.ip() == remote))
     }
 
     /// Returns true if a peer may use this address of ours.
-    pub(super) fn is_local(&self, local: IpAddr) -> bool {
+    pub fn is_local(&self, local: IpAddr) -> bool {
         self.local.is_empty() || self.local.contains(&local)
     }
 

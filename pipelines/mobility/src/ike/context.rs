@@ -2,6 +2,7 @@
 //! task.
 
 use super::{
+    bars::Bars,
     connected::{ConnectedPeers, NewPeer},
     connection::Connection,
     connections::Connections,
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     crypto::{Crypto, Random},
+    identity::Identity,
     path::Addresses,
     task::{Task, TaskId},
     task_queue::TaskQueue,
@@ -56,6 +58,7 @@ pub(super) struct Shared {
     pub(super) renewals: Vec<PeerId>,
     pub(super) doubts: Doubts,
     pub(super) quotas: Quotas,
+    pub(super) bars: Bars,
 }
 
 impl Shared {
@@ -76,6 +79,7 @@ impl Shared {
             renewals: Vec::new(),
             doubts: Doubts::default(),
             quotas: Quotas::default(),
+            bars: Bars::default(),
         }
     }
 
@@ -274,6 +278,11 @@ impl Context<'_> {
     /// Returns true if a move of one of this principal's peers is followed before it is confirmed.
     pub(super) fn is_trusted(&self, principal: &Owner) -> bool {
         self.shared.doubts.is_trusted(self.now, principal, self.shared.connected.principals())
+    }
+
+    /// Returns true if one of these names, in the canonical form, is barred.
+    pub(super) fn is_barred(&self, names: &[Identity]) -> bool {
+        self.shared.bars.has(self.now, names)
     }
 
     /// Returns when this owner's peers may be probed next.

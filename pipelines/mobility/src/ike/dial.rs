@@ -1,33 +1,125 @@
 //! Connections that we make, and repeat when they end.
+//!
+//! A round tries each address of the peer once, in the operator's order. The next round begins after
+//! a wait, which doubles with each round that fails. A host name is looked up when its turn comes.
 
 use super::{
-    connection::Connection,
-    event::PeerId,
+    connection::{Connection, Remote},
+    event::{LookUpId, PeerId},
     nat::{IKE_PORT, NAT_T_PORT},
+    peer::move_check::is_reachable,
 };
 use crate::{
     path::Addresses,
     retransmission::{MAX_BACK_OFF, back_off},
 };
-use alloc::vec::Vec;
+use alloc::{collections::VecDeque, string::String, vec::Vec};
 use core::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
+/// Most addresses of one host name that are tried in a round.
+const MAX_ADDRESSES: usize = 8;
+
+/// Longest time that the look-up of a host name may take.
+const LOOK_UP_TIME: Duration = Duration::from_secs(10);
+
 /// Returns the addresses between which we connect to a peer.
-pub(super) fn addresses(local: IpAddr, remote: SocketAddr) -> Addresses {
+fn addresses(local: IpAddr, remote: SocketAddr) -> Addresses {
     // On any other port, messages have the non-ESP marker from the first on (RFC 7296 §2.23).
     let port = if remote.port() == IKE_PORT { IKE_PORT } else { NAT_T_PORT };
     Addresses { local: SocketAddr::new(local, port), remote }
+}
+
+/// Our addresses from which we connect, one of each family.
+#[derive(Clone, Copy, Debug, Default)]
+struct OwnAddresses {
+    v4: Option<IpAddr>,
+    v6: Option<IpAddr>,
+}
+
+impl OwnAddresses {
+    /// Returns the first address of each family.
+    fn new(all: impl IntoIterator<Item = IpAddr>) -> Self {
+        let mut own = Self::default();
+        for address in all {
+            own.of_family(address).get_or_insert(address);
+        }
+        own
+    }
+
+    fn of_family(&mut self, address: IpAddr) -> &mut Option<IpAddr> {
+        if address.is_ipv4() { &mut self.v4 } else { &mut self.v6 }
+    }
+
+    /// Returns the address from which `remote` can be reached.
+    fn towards(&self, remote: IpAddr) -> Option<IpAddr> {
+        if remote.is_ipv4() { self.v4 } else { self.v6 }
+    }
+
+    /// Returns true if the peer may be reached from one of the addresses.
+    fn may_reach(&self, remote: &Remote) -> bool {
+        match remote {
+            Remote::At(remote) => self.towards(remote.ip()).is_some(),
+            Remote::Named(..) => self.v4.or(self.v6).is_some(),
+        }
+    }
+}
+
+/// A round over all addresses of a peer.
+#[derive(Debug)]
+struct Round {
+    /// The ends whose turn has not come.
+    remote: VecDeque<Remote>,
+    /// Addresses of the end whose turn it is that have not been tried.
+    next: VecDeque<SocketAddr>,
+    tried: Vec<SocketAddr>,
+    /// The look-up under way, and the port of the addresses that are looked up.
+    look_up: Option<(LookUpId, u16)>,
+}
+
+impl Round {
+    fn new(connection: &Connection) -> Self {
+        let remote = connection.remote.iter().cloned().collect();
+        Self { remote, next: VecDeque::new(), tried: Vec::new(), look_up: None }
+    }
+
+    fn is_over(&self) -> bool {
+        self.remote.is_empty() && self.next.is_empty()
+    }
+
+    /// Has `remote` tried next, unless it was before, or cannot be reached from our addresses.
+    fn add(&mut self, own: OwnAddresses, remote: SocketAddr) {
+        let is_known = self.tried.contains(&remote) || self.next.contains(&remote);
+        if !is_known && is_reachable(remote) && own.towards(remote.ip()).is_some() {
+            self.next.push_back(remote);
+        }
+    }
+}
+
+/// What to do next for a connection that we make.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Connect between these addresses.
+    Connect(Addresses),
+    /// Look up this host name.
+    LookUp(LookUpId, String),
+    /// Nothing until the next round.
+    Wait,
 }
 
 /// A connection that we make, and repeat when it ends.
 #[derive(Debug)]
 pub(super) struct Dial {
     pub(super) connection: usize,
-    pub(super) addresses: Addresses,
+    own: OwnAddresses,
     pub(super) peer: Option<PeerId>,
+    /// The host name that had the address of the last attempt.
+    name: Option<String>,
+    /// The present round, until a peer is established.
+    round: Option<Round>,
+    /// Number of rounds that failed.
     failures: u32,
     at: Option<Duration>,
 }
@@ -36,40 +128,104 @@ impl Dial {
     /// Postpones the next attempt by the longest wait, because the peer has connected to us
     /// meanwhile.
     pub(super) fn postpone(&mut self, now: Duration) {
-        self.at = Some(now + MAX_BACK_OFF);
+        self.wait_until(now + MAX_BACK_OFF);
+    }
+
+    /// Begins the next round at `at`.
+    pub(super) fn wait_until(&mut self, at: Duration) {
+        self.round = None;
+        self.at = Some(at);
+    }
+
+    /// Returns the next step. A look-up under way has taken too long, and is given up; `id` is for
+    /// the next one.
+    pub(super) fn next_step(&mut self, now: Duration, connection: &Connection, id: LookUpId) -> Step {
+        let round = self.round.get_or_insert_with(|| Round::new(connection));
+        round.look_up = None;
+        loop {
+            if let Some(remote) = round.next.pop_front() {
+                round.tried.push(remote);
+                match self.own.towards(remote.ip()) {
+                    Some(local) => return Step::Connect(addresses(local, remote)),
+                    None => continue,
+                }
+            }
+            match round.remote.pop_front() {
+                Some(Remote::At(remote)) => {
+                    self.name = None;
+                    round.add(self.own, remote);
+                }
+                Some(Remote::Named(name, port)) => {
+                    round.look_up = Some((id, port));
+                    self.name = Some(name.clone());
+                    self.at = Some(now + LOOK_UP_TIME);
+                    return Step::LookUp(id, name);
+                }
+                None => {
+                    self.end_round(now);
+                    return Step::Wait;
+                }
+            }
+        }
+    }
+
+    /// Ends the round, and schedules the next one.
+    fn end_round(&mut self, now: Duration) {
+        self.round = None;
+        self.at = Some(now + back_off(self.failures));
+        self.failures += 1;
     }
 
     /// Makes `connection`, with index `index`, from the next attempt on, which is due now if it has
     /// no peer. Returns false if we do not make it.
     fn renew(&mut self, now: Duration, index: usize, connection: &Connection) -> bool {
-        let Some(remote) = connection.remote else { return false };
-        let current = self.addresses.local.ip();
-        let fits = |own: &IpAddr| own.is_ipv4() == remote.is_ipv4() && connection.is_local(*own);
-        let mut all = [current].into_iter().chain(connection.local.iter().copied());
-        let Some(local) = all.find(fits) else { return false };
+        let current = [self.own.v4, self.own.v6].into_iter().flatten();
+        let current = current.filter(|own| connection.is_local(*own));
+        self.own = OwnAddresses::new(current.chain(connection.local.iter().copied()));
         self.connection = index;
-        self.addresses = addresses(local, remote);
         if self.peer.is_none() {
+            self.round = None;
             self.failures = 0;
             self.at = Some(now);
         }
-        true
+        connection.remote.iter().any(|remote| self.own.may_reach(remote))
     }
 }
 
 /// All connections that we make.
 #[derive(Debug, Default)]
-pub(super) struct Dials(Vec<Dial>);
+pub(super) struct Dials {
+    all: Vec<Dial>,
+    /// Number of look-ups so far.
+    look_ups: u64,
+}
 
 impl Dials {
-    /// Adds a connection that is due at once.
-    pub(super) fn push(&mut self, now: Duration, connection: usize, addresses: Addresses) {
-        self.0.push(Dial { connection, addresses, peer: None, failures: 0, at: Some(now) });
+    /// Adds a connection that is due at once, from `local` or from its address of the other family.
+    pub(super) fn push(&mut self, now: Duration, index: usize, connection: &Connection, local: IpAddr) {
+        let own = OwnAddresses::new([local].into_iter().chain(connection.local.iter().copied()));
+        if connection.remote.iter().any(|remote| own.may_reach(remote)) {
+            let at = Some(now);
+            let (peer, name, round) = (None, None, None);
+            self.all.push(Dial { connection: index, own, peer, name, round, failures: 0, at });
+        }
     }
 
     /// Returns true if we make the connection with this index.
     pub(super) fn has(&self, connection: usize) -> bool {
-        self.0.iter().any(|dial| dial.connection == connection)
+        self.all.iter().any(|dial| dial.connection == connection)
+    }
+
+    /// Has those connections made at once that have no peer, and whose index `is_it` accepts.
+    pub(super) fn wake(&mut self, now: Duration, is_it: impl Fn(usize) -> bool) {
+        for dial in self.all.iter_mut().filter(|dial| dial.peer.is_none() && is_it(dial.connection)) {
+            dial.wait_until(now);
+        }
+    }
+
+    /// Returns the host name by which we found `peer`.
+    pub(super) fn name_of(&self, peer: PeerId) -> Option<&str> {
+        self.all.iter().find(|dial| dial.peer == Some(peer))?.name.as_deref()
     }
 
     /// Replaces each connection, given by its index, by the one that `renewed` returns. Those
@@ -79,27 +235,47 @@ impl Dials {
         now: Duration,
         renewed: impl Fn(usize) -> Option<(usize, &'a Connection)>,
     ) {
-        self.0.retain_mut(|dial| {
+        self.all.retain_mut(|dial| {
             renewed(dial.connection).is_some_and(|(index, connection)| dial.renew(now, index, connection))
         });
     }
 
-    /// Returns a connection that is due. Each is returned once.
-    pub(super) fn take_due(&mut self, now: Duration) -> Option<&mut Dial> {
-        let dial = self.0.iter_mut().find(|dial| dial.at.is_some_and(|at| at <= now))?;
+    /// Returns a connection that is due, and the number of a look-up. Each is returned once.
+    pub(super) fn take_due(&mut self, now: Duration) -> Option<(&mut Dial, LookUpId)> {
+        let dial = self.all.iter_mut().find(|dial| dial.at.is_some_and(|at| at <= now))?;
         dial.at = None;
-        Some(dial)
+        self.look_ups += 1;
+        Some((dial, LookUpId(self.look_ups)))
     }
 
     /// Returns when the next connection is due.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        self.0.iter().filter_map(|dial| dial.at).min()
+        self.all.iter().filter_map(|dial| dial.at).min()
+    }
+
+    /// Takes the addresses that a look-up found; those that can be reached are tried next. Returns
+    /// their number; `None` if the look-up was given up.
+    pub(super) fn found(&mut self, now: Duration, id: LookUpId, found: &[IpAddr]) -> Option<usize> {
+        let is_it = |dial: &&mut Dial| {
+            dial.round.as_ref().and_then(|round| round.look_up).is_some_and(|(asked, _)| asked == id)
+        };
+        let dial = self.all.iter_mut().find(is_it)?;
+        let round = dial.round.as_mut()?;
+        let (_, port) = round.look_up.take()?;
+        for address in found {
+            if round.next.len() < MAX_ADDRESSES {
+                round.add(dial.own, SocketAddr::new(address.to_canonical(), port));
+            }
+        }
+        dial.at = Some(now);
+        Some(round.next.len())
     }
 
     /// Notes that `peer` is established.
     pub(super) fn peer_established(&mut self, peer: PeerId) {
         if let Some(dial) = self.of(peer) {
             dial.failures = 0;
+            dial.round = None;
         }
     }
 
@@ -110,24 +286,26 @@ impl Dials {
         }
     }
 
-    /// Schedules the connection of `peer`, which has ended, again. The wait doubles with each
-    /// failure.
+    /// Has the next address of the peer tried, because `peer` has ended. After the last one, or if the
+    /// peer was established, the next round follows.
     pub(super) fn peer_ended(&mut self, now: Duration, peer: PeerId) {
         if let Some(dial) = self.of(peer) {
             dial.peer = None;
-            dial.at = Some(now + back_off(dial.failures));
-            dial.failures += 1;
+            match dial.round.as_ref().is_none_or(Round::is_over) {
+                true => dial.end_round(now),
+                false => dial.at = Some(now),
+            }
         }
     }
 
-    /// Changes the local address that the connection of `peer` uses from its next attempt on.
+    /// Changes the local address that the connection of `peer` uses from its next round on.
     pub(super) fn set_local(&mut self, peer: PeerId, local: IpAddr) {
         if let Some(dial) = self.of(peer) {
-            dial.addresses.local.set_ip(local);
+            *dial.own.of_family(local) = Some(local);
         }
     }
 
     fn of(&mut self, peer: PeerId) -> Option<&mut Dial> {
-        self.0.iter_mut().find(|dial| dial.peer == Some(peer))
+        self.all.iter_mut().find(|dial| dial.peer == Some(peer))
     }
 }

@@ -11,8 +11,8 @@ use super::{
     connection::Connection,
     context::{Context, Environment, Shared},
     counter::Counter,
-    dial::{self, Dials},
-    event::{ChildId, Event, PeerId, Reason},
+    dial::{Dials, Step},
+    event::{ChildId, Event, LookUpId, PeerId, Reason},
     exchange::init::message::InitMessage,
     peer::{Peer, Phase},
     pool::Pool,
@@ -327,28 +327,48 @@ impl Endpoint {
         });
     }
 
-    /// Connects by `connection` from `local`, now and whenever the connection ends.
+    /// Connects by `connection`, now and whenever the connection ends: from `local`, or from the
+    /// first address of the other family that the connection has.
     pub fn dial(&mut self, now: Duration, connection: usize, local: IpAddr) {
-        let Some(remote) = self.environment.connections.get(connection).and_then(|c| c.remote) else {
-            return;
-        };
-        self.dials.push(now, connection, dial::addresses(local, remote));
+        if let Some(dialled) = self.environment.connections.get(connection) {
+            self.dials.push(now, connection, dialled, local);
+            self.redial(now);
+        }
+    }
+
+    /// Handles the answer to [`Event::LookUp`]: the addresses of the host name, best first, or none.
+    /// Returns how many of them are tried; `None` if the answer comes too late.
+    pub fn handle_addresses(&mut self, now: Duration, id: LookUpId, addresses: &[IpAddr]) -> Option<usize> {
+        let count = self.dials.found(now, id, addresses);
         self.redial(now);
+        count
     }
 
     fn redial(&mut self, now: Duration) {
-        while let Some(dial) = self.dials.take_due(now) {
+        while let Some((dial, look_up)) = self.dials.take_due(now) {
             let connections = &self.environment.connections;
             let number = connections.number(dial.connection);
             if number.is_some_and(|number| self.shared.connected.has_peer_of(number)) {
                 dial.postpone(now);
                 continue;
             }
+            if let Some(until) = number.and_then(|number| self.shared.bars.until(now, number)) {
+                dial.wait_until(until);
+                continue;
+            }
+            let Some(connection) = connections.get(dial.connection) else { continue };
+            let mut cx = self.environment.context(now, &mut self.shared);
+            let addresses = match dial.next_step(now, connection, look_up) {
+                Step::Connect(addresses) => addresses,
+                Step::LookUp(id, name) => {
+                    cx.tell(Event::LookUp { id, name });
+                    continue;
+                }
+                Step::Wait => continue,
+            };
             self.next_peer += 1;
             let id = PeerId(self.next_peer);
-            let Some(connection) = self.environment.connections.get(dial.connection) else { continue };
-            let mut cx = self.environment.context(now, &mut self.shared);
-            let Some(peer) = Peer::initiate(&mut cx, id, dial.connection, connection, dial.addresses) else {
+            let Some(peer) = Peer::initiate(&mut cx, id, dial.connection, connection, addresses) else {
                 continue;
             };
             dial.peer = Some(id);

@@ -26,6 +26,10 @@ pub struct PeerId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChildId(pub u64);
 
+/// Number of a look-up of a host name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LookUpId(pub u64);
+
 /// A child SA: one ESP SA in each direction.
 #[derive(Debug)]
 pub struct ChildSa {
@@ -69,10 +73,15 @@ pub enum Reason {
     Lost,
     /// A newer connection replaced it.
     Replaced,
+    /// The operator has barred the identity.
+    Barred,
     /// The configuration changed before it was established.
     Reconfigured,
     /// There are no common algorithms.
     NoProposal,
+    /// The connection for this identity does not permit the algorithms that were chosen before the
+    /// identity was known.
+    OtherAlgorithms,
     /// The key exchange was refused.
     KeyExchange,
     /// No connection of the configuration is for the addresses of the peer and of ours.
@@ -121,9 +130,13 @@ impl fmt::Display for Reason {
             Self::Closed => "closed here",
             Self::Timeout => "the peer does not answer",
             Self::Lost => "the peer no longer has it, as after a crash",
+            Self::Barred => "the operator has barred this identity",
             Self::Replaced => "a newer connection replaces it",
             Self::Reconfigured => "the configuration changed while it connected",
             Self::NoProposal => "no common algorithms",
+            Self::OtherAlgorithms => {
+                "its connection does not permit the algorithms that were chosen before its identity was known"
+            }
             Self::KeyExchange => "the key exchange failed",
             Self::Addresses => "no connection is for these addresses",
             Self::NoConnection => "no connection is for this identity and its way to authenticate",
@@ -182,6 +195,14 @@ impl fmt::Display for MoveCause {
 /// An event.
 #[derive(Debug)]
 pub enum Event {
+    /// We connect to a peer with this host name, whose addresses are needed. The driver answers by
+    /// `Endpoint::handle_addresses`.
+    LookUp {
+        /// Number of the look-up.
+        id: LookUpId,
+        /// The host name.
+        name: String,
+    },
     /// A peer was authenticated.
     PeerUp {
         /// The peer.
@@ -325,6 +346,13 @@ pub enum Event {
         confirmed: bool,
         /// The NATs on the path.
         nat: Nat,
+    },
+    /// The peer answered our update of addresses.
+    MoveAnswered {
+        /// The peer.
+        peer: PeerId,
+        /// Why the peer, or we, refused the move, which is tried again then; `None` if it is done.
+        refusal: Option<Reason>,
     },
     /// The peer has confirmed the path that it moved to.
     PathConfirmed {

@@ -15,6 +15,7 @@
 //! | `dispatch` | passes messages and outcomes of tasks to what waits for them |
 //! | `peer` | one peer: its IKE SA, its child SAs, its path |
 //! | [`settings`], [`counter`] | limits and times; counters |
+//! | [`bars`], `expel` | identities that the operator has barred |
 //! | [`bounds`] | limits of what one peer can make us keep |
 //! | `cookie` | protection from floods of first messages |
 //! | `quota` | limits requests for SAs of one principal |
@@ -37,6 +38,7 @@
 //! | [`sizes`] | how much an endpoint keeps |
 //! | [`suite`] | sets of algorithms |
 
+pub mod bars;
 pub mod bounds;
 pub mod connection;
 pub mod description;
@@ -68,6 +70,7 @@ mod dial;
 mod dispatch;
 mod doubt;
 mod exchange;
+mod expel;
 mod grants;
 mod peer;
 mod quota;

@@ -75,6 +75,29 @@ impl Offer {
         Proposal { number, protocol, spi: spi.to_vec(), transforms }
     }
 
+    /// Returns true if it permits all that `other` does.
+    pub fn covers(&self, other: &Self) -> bool {
+        fn has_all<T: PartialEq>(ours: &[T], others: &[T]) -> bool {
+            others.iter().all(|one| ours.contains(one))
+        }
+        let more = self.more_kex.iter().zip(&other.more_kex);
+        has_all(&self.encr, &other.encr)
+            && has_all(&self.integ, &other.integ)
+            && self.integ.is_empty() == other.integ.is_empty()
+            && has_all(&self.prf, &other.prf)
+            && has_all(&self.kex, &other.kex)
+            && self.more_kex.len() == other.more_kex.len()
+            && more.into_iter().all(|(ours, others)| has_all(ours, others))
+    }
+
+    /// Returns true if it permits the suite's algorithms but for additional key exchanges.
+    fn permits_without_more(&self, suite: &IkeSuite) -> bool {
+        self.encr.contains(&suite.encr)
+            && suite.integ.map_or(self.integ.is_empty(), |integ| self.integ.contains(&integ))
+            && self.prf.contains(&suite.prf)
+            && self.kex.contains(&suite.kex)
+    }
+
     /// Chooses from the peer's proposal for IKE: our first choice of each kind.
     fn choose_ike(&self, theirs: &Proposal) -> Option<IkeSuite> {
         let list = Offered { proposal: theirs };
@@ -203,12 +226,12 @@ pub struct Chosen<S> {
     pub spi: Vec<u8>,
 }
 
-fn choose<S>(
-    offers: &[Offer],
+fn choose<'a, S>(
+    offers: impl IntoIterator<Item = &'a Offer>,
     theirs: &[Proposal],
     take: impl Fn(&Offer, &Proposal) -> Option<S>,
 ) -> Option<Chosen<S>> {
-    offers.iter().find_map(|offer| {
+    offers.into_iter().find_map(|offer| {
         theirs.iter().find_map(|proposal| {
             let suite = take(offer, proposal)?;
             Some(Chosen { suite, number: proposal.number, spi: proposal.spi.clone() })
@@ -221,6 +244,11 @@ pub fn choose_ike(offers: &[Offer], theirs: &[Proposal]) -> Option<Chosen<IkeSui
     choose(offers, theirs, Offer::choose_ike)
 }
 
+/// Chooses the best of a peer's proposals for IKE, by our order, without additional key exchanges.
+pub fn choose_ike_without_more(offers: &[Offer], theirs: &[Proposal]) -> Option<Chosen<IkeSuite>> {
+    choose(offers.iter().filter(|offer| offer.more_kex.is_empty()), theirs, Offer::choose_ike)
+}
+
 /// Chooses the best of a peer's proposals for ESP, by our order; with key exchanges if `pfs`, and
 /// if both sides want them.
 pub fn choose_esp(offers: &[Offer], theirs: &[Proposal], pfs: bool) -> Option<Chosen<EspSuite>> {
@@ -228,21 +256,25 @@ pub fn choose_esp(offers: &[Offer], theirs: &[Proposal], pfs: bool) -> Option<Ch
 }
 
 impl IkeSuite {
+    /// Returns true if `offers` permit the suite.
+    pub fn is_permitted(&self, offers: &[Offer]) -> bool {
+        offers.iter().any(|offer| {
+            let more = offer.more_kex.iter().zip(&self.more_kex);
+            offer.permits_without_more(self)
+                && offer.more_kex.len() == self.more_kex.len()
+                && more.into_iter().all(|(choices, kex)| choices.contains(kex))
+        })
+    }
+
     /// Returns the offers for a successor with the same algorithms. Additional key exchanges in use
     /// stay. Without any, those of each of `offers` are taken that allows the other algorithms.
     pub fn successors(&self, offers: &[Offer]) -> Vec<Offer> {
         if !self.more_kex.is_empty() {
             return vec![self.offer()];
         }
-        let has_same = |offer: &&Offer| {
-            offer.encr.contains(&self.encr)
-                && self.integ.map_or(offer.integ.is_empty(), |integ| offer.integ.contains(&integ))
-                && offer.prf.contains(&self.prf)
-                && offer.kex.contains(&self.kex)
-        };
         let mut all: Vec<Offer> = offers
             .iter()
-            .filter(has_same)
+            .filter(|offer| offer.permits_without_more(self))
             .map(|offer| Offer { more_kex: offer.more_kex.clone(), ..self.offer() })
             .collect();
         all.dedup();

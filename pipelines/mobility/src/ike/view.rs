@@ -78,6 +78,11 @@ impl<'a> View<'a> {
         self.peer.mobike
     }
 
+    /// Returns true if we connected to it.
+    pub fn is_ours(&self) -> bool {
+        self.peer.is_initiator
+    }
+
     /// Returns how often it moved, and when it last did.
     pub fn moves(&self) -> (u64, Option<Duration>) {
         (self.peer.moves, self.peer.moved_at)
@@ -133,6 +138,11 @@ impl Endpoint {
     /// Returns a peer.
     pub fn peer(&self, id: PeerId) -> Option<View<'_>> {
         self.peers.get(&id).map(View::new)
+    }
+
+    /// Returns the host name by which we found a peer that we connect to.
+    pub fn dialled_name(&self, peer: PeerId) -> Option<&str> {
+        self.dials.name_of(peer)
     }
 
     /// Returns all peers.

@@ -1,9 +1,11 @@
 //! Chooses the connection of the configuration for a peer that connects to us.
 //!
-//! The operator's order decides: the first connection that matches the identity that the peer
-//! proved. Nothing that the peer chooses freely can lead it past a connection that names it:
-//! neither the algorithms that it offers, nor which of its certificate's names it puts into the ID
-//! payload. With EAP, the ID payload only selects the EAP method (RFC 7296 §2.16).
+//! First the algorithms are chosen, while only addresses and proposals are known ([`choose_suite`]).
+//! Then the operator's order decides: the first connection that matches the identity that the peer
+//! proved, and permits the algorithms. Nothing that the peer chooses freely can lead it past a
+//! connection that names it, to one that names it less closely: neither the algorithms that it
+//! offers, nor which of its certificate's names it puts into the ID payload. With EAP, the ID payload
+//! only selects the EAP method (RFC 7296 §2.16).
 
 use crate::{
     identity::{Forms, Identity},
@@ -11,21 +13,82 @@ use crate::{
         connection::{Connection, IdentityPattern, Ppk, RemoteAuth},
         connections::Connections,
         event::Reason,
-        exchange::auth::message::{AuthRequest, SHARED_KEY},
-        proposal,
+        exchange::{
+            auth::message::{AuthRequest, SHARED_KEY},
+            init::message::InitMessage,
+        },
+        proposal::{self, Chosen, Offer},
         suite::IkeSuite,
     },
     path::Addresses,
 };
 use alloc::{boxed::Box, vec::Vec};
 
+/// Most different lists of algorithms that are compared for a first message.
+const MAX_LISTS: usize = 16;
+
+/// Chooses the algorithms for a peer's first message. If the configuration says that a peer is at
+/// its address, only the connections with that address count. Each connection would choose by its
+/// own order. Of these choices, the first is taken that no other connection permits only as a lesser
+/// one: so none makes the algorithms of another's peers worse by coming before it.
+pub(in crate::ike) fn choose_suite(
+    connections: &Connections,
+    addresses: Addresses,
+    request: &InitMessage,
+) -> Option<Chosen<IkeSuite>> {
+    let all = |expected| {
+        let all = connections.at(addresses).map(|(_, connection)| connection);
+        all.filter(move |connection| connection.expects(addresses.remote.ip()) == expected)
+    };
+    choose_among(all(true), request).or_else(|| choose_among(all(false), request))
+}
+
+fn choose_among<'a>(
+    connections: impl Iterator<Item = &'a Connection>,
+    request: &InitMessage,
+) -> Option<Chosen<IkeSuite>> {
+    // Additional key exchanges require IKE_INTERMEDIATE (RFC 9370 §2.2.1).
+    let choose = match request.intermediate {
+        true => proposal::choose_ike,
+        false => proposal::choose_ike_without_more,
+    };
+    let mut seen: Vec<&[Offer]> = Vec::new();
+    let mut choices: Vec<(&[Offer], Chosen<IkeSuite>)> = Vec::new();
+    for offers in connections.map(|connection| &connection.ike[..]) {
+        // Most connections have the same list.
+        if choices.len() < MAX_LISTS && !seen.iter().take(MAX_LISTS).any(|known| *known == offers) {
+            seen.push(offers);
+            choices.extend(choose(offers, &request.proposals).map(|chosen| (offers, chosen)));
+        }
+    }
+    let is_lesser = |suite: &IkeSuite| {
+        choices.iter().any(|(offers, chosen)| chosen.suite != *suite && suite.is_permitted(offers))
+    };
+    let best = choices.iter().position(|(_, chosen)| !is_lesser(&chosen.suite)).unwrap_or(0);
+    choices.into_iter().nth(best).map(|(_, chosen)| chosen)
+}
+
 /// A connection that a peer's first message may belong to.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     index: u32,
-    /// True if it permits the algorithms that were chosen. A connection without this names peers,
-    /// and applies to those nevertheless.
+    /// True if it permits the algorithms that were chosen. A peer that only a connection without this
+    /// is for is refused.
     fits: bool,
+}
+
+/// Why there is no connection for a peer.
+#[derive(Debug)]
+pub(in crate::ike) struct NoChoice {
+    pub(in crate::ike) reason: Reason,
+    /// Index of the connection that would be for the peer with other algorithms.
+    pub(in crate::ike) connection: Option<usize>,
+}
+
+impl From<Reason> for NoChoice {
+    fn from(reason: Reason) -> Self {
+        Self { reason, connection: None }
+    }
 }
 
 /// The connections that a peer's first message may belong to, in the operator's order.
@@ -33,15 +96,12 @@ struct Candidate {
 pub(in crate::ike) struct Candidates(Box<[Candidate]>);
 
 impl Candidates {
-    /// Chooses the candidates for a message between `addresses`, if `suite` was chosen from its
+    /// Returns the candidates for a message between `addresses`, if `suite` was chosen from its
     /// proposals.
     pub(in crate::ike) fn new(connections: &Connections, addresses: Addresses, suite: &IkeSuite) -> Self {
-        let only = [suite.proposal(1, &[])];
         let candidate = |(index, connection): (usize, &Connection)| {
-            let taken = proposal::choose_ike(&connection.ike, &only);
-            let fits = taken.is_some_and(|taken| taken.suite == *suite);
-            let index = u32::try_from(index).ok()?;
-            (fits || connection.remote_id.is_named()).then_some(Candidate { index, fits })
+            let fits = suite.is_permitted(&connection.ike);
+            Some(Candidate { index: u32::try_from(index).ok()?, fits })
         };
         Self(connections.at(addresses).filter_map(candidate).collect())
     }
@@ -68,18 +128,31 @@ impl Candidates {
         size_of_val(&*self.0)
     }
 
-    /// Returns the first candidate that `is_for` accepts.
+    /// Returns the first candidate that `is_for` accepts and that permits the chosen algorithms. One
+    /// that does not leaves the peer to those after it that name it as closely.
     fn first(
         &self,
         connections: &Connections,
         is_for: impl Fn(&Connection) -> bool,
-    ) -> Result<usize, Reason> {
-        let holds = |c: &&Candidate| connections.get(c.index as usize).is_some_and(&is_for);
-        match self.0.iter().find(holds) {
-            Some(candidate) if candidate.fits => Ok(candidate.index as usize),
-            Some(_) => Err(Reason::NoProposal),
-            None => Err(Reason::NoConnection),
+    ) -> Result<usize, NoChoice> {
+        let mut refusing: Option<(usize, usize)> = None;
+        for candidate in &self.0 {
+            let index = candidate.index as usize;
+            let Some(connection) = connections.get(index).filter(|connection| is_for(connection)) else {
+                continue;
+            };
+            let closeness = connection.remote_id.closeness();
+            let is_close = refusing.is_none_or(|(closest, _)| closeness >= closest);
+            match candidate.fits {
+                true if is_close => return Ok(index),
+                false if refusing.is_none_or(|(closest, _)| closeness > closest) => {
+                    refusing = Some((closeness, index));
+                }
+                _ => {}
+            }
         }
+        let Some((_, index)) = refusing else { return Err(Reason::NoConnection.into()) };
+        Err(NoChoice { reason: Reason::OtherAlgorithms, connection: Some(index) })
     }
 
     /// Chooses the connection for the identity that a peer claims. With EAP the choice is
@@ -91,7 +164,7 @@ impl Candidates {
         &self,
         connections: &Connections,
         request: &AuthRequest,
-    ) -> Result<usize, Reason> {
+    ) -> Result<usize, NoChoice> {
         let identity = &Forms::of(&request.identity);
         let asked = request.responder_id.as_ref().map(Forms::of);
         let fits = |connection: &Connection| {
@@ -109,7 +182,8 @@ impl Candidates {
         let mut fitting = self.indexed(connections).filter(|(_, connection)| fits(connection));
         let first = fitting.clone().next();
         let matching = fitting.find(|(_, connection)| connection.remote_id.matches(identity));
-        matching.or(first).map(|(index, _)| index).ok_or(Reason::NoConnection)
+        // Without one that fits, this says why.
+        matching.or(first).map_or_else(|| self.first(connections, fits), |(index, _)| Ok(index))
     }
 
     /// Chooses the connection for a peer that proved to have `names`. `preliminary` is the choice
@@ -128,8 +202,8 @@ impl Candidates {
         names: &[Identity],
         responder_id: Option<&Identity>,
         mixed: Option<&Ppk>,
-    ) -> Result<usize, Reason> {
-        let Some(preliminary) = connections.get(preliminary) else { return Err(Reason::NoConnection) };
+    ) -> Result<usize, NoChoice> {
+        let preliminary = connections.get(preliminary).ok_or(Reason::NoConnection)?;
         let forms: Vec<_> = names.iter().map(Forms::of).collect();
         let asked = responder_id.map(Forms::of);
         let is_eap = matches!(preliminary.remote_auth, RemoteAuth::Eap(_));
@@ -148,7 +222,7 @@ impl Candidates {
         let needed = connections.get(index).and_then(|connection| connection.ppk.as_ref());
         let is_mixed = |needed: &Ppk| mixed.is_some_and(|mixed| mixed.secret.0 == needed.secret.0);
         match needed.is_some_and(|needed| needed.required && !is_eap && !is_mixed(needed)) {
-            true => Err(Reason::Authentication),
+            true => Err(Reason::Authentication.into()),
             false => Ok(index),
         }
     }

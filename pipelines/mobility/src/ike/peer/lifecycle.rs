@@ -223,7 +223,7 @@ impl Peer {
     /// Notes that a child SA with this policy ended or was refused. If we connect to the peer, it is
     /// asked for again after a while.
     pub(in crate::ike) fn miss_child(&mut self, cx: &mut Context<'_>, policy: usize) {
-        let connects = self.connection(cx).filter(|connection| connection.remote.is_some());
+        let connects = self.connection(cx).filter(|connection| connection.is_dialled());
         let Some(child) = connects.and_then(|connection| connection.children.get(policy)) else { return };
         if !self.is_established() || self.is_outgoing() || self.has_child(policy) {
             return;

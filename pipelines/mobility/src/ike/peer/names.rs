@@ -4,7 +4,7 @@
 use super::state::Peer;
 use crate::{
     identity::{Identity, kind},
-    ike::{connection::RemoteAuth, context::Context, pool::Owner},
+    ike::{connection::RemoteAuth, context::Context, event::Reason, pool::Owner},
 };
 use alloc::{boxed::Box, vec, vec::Vec};
 
@@ -36,8 +36,25 @@ impl Peer {
         Some((connection, if is_proved { name } else { Identity::anybody() }))
     }
 
+    /// Returns what the peer is known by: the identity that it proved, and the one that stands for all
+    /// its names if it proved several.
+    pub(in crate::ike) fn names(&self) -> Vec<Identity> {
+        self.name().map(Identity::canonical).into_iter().chain(self.all_names.as_deref().cloned()).collect()
+    }
+
+    /// Checks that the peer is not barred.
+    ///
+    /// # Errors
+    /// [`Reason::Barred`].
+    pub(in crate::ike) fn check_bars(&self, cx: &Context<'_>) -> Result<(), Reason> {
+        if cx.is_barred(&self.names()) { Err(Reason::Barred) } else { Ok(()) }
+    }
+
     /// Records the names that the peer proved.
-    pub(in crate::ike) fn take_names(&mut self, cx: &Context<'_>, names: &[Identity]) {
+    ///
+    /// # Errors
+    /// [`Reason::Barred`] if one of them is barred.
+    pub(in crate::ike) fn take_names(&mut self, cx: &Context<'_>, names: &[Identity]) -> Result<(), Reason> {
         let mut all: Vec<Identity> = names.iter().map(Identity::canonical).collect();
         all.sort();
         all.dedup();
@@ -46,5 +63,6 @@ impl Peer {
         });
         let data = cx.crypto.sha1(&[&parts.flatten().collect::<Vec<u8>>()]).to_vec();
         self.all_names = (all.len() > 1).then(|| Box::new(Identity { kind: kind::SEVERAL, data }));
+        if cx.is_barred(&all) { Err(Reason::Barred) } else { Ok(()) }
     }
 }

@@ -223,6 +223,7 @@ impl InitiatorHandshake {
     /// authenticated.
     fn finish(&self, peer: &mut Peer, cx: &mut Context<'_>, terms: &Terms) -> Next {
         let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
+        peer.check_bars(cx).map_err(give_up)?;
         peer.handshake_sa()?.crash_token = terms.crash_token.clone().map(Box::new);
         peer.mobike = connection.mobike && terms.mobike;
         peer.established(cx, false);

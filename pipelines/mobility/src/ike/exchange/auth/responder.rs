@@ -16,6 +16,7 @@ use crate::{
         peer::{
             Peer,
             child::{AgreedChild, ChildOffer},
+            choose::NoChoice,
             failure::Failure,
             responder::{
                 Claim, EapStart, Ready, ResponderHandshake, ResponderState, ServerTime, Signature,
@@ -54,6 +55,13 @@ impl Peer {
             self.addresses = addresses;
         }
     }
+
+    /// Notes which connection would be for the peer, if there is one. Returns the reason why it has
+    /// none.
+    pub(super) fn note_no_choice(&mut self, NoChoice { reason, connection }: NoChoice) -> Reason {
+        self.connection = connection.or(self.connection);
+        reason
+    }
 }
 
 impl Ready {
@@ -84,7 +92,7 @@ impl Ready {
             Some(_) => Method::Certificate(None),
         });
         let claimed = handshake.candidates.choose_claimed(cx.connections, &request);
-        let index = claimed.map_err(refused)?;
+        let index = claimed.map_err(|why| peer.note_no_choice(why)).map_err(refused)?;
         let connection = cx.connections.get(index).ok_or(Reason::NoConnection)?;
         peer.connection = Some(index);
         // A peer that forbids NATs is told of one before anything else (RFC 4555 §3.9).
@@ -181,9 +189,9 @@ impl Verification {
         let candidates = &handshake.candidates;
         let mixed = claim.connection(cx)?.ppk.as_ref().filter(|_| claim.ppk);
         let proved = candidates.choose_proved(cx.connections, claim.connection, &names, responder_id, mixed);
-        claim.connection = proved.map_err(refused)?;
+        claim.connection = proved.map_err(|why| peer.note_no_choice(why)).map_err(refused)?;
         peer.connection = Some(claim.connection);
-        peer.take_names(cx, &names);
+        peer.take_names(cx, &names).map_err(refused)?;
         claim.prove(handshake, peer, cx)
     }
 }
@@ -255,6 +263,7 @@ impl Claim {
         if (connection.no_nats || peer.no_nats) && !self.is_unchanged {
             return Err(refuse_nat(cx));
         }
+        peer.check_bars(cx).map_err(refused)?;
         // The source address of the last request could be forged. Until a probe confirms it, the
         // peer counts as being where it received our first response.
         let seen = peer.current_path();

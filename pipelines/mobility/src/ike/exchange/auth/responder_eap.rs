@@ -115,14 +115,14 @@ impl Claim {
         let asked = self.request.responder_id.as_ref();
         let candidates = &handshake.candidates;
         let chosen = candidates.choose_proved(cx.connections, self.connection, &names, asked, None);
-        let chosen = chosen.map_err(|why| match proved {
-            None if why == Reason::NoConnection => Reason::Unnamed,
-            _ => why,
+        let chosen = chosen.map_err(|why| match (peer.note_no_choice(why), &proved) {
+            (Reason::NoConnection, None) => Reason::Unnamed,
+            (why, _) => why,
         });
         // A peer without a name is never another device of a named one, whatever it claims.
         peer.account = Some(Box::new(proved.unwrap_or_else(|| Identity::unnamed(peer.id.0))));
         peer.is_proved = true;
-        peer.take_names(cx, &names);
+        peer.take_names(cx, &names)?;
         peer.grant = conversation.grant().cloned().map(Box::new);
         self.connection = chosen?;
         peer.connection = Some(self.connection);

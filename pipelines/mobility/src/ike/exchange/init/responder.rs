@@ -5,7 +5,7 @@ use crate::{
     crypto::{Refused, Secret, SignatureHashes},
     ike::{
         bounds,
-        connection::{Connection, RemoteAuth},
+        connection::RemoteAuth,
         connections::Connections,
         context::Context,
         counter::Counter,
@@ -14,14 +14,13 @@ use crate::{
         nat::NatDetection,
         peer::{
             Peer, Phase,
-            choose::Candidates,
+            choose::{self, Candidates},
             failure::Failure,
             ike_sa::IkeSa,
             responder::{InitKex, Ready, Responder, ResponderHandshake, ResponderState},
             state::PendingTask,
             transcript::Transcript,
         },
-        proposal,
         schedule::{IkeSaKeys, NONCE},
         wire::{self, ErrorNotify, ExchangeType, Header, Payload, notify},
     },
@@ -50,12 +49,7 @@ impl Peer {
         request: InitMessage,
         addresses: Addresses,
     ) -> Result<Self, ErrorNotify> {
-        let fits = |(_, connection): (usize, &Connection)| {
-            let chosen = proposal::choose_ike(&connection.ike, &request.proposals)?;
-            // Additional key exchanges require IKE_INTERMEDIATE (RFC 9370 §2.2.1).
-            (request.intermediate || chosen.suite.more_kex.is_empty()).then_some(chosen)
-        };
-        let Some(chosen) = cx.connections.at(addresses).find_map(fits) else {
+        let Some(chosen) = choose::choose_suite(cx.connections, addresses, &request) else {
             return Err(notify::NO_PROPOSAL_CHOSEN.into());
         };
         let kex = chosen.suite.kex;

@@ -124,6 +124,7 @@ impl UpdateSent {
                 peer.keepalive_at = nat.local.then(|| cx.now + cx.settings.keepalive);
                 let (peer, path, cause) = (peer.id, peer.path(connection), MoveCause::Own);
                 cx.tell(Event::PeerMoved { peer, from, path, cause, confirmed: true, nat });
+                cx.tell(Event::MoveAnswered { peer, refusal: None });
             }
             // The IKE SA must be closed if COOKIE2 does not come back (RFC 4555 §3.7).
             Err(Reason::Protocol) => peer.close(cx, Reason::Protocol),
@@ -170,6 +171,7 @@ impl UpdateSent {
         if reason == Reason::Nat {
             cx.count(Counter::NatRefused);
         }
+        cx.tell(Event::MoveAnswered { peer: peer.id, refusal: Some(reason.clone()) });
         let tries = self.tries + 1;
         if tries > cx.settings.retransmission.tries {
             return peer.close(cx, reason);

@@ -1,0 +1,171 @@
+//! The connection for a peer is chosen by its addresses, proposals and identity together.
+
+use crate::{
+    doubles::{user, users},
+    fleet::Fleet,
+    pair::Pair,
+};
+use wayfarer::sim::ike::connections::{TERMINAL, gateway, identity, offer, terminal};
+use wayfarer_mobility::{
+    crypto::{Encr, Kex},
+    ike::{
+        connection::{Connection, IdentityPattern, LocalAuth, Remote, RemoteAuth},
+        counter::Counter,
+        event::{Event, Reason},
+        proposal::Offer,
+        wire::{self, Header, Payload, notify},
+    },
+};
+
+fn strong() -> Offer {
+    offer()
+}
+
+fn weak() -> Offer {
+    Offer { encr: vec![Encr::AesGcm(128)], ..offer() }
+}
+
+fn hybrid() -> Offer {
+    Offer { more_kex: vec![vec![Kex::MlKem768]], ..offer() }
+}
+
+/// Makes a connection for `remote_id` with these algorithms.
+fn connection(name: &str, remote_id: IdentityPattern, ike: &[Offer]) -> Connection {
+    Connection { name: name.into(), remote_id, ike: ike.to_vec(), ..gateway() }
+}
+
+fn only(name: &str) -> IdentityPattern {
+    IdentityPattern::of(vec![identity(name)])
+}
+
+fn suffix(end: &str) -> IdentityPattern {
+    IdentityPattern::Suffix(end.into())
+}
+
+/// Connects a terminal that is called `name`, and offers `ike` in this order. Returns the name of its
+/// connection and its algorithms, or why it gets none and for which connection it would be.
+fn outcome(
+    connections: &[Connection],
+    name: &str,
+    ike: &[Offer],
+) -> Result<(String, Encr), (Reason, Option<String>)> {
+    let mut fleet = Fleet::new(connections.to_vec());
+    fleet.connect(TERMINAL, Connection { local_id: identity(name), ike: ike.to_vec(), ..terminal() });
+    let name_of = |index: usize| fleet.gateway.endpoint.connection(index).unwrap().name.clone();
+    if let [peer] = fleet.connected_peers()[..] {
+        return Ok((name_of(peer.connection().unwrap()), peer.suite().unwrap().encr));
+    }
+    let down = fleet.gateway.events.iter().find_map(|event| match event {
+        Event::PeerDown { connection, reason, .. } => Some((reason.clone(), connection.map(name_of))),
+        _ => None,
+    });
+    Err(down.unwrap())
+}
+
+fn chosen(connection: &str, bits: u16) -> Result<(String, Encr), (Reason, Option<String>)> {
+    Ok((connection.into(), Encr::AesGcm(bits)))
+}
+
+fn refused_by(connection: &str) -> Result<(String, Encr), (Reason, Option<String>)> {
+    Err((Reason::OtherAlgorithms, Some(connection.into())))
+}
+
+#[test]
+fn connection_that_comes_first_does_not_weaken_others() {
+    let old = || connection("old", only("old.test"), &[weak()]);
+    let new = || connection("new", only("new.test"), &[strong(), weak()]);
+    for all in [[old(), new()], [new(), old()]] {
+        for offered in [[weak(), strong()], [strong(), weak()]] {
+            assert_eq!(outcome(&all, "new.test", &offered), chosen("new", 256));
+            assert_eq!(outcome(&all, "old.test", &offered), refused_by("old"));
+        }
+        assert_eq!(outcome(&all, "old.test", &[weak()]), chosen("old", 128));
+        assert_eq!(outcome(&all, "new.test", &[weak()]), chosen("new", 128));
+    }
+}
+
+#[test]
+fn operators_order_decides_between_connections_without_common_algorithms() {
+    let a = || connection("a", only("a.test"), &[strong()]);
+    let b = || connection("b", only("b.test"), &[weak()]);
+    let both = [strong(), weak()];
+    assert_eq!(outcome(&[a(), b()], "a.test", &both), chosen("a", 256));
+    assert_eq!(outcome(&[a(), b()], "b.test", &both), refused_by("b"));
+    assert_eq!(outcome(&[b(), a()], "b.test", &both), chosen("b", 128));
+    assert_eq!(outcome(&[b(), a()], "a.test", &both), refused_by("a"));
+}
+
+#[test]
+fn connection_that_has_the_peers_address_chooses_the_algorithms() {
+    let remote = |address: &str| vec![Remote::At(format!("{address}:500").parse().unwrap())];
+    let site =
+        |address| Connection { remote: remote(address), ..connection("site", only("site.test"), &[weak()]) };
+    let people = || connection("people", IdentityPattern::Any, &[strong(), weak()]);
+    let both = [strong(), weak()];
+    assert_eq!(outcome(&[people(), site("192.0.2.7")], "site.test", &both), chosen("people", 128));
+    assert_eq!(outcome(&[site("192.0.2.7"), people()], "site.test", &both), chosen("site", 128));
+    assert_eq!(outcome(&[site("192.0.2.8"), people()], "site.test", &both), chosen("people", 256));
+    // Another peer at that address is not shut out.
+    assert_eq!(outcome(&[site("192.0.2.7"), people()], "alice.test", &[strong()]), chosen("people", 256));
+}
+
+#[test]
+fn later_connection_with_other_algorithms_is_for_the_same_peer_if_it_names_it_as_closely() {
+    let strict = |remote_id| connection("strict", remote_id, &[strong()]);
+    let old = |remote_id| connection("old", remote_id, &[weak()]);
+    let of = |first: IdentityPattern, second: IdentityPattern| {
+        outcome(&[strict(first), old(second)], "cl.test", &[weak()])
+    };
+    let any = || IdentityPattern::Any;
+    for (first, second) in [
+        (only("cl.test"), only("CL.test")),
+        (suffix(".test"), only("cl.test")),
+        (suffix(".test"), suffix(".test")),
+        (any(), only("cl.test")),
+        (any(), any()),
+    ] {
+        assert_eq!(of(first.clone(), second.clone()), chosen("old", 128), "{first:?} {second:?}");
+    }
+    for (first, second) in
+        [(only("cl.test"), suffix(".test")), (only("cl.test"), any()), (suffix(".test"), any())]
+    {
+        assert_eq!(of(first.clone(), second.clone()), refused_by("strict"), "{first:?} {second:?}");
+    }
+}
+
+#[test]
+fn method_without_a_fitting_connection_is_refused_for_its_algorithms() {
+    let of_users = |ike: &[Offer]| Connection {
+        remote_auth: RemoteAuth::Eap(users(&["cl"])),
+        ..connection("users", IdentityPattern::Any, ike)
+    };
+    let keys = connection("keys", only("a.test"), &[strong()]);
+    let mut fleet = Fleet::new(vec![keys, of_users(&[weak()])]);
+    let local_auth = LocalAuth::Eap(user("cl"));
+    fleet.connect(TERMINAL, Connection { local_auth, ike: vec![strong(), weak()], ..terminal() });
+    assert_eq!(fleet.gateway.end_reasons(), [Reason::OtherAlgorithms]);
+}
+
+#[test]
+fn peer_without_intermediate_exchanges_gets_a_proposal_without_them() {
+    let gateway = Connection { ike: vec![hybrid(), strong()], ..gateway() };
+    let mut pair = Pair::new(gateway, Connection { ike: vec![hybrid(), strong()], ..terminal() });
+    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+    let (addresses, message) = pair.up().remove(0);
+    let header = Header::parse(&message).unwrap();
+    let mut payloads = wire::parse(header.next, &message[wire::HEADER..]).unwrap();
+    payloads.retain(
+        |payload| !matches!(payload, Payload::Notify(n) if n.kind == notify::INTERMEDIATE_EXCHANGE_SUPPORTED),
+    );
+    let request = wire::emit_message(header, &payloads);
+    pair.deliver_up(&(addresses, request));
+    let answer = pair.down().remove(0).1;
+    let header = Header::parse(&answer).unwrap();
+    let payloads = wire::parse(header.next, &answer[wire::HEADER..]).unwrap();
+    let taken = payloads.iter().find_map(|payload| match payload {
+        Payload::Sa(proposals) => Some(proposals[0].number),
+        _ => None,
+    });
+    assert_eq!(taken, Some(2), "the proposal without ML-KEM");
+    assert_eq!(pair.gateway.endpoint.count(Counter::InitRefused), 0);
+}
