@@ -191,6 +191,17 @@ fn bounds_devices_of_an_identity_and_peers_of_all() {
 }
 
 #[test]
+fn bounds_peers_that_replace_one_another() {
+    let settings = Settings { device_limit: 4, log_keys: true, ..Settings::default() };
+    let mut pair = Pair::with(Connection { unique: false, ..gateway() }, terminal(), settings);
+    // Each authenticates again by a new IKE SA, and deletes none.
+    for n in 0..12 {
+        connect(&mut pair, "cl.test", [192, 0, 2, 1]);
+        assert_eq!(pair.gateway.connected_peers().len(), 5.min(n + 1));
+    }
+}
+
+#[test]
 fn unnamed_peers_leave_room_for_others() {
     let eap = || Arc::new(FakeEap::new(None));
     let guests = Connection { remote_auth: RemoteAuth::Eap(eap()), ..gateway() };

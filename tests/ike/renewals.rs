@@ -12,19 +12,20 @@ use std::{net::IpAddr, time::Duration};
 use wayfarer::sim::{
     cable::Cable,
     ike::{
-        connections::{self, TERMINAL, gateway},
+        connections::{self, TERMINAL, gateway, prefix},
         side::{Side, reversed, to_gateway},
     },
     nat::Kind,
 };
 use wayfarer_mobility::{
     ike::{
-        connection::{Connection, Lifetimes, LocalAuth, SharedKey},
-        event::{Event, Reason},
+        bounds,
+        connection::{ChildPolicy, Connection, Lifetimes, LocalAuth, SharedKey},
+        event::{ChildId, Event, Reason},
         pool::Pool,
         settings::Settings,
         view::State,
-        wire::{ExchangeType, Header, Payload, flags, notify},
+        wire::{ExchangeType, Header, Payload, TrafficSelector, flags, notify},
     },
     path::Addresses,
 };
@@ -286,4 +287,109 @@ fn several_devices_of_one_identity_authenticate_again() {
     fleet.pass(2 * HOUR);
     assert_eq!(addresses(&fleet), before);
     assert!(fleet.gateway.end_reasons().iter().all(|reason| *reason == Reason::Deleted));
+}
+
+#[test]
+fn a_peer_and_the_one_that_replaces_it_count_as_one() {
+    let full = [
+        Settings { device_limit: 3, ..Settings::default() },
+        Settings { peer_limit: 3, ..Settings::default() },
+    ];
+    for settings in full {
+        let mut fleet = Fleet::with(vec![Connection { unique: false, ..hourly() }], settings);
+        let places = [1, 2, 3].map(|last| [192, 0, 2, last]);
+        places.map(|place| fleet.connect(place, terminal()));
+        let before = places.map(|place| fleet.peer_at(place));
+        fleet.pass(2 * HOUR);
+        for (place, before) in places.into_iter().zip(before) {
+            assert!(fleet.peer_at(place) > before, "{place:?} has authenticated again");
+        }
+        let reasons = fleet.gateway.end_reasons();
+        assert!(reasons.iter().all(|reason| *reason == Reason::Deleted), "{reasons:?}");
+        // Once the old ones have gone, each peer counts.
+        let newest = places.map(|place| fleet.peer_at(place));
+        fleet.connect([192, 0, 2, 4], terminal());
+        assert_eq!(
+            (fleet.connected_peers().len(), fleet.gateway.end_reasons().len()),
+            (3, reasons.len() + 1)
+        );
+        let stay = places.into_iter().zip(newest).filter(|(place, id)| fleet.peer_at(*place) == *id).count();
+        assert!(stay >= 2, "one makes room at most");
+    }
+}
+
+#[test]
+fn a_rekey_does_not_keep_a_peer_that_was_replaced() {
+    let mut pair = Pair::connected(hourly(), terminal());
+    while pair.gateway.connected_peers().len() < 2 {
+        pair.pass(SECOND);
+    }
+    let all = pair.gateway.connected_peers();
+    // The terminal goes on with the old IKE SA. When the gateway is about to delete it, its own rekey of
+    // it is under way.
+    let wait = |pair: &mut Pair, time| {
+        pair.now += time;
+        pair.gateway.endpoint.handle_timeout(pair.now);
+        all.iter().for_each(|peer| pair.gateway.endpoint.handle_liveness(pair.now, *peer, true));
+        drop(pair.down());
+    };
+    wait(&mut pair, bounds::REPLACED_WAIT - 2 * SECOND);
+    pair.gateway.endpoint.rekey(pair.now, all[0], true);
+    let requests = pair.down();
+    wait(&mut pair, 2 * SECOND);
+    requests.iter().for_each(|request| pair.deliver_down(request));
+    pair.up().iter().for_each(|answer| pair.deliver_up(answer));
+    drop(pair.down());
+    let rekeyed = pair.gateway.endpoint.peers().find(|peer| peer.id() == all[0]).unwrap();
+    assert_eq!((rekeyed.state(), rekeyed.ike_sas()), (State::Up, 2), "the rekey has come first");
+    let Settings { retransmission, linger, .. } = Settings::default();
+    let until = pair.now + retransmission.total() + linger;
+    while pair.now < until {
+        wait(&mut pair, SECOND);
+    }
+    assert_eq!(pair.gateway.connected_peers(), all[1..]);
+    assert_eq!(pair.gateway.end_reasons(), [Reason::Replaced]);
+}
+
+#[test]
+fn child_sas_follow_those_with_the_same_selectors() {
+    let nets = [
+        ("wide", prefix([10, 0, 0, 0], [10, 255, 255, 255])),
+        ("narrow", prefix([10, 1, 0, 0], [10, 1, 255, 255])),
+    ];
+    let policy = |(name, net): (&str, TrafficSelector), is_ours| {
+        let [local, remote] = if is_ours { [vec![net], vec![]] } else { [vec![], vec![net]] };
+        ChildPolicy { name: name.into(), local, remote, transport: false }
+    };
+    let with = |connection, is_ours| Connection {
+        children: nets.map(|net| policy(net, is_ours)).into(),
+        ..connection
+    };
+    let mut pair = Pair::connected(with(hourly(), true), with(terminal(), false));
+    // The wide one is rekeyed, and is the newer of the two from then on.
+    let peer = pair.terminal.connected_peers()[0];
+    let wide = pair.terminal.events.iter().find_map(|event| match event {
+        Event::ChildUp { child, sa, .. } if sa.name == "wide" => Some(*child),
+        _ => None,
+    });
+    pair.terminal.endpoint.handle_child_due(pair.now, peer, wide.unwrap());
+    pair.settle();
+    pair.pass(HOUR);
+    for side in [&pair.terminal, &pair.gateway] {
+        let selectors = |child: ChildId| {
+            side.events.iter().find_map(|event| match event {
+                Event::ChildUp { child: up, sa, .. } if *up == child => Some((&sa.local, &sa.remote)),
+                _ => None,
+            })
+        };
+        let mut followed = vec![];
+        for event in &side.events {
+            if let Event::ChildFollows { child, old } = event {
+                assert_eq!(selectors(*child), selectors(*old));
+                followed.push(*old);
+            }
+        }
+        followed.dedup();
+        assert_eq!(followed.len(), 2, "{:#?}", side.events);
+    }
 }

@@ -32,6 +32,8 @@ pub(super) struct ConnectedPeers {
     principals: BTreeMap<Owner, Peers>,
     /// Owner and principal of each peer.
     names: BTreeMap<PeerId, [Owner; 2]>,
+    /// Peers that count for no limit, because another one replaces them.
+    replaced: Peers,
 }
 
 impl ConnectedPeers {
@@ -45,19 +47,34 @@ impl ConnectedPeers {
     /// Removes a peer; returns true if it was there.
     pub(super) fn remove(&mut self, peer: PeerId) -> bool {
         let Some([owner, principal]) = self.names.remove(&peer) else { return false };
+        self.replaced.remove(&peer);
         remove_from(&mut self.identities, owner, peer);
         remove_from(&mut self.principals, principal, peer);
         true
     }
 
-    /// Returns the number of peers.
-    pub(super) fn len(&self) -> usize {
-        self.names.len()
+    /// Counts a connected peer for no limit, or for all of them again, because another one replaces it
+    /// or no longer does.
+    pub(super) fn set_replaced(&mut self, peer: PeerId, is_replaced: bool) {
+        match is_replaced {
+            true if self.names.contains_key(&peer) => self.replaced.insert(peer),
+            _ => self.replaced.remove(&peer),
+        };
+    }
+
+    /// Returns how many of these peers count for the limit of an owner.
+    pub(super) fn counted(&self, peers: &Peers) -> usize {
+        peers.iter().filter(|peer| !self.replaced.contains(peer)).count()
+    }
+
+    /// Returns how many peers count for the limit of all peers.
+    pub(super) fn counted_in_all(&self) -> usize {
+        self.names.len() - self.replaced.len()
     }
 
     /// Returns the number of entries in all indices.
     pub(super) fn entries(&self) -> usize {
-        self.identities.len() + self.principals.len() + self.names.len()
+        self.identities.len() + self.principals.len() + self.names.len() + self.replaced.len()
     }
 
     /// Returns the number of principals.

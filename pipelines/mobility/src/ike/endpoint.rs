@@ -187,20 +187,31 @@ impl Endpoint {
         }
     }
 
-    /// Enforces the limits for one owner, for peers without a name, and for all peers. Beyond the
-    /// last, the new peer is closed; beyond the others, the oldest.
+    /// Enforces the limits for one owner, for peers without a name, and for all peers. Beyond any, the
+    /// peer is closed that the new one replaces. If there is none, the new peer is closed beyond the
+    /// last limit, and the oldest beyond the others.
     fn enforce_peer_limits(&mut self, now: Duration, new_peer: &NewPeer) {
         let (NewPeer { owner, principal, .. }, connected) = (new_peer, &self.shared.connected);
         let settings = &self.environment.settings;
-        let (peers, limit) = match owner.1.is_unnamed() {
-            true => (connected.of_principal(principal), settings.peer_limit / bounds::NAMELESS_SHARE),
-            false => (connected.of_owner(owner), settings.device_limit),
+        let (peers, count, limit) = match owner.1.is_unnamed() {
+            true => {
+                let peers = connected.of_principal(principal);
+                (peers, peers.len(), settings.peer_limit / bounds::NAMELESS_SHARE)
+            }
+            false => {
+                let peers = connected.of_owner(owner);
+                (peers, connected.counted(peers), settings.device_limit)
+            }
         };
-        if peers.len() > limit.max(1)
-            && let Some(oldest) = peers.first().copied()
-        {
-            self.with(now, oldest, |peer, cx| peer.close(cx, Reason::Replaced));
-        } else if self.shared.connected.len() > self.environment.settings.peer_limit {
+        let old = self.peers.get(&new_peer.peer).and_then(Peer::predecessor);
+        let is_full = connected.counted_in_all() > settings.peer_limit;
+        let other = match count > limit.max(1) {
+            true => old.or(peers.first().copied()),
+            false => old.filter(|_| is_full),
+        };
+        if let Some(other) = other {
+            self.with(now, other, |peer, cx| peer.close(cx, Reason::Replaced));
+        } else if is_full {
             self.shared.count(Counter::NoRoom);
             self.with(now, new_peer.peer, |peer, cx| peer.close(cx, Reason::Overload));
         }

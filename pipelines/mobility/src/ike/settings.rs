@@ -11,7 +11,8 @@ pub struct Settings {
     pub cookie_threshold: usize,
     /// Most half-open peers.
     pub half_open_limit: usize,
-    /// Most established peers.
+    /// Most established peers. A peer and the one that replaces it when it authenticates again count as
+    /// one, here and for `device_limit`.
     pub peer_limit: usize,
     /// Most peers of one identity of a connection; beyond that, the oldest makes room. Peers
     /// without an identity have a limit of their own,

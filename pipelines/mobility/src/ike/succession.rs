@@ -5,8 +5,11 @@ use super::{
     bounds,
     connected::NewPeer,
     endpoint::Endpoint,
-    event::{Event, PeerId},
-    peer::{Peer, State, child::Child},
+    event::{ChildId, Event, PeerId},
+    peer::{
+        Peer, State,
+        child::{AgreedChild, Child},
+    },
     selector,
 };
 use core::time::Duration;
@@ -46,6 +49,9 @@ impl Endpoint {
         if let Some(other) = relatives.into_iter().flatten().find(lives) {
             self.dials.hand_over(id, other);
         }
+        if let [_, Some(old)] = relatives {
+            self.shared.connected.set_replaced(old, false);
+        }
         relatives
     }
 
@@ -59,6 +65,9 @@ impl Endpoint {
         }
         let until = (*takes_over || new.is_initiator).then_some(now + bounds::REPLACED_WAIT);
         self.dials.hand_over(old, *id);
+        // The two count as one for the limits. A longer chain does not, or it could have any length.
+        let is_first = self.peers.get(&old).is_some_and(|old| old.predecessor().is_none());
+        self.shared.connected.set_replaced(old, is_first);
         self.with(now, old, |peer, _| peer.be_replaced(*id, until));
     }
 
@@ -70,17 +79,16 @@ impl Endpoint {
         let Some(old) = peer.predecessor().filter(|_| peer.is_established()) else { return };
         let (is_ours, new_children) = (peer.is_initiator, peer.take_new_children());
         let is_done = is_ours && peer.has_taken_over();
-        let children_of = |peer| self.peers.get(&peer).into_iter().flat_map(|peer| &peer.children);
         for child in new_children {
-            let Some(Child { sa: new, .. }) = children_of(id).find(|other| other.id == child) else {
+            if !self.peers.get(&id).is_some_and(|peer| peer.child_ids().any(|other| other == child)) {
                 continue;
-            };
-            let carries_the_same = |old: &&Child| {
-                old.state().carries_traffic()
-                    && selector::is_within(&old.sa.local, &new.local)
-                    && selector::is_within(&old.sa.remote, &new.remote)
-            };
-            let before = children_of(old).find(carries_the_same).map(|old| old.id);
+            }
+            let before = self.child_before(id, child, old);
+            if let Some(before) = before
+                && let Some(before) = self.peers.get_mut(&old).and_then(|peer| peer.child(before))
+            {
+                before.follower = Some(child);
+            }
             let events = [
                 before.map(|old| Event::ChildFollows { child, old }),
                 (is_ours || before.is_none()).then_some(Event::ChildUse { child }),
@@ -91,5 +99,22 @@ impl Endpoint {
             let until = now + self.environment.settings.linger;
             self.with(now, old, |peer, _| peer.retire_by(until));
         }
+    }
+
+    /// Returns the child SA of the peer `old` whose traffic `child` of its successor `id` takes over: one
+    /// that no other takes over, with the same selectors if there is one, or else with narrower ones.
+    fn child_before(&self, id: PeerId, child: ChildId, old: PeerId) -> Option<ChildId> {
+        let children_of = |peer| self.peers.get(&peer).into_iter().flat_map(|peer| &peer.children);
+        let is_up = |child: ChildId| children_of(id).any(|other| other.id == child);
+        let is_within = |inner: &AgreedChild, outer: &AgreedChild| {
+            selector::is_within(&inner.local, &outer.local)
+                && selector::is_within(&inner.remote, &outer.remote)
+        };
+        let Child { sa: new, .. } = children_of(id).find(|other| other.id == child)?;
+        let may_follow = |old: &&Child| {
+            old.state().carries_traffic() && is_within(&old.sa, new) && !old.follower.is_some_and(is_up)
+        };
+        let before = children_of(old).filter(may_follow).min_by_key(|old| !is_within(new, &old.sa));
+        before.map(|old| old.id)
     }
 }

@@ -25,6 +25,8 @@ pub(in crate::ike) struct Child {
     pub(in crate::ike) limit: TrafficLimit,
     /// The child SA that replaces it.
     pub(in crate::ike) successor: Option<ChildId>,
+    /// The child SA of the peer's successor that takes over its traffic.
+    pub(in crate::ike) follower: Option<ChildId>,
 }
 
 /// The limits in packets and bytes that a child SA has reached.
@@ -59,7 +61,7 @@ impl Child {
     pub(in crate::ike) fn new(id: ChildId, sa: AgreedChild, rekey_at: Duration, expire_at: Duration) -> Self {
         let rules = selector::rules(&sa.local, &sa.remote);
         let state = ChildState::Installed { rekey_at, expire_at };
-        Self { id, sa, rules, state, limit: TrafficLimit::None, successor: None }
+        Self { id, sa, rules, state, limit: TrafficLimit::None, successor: None, follower: None }
     }
 
     pub(in crate::ike) fn state(&self) -> ChildState {

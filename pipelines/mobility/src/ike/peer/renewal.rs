@@ -153,6 +153,10 @@ impl Peer {
         if mem::replace(&mut succession.is_retiring, true) {
             self.fail(cx, Reason::Replaced);
         } else {
+            // The request may have to wait for an answer that never comes, or a rekey that is under way
+            // may put another IKE SA in place of the deleted one.
+            let settings = &cx.settings;
+            succession.retires_at = Some(cx.now + settings.retransmission.total() + settings.linger);
             self.request_delete_ike_sa(cx, self.active);
         }
     }
@@ -162,7 +166,8 @@ impl Peer {
     pub(in crate::ike) fn finish_retirement(&mut self, cx: &Context<'_>) {
         let is_gone = self.active().is_none_or(|ike_sa| matches!(ike_sa.life(), IkeSaLife::Ended { .. }));
         if let Some(succession) = self.succession.as_mut().filter(|s| s.is_retiring && is_gone) {
-            succession.retires_at.get_or_insert(cx.now + cx.settings.linger);
+            let until = cx.now + cx.settings.linger;
+            succession.retires_at = Some(succession.retires_at.map_or(until, |at| at.min(until)));
         }
     }
 }

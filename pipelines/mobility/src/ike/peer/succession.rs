@@ -13,7 +13,7 @@ pub(in crate::ike) struct Succession {
     /// New child SAs, which may take over the traffic of the predecessor's.
     pub(super) new_children: Vec<ChildId>,
     pub(super) successor: Option<PeerId>,
-    /// When the IKE SA is deleted in favour of the successor; then, when the peer ends.
+    /// When the IKE SA is deleted in favour of the successor; then, when the peer ends at the latest.
     pub(super) retires_at: Option<Duration>,
     /// True once the IKE SA is being deleted for that.
     pub(super) is_retiring: bool,
