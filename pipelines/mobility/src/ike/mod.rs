@@ -20,6 +20,7 @@
 //! | `cookie` | protection from floods of first messages |
 //! | `quota` | limits requests for SAs of one principal |
 //! | `connected` | connected peers by owner and principal |
+//! | `new_peers` | peers that have just been authenticated, and those that make room for them |
 //! | `devices` | the devices of connected peers |
 //! | `succession` | peers that replace another when they authenticate again |
 //! | `doubt` | decides whose moves are followed before they are confirmed |
@@ -72,6 +73,7 @@ mod doubt;
 mod exchange;
 mod expel;
 mod grants;
+mod new_peers;
 mod peer;
 mod quota;
 mod reconfigure;
