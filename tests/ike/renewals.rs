@@ -298,7 +298,7 @@ fn a_peer_and_the_one_that_replaces_it_count_as_one() {
     for settings in full {
         let mut fleet = Fleet::with(vec![Connection { unique: false, ..hourly() }], settings);
         let places = [1, 2, 3].map(|last| [192, 0, 2, last]);
-        places.map(|place| fleet.connect(place, terminal()));
+        places.into_iter().for_each(|place| _ = fleet.connect(place, terminal()));
         let before = places.map(|place| fleet.peer_at(place));
         fleet.pass(2 * HOUR);
         for (place, before) in places.into_iter().zip(before) {

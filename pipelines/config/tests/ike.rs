@@ -271,8 +271,12 @@ fn radius_servers_may_send_requests_if_configured() {
     let coa = |keys: &str| format!("{PORTS}[coa]\n{keys}\n");
     let client = "clients = [{ address = \"10.0.0.5\", secret_file = \"psk\" }]";
     assert!(parsed(PORTS).coa.is_none());
-    let parsed = parsed(&coa(&format!("listen = \"0.0.0.0:3799\"\n{client}"))).coa.unwrap();
+    let listens = format!("listen = \"0.0.0.0:3799\"\n{client}");
+    let strict = parsed(&coa(&format!("{listens}\nrequire_event_timestamp = true"))).coa.unwrap();
+    assert!(strict.needs_time);
+    let parsed = parsed(&coa(&listens)).coa.unwrap();
     assert_eq!((parsed.listen.port(), parsed.clients[0].address), (3799, ip("10.0.0.5")));
+    assert!(!parsed.needs_time);
     for (keys, why) in [
         (
             &format!("listen = \"10.0.0.1\"\n{client}")[..],
