@@ -195,9 +195,10 @@ fn bounds_peers_that_replace_one_another() {
     let settings = Settings { device_limit: 4, log_keys: true, ..Settings::default() };
     let mut pair = Pair::with(Connection { unique: false, ..gateway() }, terminal(), settings);
     // Each authenticates again by a new IKE SA, and deletes none.
-    for n in 0..12 {
+    for n in 0..40 {
         connect(&mut pair, "cl.test", [192, 0, 2, 1]);
-        assert_eq!(pair.gateway.connected_peers().len(), 5.min(n + 1));
+        let peers = pair.gateway.connected_peers().len();
+        assert!(peers <= 2 * 4, "{peers} after {n}");
     }
 }
 

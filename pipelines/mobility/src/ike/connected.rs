@@ -67,9 +67,10 @@ impl ConnectedPeers {
         peers.iter().filter(|peer| !self.replaced.contains(peer)).count()
     }
 
-    /// Returns how many peers count for the limit of all peers.
-    pub(super) fn counted_in_all(&self) -> usize {
-        self.names.len() - self.replaced.len()
+    /// Returns true if there are more peers than `limit`, without those that others replace, or more
+    /// than twice as many with them.
+    pub(super) fn are_too_many(&self, limit: usize) -> bool {
+        self.names.len() - self.replaced.len() > limit || self.names.len() > 2 * limit
     }
 
     /// Returns the number of entries in all indices.
