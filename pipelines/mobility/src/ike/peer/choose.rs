@@ -23,14 +23,16 @@ use crate::{
     path::Addresses,
 };
 use alloc::{boxed::Box, vec::Vec};
+use core::cmp::Reverse;
 
 /// Most different lists of algorithms that are compared for a first message.
 const MAX_LISTS: usize = 16;
 
 /// Chooses the algorithms for a peer's first message. If the configuration says that a peer is at
 /// its address, only the connections with that address count. Each connection would choose by its
-/// own order. Of these choices, the first is taken that no other connection permits only as a lesser
-/// one: so none makes the algorithms of another's peers worse by coming before it.
+/// own order. Of these choices, that one is taken that most connections permit, so that the peer gets
+/// in by whichever is its own. Of several, the first is taken that no other connection has only as a lesser
+/// one.
 pub(in crate::ike) fn choose_suite(
     connections: &Connections,
     addresses: Addresses,
@@ -64,8 +66,13 @@ fn choose_among<'a>(
     let is_lesser = |suite: &IkeSuite| {
         choices.iter().any(|(offers, chosen)| chosen.suite != *suite && suite.is_permitted(offers))
     };
-    let best = choices.iter().position(|(_, chosen)| !is_lesser(&chosen.suite)).unwrap_or(0);
-    choices.into_iter().nth(best).map(|(_, chosen)| chosen)
+    let permitting =
+        |suite: &IkeSuite| choices.iter().filter(|(offers, _)| suite.is_permitted(offers)).count();
+    let best = (0..choices.len()).max_by_key(|at| {
+        let suite = &choices[*at].1.suite;
+        (permitting(suite), !is_lesser(suite), Reverse(*at))
+    });
+    choices.into_iter().nth(best?).map(|(_, chosen)| chosen)
 }
 
 /// A connection that a peer's first message may belong to.
