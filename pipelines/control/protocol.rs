@@ -17,6 +17,8 @@ use std::{net::IpAddr, time::Duration};
 /// Version of the protocol.
 pub const VERSION: u32 = 1;
 
+/// Most connections at a time.
+pub const MOST_CLIENTS: usize = 16;
 /// Longest time that a [`Command::PeerMove`] waits for the peer.
 pub const MOVE_TIME: Duration = Duration::from_secs(30);
 

@@ -2,7 +2,7 @@
 //! whoever may open it may send any command. The slow path only ever sees well-formed commands, one
 //! at a time from each connection.
 
-use super::protocol::{Answer, Command, Outcome, Reply, Request, VERSION};
+use super::protocol::{Answer, Command, MOST_CLIENTS, Outcome, Reply, Request, VERSION};
 use crate::slow_path::ControlRequest;
 use crossbeam::channel::{Sender, bounded};
 use nix::{
@@ -35,8 +35,6 @@ use std::{
 
 /// Longest request, in bytes.
 pub const LONGEST_LINE: usize = 64 << 10;
-/// Most connections at a time.
-pub const MOST_CLIENTS: usize = 16;
 /// How long a client may take for a request, or be idle.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a client may take to read an answer.

@@ -17,8 +17,8 @@ use tempfile::TempDir;
 use wayfarer::{
     control::{
         client::{self, ClientError},
-        protocol::{Answer, Command, DeviceCounter, Outcome, Reply, SaView, VERSION, View},
-        server::{ControlError, LONGEST_LINE, MOST_CLIENTS, Reload, Server},
+        protocol::{Answer, Command, DeviceCounter, MOST_CLIENTS, Outcome, Reply, SaView, VERSION, View},
+        server::{ControlError, LONGEST_LINE, Reload, Server},
     },
     sim::{
         fixtures::{OUTSIDE, config, open_ports},

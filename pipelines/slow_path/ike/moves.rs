@@ -1,9 +1,6 @@
 //! Moves of links by hand, whose outcome a client of the control socket waits for.
 
-use crate::control::{
-    protocol::{Answer, MOVE_TIME, Outcome, Reply, VERSION},
-    server::MOST_CLIENTS,
-};
+use crate::control::protocol::{Answer, MOST_CLIENTS, MOVE_TIME, Outcome, Reply, VERSION};
 use crossbeam::channel::Sender;
 use std::{net::IpAddr, time::Duration};
 use wayfarer_mobility::ike::event::{PeerId, Reason};
