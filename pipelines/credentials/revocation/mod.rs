@@ -158,14 +158,12 @@ impl Publications {
                 Answer::Unavailable("it has not come in time".to_owned())
             }
             (None, Some((_, why))) if has_failed => Answer::Unavailable(why.clone()),
-            _ => match self.request(query) {
-                Ok(()) => {
-                    entry.asked_at = Some(at);
-                    forget_excess(&mut entries);
-                    Answer::Pending
-                }
-                Err(why) => Answer::Unavailable(why.to_owned()),
-            },
+            _ => {
+                let requested = self.request(query);
+                entry.asked_at = requested.is_ok().then_some(at);
+                forget_excess(&mut entries);
+                requested.map_or_else(|why| Answer::Unavailable(why.to_owned()), |()| Answer::Pending)
+            }
         }
     }
 
