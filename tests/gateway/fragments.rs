@@ -44,6 +44,18 @@ fn gateway(frame_size: usize) -> World {
     gateway_at("203.0.113.1", frame_size)
 }
 
+/// Makes a gateway with a tunnel and a connection for terminals.
+fn gateway_for_terminals() -> World {
+    let mut config = config(vec![tunnel(1, suite(SUITE))]);
+    config.ike = wayfarer::sim::ike::configured::for_terminals(
+        "10.97.0.0/24",
+        "inner_local = [\"10.99.0.0/24\"]\npool = \"terminals\"",
+    );
+    let mut world = World::with(config, 512);
+    world.meet_neighbours();
+    world
+}
+
 /// Returns how many IKE messages have reached the protocol.
 fn messages(world: &mut World) -> u64 {
     match world.ask(Command::Show { what: View::Ike }).outcome {
@@ -207,13 +219,7 @@ fn peer_without_ike_fragments_connects_by_long_certificates_over_a_small_path() 
 
 #[test]
 fn ike_message_of_every_length_reaches_the_protocol() {
-    let mut config = config(vec![tunnel(1, suite(SUITE))]);
-    config.ike = wayfarer::sim::ike::configured::for_terminals(
-        "10.97.0.0/24",
-        "inner_local = [\"10.99.0.0/24\"]\npool = \"terminals\"",
-    );
-    let mut world = World::with(config, 512);
-    world.meet_neighbours();
+    let mut world = gateway_for_terminals();
     let before = messages(&mut world);
     for (id, length) in (1..).zip([100, 1500, 1800, 4000, 20_000, 65_000]) {
         let message = datagram("192.0.2.9", "203.0.113.1", (500, 500), &vec![0x29; length]);
@@ -226,13 +232,7 @@ fn ike_message_of_every_length_reaches_the_protocol() {
 
 #[test]
 fn many_fragments_of_a_peers_message_may_come_at_once() {
-    let mut config = config(vec![tunnel(1, suite(SUITE))]);
-    config.ike = wayfarer::sim::ike::configured::for_terminals(
-        "10.97.0.0/24",
-        "inner_local = [\"10.99.0.0/24\"]\npool = \"terminals\"",
-    );
-    let mut world = World::with(config, 512);
-    world.meet_neighbours();
+    let mut world = gateway_for_terminals();
     let text = "[[connection]]\nname = \"office\"\nlocal = \"192.0.2.9\"\nlocal_id = \"one.test\"\n\
                 remote = \"203.0.113.1\"\nremote_id = \"gw.test\"\nauth = \"psk\"\npsk_file = \"$PSK\"\n\
                 request_address = true\ninner_remote = [\"10.99.0.0/24\"]\n";

@@ -27,6 +27,31 @@ inner_local = "10.98.0.0/24"
 inner_remote = "10.99.0.0/24"
 "#;
 
+/// The connection of a terminal.
+const TERMINAL: &str = r#"
+[[connection]]
+name = "home"
+local = "192.0.2.1"
+local_id = "cl.test"
+remote = "203.0.113.1"
+remote_id = "gw.test"
+auth = "psk"
+psk_file = "$PSK"
+request_address = true
+inner_remote = "0.0.0.0/0"
+"#;
+
+/// Makes a gateway, and a terminal that has connected to it.
+fn with_terminal() -> (World, Peer) {
+    let mut config = config(vec![]);
+    config.ike = for_terminals("10.97.0.0/24", "inner_local = \"0.0.0.0/0\"");
+    let mut world = World::with(config, 512);
+    world.meet_neighbours();
+    let mut peer = Peer::new(TERMINAL, "192.0.2.1");
+    peer.connect(&mut world);
+    (world, peer)
+}
+
 /// Makes a gateway that connects to an office at `remote`, from one of two addresses.
 fn dialling(remote: &str) -> (World, Peer) {
     let mut config = config(vec![]);
@@ -157,39 +182,15 @@ fn later_move_answers_for_an_earlier_one() {
 
 #[test]
 fn only_the_side_that_connected_moves_by_hand() {
-    let mut config = config(vec![]);
-    config.ike = for_terminals("10.97.0.0/24", "inner_local = \"0.0.0.0/0\"");
-    let mut world = World::with(config, 512);
-    world.meet_neighbours();
-    let mut peer = Peer::new(TERMINAL, "192.0.2.1");
-    peer.connect(&mut world);
+    let (mut world, _peer) = with_terminal();
     let command = Command::PeerMove { peer: "cl.test".into(), local: ip("203.0.113.1") };
     let why = "the peer connected to us, so only the peer can move the link (RFC 4555)";
     assert_eq!(error(world.ask(command).outcome), why);
 }
 
-/// The connection of a terminal.
-const TERMINAL: &str = r#"
-[[connection]]
-name = "home"
-local = "192.0.2.1"
-local_id = "cl.test"
-remote = "203.0.113.1"
-remote_id = "gw.test"
-auth = "psk"
-psk_file = "$PSK"
-request_address = true
-inner_remote = "0.0.0.0/0"
-"#;
-
 #[test]
 fn barred_peer_is_listed_refused_and_admitted_again() {
-    let mut config = config(vec![]);
-    config.ike = for_terminals("10.97.0.0/24", "inner_local = \"0.0.0.0/0\"");
-    let mut world = World::with(config, 512);
-    world.meet_neighbours();
-    let mut peer = Peer::new(TERMINAL, "192.0.2.1");
-    peer.connect(&mut world);
+    let (mut world, mut peer) = with_terminal();
     peer.may_end = true;
     assert_eq!(bars(&mut world), []);
     let bar = Command::PeerDown { peer: "cl.test".into(), bar_ms: Some(3_600_000) };
