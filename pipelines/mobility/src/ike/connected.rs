@@ -67,10 +67,10 @@ impl ConnectedPeers {
         peers.iter().filter(|peer| !self.replaced.contains(peer)).count()
     }
 
-    /// Returns true if there are more peers than `limit`, without those that others replace, or more
-    /// than twice as many with them.
-    pub(super) fn are_too_many(&self, limit: usize) -> bool {
-        self.names.len() - self.replaced.len() > limit || self.names.len() > 2 * limit
+    /// Returns how many peers count for the limit of all peers. The others are as many at most, because
+    /// each has a successor that counts.
+    pub(super) fn counted_in_all(&self) -> usize {
+        self.names.len() - self.replaced.len()
     }
 
     /// Returns the number of entries in all indices.

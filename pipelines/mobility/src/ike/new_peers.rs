@@ -44,10 +44,8 @@ impl Endpoint {
             }
         };
         let old = self.peers.get(&new_peer.peer).and_then(Peer::predecessor);
-        let is_full = connected.are_too_many(settings.peer_limit);
-        // Those that count for no limit are as many as the others at most.
-        let limit = limit.max(1);
-        let other = match count > limit || peers.len() > 2 * limit {
+        let is_full = connected.counted_in_all() > settings.peer_limit;
+        let other = match count > limit.max(1) {
             true => old.or(peers.first().copied()),
             false => old.filter(|_| is_full),
         };

@@ -31,8 +31,7 @@ const MAX_LISTS: usize = 16;
 /// Chooses the algorithms for a peer's first message. If the configuration says that a peer is at
 /// its address, only the connections with that address count. Each connection would choose by its
 /// own order. Of these choices, that one is taken that most connections permit, so that the peer gets
-/// in by whichever is its own. Of several, the first is taken that no other connection has only as a lesser
-/// one.
+/// in by whichever is its own. Of several, the first is taken.
 pub(in crate::ike) fn choose_suite(
     connections: &Connections,
     addresses: Addresses,
@@ -63,15 +62,9 @@ fn choose_among<'a>(
             choices.extend(choose(offers, &request.proposals).map(|chosen| (offers, chosen)));
         }
     }
-    let is_lesser = |suite: &IkeSuite| {
-        choices.iter().any(|(offers, chosen)| chosen.suite != *suite && suite.is_permitted(offers))
-    };
     let permitting =
         |suite: &IkeSuite| choices.iter().filter(|(offers, _)| suite.is_permitted(offers)).count();
-    let best = (0..choices.len()).max_by_key(|at| {
-        let suite = &choices[*at].1.suite;
-        (permitting(suite), !is_lesser(suite), Reverse(*at))
-    });
+    let best = (0..choices.len()).max_by_key(|at| (permitting(&choices[*at].1.suite), Reverse(*at)));
     choices.into_iter().nth(best?).map(|(_, chosen)| chosen)
 }
 
