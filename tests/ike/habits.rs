@@ -184,20 +184,22 @@ fn forced_encapsulation_stays_whatever_comes() {
 
 #[test]
 fn terminal_follows_the_gateways_encapsulation_but_no_address() {
-    let from = |gateway: [u8; 4], udp| Path { local: TERMINAL.into(), remote: gateway.into(), udp };
-    let mut pair = Pair::connected(gateway(), terminal());
-    let [here, _] = pair.connected_peers().map(|all| all[0]);
-    for udp in [UDP, RAW] {
-        pair.terminal.endpoint.handle_path(pair.now, here, from(GATEWAY, udp));
-        pair.terminal.endpoint.handle_path(pair.now, here, from(OTHER, udp));
-        assert_eq!(pair.up(), []);
-        assert_eq!(last_path(&pair.terminal), Some((from(GATEWAY, udp), true)));
+    for kind in Kind::ALL {
+        let from = |gateway: [u8; 4], udp| Path { local: TERMINAL.into(), remote: gateway.into(), udp };
+        let mut pair = Pair::connected(gateway(), terminal());
+        let [here, _] = pair.connected_peers().map(|all| all[0]);
+        for udp in [UDP, RAW] {
+            pair.terminal.endpoint.handle_path(pair.now, here, from(GATEWAY, udp));
+            pair.terminal.endpoint.handle_path(pair.now, here, from(OTHER, udp));
+            assert_eq!(pair.up(), []);
+            assert_eq!(last_path(&pair.terminal), Some((from(GATEWAY, udp), true)));
+        }
+        // Behind a NAT, plain ESP would go on only as long as nobody changes packets on the way.
+        let mut pair = Pair::behind(nat(kind), gateway(), terminal());
+        let [here, _] = pair.connected_peers().map(|all| all[0]);
+        pair.terminal.endpoint.handle_path(pair.now, here, from(GATEWAY, RAW));
+        assert_eq!((pair.up(), last_path(&pair.terminal)), (vec![], None));
     }
-    // Behind a NAT, plain ESP would go on only as long as nobody changes packets on the way.
-    let mut pair = Pair::behind(nat(), gateway(), terminal());
-    let [here, _] = pair.connected_peers().map(|all| all[0]);
-    pair.terminal.endpoint.handle_path(pair.now, here, from(GATEWAY, RAW));
-    assert_eq!((pair.up(), last_path(&pair.terminal)), (vec![], None));
 }
 
 /// An authority that trusts every signature, even of a message that was changed on the way.
@@ -292,44 +294,50 @@ fn move_behind(pair: &mut Pair, nat: Option<Nat>, address: [u8; 4]) -> [bool; 2]
     [&pair.terminal, &pair.gateway].map(|side| last_path(side).unwrap().0.udp.is_some())
 }
 
-fn nat() -> Nat {
-    Nat::new([198, 51, 100, 9].into(), Kind::ALL[0])
+fn nat(kind: Kind) -> Nat {
+    Nat::new([198, 51, 100, 9].into(), kind)
 }
 
 /// A gateway that we do not know may be unable to do without UDP, or do as NAT detection says. It is
 /// told that it still needs UDP.
 #[test]
 fn terminal_that_leaves_a_nat_keeps_udp_with_other_gateways() {
-    for know_each_other in [true, false] {
-        let mut pair = connected_by(Some(nat()), know_each_other);
-        let keeps = [!know_each_other; 2];
-        assert_eq!(move_behind(&mut pair, None, ELSEWHERE), keeps, "{know_each_other}");
-        assert_eq!(move_behind(&mut pair, None, TERMINAL), keeps, "{know_each_other}");
-        assert_eq!(move_behind(&mut pair, Some(nat()), ELSEWHERE), [true; 2]);
-        let nats = |pair: &Pair| pair.terminal.endpoint.peers().next().unwrap().nat();
-        assert!(nats(&pair).local);
-        move_behind(&mut pair, None, TERMINAL);
-        assert!(!nats(&pair).any(), "the terminal itself is told the truth, and sends no keepalives");
+    for kind in Kind::ALL {
+        for know_each_other in [true, false] {
+            let mut pair = connected_by(Some(nat(kind)), know_each_other);
+            let keeps = [!know_each_other; 2];
+            assert_eq!(move_behind(&mut pair, None, ELSEWHERE), keeps, "{know_each_other}");
+            assert_eq!(move_behind(&mut pair, None, TERMINAL), keeps, "{know_each_other}");
+            assert_eq!(move_behind(&mut pair, Some(nat(kind)), ELSEWHERE), [true; 2]);
+            let nats = |pair: &Pair| pair.terminal.endpoint.peers().next().unwrap().nat();
+            assert!(nats(&pair).local);
+            move_behind(&mut pair, None, TERMINAL);
+            assert!(!nats(&pair).any(), "the terminal itself is told the truth, and sends no keepalives");
+        }
     }
 }
 
 #[test]
 fn terminal_ends_udp_once_the_gateway_is_seen_without() {
-    let mut pair = connected_by(Some(nat()), false);
-    assert_eq!(move_behind(&mut pair, None, ELSEWHERE), [true; 2]);
-    let [here, _] = pair.connected_peers().map(|all| all[0]);
-    let raw = Path { local: ELSEWHERE.into(), remote: GATEWAY.into(), udp: RAW };
-    pair.terminal.endpoint.handle_path(pair.now, here, raw);
-    pair.settle();
-    assert_eq!(last_path(&pair.terminal), Some((raw, true)));
-    assert_eq!(move_behind(&mut pair, None, TERMINAL), [false; 2]);
+    for kind in Kind::ALL {
+        let mut pair = connected_by(Some(nat(kind)), false);
+        assert_eq!(move_behind(&mut pair, None, ELSEWHERE), [true; 2]);
+        let [here, _] = pair.connected_peers().map(|all| all[0]);
+        let raw = Path { local: ELSEWHERE.into(), remote: GATEWAY.into(), udp: RAW };
+        pair.terminal.endpoint.handle_path(pair.now, here, raw);
+        pair.settle();
+        assert_eq!(last_path(&pair.terminal), Some((raw, true)));
+        assert_eq!(move_behind(&mut pair, None, TERMINAL), [false; 2]);
+    }
 }
 
 #[test]
 fn terminal_that_connected_without_a_nat_returns_to_plain_esp() {
-    let mut pair = connected_by(None, false);
-    assert_eq!(move_behind(&mut pair, Some(nat()), ELSEWHERE), [true; 2]);
-    assert_eq!(move_behind(&mut pair, None, TERMINAL), [false; 2]);
+    for kind in Kind::ALL {
+        let mut pair = connected_by(None, false);
+        assert_eq!(move_behind(&mut pair, Some(nat(kind)), ELSEWHERE), [true; 2]);
+        assert_eq!(move_behind(&mut pair, None, TERMINAL), [false; 2]);
+    }
 }
 
 /// Plain ESP from behind a NAT shows the NAT's address, but not the port that it gives to IKE.
