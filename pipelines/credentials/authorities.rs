@@ -5,26 +5,26 @@ use super::{
     crl_files::CrlFiles,
     facts::CertificateFacts,
     files::{self, CredentialError, CredentialProblem},
-    purpose::Purpose,
+    purpose::{self, Purpose},
     refusal::{self, Sent},
-    revocation::{self, Answer, Document, Issuer, Publications, Query, Subject},
+    revocation::{Document, Publications},
     scheme,
+    status::{Findings, Known},
 };
 use crate::primitives::Primitives;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use std::{
-    fmt, iter,
+    fmt,
     path::Path,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 use wayfarer_mobility::{
-    crypto::{Crypto, PeerSignature, Verifier, VerifyError, VerifyErrorKind},
+    crypto::{Crypto, PeerCertificates, PeerSignature, Verifier, VerifyError, VerifyErrorKind},
     identity::Identity,
 };
 use webpki::{
-    Cert, CertRevocationList, EndEntityCert, Error, ExpirationPolicy, RevocationOptions,
-    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
+    CertRevocationList, EndEntityCert, Error, ExpirationPolicy, RevocationOptions, RevocationOptionsBuilder,
+    UnknownStatusPolicy, VerifiedPath,
 };
 
 /// Most certificates that a peer may send in one message.
@@ -117,6 +117,11 @@ impl Authorities {
         Self { anchors, trusted, hashes, crls, policy, published, allows_sha1, clock }
     }
 
+    /// Returns the trusted certificates.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.trusted
+    }
+
     /// Sets whether a peer that announces no hashes (RFC 7427) may sign with SHA-1.
     #[must_use]
     pub fn allow_sha1(self, allows_sha1: bool) -> Self {
@@ -171,12 +176,15 @@ impl Authorities {
         let policy = if self.published.is_some() { CrlPolicy::Relaxed } else { self.policy };
         let checked = self.check_chain(&parsed, others, &crls, policy);
         checked.map_err(|error| explain(&error))?;
-        Ok(parsed)
+        match purpose::may_sign(own) {
+            true => Ok(parsed),
+            false => Err(VerifyErrorKind::Certificate.because("its key usage does not permit to sign")),
+        }
     }
 
     /// Checks that no certificate of the chain from an authority to `own` is revoked by what the
-    /// authorities publish. Whoever calls this knows that the chain is valid, so that an authority has
-    /// chosen where it publishes that.
+    /// authorities publish, or by what their responders say in `answers`, which the peer sent. Whoever
+    /// calls this knows that the chain is valid, so that an authority has chosen where it publishes that.
     ///
     /// # Errors
     /// [`VerifyErrorKind::Revoked`], or [`VerifyErrorKind::Pending`] while something is fetched.
@@ -184,6 +192,7 @@ impl Authorities {
         &self,
         own: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
+        answers: &[Vec<u8>],
     ) -> Result<(), VerifyError> {
         let published = self.published.as_ref().filter(|_| !self.is_trusted_peer(own));
         let Some(published) = published else { return Ok(()) };
@@ -193,14 +202,15 @@ impl Authorities {
         };
         let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error, &[]))?;
         let path = self.path(&parsed, others, None).map_err(|error| explain(&error, &[]))?;
-        let Findings { documents, uncovered, missing } = self.look_up(published, &files, &path)?;
+        let known = Known { published, files: &files, answers, now: (self.clock)() };
+        let Findings { documents, uncovered, missing } = known.look_up(&path)?;
         let with_missing = |why: VerifyError| match missing.is_empty() {
             true => why,
             false => why.kind.because(format!("{}: {}", why.words, missing.join(", "))),
         };
         // webpki looks at lists only. So if a responder speaks for a certificate, the others count as
         // covered by lists that are about all certificates of their issuer.
-        let has_answers = documents.iter().any(|document| matches!(**document, Document::Status(_)));
+        let has_answers = documents.iter().any(|document| matches!(**document, Document::Status(..)));
         let policy = match (has_answers, self.policy, uncovered) {
             (true, CrlPolicy::Strict, Some(name)) => {
                 let words = format!("nothing that is up to date says that {name} is not revoked");
@@ -212,7 +222,7 @@ impl Authorities {
         // What was fetched is newer than a file, which was looked at before.
         let fetched = documents.iter().filter_map(|document| match &**document {
             Document::List(fetched) => Some(&fetched.list),
-            Document::Status(_) => None,
+            Document::Status(..) => None,
         });
         let all: Vec<&CertRevocationList<'_>> = fetched.chain(files.iter()).collect();
         let checked = match RevocationOptionsBuilder::new(&all) {
@@ -228,62 +238,6 @@ impl Authorities {
             Error::UnknownRevocationStatus => with_missing(explain(&error, &all)),
             error => explain(&error, &all),
         })
-    }
-
-    /// Looks up what is published about the certificates of a path. A list in `files` speaks for a
-    /// certificate too.
-    ///
-    /// # Errors
-    /// [`VerifyErrorKind::Pending`] while something is fetched, and [`VerifyErrorKind::Revoked`] if a
-    /// responder says so.
-    fn look_up(
-        &self,
-        published: &Publications,
-        files: &[CertRevocationList<'_>],
-        path: &VerifiedPath<'_>,
-    ) -> Result<Findings, VerifyError> {
-        let own: &Cert<'_> = path.end_entity();
-        let certificates: Vec<_> = iter::once(own).chain(path.intermediate_certificates()).collect();
-        let (mut findings, mut is_pending) = (Findings::default(), false);
-        for (at, certificate) in certificates.iter().enumerate() {
-            let key = match certificates.get(at + 1) {
-                Some(issuer) => issuer.subject_public_key_info().to_vec(),
-                None => certificate::sequence(&path.anchor().subject_public_key_info).unwrap_or_default(),
-            };
-            let issuer = Issuer { name: certificate.issuer().to_vec(), key };
-            let der = certificate.der();
-            let status = || Subject::Certificate(certificate.serial().to_vec());
-            let responders = revocation::ocsp_urls(&der).into_iter().map(|url| (url, status()));
-            let lists = revocation::crl_urls(&der).into_iter().map(|url| (url, Subject::List));
-            let is_its =
-                |list: &CertRevocationList<'_>| list.issuer() == certificate.issuer() && is_about_all(list);
-            let mut is_covered = files.iter().any(is_its);
-            for (url, subject) in responders.chain(lists) {
-                let query = Query { url, issuer: issuer.clone(), subject };
-                match published.ask(&query, (self.clock)()) {
-                    Answer::Known(document) => {
-                        is_covered |= match &*document {
-                            Document::List(fetched) => is_about_all(&fetched.list),
-                            Document::Status(status) => match status.revoked_at {
-                                Some(since) => return Err(refusal::revoked(&refusal::name(&der), since)),
-                                None => true,
-                            },
-                        };
-                        findings.documents.push(document);
-                        break;
-                    }
-                    Answer::Pending => {
-                        (is_pending, is_covered) = (true, true);
-                        break;
-                    }
-                    Answer::Unavailable(why) => findings.missing.push(format!("{:?}: {why}", query.url)),
-                }
-            }
-            if !is_covered {
-                findings.uncovered.get_or_insert_with(|| refusal::name(&der));
-            }
-        }
-        if is_pending { Err(VerifyErrorKind::Pending.into()) } else { Ok(findings) }
     }
 
     /// Returns whether this is one of the trusted certificates, which needs no issuer: a peer's own.
@@ -332,21 +286,6 @@ impl Authorities {
     }
 }
 
-/// Returns true if a list is about all certificates of its issuer.
-fn is_about_all(list: &CertRevocationList<'_>) -> bool {
-    list.issuing_distribution_point().is_none()
-}
-
-/// What is published about the certificates of a chain.
-#[derive(Default)]
-struct Findings {
-    documents: Vec<Arc<Document>>,
-    /// The name of the first certificate that neither an answer nor a list about all certificates covers.
-    uncovered: Option<String>,
-    /// The addresses of what cannot be had, and why.
-    missing: Vec<String>,
-}
-
 impl CrlPolicy {
     fn apply(self, options: RevocationOptionsBuilder<'_>) -> RevocationOptions<'_> {
         options.with_status_policy(self.status()).with_expiration_policy(self.expiration()).build()
@@ -379,10 +318,10 @@ impl Verifier for Authorities {
     fn verify(
         &self,
         identity: &Identity,
-        certificates: &[Vec<u8>],
+        certificates: &PeerCertificates,
         signature: &PeerSignature,
     ) -> Result<(), VerifyError> {
-        let chain: Vec<CertificateDer<'_>> = certificates.iter().map(|der| der[..].into()).collect();
+        let chain: Vec<CertificateDer<'_>> = certificates.chain.iter().map(|der| der[..].into()).collect();
         let (own, others) =
             chain.split_first().ok_or_else(|| VerifyErrorKind::Certificate.because("the peer sent none"))?;
         let parsed = self.vouch_for(own, others)?;
@@ -390,7 +329,11 @@ impl Verifier for Authorities {
             return Err(refusal::misnamed(own, identity));
         }
         scheme::verify(&parsed, signature, self.allows_sha1)?;
-        self.check_status(own, others)
+        self.check_status(own, others, &certificates.ocsp)
+    }
+
+    fn wants_ocsp(&self) -> bool {
+        self.published.is_some()
     }
 
     fn revision(&self) -> u64 {

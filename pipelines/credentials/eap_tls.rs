@@ -30,7 +30,7 @@ use wayfarer_mobility::{
         },
         origin::Origin,
     },
-    crypto::{Secret, VerifyError, VerifyErrorKind},
+    crypto::{Secret, Verifier, VerifyError, VerifyErrorKind},
     identity::Identity,
 };
 use zeroize::Zeroizing;
@@ -46,7 +46,10 @@ const COMMITMENT: &[u8] = &[0];
 
 /// The EAP-TLS server.
 #[derive(Clone)]
-pub struct EapTlsServer(Arc<ServerConfig>);
+pub struct EapTlsServer {
+    config: Arc<ServerConfig>,
+    authorities: Arc<Authorities>,
+}
 
 impl EapTlsServer {
     /// Reads the gateway's certificates and private key from PEM files, as
@@ -63,14 +66,14 @@ impl EapTlsServer {
         let chain = files::certificates(certificates)?;
         let private = files::private_key(key)?.clone_key();
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let peers = Arc::new(Peers { authorities, algorithms: provider.signature_verification_algorithms });
-        Self::configure(provider, peers, chain, private).map(|config| Self(Arc::new(config))).map_err(
-            |error| match error {
-                Error::InconsistentKeys(_) => CredentialProblem::OtherKey.of(key),
-                Error::InvalidCertificate(_) => CredentialProblem::BadCertificate.of(certificates),
-                _ => CredentialProblem::BadKey.of(key),
-            },
-        )
+        let algorithms = provider.signature_verification_algorithms;
+        let peers = Arc::new(Peers { authorities: authorities.clone(), algorithms });
+        let config = Self::configure(provider, peers, chain, private).map_err(|error| match error {
+            Error::InconsistentKeys(_) => CredentialProblem::OtherKey.of(key),
+            Error::InvalidCertificate(_) => CredentialProblem::BadCertificate.of(certificates),
+            _ => CredentialProblem::BadKey.of(key),
+        })?;
+        Ok(Self { config: Arc::new(config), authorities })
     }
 
     fn configure(
@@ -99,7 +102,8 @@ impl fmt::Debug for EapTlsServer {
 impl Authenticator for EapTlsServer {
     fn begin(&self, _: Origin) -> Box<dyn Conversation> {
         Box::new(Server {
-            config: self.0.clone(),
+            config: self.config.clone(),
+            authorities: self.authorities.clone(),
             stage: Stage::Start,
             id: 0,
             rounds: 0,
@@ -136,18 +140,16 @@ impl ClientCertVerifier for Peers {
             Error::InvalidCertificate(match why.kind {
                 VerifyErrorKind::Expired => CertificateError::Expired,
                 VerifyErrorKind::Revoked => CertificateError::Revoked,
-                VerifyErrorKind::Pending => CertificateError::UnknownRevocationStatus,
                 VerifyErrorKind::Issuer => CertificateError::UnknownIssuer,
-                VerifyErrorKind::Certificate | VerifyErrorKind::Identity | VerifyErrorKind::Signature => {
-                    CertificateError::BadEncoding
-                }
+                VerifyErrorKind::Certificate
+                | VerifyErrorKind::Identity
+                | VerifyErrorKind::Signature
+                | VerifyErrorKind::Pending => CertificateError::BadEncoding,
             })
         };
+        // The status follows once TLS has finished, as it may have to be fetched.
         let checked = self.authorities.vouch_for(own, others);
-        // TLS does not wait for what an authority publishes. If it is not there yet, the peer is refused,
-        // and its next try finds it.
-        let checked = checked.and_then(|_| self.authorities.check_status(own, others));
-        checked.map(|()| ClientCertVerified::assertion()).map_err(refused)
+        checked.map(|_| ClientCertVerified::assertion()).map_err(refused)
     }
 
     fn verify_tls12_signature(
@@ -176,6 +178,7 @@ impl ClientCertVerifier for Peers {
 /// One conversation with a peer.
 struct Server {
     config: Arc<ServerConfig>,
+    authorities: Arc<Authorities>,
     stage: Stage,
     /// Identifier of the last request.
     id: u8,
@@ -195,6 +198,8 @@ enum Stage {
     Start,
     IdentityRequest,
     Handshake(Box<ServerConnection>),
+    /// TLS has finished, and what an authority publishes about the peer's certificate is being fetched.
+    StatusPending(Box<ServerConnection>),
     /// The certificate matches the claimed identity, and the peer must acknowledge our last
     /// message. Holds the MSK.
     SuccessPending(Secret),
@@ -248,16 +253,36 @@ impl Server {
 
     /// Passes the peer's message to TLS, and the output of TLS to the peer.
     fn advance(&mut self, mut connection: Box<ServerConnection>, message: &[u8]) -> Option<Step> {
-        let next = match feed(&mut connection, message) {
-            Ok(()) if connection.is_handshaking() => None,
-            Ok(()) => {
-                Some(self.conclude(&mut connection).map_or(Stage::FailurePending, Stage::SuccessPending))
-            }
+        match feed(&mut connection, message) {
+            Ok(()) if connection.is_handshaking() => self.send(connection, None),
+            Ok(()) => self.check_status(connection),
             Err(error) => {
                 self.refusal = refusal_of(&error);
-                Some(Stage::FailurePending)
+                self.send(connection, Some(Stage::FailurePending))
+            }
+        }
+    }
+
+    /// Goes on once it is known whether the peer's certificate is revoked.
+    fn check_status(&mut self, mut connection: Box<ServerConnection>) -> Option<Step> {
+        let (own, others) = connection.peer_certificates()?.split_first()?;
+        let next = match self.authorities.check_status(own, others, &[]) {
+            Ok(()) => self.conclude(&mut connection).map(Stage::SuccessPending),
+            Err(why) if why.kind == VerifyErrorKind::Pending => {
+                self.stage = Stage::StatusPending(connection);
+                return Some(Step::Wait);
+            }
+            Err(why) => {
+                self.refusal = Some(why);
+                connection.send_close_notify();
+                None
             }
         };
+        self.send(connection, Some(next.unwrap_or(Stage::FailurePending)))
+    }
+
+    /// Sends the output of TLS to the peer. If nothing is `next`, TLS goes on.
+    fn send(&mut self, mut connection: Box<ServerConnection>, next: Option<Stage>) -> Option<Step> {
         let mut message = Vec::new();
         while connection.wants_write() {
             connection.write_tls(&mut message).ok()?;
@@ -307,7 +332,6 @@ fn refusal_of(error: &Error) -> Option<VerifyError> {
         }
         Error::InvalidCertificate(CertificateError::Expired) => VerifyErrorKind::Expired,
         Error::InvalidCertificate(CertificateError::Revoked) => VerifyErrorKind::Revoked,
-        Error::InvalidCertificate(CertificateError::UnknownRevocationStatus) => VerifyErrorKind::Pending,
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => VerifyErrorKind::Issuer,
         Error::InvalidCertificate(CertificateError::BadSignature) => VerifyErrorKind::Signature,
         Error::InvalidCertificate(_) => VerifyErrorKind::Certificate,
@@ -332,7 +356,14 @@ impl Conversation for Server {
             self.stage = Stage::IdentityRequest;
             return Step::Send(Packet::identity_request(self.id).emit());
         }
-        self.answer(packet).unwrap_or_else(|| {
+        let step = match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::StatusPending(connection) => self.check_status(connection),
+            stage => {
+                self.stage = stage;
+                self.answer(packet)
+            }
+        };
+        step.unwrap_or_else(|| {
             self.stage = Stage::Over;
             self.outgoing = Outgoing::default();
             Step::Failure(Packet::Failure(self.id).emit())
@@ -353,6 +384,10 @@ impl Conversation for Server {
 
     fn refusal(&self) -> Option<VerifyError> {
         self.refusal.clone()
+    }
+
+    fn revision(&self) -> u64 {
+        self.authorities.revision()
     }
 }
 

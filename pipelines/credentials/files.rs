@@ -43,6 +43,10 @@ pub enum CredentialProblem {
     BadKey,
     /// Its private key does not belong to the certificate.
     OtherKey,
+    /// The issuer of the certificate, which its responder must be told, is not known.
+    NoIssuer,
+    /// The certificate names no OCSP responder.
+    NoResponder,
     /// It contains no revocation list.
     NoCrl,
     /// It contains a revocation list that cannot be parsed.
@@ -50,7 +54,8 @@ pub enum CredentialProblem {
 }
 
 impl CredentialProblem {
-    pub(super) fn of(self, file: &Path) -> CredentialError {
+    /// Returns the error of a file with this problem.
+    pub fn of(self, file: &Path) -> CredentialError {
         CredentialError { file: file.into(), problem: self }
     }
 }
@@ -78,6 +83,10 @@ impl fmt::Display for CredentialProblem {
              ECDSA on P-256, P-384 or P-521, or Ed25519"
             }
             Self::OtherKey => "has a private key that does not belong to the certificate",
+            Self::NoIssuer => {
+                "does not lead to the issuer, which must be known for OCSP: append the issuer's certificate"
+            }
+            Self::NoResponder => "has a certificate that names no OCSP responder with http",
             Self::NoCrl => "has no certificate revocation list in PEM or DER",
             Self::BadCrl => "has a certificate revocation list that cannot be read as X.509 version 2",
         })

@@ -5,6 +5,8 @@
 //! |---|---|
 //! | [`CertificateSigner`] | the gateway's own certificate and private key |
 //! | [`Authorities`] | the authorities that the gateway trusts |
+//! | `status` | what authorities say of a peer's certificates |
+//! | `staple` | what they say of our own, for peers that ask |
 //! | `revocation` | what authorities publish about revocation: lists, OCSP |
 //! | `rsa_sha1` | signatures with SHA-1, for old peers only |
 //! | `scheme` | signature schemes and their encoding on the wire |
@@ -30,6 +32,8 @@ mod revocation;
 mod rsa_sha1;
 mod scheme;
 mod signer;
+mod staple;
+mod status;
 
 pub use authorities::{Authorities, CrlPolicy, Revocation};
 pub use eap_tls::EapTlsServer;

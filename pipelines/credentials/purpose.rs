@@ -3,6 +3,17 @@
 use webpki::{
     Error, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext,
 };
+use x509_cert::{Certificate, der::Decode, ext::pkix};
+
+/// Returns true if the key of this certificate may sign: it has no key usage, or one that says so
+/// (RFC 4945 §5.1.3.2).
+pub(super) fn may_sign(certificate: &[u8]) -> bool {
+    let Ok(certificate) = Certificate::from_der(certificate) else { return false };
+    match certificate.tbs_certificate().get_extension::<pkix::KeyUsage>() {
+        Ok(usage) => usage.is_none_or(|(_, usage)| usage.digital_signature() || usage.non_repudiation()),
+        Err(_) => false,
+    }
+}
 
 /// The extended key usages that a peer's certificate may have. Besides IKE's own usage (RFC 4945
 /// §5.1.3.12), those of TLS are accepted, because many certificates are issued for TLS.

@@ -4,6 +4,7 @@ use super::{
     files::{self, CredentialError, CredentialProblem},
     rsa_sha1::RsaSha1,
     scheme::{self, METHOD_ECDSA_256, METHOD_ECDSA_384, METHOD_ECDSA_521, METHOD_RSA, METHOD_SIGNATURE},
+    staple::Staple,
 };
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -25,6 +26,8 @@ pub struct CertificateSigner {
     key: Key,
     /// The same key for peers that announce no hashes, if it is RSA and may sign with SHA-1.
     sha1: Option<RsaSha1>,
+    /// What responders say of the certificates, if peers may have it.
+    staple: Option<Staple>,
 }
 
 #[derive(Debug)]
@@ -115,7 +118,17 @@ impl CertificateSigner {
         if !key.belongs_to(&own) {
             return Err(CredentialProblem::OtherKey);
         }
-        Ok(Self { certificates: certificates.iter().map(|c| c.to_vec()).collect(), key, sha1: None })
+        let certificates = certificates.iter().map(|c| c.to_vec()).collect();
+        Ok(Self { certificates, key, sha1: None, staple: None })
+    }
+
+    /// Lets peers have what OCSP responders say of the certificates (RFC 4806). `others` may have issued
+    /// them too.
+    ///
+    /// # Errors
+    /// [`CredentialProblem::NoIssuer`] or [`CredentialProblem::NoResponder`].
+    pub fn staple(self, others: &[CertificateDer<'_>]) -> Result<Self, CredentialProblem> {
+        Ok(Self { staple: Some(Staple::new(&self.certificates, others)?), ..self })
     }
 
     /// Lets the key, if it is RSA, sign with SHA-1 for peers that announce no hashes (RFC 7427).
@@ -186,6 +199,10 @@ impl Key {
 impl Signer for CertificateSigner {
     fn certificates(&self) -> &[Vec<u8>] {
         &self.certificates
+    }
+
+    fn ocsp(&self) -> Vec<Vec<u8>> {
+        self.staple.as_ref().map(Staple::answers).unwrap_or_default()
     }
 
     fn sign(&self, octets: &[u8], hashes: SignatureHashes) -> Result<(u8, Vec<u8>), SignError> {

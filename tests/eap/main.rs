@@ -5,6 +5,7 @@
 mod accounting;
 mod free_radius;
 mod radius;
+mod revocation;
 mod tls_client;
 
 use free_radius::{FreeRadius, SECRET};
@@ -56,6 +57,13 @@ fn handle(conversation: &mut dyn Conversation, packet: &[u8]) -> Step {
                 }
             }
         }
+        Step::Wait => loop {
+            std::thread::yield_now();
+            match conversation.handle(&[]) {
+                Step::Wait => {}
+                step => return step,
+            }
+        },
         step => step,
     }
 }

@@ -1,13 +1,19 @@
 //! Users of EAP, and fake certificates.
 
-use std::{slice, sync::Arc};
+use std::{
+    slice,
+    sync::{Arc, Mutex},
+};
 use wayfarer::sim::ike::seeded::Seeded;
 use wayfarer_mobility::{
     aaa::eap::{
         Authenticator,
         mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
     },
-    crypto::{PeerSignature, SignError, SignatureHashes, Signer, Verifier, VerifyError, VerifyErrorKind},
+    crypto::{
+        PeerCertificates, PeerSignature, SignError, SignatureHashes, Signer, Verifier, VerifyError,
+        VerifyErrorKind,
+    },
     identity::Identity,
 };
 
@@ -29,6 +35,11 @@ pub(super) struct FakeCertificate {
     names: Vec<u8>,
     /// The hashes of the authorities that it asks for.
     authorities: Vec<u8>,
+    /// What a responder says of it.
+    ocsp: Vec<Vec<u8>>,
+    wants_ocsp: bool,
+    /// What the last peer brought along of responders.
+    brought: Mutex<Vec<Vec<u8>>>,
 }
 
 impl FakeCertificate {
@@ -41,11 +52,25 @@ impl FakeCertificate {
     pub(super) fn among(authorities: Vec<u8>) -> Self {
         Self { authorities, ..Self::default() }
     }
+
+    /// Adds what a responder says of it, and whether it wants to know what is said of the peer's.
+    pub(super) fn stapling(self, ocsp: &[u8], wants_ocsp: bool) -> Self {
+        Self { ocsp: vec![ocsp.to_vec()], wants_ocsp, ..self }
+    }
+
+    /// Returns what the last peer brought along of responders.
+    pub(super) fn brought(&self) -> Vec<Vec<u8>> {
+        self.brought.lock().unwrap().clone()
+    }
 }
 
 impl Signer for FakeCertificate {
     fn certificates(&self) -> &[Vec<u8>] {
         slice::from_ref(&self.names)
+    }
+
+    fn ocsp(&self) -> Vec<Vec<u8>> {
+        self.ocsp.clone()
     }
 
     fn sign(&self, octets: &[u8], _: SignatureHashes) -> Result<(u8, Vec<u8>), SignError> {
@@ -58,6 +83,10 @@ impl Verifier for FakeCertificate {
         &self.authorities
     }
 
+    fn wants_ocsp(&self) -> bool {
+        self.wants_ocsp
+    }
+
     fn scheme(&self, _: u8, _: &[u8]) -> Option<&'static str> {
         Some("fake")
     }
@@ -65,10 +94,11 @@ impl Verifier for FakeCertificate {
     fn verify(
         &self,
         identity: &Identity,
-        certificates: &[Vec<u8>],
+        certificates: &PeerCertificates,
         signature: &PeerSignature,
     ) -> Result<(), VerifyError> {
-        match signature.data == signature.octets && self.names(&certificates[0]).contains(identity) {
+        self.brought.lock().unwrap().clone_from(&certificates.ocsp);
+        match signature.data == signature.octets && self.names(&certificates.chain[0]).contains(identity) {
             true => Ok(()),
             false => Err(VerifyErrorKind::Identity.into()),
         }

@@ -16,7 +16,7 @@ use wayfarer::sim::{
     nat::{Endpoints, Kind, Nat},
 };
 use wayfarer_mobility::{
-    crypto::{PeerSignature, SignError, SignatureHashes, Signer, Verifier, VerifyError},
+    crypto::{PeerCertificates, PeerSignature, SignError, SignatureHashes, Signer, Verifier, VerifyError},
     identity::Identity,
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth},
@@ -211,7 +211,7 @@ impl Verifier for AnySignature {
         &[]
     }
 
-    fn verify(&self, _: &Identity, _: &[Vec<u8>], _: &PeerSignature) -> Result<(), VerifyError> {
+    fn verify(&self, _: &Identity, _: &PeerCertificates, _: &PeerSignature) -> Result<(), VerifyError> {
         Ok(())
     }
 

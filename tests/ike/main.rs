@@ -34,6 +34,7 @@ mod rekeys;
 mod reload;
 mod renewals;
 mod shut_down;
+mod stapling;
 mod states;
 mod storms;
 mod subnets;

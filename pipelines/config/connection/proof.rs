@@ -78,12 +78,12 @@ impl RawConnection<'_> {
             true => Some(self.psk()?),
             false => None,
         };
-        let signer = match methods.needs_certificate() {
-            true => Some(Arc::new(self.signer()?)),
-            false => None,
-        };
         let authorities = match methods.needs_authorities() {
             true => Some(Arc::new(self.authorities()?)),
+            false => None,
+        };
+        let signer = match methods.needs_certificate() {
+            true => Some(Arc::new(self.signer(authorities.as_deref())?)),
             false => None,
         };
         let no =
@@ -173,6 +173,11 @@ impl RawConnection<'_> {
             ("connection.crl_policy", raw.crl_policy.as_ref().map(Spanned::span), authorities),
             ("connection.revocation", raw.revocation.as_ref().map(Spanned::span), authorities),
             (
+                "connection.ocsp_stapling",
+                raw.ocsp_stapling.as_ref().map(Spanned::span),
+                methods.local == Method::Certificate,
+            ),
+            (
                 "connection.legacy_signatures",
                 raw.legacy_signatures.as_ref().map(Spanned::span),
                 methods.has(Method::Certificate),
@@ -212,11 +217,19 @@ impl RawConnection<'_> {
         self.secret("connection.psk_file", file, ADVISED_PSK)
     }
 
-    fn signer(&self) -> ConfigResult<CertificateSigner> {
+    fn signer(&self, authorities: Option<&Authorities>) -> ConfigResult<CertificateSigner> {
+        let raw = self.raw;
         let (own, secret) = self.credentials()?;
         let signer = CertificateSigner::load(&own, &secret);
         let signer = match self.allows_sha1() {
             true => signer.and_then(|signer| signer.allow_sha1(&secret)),
+            false => signer,
+        };
+        let signer = match raw.ocsp_stapling.as_ref().is_some_and(|wanted| *wanted.get_ref()) {
+            true => {
+                let others = authorities.map_or(&[][..], Authorities::certificates);
+                signer.and_then(|signer| signer.staple(others).map_err(|problem| problem.of(&own)))
+            }
             false => signer,
         };
         signer.map_err(|why| self.of_credentials(&secret, why))

@@ -64,6 +64,7 @@ pub(in crate::config) struct Connection {
     pub crls: Key<List>,
     pub crl_policy: Key<CrlPolicy>,
     pub revocation: Key<Revocation>,
+    pub ocsp_stapling: Key<bool>,
     pub legacy_signatures: Key<bool>,
     pub users_file: Key<String>,
     pub user: Key<String>,

@@ -13,7 +13,6 @@ mod points;
 mod signed;
 
 pub(super) use issuer::Issuer;
-pub(super) use points::{crl_urls, ocsp_urls};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use list::FetchedList;
@@ -47,24 +46,45 @@ const RETRY: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Query {
     pub(super) url: String,
-    pub(super) issuer: Issuer,
-    pub(super) subject: Subject,
+    issuer: Issuer,
+    subject: Subject,
 }
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Subject {
+enum Subject {
     /// A revocation list.
     List,
     /// The status of the certificate with this serial number, by OCSP.
     Certificate(Vec<u8>),
 }
 
+impl Query {
+    /// Returns what to ask the responders about a certificate of `issuer`.
+    pub(super) fn of_responders(certificate: &[u8], serial: &[u8], issuer: &Issuer) -> Vec<Self> {
+        let query =
+            |url| Self { url, issuer: issuer.clone(), subject: Subject::Certificate(serial.to_vec()) };
+        points::ocsp_urls(certificate).into_iter().map(query).collect()
+    }
+
+    /// Returns what to ask for the lists that may have a certificate of `issuer`.
+    pub(super) fn of_lists(certificate: &[u8], issuer: &Issuer) -> Vec<Self> {
+        let query = |url| Self { url, issuer: issuer.clone(), subject: Subject::List };
+        points::crl_urls(certificate).into_iter().map(query).collect()
+    }
+}
+
+/// Returns true if `issuer` signed this certificate. Its validity is not checked.
+pub(super) fn is_signed_by(certificate: &[u8], issuer: &Issuer) -> bool {
+    signed::Signed::parse(certificate).is_some_and(|signed| signed.is_by(&issuer.key))
+}
+
 /// What an authority says.
 #[derive(Debug)]
 pub(super) enum Document {
     List(FetchedList),
-    Status(Status),
+    /// What a responder says, and its answer in DER if it was fetched.
+    Status(Status, Vec<u8>),
 }
 
 impl Document {
@@ -72,7 +92,7 @@ impl Document {
     fn next_update(&self) -> SystemTime {
         match self {
             Self::List(list) => list.next_update,
-            Self::Status(status) => status.next_update,
+            Self::Status(status, _) => status.next_update,
         }
     }
 }
@@ -133,6 +153,13 @@ impl Publications {
     /// Returns a number that changes when a pending answer has come or failed.
     pub(super) fn revision(&self) -> u64 {
         self.0.revision.load(Ordering::Acquire)
+    }
+
+    /// Returns what is known without asking for it.
+    pub(super) fn known(&self, query: &Query, now: SystemTime) -> Option<Arc<Document>> {
+        let entries = self.0.entries();
+        let document = &entries.get(query)?.document.as_ref()?.document;
+        (now < document.next_update()).then(|| document.clone())
     }
 
     /// Returns the answer, or has it fetched.
@@ -215,7 +242,8 @@ fn fetch(agent: &Agent, query: &Query) -> Result<(Document, usize), String> {
         Subject::Certificate(serial) => {
             let request = ocsp::request(issuer, serial).ok_or("the certificate cannot be named")?;
             let der = http::post(agent, url, ocsp::REQUEST_TYPE, &request)?;
-            Ok((Document::Status(Status::parse(&der, issuer, serial, now())?), der.len()))
+            let (status, bytes) = (Status::parse(&der, issuer, serial, now())?, der.len());
+            Ok((Document::Status(status, der), bytes))
         }
     }
 }

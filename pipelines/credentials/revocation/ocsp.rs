@@ -8,7 +8,10 @@ use crate::{
     credentials::{certificate::sequence, facts::CertificateFacts},
     primitives::Primitives,
 };
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    iter,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use wayfarer_mobility::crypto::Crypto;
 use x509_cert::{
     Certificate,
@@ -27,6 +30,9 @@ pub(super) const REQUEST_TYPE: &str = "application/ocsp-request";
 const DEFAULT_TIME: Duration = Duration::from_secs(3600);
 /// Most that the responder's clock may differ from ours.
 const SKEW: Duration = Duration::from_secs(300);
+
+/// Most certificates in an answer that are looked at.
+const MOST_DELEGATES: usize = 4;
 
 const SHA1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.26");
 const BASIC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.1");
@@ -78,11 +84,13 @@ impl Status {
     ) -> Result<Self, &'static str> {
         let basic = basic(der).ok_or("the responder refuses, or answers in no way that is supported")?;
         let signed = Signed::parse(basic).ok_or("it is not an answer of OCSP")?;
-        if !signed.is_by(&issuer.key) && !is_by_delegate(&signed, issuer, now) {
-            return Err("its signature is wrong, or of somebody who may not answer");
-        }
         let wanted = id(issuer, serial).ok_or("the certificate cannot be named")?;
-        find(signed.data, &wanted, now).ok_or("it does not say anything that holds now about the certificate")
+        let status = find(signed.data, &wanted, now);
+        let status = status.ok_or("it does not say anything that holds now about the certificate")?;
+        match signed.is_by(&issuer.key) || is_by_delegate(&signed, issuer, now) {
+            true => Ok(status),
+            false => Err("its signature is wrong, or of somebody who may not answer"),
+        }
     }
 }
 
@@ -119,12 +127,8 @@ fn is_by_delegate(signed: &Signed<'_>, issuer: &Issuer, now: SystemTime) -> bool
         SliceReader::new(AnyRef::from_der(list).ok()?.value()).ok()
     };
     let Some(mut certificates) = certificates() else { return false };
-    while let Ok(der) = certificates.tlv_bytes() {
-        if is_delegate(der, issuer, now).is_some_and(|key| signed.is_by(&key)) {
-            return true;
-        }
-    }
-    false
+    let all = iter::from_fn(|| certificates.tlv_bytes().ok()).take(MOST_DELEGATES);
+    all.filter_map(|der| is_delegate(der, issuer, now)).any(|key| signed.is_by(&key))
 }
 
 /// Returns the key of a certificate if it is a delegate's of `issuer`.

@@ -19,7 +19,7 @@ const LONGEST_URL: usize = 1024;
 
 /// Returns the addresses of the revocation lists that may have a certificate (RFC 5280 §4.2.1.13):
 /// those of HTTP. A point with reasons or another issuer does not say all, so it is left out.
-pub(in crate::credentials) fn crl_urls(certificate: &[u8]) -> Vec<String> {
+pub(super) fn crl_urls(certificate: &[u8]) -> Vec<String> {
     let Ok(certificate) = Certificate::from_der(certificate) else { return vec![] };
     let points = certificate.tbs_certificate().get_extension::<CrlDistributionPoints>();
     let Ok(Some((_, CrlDistributionPoints(points)))) = points else { return vec![] };
@@ -32,7 +32,7 @@ pub(in crate::credentials) fn crl_urls(certificate: &[u8]) -> Vec<String> {
 }
 
 /// Returns the addresses of the responders for a certificate (RFC 5280 §4.2.2.1): those of HTTP.
-pub(in crate::credentials) fn ocsp_urls(certificate: &[u8]) -> Vec<String> {
+pub(super) fn ocsp_urls(certificate: &[u8]) -> Vec<String> {
     let Ok(certificate) = Certificate::from_der(certificate) else { return vec![] };
     let access = certificate.tbs_certificate().get_extension::<AuthorityInfoAccessSyntax>();
     let Ok(Some((_, AuthorityInfoAccessSyntax(access)))) = access else { return vec![] };

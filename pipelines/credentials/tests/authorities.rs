@@ -1,7 +1,9 @@
 //! Chains, revocation, purposes and names.
 
 use super::{pki::*, *};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, PublicKeyData};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, PublicKeyData,
+};
 use std::{
     slice,
     time::{Duration, SystemTime},
@@ -24,7 +26,7 @@ fn verified_as(
     let (signer, _) = Folder::new().signer_of(ca, params, &key);
     let more = more.iter().map(|ca| ca.der.clone());
     let certificates: Vec<Vec<u8>> = signer.certificates().iter().cloned().chain(more).collect();
-    authorities.verify(identity, &certificates, &signature_of(&signer))
+    authorities.verify(identity, &sent(&certificates), &signature_of(&signer))
 }
 
 fn verify_as(
@@ -111,7 +113,7 @@ fn a_peers_own_certificate_is_trusted_by_itself() {
     let as_peer = |policy, now: u64, name: &str| {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
         let authorities = Authorities::load(&[&file], &[], policy, move || now).unwrap();
-        authorities.verify(&fqdn(name), signer.certificates(), &signature).map_err(|why| why.kind)
+        authorities.verify(&fqdn(name), &sent(signer.certificates()), &signature).map_err(|why| why.kind)
     };
     assert_eq!(as_peer(CrlPolicy::Relaxed, NOW, NAME), Ok(()));
     assert_eq!(as_peer(CrlPolicy::Relaxed, NOW, "other.example.org"), Err(VerifyErrorKind::Identity));
@@ -211,6 +213,22 @@ fn refuses_certificates_for_other_purposes() {
 }
 
 #[test]
+fn refuses_certificates_whose_key_may_not_sign() {
+    let (folder, root) = (Folder::new(), Ca::root("root"));
+    let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
+    let check = |usages: &[KeyUsagePurpose]| {
+        let mut params = params(NAME, 2);
+        params.key_usages = usages.to_vec();
+        verify(&authorities, &root, &params, &[])
+    };
+    use KeyUsagePurpose::{ContentCommitment, DigitalSignature, KeyAgreement, KeyEncipherment};
+    assert_eq!(check(&[]), Ok(()));
+    assert_eq!(check(&[DigitalSignature, KeyEncipherment]), Ok(()));
+    assert_eq!(check(&[ContentCommitment]), Ok(()));
+    assert_eq!(check(&[KeyEncipherment, KeyAgreement]), Err(VerifyErrorKind::Certificate));
+}
+
+#[test]
 fn a_peer_has_the_names_of_its_certificate_and_no_others() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
@@ -273,8 +291,9 @@ fn tampered_certificates_are_refused() {
     let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);
     let (signer, _) = folder.signer(&root, &rcgen::PKCS_ECDSA_P256_SHA256);
     let signature = signature_of(&signer);
-    let verify =
-        |der: &[u8]| authorities.verify(&fqdn(NAME), &[der.to_vec()], &signature).map_err(|why| why.kind);
+    let verify = |der: &[u8]| {
+        authorities.verify(&fqdn(NAME), &sent(&[der.to_vec()]), &signature).map_err(|why| why.kind)
+    };
     let der = &signer.certificates()[0];
     assert_eq!(verify(der), Ok(()));
     let mut seen = Vec::new();
@@ -313,7 +332,7 @@ fn too_many_or_too_long_certificates_are_refused() {
     heavy.der.resize(65_536, 0);
     assert_eq!(verify(&authorities, &root, &own, &[&heavy]), Err(VerifyErrorKind::Certificate));
     let signature = PeerSignature { method: 14, data: vec![], octets: vec![], hashes: SignatureHashes::ALL };
-    let why = authorities.verify(&fqdn(NAME), &[], &signature).unwrap_err();
+    let why = authorities.verify(&fqdn(NAME), &sent(&[]), &signature).unwrap_err();
     assert_eq!(why.to_string(), "certificate refused: the peer sent none");
 }
 

@@ -7,6 +7,7 @@ mod pki;
 mod refusal;
 mod revocation;
 mod signature;
+mod staple;
 
 use super::*;
 use crate::primitives::{Primitives, tests::hex};

@@ -7,10 +7,10 @@ use std::{fs, sync::Arc, time::SystemTime};
 use wayfarer_mobility::crypto::VerifyErrorKind;
 
 /// The files of `openssl ocsp` for an authority whose certificate 3 is revoked.
-struct Responder(Folder);
+pub(super) struct Responder(Folder);
 
 impl Responder {
-    fn new(ca: &Ca) -> Self {
+    pub(super) fn new(ca: &Ca) -> Self {
         let folder = Folder::new();
         folder.write("ca.pem", &ca.pem);
         folder.write("ca.key", ca.issuer.key().serialize_pem());
@@ -22,7 +22,7 @@ impl Responder {
     }
 
     /// Returns the answer to a request, signed with the key of the files `signer`.
-    fn answer(&self, request: &[u8], signer: &str) -> Vec<u8> {
+    pub(super) fn answer(&self, request: &[u8], signer: &str) -> Vec<u8> {
         self.0.write("request", request);
         let command = format!(
             "ocsp -index index -CA ca.pem -rsigner {signer}.pem -rkey {signer}.key -ndays 1 -reqin request -respout answer"
@@ -32,7 +32,7 @@ impl Responder {
     }
 
     /// Writes the files of another signer that the authority has certified.
-    fn certify(&self, ca: &Ca, name: &str, usages: &[ExtendedKeyUsagePurpose]) {
+    pub(super) fn certify(&self, ca: &Ca, name: &str, usages: &[ExtendedKeyUsagePurpose]) {
         let mut params = params(name, 100);
         params.extended_key_usages = usages.to_vec();
         let key = KeyPair::generate().unwrap();
@@ -42,7 +42,7 @@ impl Responder {
 }
 
 /// Returns the parameters of a certificate that names a responder.
-fn with_responder(url: &str, serial: u64) -> CertificateParams {
+pub(super) fn with_responder(url: &str, serial: u64) -> CertificateParams {
     let tlv = |tag: u8, content: &[u8]| [&[tag, content.len() as u8], content].concat();
     let ocsp = hex("0608 2b06010505073001");
     let access = tlv(0x30, &tlv(0x30, &[ocsp, tlv(0x86, url.as_bytes())].concat()));

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tempfile::TempDir;
-use wayfarer_mobility::identity::Identity;
+use wayfarer_mobility::{crypto::PeerCertificates, identity::Identity};
 
 /// 2026-01-01: within the validity of what [`params`] makes.
 pub(super) const NOW: u64 = 1_767_225_600;
@@ -45,6 +45,11 @@ pub(super) fn params(name: &str, serial: u64) -> CertificateParams {
     params.not_after = date_time_ymd(2040, 1, 1);
     params.serial_number = Some(SerialNumber::from(serial));
     params
+}
+
+/// Returns what a peer with this chain sends.
+pub(super) fn sent(chain: &[Vec<u8>]) -> PeerCertificates {
+    PeerCertificates { chain: chain.to_vec(), ocsp: vec![] }
 }
 
 /// A certificate authority.

@@ -20,7 +20,7 @@ fn words(
     let signature = PeerSignature { method, data, octets: b"octets".to_vec(), hashes: SignatureHashes::ALL };
     let more = more.iter().map(|ca| ca.der.clone());
     let certificates: Vec<Vec<u8>> = signer.certificates().iter().cloned().chain(more).collect();
-    authorities.verify(claimed, &certificates, &signature).unwrap_err().words
+    authorities.verify(claimed, &sent(&certificates), &signature).unwrap_err().words
 }
 
 #[test]

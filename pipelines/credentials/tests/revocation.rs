@@ -16,7 +16,7 @@ use std::{
 };
 use time::OffsetDateTime;
 use wayfarer_mobility::crypto::{
-    PeerSignature, SignatureHashes, Signer, Verifier, VerifyError, VerifyErrorKind,
+    PeerCertificates, PeerSignature, SignatureHashes, Signer, Verifier, VerifyError, VerifyErrorKind,
 };
 
 /// A server of HTTP that counts its requests. It runs until the test's program ends.
@@ -84,7 +84,7 @@ impl Server {
         self.content.lock().unwrap().insert(path.into(), content);
     }
 
-    fn requests(&self) -> usize {
+    pub(super) fn requests(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 }
@@ -117,18 +117,27 @@ pub(super) fn with_point(url: &str, serial: u64) -> CertificateParams {
 
 /// A peer with a certificate, and how it proves that it has its key.
 pub(super) struct Peer {
-    certificates: Vec<Vec<u8>>,
+    certificates: PeerCertificates,
     signature: PeerSignature,
 }
 
 impl Peer {
     pub(super) fn new(ca: &Ca, params: &CertificateParams) -> Self {
         let key = key_pair(&rcgen::PKCS_ECDSA_P256_SHA256);
-        let (signer, _) = Folder::new().signer_of(ca, params, &key);
+        Self::of(&Folder::new().signer_of(ca, params, &key).0)
+    }
+
+    /// Returns the peer that has this key.
+    pub(super) fn of(signer: &CertificateSigner) -> Self {
         let hashes = SignatureHashes::ALL;
         let (method, data) = signer.sign(b"octets", hashes).unwrap();
         let signature = PeerSignature { method, data, octets: b"octets".to_vec(), hashes };
-        Self { certificates: signer.certificates().to_vec(), signature }
+        Self { certificates: sent(signer.certificates()), signature }
+    }
+
+    /// Lets the peer bring along what responders say.
+    pub(super) fn bring(&mut self, answers: &[Vec<u8>]) {
+        self.certificates.ocsp = answers.to_vec();
     }
 
     /// Verifies the peer, again until the result is known.
@@ -246,7 +255,7 @@ fn whole_chain_is_looked_up() {
     of_sub.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![server.url("/root")] }];
     let sub = root.sub(of_sub);
     let mut peer = Peer::new(&sub, &with_point(&server.url("/sub"), 2));
-    peer.certificates.push(sub.der.clone());
+    peer.certificates.chain.push(sub.der.clone());
     server.put("/root", list(&root, &[9]));
     server.put("/sub", list(&sub, &[]));
     let why = peer.verify(&trusting(&root, Revocation::IfAvailable)).unwrap_err();

@@ -21,7 +21,7 @@ fn verify_by(
     octets: &[u8],
 ) -> Result<(), VerifyError> {
     let signature = PeerSignature { method, data: data.to_vec(), octets: octets.to_vec(), hashes };
-    authorities.verify(&fqdn(NAME), signer.certificates(), &signature)
+    authorities.verify(&fqdn(NAME), &sent(signer.certificates()), &signature)
 }
 
 /// Verifies a signature of the owner of `signer`, who knows all hashes.

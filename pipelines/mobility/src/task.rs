@@ -4,8 +4,8 @@
 use crate::{
     aaa::eap::{Conversation, Step, packet},
     crypto::{
-        Crypto, Kex, KexSecret, PeerSignature, Refused, Secret, SignError, SignatureHashes, Signer, Verifier,
-        VerifyError, VerifyErrorKind,
+        Crypto, Kex, KexSecret, PeerCertificates, PeerSignature, Refused, Secret, SignError, SignatureHashes,
+        Signer, Verifier, VerifyError, VerifyErrorKind,
     },
     identity::Identity,
 };
@@ -32,8 +32,8 @@ pub enum Task {
         verifier: Arc<dyn Verifier>,
         /// The identity that the peer claims.
         identity: Identity,
-        /// The peer's certificate, followed by those of its chain.
-        certificates: Vec<Vec<u8>>,
+        /// What the peer sent about its key.
+        certificates: PeerCertificates,
         /// The peer's signature.
         signature: PeerSignature,
     },
@@ -56,7 +56,7 @@ pub enum Outcome {
     Verified(Result<Vec<Identity>, VerifyError>),
     /// Of [`Task::Eap`]: the conversation and the step that follows.
     Eap(Box<dyn Conversation>, Step),
-    /// Of [`Task::Verify`]: its verifier must know more first. The driver of tasks runs this one again
+    /// Of [`Task::Verify`] or [`Task::Eap`]: an authority's word must come first. The driver of tasks runs this one again
     /// when [`Task::revision`] changes, or after a while. No endpoint sees it.
     Postponed(Task),
     /// Of [`Task::Eap`]: a RADIUS server is being asked. The task's real outcome follows.
@@ -77,15 +77,15 @@ impl Task {
                     return Outcome::Postponed(Self::Verify { verifier, identity, certificates, signature });
                 }
                 Outcome::Verified(verified.map(|()| {
-                    let names = certificates.first().map(|own| verifier.names(own)).unwrap_or_default();
+                    let names = certificates.chain.first().map(|own| verifier.names(own)).unwrap_or_default();
                     let others = names.into_iter().filter(|name| !name.is_same(&identity)).collect();
                     [vec![identity], others].concat()
                 }))
             }
-            Self::Eap(mut conversation, packet) => {
-                let step = conversation.handle(&packet);
-                Outcome::Eap(conversation, step)
-            }
+            Self::Eap(mut conversation, packet) => match conversation.handle(&packet) {
+                Step::Wait => Outcome::Postponed(Self::Eap(conversation, Vec::new())),
+                step => Outcome::Eap(conversation, step),
+            },
         }
     }
 
@@ -93,6 +93,7 @@ impl Task {
     pub fn revision(&self) -> u64 {
         match self {
             Self::Verify { verifier, .. } => verifier.revision(),
+            Self::Eap(conversation, _) => conversation.revision(),
             _ => 0,
         }
     }

@@ -169,7 +169,10 @@ mod tests {
                 question::{Realm, Server},
             },
         },
-        crypto::{Kex, PeerSignature, Secret, SignatureHashes, Verifier, VerifyError, VerifyErrorKind},
+        crypto::{
+            Kex, PeerCertificates, PeerSignature, Secret, SignatureHashes, Verifier, VerifyError,
+            VerifyErrorKind,
+        },
         identity::Identity,
     };
 
@@ -229,7 +232,7 @@ mod tests {
             &[]
         }
 
-        fn verify(&self, _: &Identity, _: &[Vec<u8>], _: &PeerSignature) -> Result<(), VerifyError> {
+        fn verify(&self, _: &Identity, _: &PeerCertificates, _: &PeerSignature) -> Result<(), VerifyError> {
             if self.revision() == 0 { Err(VerifyErrorKind::Pending.into()) } else { Ok(()) }
         }
 
@@ -255,7 +258,7 @@ mod tests {
             let verify = Task::Verify {
                 verifier: late.clone(),
                 identity: Identity::from_text("cl.test").unwrap(),
-                certificates: vec![],
+                certificates: PeerCertificates::default(),
                 signature: signature.clone(),
             };
             helpers.submit(TaskId(n), from, verify);

@@ -10,7 +10,7 @@ mod verify_error;
 
 pub use algorithm::{Encr, Integ, Kex, Prf};
 pub use random::Random;
-pub use signature::{PeerSignature, SignError, SignatureHashes, Signer, Verifier};
+pub use signature::{PeerCertificates, PeerSignature, SignError, SignatureHashes, Signer, Verifier};
 pub use verify_error::{VerifyError, VerifyErrorKind};
 
 use alloc::{boxed::Box, vec::Vec};

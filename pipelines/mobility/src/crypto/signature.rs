@@ -44,6 +44,12 @@ pub trait Signer: Send + Sync + fmt::Debug {
     /// Returns our certificate, followed by those that lead from it towards an authority, as DER.
     fn certificates(&self) -> &[Vec<u8>];
 
+    /// Returns what OCSP responders say of these certificates, as DER, as far as it is known now. A peer
+    /// gets it if it asks (RFC 4806).
+    fn ocsp(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+
     /// Signs `octets` for a peer that announced these hashes. Returns method and data of the AUTH
     /// payload.
     ///
@@ -89,21 +95,41 @@ pub struct PeerSignature {
     pub hashes: SignatureHashes,
 }
 
+/// What a peer's CERT payloads contain, as DER.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerCertificates {
+    /// Its certificate, followed by those of its chain.
+    pub chain: Vec<Vec<u8>>,
+    /// What OCSP responders say of them (RFC 4806).
+    pub ocsp: Vec<Vec<u8>>,
+}
+
+impl PeerCertificates {
+    /// Returns the heap memory in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.chain.iter().chain(&self.ocsp).map(|der| size_of::<Vec<u8>>() + der.capacity()).sum()
+    }
+}
+
 /// The authorities that we trust to vouch for peers.
 pub trait Verifier: Send + Sync + fmt::Debug {
     /// Returns the data of our CERTREQ payload: SHA-1 of each authority's public key info (RFC 7296
     /// §3.7).
     fn authorities(&self) -> &[u8];
 
-    /// Checks that the peer is `identity` and made this signature. `certificates` are those that it
-    /// sent, as DER, its own first.
+    /// Returns true if the peer is asked for what OCSP responders say of its certificates (RFC 4806).
+    fn wants_ocsp(&self) -> bool {
+        false
+    }
+
+    /// Checks that the peer is `identity` and made this signature.
     ///
     /// # Errors
     /// Returns why not.
     fn verify(
         &self,
         identity: &Identity,
-        certificates: &[Vec<u8>],
+        certificates: &PeerCertificates,
         signature: &PeerSignature,
     ) -> Result<(), VerifyError>;
 

@@ -34,6 +34,10 @@ pub enum Step {
     /// [`Conversation::answered`] continues. The driver of tasks handles this step; a peer never
     /// sees it.
     Ask,
+    /// What an authority publishes must come first. [`Conversation::handle`] continues with an empty
+    /// packet when [`Conversation::revision`] changes, or after a while. The driver of tasks handles
+    /// this step; a peer never sees it.
+    Wait,
 }
 
 /// The method of a conversation, as far as it is known.
@@ -87,6 +91,11 @@ pub trait Conversation: Send + Sync + fmt::Debug {
     /// is not why it failed.
     fn refusal(&self) -> Option<VerifyError> {
         None
+    }
+
+    /// Returns a number that changes once it is worth to go on after [`Step::Wait`].
+    fn revision(&self) -> u64 {
+        0
     }
 
     /// Returns what a server grants to the other side, once that has succeeded.

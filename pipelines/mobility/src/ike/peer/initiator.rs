@@ -26,6 +26,8 @@ pub(in crate::ike) struct InitiatorHandshake {
     pub(in crate::ike) transcript: Transcript,
     /// The hashes of the signatures that the peer accepts.
     pub(in crate::ike) hashes: SignatureHashes,
+    /// True if the peer asks for what OCSP responders say of our certificates (RFC 4806).
+    pub(in crate::ike) wants_ocsp: bool,
     /// True if both sides can mix in a post-quantum key, and we have one.
     pub(in crate::ike) ppk: bool,
     /// The keys before the post-quantum key was mixed in, while the responder may refuse it.

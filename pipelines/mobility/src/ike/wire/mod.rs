@@ -33,7 +33,9 @@ pub use error_notify::ErrorNotify;
 pub use header::{ExchangeType, HEADER, Header, VERSION, flags};
 pub use malformed::Malformed;
 pub use notify::Notify;
-pub use payload::{Delete, Payload, emit, emit_message, kind, notified, parse, wanted_kex};
+pub use payload::{
+    Delete, Payload, certificate, emit, emit_message, kind, notified, parse, wanted_kex, wants_ocsp,
+};
 pub use proposal::{Proposal, SpiBytes, Transform};
 pub use protected::{ProtectedMessage, emit_protected, protected};
 pub use selector::TrafficSelector;

@@ -34,6 +34,14 @@ pub mod kind {
     pub const SKF: u8 = 53;
 }
 
+/// Encodings of certificates.
+pub mod certificate {
+    /// X.509 for signatures (RFC 7296 §3.6).
+    pub const X509_SIGNATURE: u8 = 4;
+    /// The answer of an OCSP responder; in a CERTREQ payload, a wish for one (RFC 4806).
+    pub const OCSP_CONTENT: u8 = 14;
+}
+
 /// Most payloads of a message.
 pub(super) const MAX_PAYLOADS: usize = 64;
 /// Most SPIs in a Delete payload.
@@ -59,7 +67,7 @@ pub enum Payload<'a> {
     IdR(Identity),
     /// A certificate (§3.6).
     Cert {
-        /// The encoding: 4 is X.509.
+        /// The encoding, one of [`certificate`].
         encoding: u8,
         /// The certificate.
         data: &'a [u8],
@@ -274,6 +282,11 @@ pub fn notified<'a>(payloads: &[Payload<'a>], kind: u16) -> Option<&'a [u8]> {
 pub fn wanted_kex(payloads: &[Payload<'_>]) -> Result<Option<u16>, Malformed> {
     let method = notified(payloads, notify::INVALID_KE_PAYLOAD).map(<[u8; 2]>::try_from).transpose();
     method.map(|method| method.map(u16::from_be_bytes)).map_err(|_| Malformed::Length)
+}
+
+/// Returns true if the sender asks for what OCSP responders say of our certificates (RFC 4806 §3.1).
+pub fn wants_ocsp(payloads: &[Payload<'_>]) -> bool {
+    payloads.iter().any(|p| matches!(p, Payload::CertReq { encoding: certificate::OCSP_CONTENT, .. }))
 }
 
 /// Appends payloads with their headers. Returns the type of the first, 0 if there is none. Each

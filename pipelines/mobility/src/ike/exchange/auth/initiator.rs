@@ -2,9 +2,7 @@
 
 use super::{
     configuration,
-    message::{
-        self, AuthResponse, MAX_IDENTITY_LEN, Proof, SHARED_KEY, Terms, X509_SIGNATURE, constant_time_eq,
-    },
+    message::{self, AuthResponse, MAX_IDENTITY_LEN, Proof, SHARED_KEY, Terms, constant_time_eq},
 };
 use crate::{
     aaa::eap::{Conversation, Step},
@@ -31,7 +29,7 @@ use crate::{
         },
         protection::Plaintext,
         selector,
-        wire::{ExchangeType, Payload, notify},
+        wire::{ExchangeType, Payload, certificate, notify},
     },
     task::Task,
 };
@@ -161,14 +159,18 @@ impl InitiatorHandshake {
         let request = connection.ask_address.then(|| configuration::request(peer.inner_before()));
         let additional = peer.additional_addresses(connection);
         let no_nats = connection.no_nats.then(|| peer.no_nats_allowed().data());
+        let ocsp = message::ocsp(&connection.local_auth, self.wants_ocsp);
         let mut payloads = vec![Payload::IdI(connection.local_id.clone())];
-        payloads.extend(message::certificates(&connection.local_auth));
+        payloads.extend(message::certificates(&connection.local_auth, &ocsp));
         if peer.predecessor().is_none() {
             payloads.push(Payload::notify(notify::INITIAL_CONTACT, &[]));
         }
         if let RemoteAuth::Key(verifier) = &connection.remote_auth {
             let authorities = verifier.authorities();
-            payloads.push(Payload::CertReq { encoding: X509_SIGNATURE, authorities });
+            payloads.push(Payload::CertReq { encoding: certificate::X509_SIGNATURE, authorities });
+            if verifier.wants_ocsp() {
+                payloads.push(Payload::CertReq { encoding: certificate::OCSP_CONTENT, authorities: &[] });
+            }
         }
         if let IdentityPattern::Of { written, .. } = &connection.remote_id
             && let [only] = &written[..]
@@ -386,7 +388,7 @@ impl EapMethod {
                 Ok(InitiatorState::EapProofSent(EapProofSent { key }))
             }
             // A method without a key does not exclude a man in the middle (RFC 7296 §2.16).
-            Step::Success(_, None) | Step::Failure(_) | Step::Unanswered(_) | Step::Ask => {
+            Step::Success(_, None) | Step::Failure(_) | Step::Unanswered(_) | Step::Ask | Step::Wait => {
                 Err(Reason::Eap.into())
             }
         }

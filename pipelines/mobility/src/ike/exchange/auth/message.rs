@@ -1,6 +1,7 @@
 //! The messages of IKE_AUTH (RFC 7296 §1.2, §2.16, §3.15; RFC 8784).
 
 use crate::{
+    crypto::PeerCertificates,
     identity::Identity,
     ike::{
         connection::LocalAuth,
@@ -8,7 +9,7 @@ use crate::{
         exchange::auth_lifetime::AuthLifetime,
         nat::NoNatsAllowed,
         peer::child::ChildOffer,
-        wire::{self, Configuration, ErrorNotify, Malformed, Payload, kind, notify},
+        wire::{self, Configuration, ErrorNotify, Malformed, Payload, certificate, kind, notify},
     },
 };
 use alloc::{vec, vec::Vec};
@@ -18,8 +19,6 @@ pub(super) const MAX_IDENTITY_LEN: usize = 512;
 
 /// AUTH method: shared key message integrity code.
 pub(in crate::ike) const SHARED_KEY: u8 = 2;
-/// Certificate encoding: X.509, signature.
-pub(in crate::ike) const X509_SIGNATURE: u8 = 4;
 
 /// The initiator's first request.
 #[derive(Debug)]
@@ -27,8 +26,9 @@ pub(in crate::ike) struct AuthRequest {
     pub(in crate::ike) identity: Identity,
     /// The identity of the responder that the initiator asks for.
     pub(in crate::ike) responder_id: Option<Identity>,
-    /// The initiator's certificate, followed by those of its chain.
-    pub(in crate::ike) certificates: Vec<Vec<u8>>,
+    pub(in crate::ike) certificates: PeerCertificates,
+    /// True if the initiator asks for what OCSP responders say of our certificates (RFC 4806).
+    pub(in crate::ike) wants_ocsp: bool,
     /// The proof of identity; `None` if the initiator asks for EAP.
     pub(in crate::ike) proof: Option<Proof>,
     /// The post-quantum key that the initiator mixed in.
@@ -44,8 +44,7 @@ pub(in crate::ike) struct AuthRequest {
 #[derive(Debug)]
 pub(in crate::ike) struct AuthResponse {
     pub(in crate::ike) identity: Option<Identity>,
-    /// The responder's certificate, followed by those of its chain.
-    pub(in crate::ike) certificates: Vec<Vec<u8>>,
+    pub(in crate::ike) certificates: PeerCertificates,
     pub(in crate::ike) proof: Option<Proof>,
     pub(in crate::ike) eap: Option<Vec<u8>>,
     /// True if the responder mixed in the post-quantum key (RFC 8784 §3).
@@ -115,6 +114,7 @@ impl AuthRequest {
             identity: identity.ok_or(Malformed::Missing(kind::ID_I))?,
             responder_id: responder(payloads),
             certificates: certificates_of(payloads),
+            wants_ocsp: wire::wants_ocsp(payloads),
             proof: Proof::find(payloads),
             ppk: PpkNotifies::find(payloads),
             no_nats: NoNatsAllowed::read(payloads)?,
@@ -126,9 +126,8 @@ impl AuthRequest {
     /// Returns the heap memory in bytes.
     pub(in crate::ike) fn memory(&self) -> usize {
         let names = [Some(&self.identity), self.responder_id.as_ref()].into_iter().flatten();
-        let certificates = &self.certificates;
         names.map(|name| name.data.capacity()).sum::<usize>()
-            + certificates.iter().map(|c| size_of::<Vec<u8>>() + c.capacity()).sum::<usize>()
+            + self.certificates.memory()
             + self.proof.as_ref().map_or(0, |proof| proof.data.capacity())
             + self.ppk.memory()
             + self.terms.memory()
@@ -246,23 +245,31 @@ fn packet(payloads: &[Payload<'_>]) -> Option<Vec<u8>> {
     })
 }
 
-fn certificates_of(payloads: &[Payload<'_>]) -> Vec<Vec<u8>> {
-    let all = payloads.iter().filter_map(|p| match p {
-        Payload::Cert { encoding: X509_SIGNATURE, data } => Some(data.to_vec()),
-        _ => None,
-    });
-    all.collect()
+fn certificates_of(payloads: &[Payload<'_>]) -> PeerCertificates {
+    let of = |wanted| {
+        let all = payloads.iter().filter_map(move |p| match p {
+            Payload::Cert { encoding, data } if *encoding == wanted => Some(data.to_vec()),
+            _ => None,
+        });
+        all.collect()
+    };
+    PeerCertificates { chain: of(certificate::X509_SIGNATURE), ocsp: of(certificate::OCSP_CONTENT) }
 }
 
-/// Returns our CERT payloads.
-pub(in crate::ike) fn certificates(auth: &LocalAuth) -> Vec<Payload<'_>> {
+/// Returns what OCSP responders say of our certificates, if the peer wants it (RFC 4806 §3.2).
+pub(in crate::ike) fn ocsp(auth: &LocalAuth, is_wanted: bool) -> Vec<Vec<u8>> {
     match auth {
-        LocalAuth::Key(signer) => {
-            let payload = |data| Payload::Cert { encoding: X509_SIGNATURE, data };
-            signer.certificates().iter().map(|c| &c[..]).map(payload).collect()
-        }
-        LocalAuth::Psk(_) | LocalAuth::Eap(_) => vec![],
+        LocalAuth::Key(signer) if is_wanted => signer.ocsp(),
+        LocalAuth::Key(_) | LocalAuth::Psk(_) | LocalAuth::Eap(_) => vec![],
     }
+}
+
+/// Returns our CERT payloads, with what OCSP responders say.
+pub(in crate::ike) fn certificates<'a>(auth: &'a LocalAuth, ocsp: &'a [Vec<u8>]) -> Vec<Payload<'a>> {
+    let LocalAuth::Key(signer) = auth else { return vec![] };
+    let payload = |encoding, data: &'a Vec<u8>| Payload::Cert { encoding, data };
+    let certificates = signer.certificates().iter().map(|der| payload(certificate::X509_SIGNATURE, der));
+    certificates.chain(ocsp.iter().map(|der| payload(certificate::OCSP_CONTENT, der))).collect()
 }
 
 /// Compares two proofs in constant time.

@@ -269,17 +269,18 @@ impl Claim {
         let seen = peer.current_path();
         peer.addresses.remote.set_ip(peer.from);
         let own_id = self.own_id(connection)?.clone();
-        let AuthRequest { initial_contact, terms, .. } = self.request;
+        let AuthRequest { initial_contact, wants_ocsp, terms, .. } = self.request;
         peer.mobike = connection.mobike && terms.mobike;
         peer.handshake_sa()?.crash_token = terms.crash_token.map(Box::new);
         peer.established(cx, initial_contact);
 
         let lifetime = peer.own_auth_lifetime(cx);
         let token = peer.own_crash_token(cx);
+        let ocsp = message::ocsp(&connection.local_auth, wants_ocsp && !with_eap);
         let mut answer = Vec::new();
         if !with_eap {
             answer.push(Payload::IdR(own_id));
-            answer.extend(message::certificates(&connection.local_auth));
+            answer.extend(message::certificates(&connection.local_auth, &ocsp));
         }
         answer.push(proof.payload());
         if self.ppk {

@@ -39,7 +39,8 @@ impl EapStart {
     ) -> Next {
         let connection = cx.connections.get(self.claim.connection).ok_or(Reason::NoConnection)?;
         let mut payloads = alloc::vec![Payload::IdR(self.claim.own_id(connection)?.clone())];
-        payloads.extend(message::certificates(&connection.local_auth));
+        let ocsp = message::ocsp(&connection.local_auth, self.claim.request.wants_ocsp);
+        payloads.extend(message::certificates(&connection.local_auth, &ocsp));
         payloads.push(self.proof.payload());
         self.claim.handle_step(handshake, peer, cx, (conversation, step), payloads)
     }
@@ -86,7 +87,7 @@ impl Claim {
                 (packet, Err(conversation.refusal().map_or(Reason::Eap, Reason::Verification)))
             }
             Step::Unanswered(packet) => (packet, Err(Reason::NoServer)),
-            Step::Ask => (packet::failure(&[]), Err(Reason::Eap)),
+            Step::Ask | Step::Wait => (packet::failure(&[]), Err(Reason::Eap)),
         };
         let payloads: Vec<_> = proof.into_iter().chain([Payload::Eap(&packet)]).collect();
         let addresses = peer.addresses;

@@ -50,6 +50,7 @@ impl Peer {
         let handshake = InitiatorHandshake {
             transcript,
             hashes: SignatureHashes::default(),
+            wants_ocsp: false,
             ppk: false,
             keys_without_ppk: None,
             child_spi: cx.draw_child_spi(),
@@ -222,6 +223,7 @@ impl InitSent {
             return InitiatorState::InitSent(self);
         }
         handshake.hashes = answer.hashes;
+        handshake.wants_ocsp = answer.wants_ocsp;
         handshake.ppk = answer.ppk;
         let transcript = &mut handshake.transcript;
         transcript.spi_r = header.spi_r;

@@ -26,6 +26,8 @@ pub(in crate::ike) struct InitMessage {
     pub(in crate::ike) nat: Option<NatDetection>,
     /// The hashes of the signatures that the sender accepts (RFC 7427 §4).
     pub(in crate::ike) hashes: SignatureHashes,
+    /// True if the sender asks for what OCSP responders say of our certificates (RFC 4806).
+    pub(in crate::ike) wants_ocsp: bool,
     /// True if the sender supports fragmentation (RFC 7383).
     pub(in crate::ike) fragments: bool,
     /// True if the sender supports IKE_INTERMEDIATE (RFC 9242).
@@ -74,6 +76,7 @@ impl InitMessage {
             cookie: wire::notified(payloads, notify::COOKIE).map(<[u8]>::to_vec),
             nat: NatDetection::read(payloads)?,
             hashes: hashes(payloads)?,
+            wants_ocsp: wire::wants_ocsp(payloads),
             fragments: has(notify::IKEV2_FRAGMENTATION_SUPPORTED),
             intermediate: has(notify::INTERMEDIATE_EXCHANGE_SUPPORTED),
             ppk: has(notify::USE_PPK),

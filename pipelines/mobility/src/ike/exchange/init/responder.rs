@@ -2,7 +2,7 @@
 
 use super::message::{InitMessage, VENDOR_ID, hash_numbers};
 use crate::{
-    crypto::{Refused, Secret, SignatureHashes},
+    crypto::{Refused, Secret, SignatureHashes, Verifier},
     ike::{
         bounds,
         connection::RemoteAuth,
@@ -10,7 +10,6 @@ use crate::{
         context::Context,
         counter::Counter,
         event::{PeerId, Reason},
-        exchange::auth::message::X509_SIGNATURE,
         nat::NatDetection,
         peer::{
             Peer, Phase,
@@ -22,7 +21,7 @@ use crate::{
             transcript::Transcript,
         },
         schedule::{IkeSaKeys, NONCE},
-        wire::{self, ErrorNotify, ExchangeType, Header, Payload, notify},
+        wire::{self, ErrorNotify, ExchangeType, Header, Payload, certificate, notify},
     },
     path::Addresses,
     rate::Rate,
@@ -140,6 +139,9 @@ impl InitKex {
         ];
         payloads.extend(nat.payloads());
         let cert_req_at = payloads.len();
+        if verifiers(candidates, cx.connections).any(|verifier| verifier.wants_ocsp()) {
+            payloads.push(Payload::CertReq { encoding: certificate::OCSP_CONTENT, authorities: &[] });
+        }
         if limit.is_some() {
             payloads.push(Payload::notify(notify::IKEV2_FRAGMENTATION_SUPPORTED, &[]));
         }
@@ -169,8 +171,8 @@ impl InitKex {
         let room = bounds::INIT_RESPONSE.saturating_sub(message.len() + CERT_REQ_OVERHEAD);
         authorities.truncate(room / AUTHORITY_LEN * AUTHORITY_LEN);
         if !authorities.is_empty() {
-            let request = Payload::CertReq { encoding: X509_SIGNATURE, authorities: &authorities };
-            payloads.insert(cert_req_at, request);
+            let encoding = certificate::X509_SIGNATURE;
+            payloads.insert(cert_req_at, Payload::CertReq { encoding, authorities: &authorities });
             message = wire::emit_message(header, &payloads);
         }
         cx.send(peer.addresses, &message);
@@ -188,11 +190,21 @@ impl InitKex {
     }
 }
 
+/// Returns the verifiers of the connections whose peers have certificates.
+fn verifiers<'a>(
+    candidates: &'a Candidates,
+    connections: &'a Connections,
+) -> impl Iterator<Item = &'a dyn Verifier> {
+    candidates.fitting(connections).filter_map(|connection| match &connection.remote_auth {
+        RemoteAuth::Key(verifier) => Some(&**verifier),
+        _ => None,
+    })
+}
+
 /// Returns the authorities that the connections trust, without duplicates (RFC 7296 §3.7).
 fn authorities(candidates: &Candidates, connections: &Connections) -> Vec<u8> {
     let mut authorities: Vec<u8> = Vec::new();
-    for connection in candidates.fitting(connections) {
-        let RemoteAuth::Key(verifier) = &connection.remote_auth else { continue };
+    for verifier in verifiers(candidates, connections) {
         for hash in verifier.authorities().chunks(AUTHORITY_LEN) {
             if !authorities.chunks(AUTHORITY_LEN).any(|known| known == hash) {
                 authorities.extend_from_slice(hash);
