@@ -18,6 +18,7 @@ use std::{
     path::Path,
     time::{Duration, SystemTime},
 };
+use tracing::warn;
 use wayfarer_mobility::{
     crypto::{Crypto, PeerCertificates, PeerSignature, Verifier, VerifyError, VerifyErrorKind},
     identity::Identity,
@@ -211,7 +212,7 @@ impl Authorities {
         // webpki looks at lists only. So if a responder speaks for a certificate, the others count as
         // covered by lists that are about all certificates of their issuer.
         let has_answers = documents.iter().any(|document| matches!(**document, Document::Status(..)));
-        let policy = match (has_answers, self.policy, uncovered) {
+        let policy = match (has_answers, self.policy, &uncovered) {
             (true, CrlPolicy::Strict, Some(name)) => {
                 let words = format!("nothing that is up to date says that {name} is not revoked");
                 return Err(with_missing(VerifyErrorKind::Revoked.because(words)));
@@ -237,7 +238,12 @@ impl Authorities {
         checked.map_err(|error| match error {
             Error::UnknownRevocationStatus => with_missing(explain(&error, &all)),
             error => explain(&error, &all),
-        })
+        })?;
+        if let Some(certificate) = uncovered {
+            let why = missing.join(", ");
+            warn!(name: "revocation_unknown", certificate, why, "a certificate was accepted although nothing says whether it is revoked");
+        }
+        Ok(())
     }
 
     /// Returns whether this is one of the trusted certificates, which needs no issuer: a peer's own.
@@ -336,8 +342,8 @@ impl Verifier for Authorities {
         self.published.is_some()
     }
 
-    fn revision(&self) -> u64 {
-        self.published.as_ref().map_or(0, Publications::revision)
+    fn is_pending(&self, number: u64) -> bool {
+        self.published.as_ref().is_some_and(|published| published.is_pending(number))
     }
 
     fn names(&self, certificate: &[u8]) -> Vec<Identity> {

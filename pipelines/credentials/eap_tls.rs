@@ -144,7 +144,7 @@ impl ClientCertVerifier for Peers {
                 VerifyErrorKind::Certificate
                 | VerifyErrorKind::Identity
                 | VerifyErrorKind::Signature
-                | VerifyErrorKind::Pending => CertificateError::BadEncoding,
+                | VerifyErrorKind::Pending(_) => CertificateError::BadEncoding,
             })
         };
         // The status follows once TLS has finished, as it may have to be fetched.
@@ -268,9 +268,9 @@ impl Server {
         let (own, others) = connection.peer_certificates()?.split_first()?;
         let next = match self.authorities.check_status(own, others, &[]) {
             Ok(()) => self.conclude(&mut connection).map(Stage::SuccessPending),
-            Err(why) if why.kind == VerifyErrorKind::Pending => {
+            Err(VerifyError { kind: VerifyErrorKind::Pending(number), .. }) => {
                 self.stage = Stage::StatusPending(connection);
-                return Some(Step::Wait);
+                return Some(Step::Wait(number));
             }
             Err(why) => {
                 self.refusal = Some(why);
@@ -386,8 +386,8 @@ impl Conversation for Server {
         self.refusal.clone()
     }
 
-    fn revision(&self) -> u64 {
-        self.authorities.revision()
+    fn is_pending(&self, number: u64) -> bool {
+        self.authorities.is_pending(number)
     }
 }
 

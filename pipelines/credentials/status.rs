@@ -35,8 +35,8 @@ pub(super) struct Findings {
 /// What there is about one certificate.
 enum Found {
     Document(Arc<Document>),
-    /// Something is being fetched.
-    Pending,
+    /// It is being fetched under this number.
+    Pending(u64),
     /// Nothing can be had, for these reasons.
     Nothing(Vec<String>),
 }
@@ -50,7 +50,7 @@ impl Known<'_> {
     pub(super) fn look_up(&self, path: &VerifiedPath<'_>) -> Result<Findings, VerifyError> {
         let own: &Cert<'_> = path.end_entity();
         let certificates: Vec<_> = iter::once(own).chain(path.intermediate_certificates()).collect();
-        let (mut findings, mut is_pending) = (Findings::default(), false);
+        let (mut findings, mut pending) = (Findings::default(), None);
         for (at, certificate) in certificates.iter().enumerate() {
             let key = match certificates.get(at + 1) {
                 Some(issuer) => issuer.subject_public_key_info().to_vec(),
@@ -63,7 +63,8 @@ impl Known<'_> {
             match self.find(certificate, &issuer) {
                 Found::Document(document) => {
                     is_covered |= match &*document {
-                        Document::List(fetched) => is_about_all(&fetched.list),
+                        // The certificates after the first are authorities'.
+                        Document::List(fetched) => fetched.is_about(at > 0),
                         Document::Status(Status { revoked_at: None, .. }, _) => true,
                         Document::Status(Status { revoked_at: Some(since), .. }, _) => {
                             return Err(refusal::revoked(&refusal::name(&certificate.der()), *since));
@@ -71,14 +72,17 @@ impl Known<'_> {
                     };
                     findings.documents.push(document);
                 }
-                Found::Pending => (is_pending, is_covered) = (true, true),
+                Found::Pending(number) => (pending, is_covered) = (Some(number), true),
                 Found::Nothing(why) => findings.missing.extend(why),
             }
             if !is_covered {
                 findings.uncovered.get_or_insert_with(|| refusal::name(&certificate.der()));
             }
         }
-        if is_pending { Err(VerifyErrorKind::Pending.into()) } else { Ok(findings) }
+        match pending {
+            Some(number) => Err(VerifyErrorKind::Pending(number).into()),
+            None => Ok(findings),
+        }
     }
 
     /// Finds what there is about a certificate of `issuer`.
@@ -99,7 +103,7 @@ impl Known<'_> {
         for query in &queries {
             match self.published.ask(query, self.now) {
                 Answer::Known(document) => return Found::Document(document),
-                Answer::Pending => return Found::Pending,
+                Answer::Pending(number) => return Found::Pending(number),
                 Answer::Unavailable(why) => missing.push(format!("{:?}: {why}", query.url)),
             }
         }

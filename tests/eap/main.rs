@@ -57,13 +57,12 @@ fn handle(conversation: &mut dyn Conversation, packet: &[u8]) -> Step {
                 }
             }
         }
-        Step::Wait => loop {
-            std::thread::yield_now();
-            match conversation.handle(&[]) {
-                Step::Wait => {}
-                step => return step,
+        Step::Wait(number) => {
+            while conversation.is_pending(number) {
+                std::thread::yield_now();
             }
-        },
+            handle(conversation, &[])
+        }
         step => step,
     }
 }

@@ -29,7 +29,7 @@ pub(super) const REQUEST_TYPE: &str = "application/ocsp-request";
 /// Time for which an answer without a next update counts.
 const DEFAULT_TIME: Duration = Duration::from_secs(3600);
 /// Most that the responder's clock may differ from ours.
-const SKEW: Duration = Duration::from_secs(300);
+pub(super) const SKEW: Duration = Duration::from_secs(300);
 
 /// Most certificates in an answer that are looked at.
 const MOST_DELEGATES: usize = 4;
@@ -49,6 +49,8 @@ const EXPLICIT_0: u8 = 0xa0;
 pub(in crate::credentials) struct Status {
     /// When it was revoked; `None` if it is good.
     pub(in crate::credentials) revoked_at: Option<SystemTime>,
+    /// The time of which this is.
+    pub(super) this_update: SystemTime,
     /// The time until which this counts.
     pub(super) next_update: SystemTime,
 }
@@ -180,7 +182,7 @@ fn single(response: &[u8], wanted: &[u8], now: SystemTime) -> Option<Status> {
         _ => return None,
     };
     let holds = this_update <= now + SKEW && now < next_update;
-    holds.then_some(Status { revoked_at, next_update })
+    holds.then_some(Status { revoked_at, this_update, next_update })
 }
 
 /// Splits the content of a CertID into the algorithm, whose parameters do not count, and the rest.

@@ -2,7 +2,10 @@
 
 use super::{pki::*, revocation::*, *};
 use crate::credentials::revocation::{Issuer, list::FetchedList, ocsp};
-use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, KeyPair};
+use rcgen::{
+    CertificateParams, CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint,
+    CrlScope, CustomExtension, ExtendedKeyUsagePurpose, KeyPair,
+};
 use std::{fs, sync::Arc, time::SystemTime};
 use wayfarer_mobility::crypto::VerifyErrorKind;
 
@@ -98,6 +101,40 @@ fn nobody_else_may_answer() {
     assert_eq!(unknown.verify(&trusting(&root, Revocation::IfAvailable)), Ok(()));
 }
 
+/// The peer's issuer has a responder, and the authority above it a list for other authorities.
+#[test]
+fn answers_and_lists_cover_a_chain_together() {
+    let (root, lists) = (Ca::root("root"), Server::start());
+    let (here, elsewhere) = (lists.url("/list"), "http://elsewhere.test/list".to_owned());
+    for (of, revoked, point, scope, is_accepted) in [
+        (9, 8, &here, CrlScope::CaCertsOnly, true),
+        (10, 8, &here, CrlScope::UserCertsOnly, false),
+        (11, 8, &elsewhere, CrlScope::CaCertsOnly, false),
+        (12, 12, &here, CrlScope::CaCertsOnly, false),
+    ] {
+        let mut of_middle = ca_params("middle");
+        of_middle.serial_number = Some(u64::into(of));
+        let url = format!("{here}?{of}");
+        let point = if *point == here { url.clone() } else { point.clone() };
+        of_middle.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![url.clone()] }];
+        let middle = root.sub(of_middle);
+        let point = CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint { uris: vec![point] },
+            scope: Some(scope),
+        };
+        let list = CertificateRevocationListParams {
+            issuing_distribution_point: Some(point),
+            ..list_params(1, &[revoked])
+        };
+        lists.put(&format!("/list?{of}"), list.signed_by(&root.issuer).unwrap().der().to_vec());
+        let responder = serve(&Arc::new(Responder::new(&middle)), "ca");
+        let mut peer = Peer::new(&middle, &with_responder(&responder, 2));
+        peer.add(&middle);
+        let verified = peer.verify(&trusting(&root, Revocation::Required));
+        assert_eq!(verified.is_ok(), is_accepted, "{of}: {verified:?}");
+    }
+}
+
 #[test]
 fn list_speaks_if_the_responder_does_not() {
     let root = Ca::root("root");
@@ -128,7 +165,7 @@ fn changed_answers_and_lists_never_say_something_else() {
     let status = parse(&answer).unwrap();
     assert!(status.revoked_at.is_some());
     let list = list(&root, &[3]);
-    let is_list = |list: &[u8]| FetchedList::parse(list, &issuer, now).is_ok();
+    let is_list = |list: &[u8]| FetchedList::parse(list, &issuer, "", now).is_ok();
     assert!(is_list(&list));
     for (whole, is_taken) in [
         (&answer, &(|bytes: &[u8]| parse(bytes).is_ok_and(|said| said != status)) as &dyn Fn(&[u8]) -> bool),

@@ -1,6 +1,7 @@
 //! Revocation lists that are fetched from a server of HTTP, and files that change.
 
 use super::{pki::*, *};
+use crate::credentials::revocation::Publications;
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, CrlDistributionPoint, KeyIdMethod, RevokedCertParams,
     SerialNumber,
@@ -59,8 +60,12 @@ impl Server {
                 };
                 requests.lock().unwrap().push(head.join("\n"));
                 let (status, body) = match found {
-                    Some(body) => ("200 OK", body),
-                    None => ("404 Not Found", vec![]),
+                    Some(body) if body.starts_with(b"http://") => {
+                        let to = String::from_utf8(body).unwrap();
+                        (format!("302 Found\r\nLocation: {to}"), vec![])
+                    }
+                    Some(body) => ("200 OK".to_owned(), body),
+                    None => ("404 Not Found".to_owned(), vec![]),
                 };
                 let length = body.len();
                 let head =
@@ -89,24 +94,33 @@ impl Server {
     }
 }
 
-/// Returns a list of `ca` in DER that is valid from a day ago for nine days from now.
-pub(super) fn list(ca: &Ca, serials: &[u64]) -> Vec<u8> {
+/// Returns the parameters of a list that is valid from some days ago for nine days from now.
+pub(super) fn list_params(days: u64, serials: &[u64]) -> CertificateRevocationListParams {
     let now = OffsetDateTime::now_utc();
+    let ago = Duration::from_secs(86_400 * days);
     let revoked = |serial: &u64| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),
-        revocation_time: now - time::Duration::DAY,
+        revocation_time: now - ago,
         reason_code: None,
         invalidity_date: None,
     };
-    let list = CertificateRevocationListParams {
-        this_update: now - time::Duration::DAY,
+    CertificateRevocationListParams {
+        this_update: now - ago,
         next_update: now + 9 * time::Duration::DAY,
-        crl_number: SerialNumber::from(1),
+        crl_number: SerialNumber::from(1u64),
         issuing_distribution_point: None,
         revoked_certs: serials.iter().map(revoked).collect(),
         key_identifier_method: KeyIdMethod::Sha256,
-    };
-    list.signed_by(&ca.issuer).unwrap().der().to_vec()
+    }
+}
+
+/// Returns a list of `ca` in DER that is valid from a day ago for nine days from now.
+pub(super) fn list(ca: &Ca, serials: &[u64]) -> Vec<u8> {
+    list_of(ca, 1, serials)
+}
+
+fn list_of(ca: &Ca, days: u64, serials: &[u64]) -> Vec<u8> {
+    list_params(days, serials).signed_by(&ca.issuer).unwrap().der().to_vec()
 }
 
 pub(super) fn with_point(url: &str, serial: u64) -> CertificateParams {
@@ -135,6 +149,11 @@ impl Peer {
         Self { certificates: sent(signer.certificates()), signature }
     }
 
+    /// Lets the peer send an intermediate authority.
+    pub(super) fn add(&mut self, ca: &Ca) {
+        self.certificates.chain.push(ca.der.clone());
+    }
+
     /// Lets the peer bring along what responders say.
     pub(super) fn bring(&mut self, answers: &[Vec<u8>]) {
         self.certificates.ocsp = answers.to_vec();
@@ -145,7 +164,11 @@ impl Peer {
         let until = Instant::now() + Duration::from_secs(60);
         while Instant::now() < until {
             match authorities.verify(&fqdn(NAME), &self.certificates, &self.signature) {
-                Err(why) if why.kind == VerifyErrorKind::Pending => thread::yield_now(),
+                Err(VerifyError { kind: VerifyErrorKind::Pending(number), .. }) => {
+                    while authorities.is_pending(number) && Instant::now() < until {
+                        thread::yield_now();
+                    }
+                }
                 result => return result,
             }
         }
@@ -182,26 +205,74 @@ fn list_is_fetched_once_and_decides() {
     assert_eq!(revoked.verify(&trusting(&root, Revocation::Off)), Ok(()));
 }
 
-#[test]
-fn list_is_fetched_anew_before_it_expires() {
-    let (server, root) = (Server::start(), Ca::root("root"));
-    let peer = Peer::new(&root, &with_point(&server.url("/list"), 2));
-    server.put("/list", list(&root, &[]));
-    assert_eq!(peer.verify(&trusting(&root, Revocation::Required)), Ok(()));
-    let later = || SystemTime::now() + Duration::from_secs(8 * 86_400 + 43_200);
-    let folder = Folder::new();
-    let file = folder.write("ca.pem", &root.pem);
-    let late =
-        Authorities::load(&[file], &[], CrlPolicy::Relaxed, later).unwrap().fetch(Revocation::Required);
-    let before = late.revision();
-    assert_eq!(peer.verify(&late), Ok(()), "nobody waits for it");
+/// Waits until the server has had so many requests, and nothing is fetched from `url` any more.
+fn settle(server: &Server, requests: usize, url: &str) {
     let until = Instant::now() + Duration::from_secs(60);
-    while server.requests() < 2 || late.revision() == before {
+    while server.requests() < requests || Publications::shared().is_fetching(url) {
         assert!(Instant::now() < until);
         thread::yield_now();
     }
-    server.put("/list", list(&Ca::root("root"), &[2]));
-    assert_eq!(peer.verify(&late), Ok(()), "a list with a wrong signature replaces none");
+}
+
+#[test]
+fn list_is_fetched_anew_before_it_expires() {
+    let later = || SystemTime::now() + Duration::from_secs(8 * 86_400 + 43_200);
+    for (case, next) in ["newer", "of another", "older"].into_iter().enumerate() {
+        let (server, root) = (Server::start(), Ca::root("root"));
+        let url = server.url("/list");
+        let peer = Peer::new(&root, &with_point(&url, 2));
+        server.put("/list", list(&root, &[]));
+        assert_eq!(peer.verify(&trusting(&root, Revocation::Required)), Ok(()));
+        let folder = Folder::new();
+        let file = folder.write("ca.pem", &root.pem);
+        let late =
+            Authorities::load(&[file], &[], CrlPolicy::Relaxed, later).unwrap().fetch(Revocation::Required);
+        server.put(
+            "/list",
+            match case {
+                0 => list_of(&root, 0, &[2]),
+                1 => list_of(&Ca::root("root"), 0, &[2]),
+                _ => list_of(&root, 2, &[2]),
+            },
+        );
+        assert_eq!(peer.verify(&late), Ok(()), "nobody waits for it");
+        settle(&server, 2, &url);
+        let kind = peer.verify(&late).map_err(|why| why.kind);
+        let expected = if case == 0 { Err(VerifyErrorKind::Revoked) } else { Ok(()) };
+        assert_eq!(kind, expected, "a list that is {next}");
+    }
+}
+
+/// As after a restart of the gateway, when all come back.
+#[test]
+fn nobody_is_refused_because_many_are_asked_about() {
+    let (server, root) = (Server::start(), Ca::root("root"));
+    let authorities = trusting(&root, Revocation::Required);
+    let peers: Vec<_> = (0..200)
+        .map(|n| {
+            server.put(&format!("/list{n}"), list(&root, &[3]));
+            Peer::new(&root, &with_point(&server.url(&format!("/list{n}")), 2))
+        })
+        .collect();
+    for peer in &peers {
+        let at_first = authorities.verify(&fqdn(NAME), &peer.certificates, &peer.signature);
+        let is_pending = |why: &VerifyError| matches!(why.kind, VerifyErrorKind::Pending(_));
+        assert!(at_first.as_ref().is_ok() || at_first.as_ref().is_err_and(is_pending), "{at_first:?}");
+    }
+    for peer in &peers {
+        assert_eq!(peer.verify(&authorities), Ok(()));
+    }
+}
+
+#[test]
+fn redirections_are_not_followed() {
+    let (server, other, root) = (Server::start(), Server::start(), Ca::root("root"));
+    other.put("/list", list(&root, &[]));
+    server.put("/list", other.url("/list").into_bytes());
+    let peer = Peer::new(&root, &with_point(&server.url("/list"), 2));
+    let refused = peer.verify(&trusting(&root, Revocation::Required)).unwrap_err();
+    assert!(refused.words.contains("elsewhere"), "{refused}");
+    assert_eq!((server.requests(), other.requests()), (1, 0));
 }
 
 #[test]
@@ -255,7 +326,7 @@ fn whole_chain_is_looked_up() {
     of_sub.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![server.url("/root")] }];
     let sub = root.sub(of_sub);
     let mut peer = Peer::new(&sub, &with_point(&server.url("/sub"), 2));
-    peer.certificates.chain.push(sub.der.clone());
+    peer.add(&sub);
     server.put("/root", list(&root, &[9]));
     server.put("/sub", list(&sub, &[]));
     let why = peer.verify(&trusting(&root, Revocation::IfAvailable)).unwrap_err();
@@ -264,14 +335,27 @@ fn whole_chain_is_looked_up() {
 }
 
 #[test]
-fn silent_server_makes_a_peer_wait_for_a_few_seconds_only() {
+fn silent_server_delays_only_its_own_peers_and_only_once() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let root = Ca::root("root");
-    let url = format!("http://{}/list", silent.local_addr().unwrap());
-    let peer = Peer::new(&root, &with_point(&url, 2));
+    let (server, root) = (Server::start(), Ca::root("root"));
+    let authorities = trusting(&root, Revocation::Required);
+    let of_silent = |n: u64| {
+        let url = format!("http://{}/list{n}", silent.local_addr().unwrap());
+        Peer::new(&root, &with_point(&url, 2))
+    };
+    let waiting: Vec<_> = (0..20).map(of_silent).collect();
+    for peer in &waiting {
+        let at_first = authorities.verify(&fqdn(NAME), &peer.certificates, &peer.signature);
+        assert!(matches!(at_first.unwrap_err().kind, VerifyErrorKind::Pending(_)));
+    }
+    server.put("/list", list(&root, &[]));
     let began = Instant::now();
-    let refused = peer.verify(&trusting(&root, Revocation::Required)).unwrap_err();
-    assert!(refused.words.contains("it has not come in time"), "{refused}");
+    assert_eq!(Peer::new(&root, &with_point(&server.url("/list"), 2)).verify(&authorities), Ok(()));
+    assert!(began.elapsed() < Duration::from_secs(4), "it does not wait for the silent one");
+    for peer in waiting.iter().chain([&of_silent(20)]) {
+        let refused = peer.verify(&authorities).unwrap_err();
+        assert!(refused.words.contains("timeout"), "{refused}");
+    }
     assert!(began.elapsed() < Duration::from_secs(30));
 }
 

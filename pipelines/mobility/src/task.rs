@@ -56,9 +56,10 @@ pub enum Outcome {
     Verified(Result<Vec<Identity>, VerifyError>),
     /// Of [`Task::Eap`]: the conversation and the step that follows.
     Eap(Box<dyn Conversation>, Step),
-    /// Of [`Task::Verify`] or [`Task::Eap`]: an authority's word must come first. The driver of tasks runs this one again
-    /// when [`Task::revision`] changes, or after a while. No endpoint sees it.
-    Postponed(Task),
+    /// Of [`Task::Verify`] or [`Task::Eap`]: an authority's word must come first, which has this number.
+    /// The driver of tasks runs this one again once [`Task::is_pending`] is false, or after a while. No
+    /// endpoint sees it.
+    Postponed(Task, u64),
     /// Of [`Task::Eap`]: a RADIUS server is being asked. The task's real outcome follows.
     Asking,
 }
@@ -73,8 +74,9 @@ impl Task {
             Self::Sign(signer, octets, hashes) => Outcome::Signed(signer.sign(&octets, hashes)),
             Self::Verify { verifier, identity, certificates, signature } => {
                 let verified = verifier.verify(&identity, &certificates, &signature);
-                if verified.as_ref().is_err_and(|why| why.kind == VerifyErrorKind::Pending) {
-                    return Outcome::Postponed(Self::Verify { verifier, identity, certificates, signature });
+                if let Err(VerifyError { kind: VerifyErrorKind::Pending(number), .. }) = verified {
+                    let again = Self::Verify { verifier, identity, certificates, signature };
+                    return Outcome::Postponed(again, number);
                 }
                 Outcome::Verified(verified.map(|()| {
                     let names = certificates.chain.first().map(|own| verifier.names(own)).unwrap_or_default();
@@ -83,18 +85,18 @@ impl Task {
                 }))
             }
             Self::Eap(mut conversation, packet) => match conversation.handle(&packet) {
-                Step::Wait => Outcome::Postponed(Self::Eap(conversation, Vec::new())),
+                Step::Wait(number) => Outcome::Postponed(Self::Eap(conversation, Vec::new()), number),
                 step => Outcome::Eap(conversation, step),
             },
         }
     }
 
-    /// Returns a number that changes once it is worth to run a postponed task again.
-    pub fn revision(&self) -> u64 {
+    /// Returns true while what has this number has to come before a postponed task can end.
+    pub fn is_pending(&self, number: u64) -> bool {
         match self {
-            Self::Verify { verifier, .. } => verifier.revision(),
-            Self::Eap(conversation, _) => conversation.revision(),
-            _ => 0,
+            Self::Verify { verifier, .. } => verifier.is_pending(number),
+            Self::Eap(conversation, _) => conversation.is_pending(number),
+            _ => false,
         }
     }
 

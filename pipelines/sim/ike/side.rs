@@ -119,7 +119,7 @@ impl Side {
 pub fn run_tasks(endpoint: &mut Endpoint, now: Duration) {
     while let Some((id, _, task)) = endpoint.poll_task() {
         let mut outcome = task.run(&Primitives);
-        while let Outcome::Postponed(task) = outcome {
+        while let Outcome::Postponed(task, _) = outcome {
             outcome = task.run(&Primitives);
         }
         endpoint.handle_outcome(now, id, outcome);

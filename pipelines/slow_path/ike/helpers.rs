@@ -22,8 +22,11 @@ use wayfarer_mobility::{
 /// slow path. Further tasks wait in the endpoint, which can reorder them.
 const TASKS_PER_THREAD: usize = 4;
 
-/// Time after which a postponed task is run again even if nothing is known to have changed.
-const POSTPONED: Duration = Duration::from_secs(1);
+/// Time after which a postponed task is run again even if what it waits for has not come.
+const POSTPONED: Duration = Duration::from_secs(5);
+
+/// Time between two looks at what postponed tasks wait for.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The threads, and the conversations that wait for RADIUS servers. The threads end when this is
 /// dropped and their queue is empty.
@@ -39,6 +42,8 @@ pub(super) struct Helpers {
     conversations: BTreeMap<TaskId, Box<dyn Conversation>>,
     /// Tasks that wait for what an authority publishes.
     postponed: Vec<Postponed>,
+    /// When to look at them again.
+    look_at: Duration,
 }
 
 /// A task that must be run again.
@@ -47,8 +52,8 @@ struct Postponed {
     id: TaskId,
     from: IpAddr,
     task: Task,
-    /// The task's revision when it was run.
-    revision: u64,
+    /// The number of what it waits for.
+    number: u64,
     again_at: Duration,
 }
 
@@ -76,7 +81,8 @@ impl Helpers {
         }
         let (radius, conversations) = (RadiusSockets::default(), BTreeMap::new());
         let (unfinished, postponed) = (0, Vec::new());
-        Ok(Self { tasks, done, threads: cores.len(), unfinished, radius, conversations, postponed })
+        let (threads, look_at) = (cores.len(), Duration::ZERO);
+        Ok(Self { tasks, done, threads, unfinished, radius, conversations, postponed, look_at })
     }
 
     /// Returns true if another task can be submitted.
@@ -95,7 +101,17 @@ impl Helpers {
     /// Exchanges packets with RADIUS servers, and runs postponed tasks again.
     pub(super) fn turn(&mut self, now: Duration) {
         self.radius.turn(now);
-        let is_due = |one: &mut Postponed| now >= one.again_at || one.task.revision() != one.revision;
+        if self.postponed.is_empty() || now < self.look_at {
+            return;
+        }
+        self.look_at = now + LOOK;
+        // Those that have to wait for room are looked at again.
+        let mut room = (self.threads * TASKS_PER_THREAD).saturating_sub(self.unfinished);
+        let is_due = |one: &mut Postponed| {
+            let is_due = room > 0 && (now >= one.again_at || !one.task.is_pending(one.number));
+            room -= usize::from(is_due);
+            is_due
+        };
         let due: Vec<_> = self.postponed.extract_if(.., is_due).collect();
         for Postponed { id, from, task, .. } in due {
             self.submit(id, from, task);
@@ -123,9 +139,8 @@ impl Helpers {
                     }
                     None => return Some((id, Outcome::Eap(conversation, Step::Ask))),
                 },
-                Outcome::Postponed(task) => {
-                    let (revision, again_at) = (task.revision(), now + POSTPONED);
-                    self.postponed.push(Postponed { id, from, task, revision, again_at });
+                Outcome::Postponed(task, number) => {
+                    self.postponed.push(Postponed { id, from, task, number, again_at: now + POSTPONED });
                 }
                 outcome => return Some((id, outcome)),
             }
@@ -156,7 +171,7 @@ mod tests {
         net::UdpSocket,
         sync::{
             Arc,
-            atomic::{AtomicU64, Ordering},
+            atomic::{AtomicBool, Ordering},
         },
         time::Instant,
     };
@@ -223,9 +238,9 @@ mod tests {
         assert_eq!((failed, helpers.unfinished), (200, 0));
     }
 
-    /// A verifier that has to wait until its revision changes.
+    /// A verifier that has to wait until this is true.
     #[derive(Debug, Default)]
-    struct Late(AtomicU64);
+    struct Late(AtomicBool);
 
     impl Verifier for Late {
         fn authorities(&self) -> &[u8] {
@@ -233,11 +248,11 @@ mod tests {
         }
 
         fn verify(&self, _: &Identity, _: &PeerCertificates, _: &PeerSignature) -> Result<(), VerifyError> {
-            if self.revision() == 0 { Err(VerifyErrorKind::Pending.into()) } else { Ok(()) }
+            if self.is_pending(7) { Err(VerifyErrorKind::Pending(7).into()) } else { Ok(()) }
         }
 
-        fn revision(&self) -> u64 {
-            self.0.load(Ordering::SeqCst)
+        fn is_pending(&self, number: u64) -> bool {
+            number == 7 && !self.0.load(Ordering::SeqCst)
         }
 
         fn names(&self, _: &[u8]) -> Vec<Identity> {
@@ -274,11 +289,14 @@ mod tests {
         helpers.turn(now);
         assert_eq!(helpers.unfinished, 0, "nothing has changed");
 
-        late.0.store(1, Ordering::SeqCst);
-        helpers.turn(now);
+        late.0.store(true, Ordering::SeqCst);
+        let mut now = now;
         let mut verified = 0;
         while verified < PEERS {
             assert!(Instant::now() < until);
+            now += LOOK;
+            helpers.turn(now);
+            assert!(helpers.unfinished <= helpers.threads * TASKS_PER_THREAD, "others have room");
             match helpers.poll(now) {
                 Some((_, outcome)) => {
                     assert!(matches!(outcome, Outcome::Verified(Ok(_))));

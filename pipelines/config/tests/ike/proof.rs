@@ -236,6 +236,14 @@ fn refuses_combinations_that_cannot_authenticate() {
             "connection.private_key = \"$PKI/cl.key\": cl.key: has a private key that does not belong to the certificate",
         ),
         (
+            &format!("auth = \"certificate\"\n{OWN}{AUTHORITIES}ocsp_stapling = true"),
+            "connection.certificate = \"$PKI/gw.crt\": gw.crt: has a certificate that names no OCSP responder with http",
+        ),
+        (
+            &format!("{eap}users_file = \"users\"\nocsp_stapling = true"),
+            "connection.certificate = \"$PKI/gw.crt\": gw.crt: does not lead to the issuer, which must be known for OCSP: append the issuer's certificate",
+        ),
+        (
             "auth = \"certificate\"\ncertificate = \"psk\"\nprivate_key = \"$PKI/gw.key\"",
             "connection.certificate = \"psk\": psk: has no certificate in PEM",
         ),
@@ -271,6 +279,10 @@ fn refuses_combinations_that_cannot_authenticate() {
         (
             &format!("{eap}users_file = \"users\"\nrevocation = \"required\""),
             "connection.revocation = \"required\": has no meaning with auth = \"eap-mschapv2\"",
+        ),
+        (
+            "auth = \"psk\"\npsk_file = \"psk\"\nocsp_stapling = true",
+            "connection.ocsp_stapling = true: has no meaning with auth = \"psk\"",
         ),
         (
             "auth = \"psk\"\npsk_file = \"psk\"\nlegacy_signatures = true",

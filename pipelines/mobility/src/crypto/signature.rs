@@ -139,10 +139,10 @@ pub trait Verifier: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Returns a number that changes once a verification that was
-    /// [pending](super::VerifyErrorKind::Pending) may have another result.
-    fn revision(&self) -> u64 {
-        0
+    /// Returns true while a verification that was [pending](super::VerifyErrorKind::Pending) under this
+    /// number cannot have another result.
+    fn is_pending(&self, _number: u64) -> bool {
+        false
     }
 
     /// Returns all identities in this certificate.

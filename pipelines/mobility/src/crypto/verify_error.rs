@@ -24,11 +24,11 @@ pub enum VerifyErrorKind {
     Expired,
     /// Revoked, or nobody says that it is not although somebody must.
     Revoked,
-    /// Not known yet: what authorities publish is being fetched. [`Verifier::revision`] tells when to
-    /// verify again.
+    /// Not known yet: what an authority publishes is being fetched, under this number.
+    /// [`Verifier::is_pending`] tells when to verify again.
     ///
-    /// [`Verifier::revision`]: super::Verifier::revision
-    Pending,
+    /// [`Verifier::is_pending`]: super::Verifier::is_pending
+    Pending(u64),
     /// The certificate does not contain the identity that the peer claims.
     Identity,
     /// The signature is wrong, or of a kind that is not accepted.
@@ -56,7 +56,7 @@ impl fmt::Display for VerifyErrorKind {
             Self::Issuer => "no trusted authority issued it",
             Self::Expired => "it is not valid now",
             Self::Revoked => "it is revoked",
-            Self::Pending => "whether it is revoked is not known yet: try again",
+            Self::Pending(_) => "whether it is revoked is not known yet: try again",
             Self::Identity => "it is not for the identity that the peer claims",
             Self::Signature => "the signature is wrong or of a kind that is not accepted",
         })

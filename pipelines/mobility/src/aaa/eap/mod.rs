@@ -34,10 +34,10 @@ pub enum Step {
     /// [`Conversation::answered`] continues. The driver of tasks handles this step; a peer never
     /// sees it.
     Ask,
-    /// What an authority publishes must come first. [`Conversation::handle`] continues with an empty
-    /// packet when [`Conversation::revision`] changes, or after a while. The driver of tasks handles
-    /// this step; a peer never sees it.
-    Wait,
+    /// What an authority publishes must come first; it is being fetched under this number.
+    /// [`Conversation::handle`] continues with an empty packet once [`Conversation::is_pending`] is
+    /// false, or after a while. The driver of tasks handles this step; a peer never sees it.
+    Wait(u64),
 }
 
 /// The method of a conversation, as far as it is known.
@@ -93,9 +93,9 @@ pub trait Conversation: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Returns a number that changes once it is worth to go on after [`Step::Wait`].
-    fn revision(&self) -> u64 {
-        0
+    /// Returns true while what has this number has to come, after [`Step::Wait`].
+    fn is_pending(&self, _number: u64) -> bool {
+        false
     }
 
     /// Returns what a server grants to the other side, once that has succeeded.

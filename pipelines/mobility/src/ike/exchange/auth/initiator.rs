@@ -388,7 +388,7 @@ impl EapMethod {
                 Ok(InitiatorState::EapProofSent(EapProofSent { key }))
             }
             // A method without a key does not exclude a man in the middle (RFC 7296 §2.16).
-            Step::Success(_, None) | Step::Failure(_) | Step::Unanswered(_) | Step::Ask | Step::Wait => {
+            Step::Success(_, None) | Step::Failure(_) | Step::Unanswered(_) | Step::Ask | Step::Wait(_) => {
                 Err(Reason::Eap.into())
             }
         }

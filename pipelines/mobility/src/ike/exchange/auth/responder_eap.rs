@@ -87,7 +87,7 @@ impl Claim {
                 (packet, Err(conversation.refusal().map_or(Reason::Eap, Reason::Verification)))
             }
             Step::Unanswered(packet) => (packet, Err(Reason::NoServer)),
-            Step::Ask | Step::Wait => (packet::failure(&[]), Err(Reason::Eap)),
+            Step::Ask | Step::Wait(_) => (packet::failure(&[]), Err(Reason::Eap)),
         };
         let payloads: Vec<_> = proof.into_iter().chain([Payload::Eap(&packet)]).collect();
         let addresses = peer.addresses;

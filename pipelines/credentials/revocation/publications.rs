@@ -1,0 +1,254 @@
+//! What authorities have published, as far as it is known, and what is being fetched.
+
+use super::{
+    Document, Query, fetch,
+    http::{self, Failure},
+    servers::Servers,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+use tracing::{debug, warn};
+
+/// Lists and answers that are kept.
+const MOST_ENTRIES: usize = 4096;
+/// Bytes of all lists that are kept.
+const MOST_BYTES: usize = 64 << 20;
+/// Longest time that a peer waits for one, while others are fetched before it.
+const WAIT: Duration = Duration::from_secs(15);
+/// Time until another try after an answer that cannot be used.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// The answer to a query.
+#[derive(Debug)]
+pub(in crate::credentials) enum Answer {
+    /// What the authority says, which has not expired.
+    Known(Arc<Document>),
+    /// It is being fetched under this number.
+    Pending(u64),
+    /// It cannot be had now, for this reason.
+    Unavailable(String),
+}
+
+/// What is known of one query.
+#[derive(Debug)]
+struct Entry {
+    document: Option<Kept>,
+    /// When it was asked for and the number of that, if it is to be fetched.
+    wanted: Option<(Instant, u64)>,
+    /// The last failure.
+    failed: Option<(Instant, String)>,
+    used_at: Instant,
+}
+
+/// What is kept.
+#[derive(Debug)]
+struct Kept {
+    document: Arc<Document>,
+    bytes: usize,
+    /// When it is fetched again if it is used: before it expires, after nine tenths of its time.
+    refresh_at: SystemTime,
+}
+
+/// What all authorities have published, and the threads that fetch it.
+#[derive(Clone, Debug, Default)]
+pub(in crate::credentials) struct Publications(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Something is to be fetched.
+    wanted: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<Query, Entry>,
+    servers: Servers,
+    /// Numbers of what is being fetched.
+    pending: BTreeSet<u64>,
+    last_number: u64,
+    /// Threads that fetch.
+    threads: usize,
+}
+
+/// What all connections share. It outlives a reload.
+static SHARED: LazyLock<Publications> = LazyLock::new(Publications::default);
+
+impl Publications {
+    /// Returns what all connections share.
+    pub(in crate::credentials) fn shared() -> Self {
+        SHARED.clone()
+    }
+
+    /// Returns true while what has this number is being fetched.
+    pub(in crate::credentials) fn is_pending(&self, number: u64) -> bool {
+        self.0.state().pending.contains(&number)
+    }
+
+    /// Returns what is known without asking for it.
+    pub(in crate::credentials) fn known(&self, query: &Query, now: SystemTime) -> Option<Arc<Document>> {
+        let state = self.0.state();
+        let document = &state.entries.get(query)?.document.as_ref()?.document;
+        (now < document.next_update()).then(|| document.clone())
+    }
+
+    /// Returns the answer, or has it fetched.
+    pub(in crate::credentials) fn ask(&self, query: &Query, now: SystemTime) -> Answer {
+        let at = Instant::now();
+        let mut state = self.0.state();
+        let State { entries, servers, .. } = &mut *state;
+        let server = http::server(&query.url);
+        let entry = entries.entry(query.clone()).or_insert_with(|| Entry::new(at));
+        entry.used_at = at;
+        let recent = entry.failed.as_ref().filter(|(when, _)| at - *when < RETRY).map(|(_, why)| why.clone());
+        let failed = recent.or_else(|| servers.failure(server, at));
+        if let Some(kept) = &entry.document
+            && now < kept.document.next_update()
+        {
+            let document = kept.document.clone();
+            if now >= kept.refresh_at && entry.wanted.is_none() && failed.is_none() {
+                self.want(&mut state, query, at);
+            }
+            return Answer::Known(document);
+        }
+        match (entry.wanted, failed) {
+            (Some((since, number)), _) if at - since < WAIT => Answer::Pending(number),
+            (Some(_), _) => Answer::Unavailable("it has not come in time".to_owned()),
+            (None, Some(why)) => Answer::Unavailable(why),
+            (None, None) => match self.want(&mut state, query, at) {
+                Some(number) => Answer::Pending(number),
+                None => Answer::Unavailable("too much is being fetched".to_owned()),
+            },
+        }
+    }
+
+    /// Has something fetched. Returns its number, or `None` if too much waits.
+    fn want(&self, state: &mut State, query: &Query, at: Instant) -> Option<u64> {
+        if state.threads < fetch::THREADS {
+            let shared = self.clone();
+            state.threads += usize::from(fetch::start(state.threads, shared));
+        }
+        let is_taken = state.threads > 0 && state.servers.push(query.clone());
+        let number = is_taken.then(|| {
+            state.last_number += 1;
+            state.pending.insert(state.last_number);
+            state.last_number
+        });
+        if let Some(entry) = state.entries.get_mut(query) {
+            entry.wanted = number.map(|number| (at, number));
+        }
+        state.forget_excess();
+        self.0.wanted.notify_one();
+        number
+    }
+
+    /// Returns true while something is fetched from this address.
+    #[cfg(test)]
+    pub(in crate::credentials) fn is_fetching(&self, url: &str) -> bool {
+        self.0.state().entries.iter().any(|(query, entry)| query.url == url && entry.wanted.is_some())
+    }
+
+    /// Waits for something that is to be fetched.
+    pub(super) fn next(&self) -> Query {
+        let mut state = self.0.state();
+        loop {
+            match state.servers.pop() {
+                Some(query) => return query,
+                None => state = self.0.wanted.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// Keeps what has come. If that failed, what was there before stays until it expires.
+    pub(super) fn store(&self, query: &Query, fetched: Result<(Document, usize), Failure>) {
+        let mut state = self.0.state();
+        let at = Instant::now();
+        let server = http::server(&query.url);
+        state.servers.done(server, at);
+        match fetched {
+            Ok((document, bytes)) => {
+                debug!(url = query.url, bytes, "an authority's word on revocation was fetched");
+                state.keep(query, document, bytes);
+            }
+            Err(failure) => {
+                let (Failure::Answer(why) | Failure::Server(why)) = &failure;
+                if state.servers.may_log(server, at) {
+                    let url = &query.url;
+                    warn!(name: "revocation_not_fetched", url, why, "an authority's word on revocation cannot be fetched");
+                }
+                // Whoever waits for a server that does not answer need not try it one by one.
+                let others = match failure {
+                    Failure::Server(_) => state.servers.fail(server, at, why),
+                    Failure::Answer(_) => Vec::new(),
+                };
+                for query in &others {
+                    state.settle(query);
+                }
+                if let Some(entry) = state.settle(query)
+                    && matches!(failure, Failure::Answer(_))
+                {
+                    entry.failed = Some((at, why.clone()));
+                }
+            }
+        }
+        state.forget_excess();
+        // The server has room for another request.
+        self.0.wanted.notify_one();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Notes that a query is no longer to be fetched, and returns its entry.
+    fn settle(&mut self, query: &Query) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(query)?;
+        if let Some((_, number)) = entry.wanted.take() {
+            self.pending.remove(&number);
+        }
+        Some(entry)
+    }
+
+    /// Keeps a document, unless a newer one is there: a cache on the way may be behind.
+    fn keep(&mut self, query: &Query, document: Document, bytes: usize) {
+        let Some(entry) = self.settle(query) else { return };
+        let before = entry.document.as_ref().map(|kept| kept.document.this_update());
+        if before.is_some_and(|before| document.this_update() < before) {
+            entry.failed = Some((Instant::now(), "it is older than the one before".to_owned()));
+            return;
+        }
+        let now = SystemTime::now();
+        let left = document.next_update().duration_since(now).unwrap_or_default();
+        entry.failed = None;
+        let refresh_at = now + left * 9 / 10;
+        entry.document = Some(Kept { document: Arc::new(document), bytes, refresh_at });
+    }
+
+    /// Forgets what was not used for the longest time, if there is too much.
+    fn forget_excess(&mut self) {
+        let bytes = |entries: &BTreeMap<_, Entry>| entries.values().map(Entry::bytes).sum::<usize>();
+        while self.entries.len() > MOST_ENTRIES || bytes(&self.entries) > MOST_BYTES {
+            let idle = self.entries.iter().filter(|(_, entry)| entry.wanted.is_none());
+            let oldest = idle.min_by_key(|(_, entry)| entry.used_at).map(|(query, _)| query.clone());
+            let Some(oldest) = oldest else { return };
+            self.entries.remove(&oldest);
+        }
+    }
+}
+
+impl Entry {
+    fn new(used_at: Instant) -> Self {
+        Self { document: None, wanted: None, failed: None, used_at }
+    }
+
+    fn bytes(&self) -> usize {
+        self.document.as_ref().map_or(0, |kept| kept.bytes)
+    }
+}

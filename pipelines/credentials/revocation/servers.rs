@@ -1,0 +1,98 @@
+//! The servers of authorities, with what is to be fetched from each. One that does not answer takes
+//! no time from the others.
+
+use super::{Query, http};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+/// Queries that wait, for all servers together.
+const MOST_QUERIES: usize = 4096;
+/// Requests to one server at a time.
+const MOST_RUNNING: usize = 3;
+/// Servers that are remembered although nothing is to be fetched from them.
+const MOST_IDLE: usize = 64;
+/// Time until another try of a server that did not answer.
+const RETRY: Duration = Duration::from_secs(10);
+/// Time between two lines in the log about a server.
+const LOG: Duration = Duration::from_secs(60);
+
+/// All servers by name and port.
+#[derive(Debug, Default)]
+pub(super) struct Servers {
+    all: BTreeMap<String, Server>,
+    /// Queries that wait.
+    count: usize,
+}
+
+#[derive(Debug, Default)]
+struct Server {
+    waiting: VecDeque<Query>,
+    /// Requests that it has not answered yet.
+    running: usize,
+    /// When it did not answer, and why.
+    failed: Option<(Instant, String)>,
+    used_at: Option<Instant>,
+    logged_at: Option<Instant>,
+}
+
+impl Servers {
+    /// Takes a query, if there is room.
+    pub(super) fn push(&mut self, query: Query) -> bool {
+        let has_room = self.count < MOST_QUERIES;
+        if has_room {
+            self.count += 1;
+            self.all.entry(http::server(&query.url).to_owned()).or_default().waiting.push_back(query);
+        }
+        has_room
+    }
+
+    /// Returns the next query: of the server that has the fewest requests.
+    pub(super) fn pop(&mut self) -> Option<Query> {
+        let waiting = self.all.values_mut().filter(|server| !server.waiting.is_empty());
+        let free = waiting.filter(|server| server.running < MOST_RUNNING);
+        let server = free.min_by_key(|server| server.running)?;
+        server.running += 1;
+        self.count -= 1;
+        server.waiting.pop_front()
+    }
+
+    /// Notes that a request to a server has ended.
+    pub(super) fn done(&mut self, server: &str, at: Instant) {
+        if let Some(server) = self.all.get_mut(server) {
+            server.running -= 1;
+            server.used_at = Some(at);
+        }
+        while self.all.len() > MOST_IDLE {
+            let idle = self.all.iter().filter(|(_, server)| server.running == 0 && server.waiting.is_empty());
+            let oldest = idle.min_by_key(|(_, server)| server.used_at).map(|(name, _)| name.clone());
+            let Some(oldest) = oldest else { return };
+            self.all.remove(&oldest);
+        }
+    }
+
+    /// Notes that a server does not answer. Returns what waited for it.
+    pub(super) fn fail(&mut self, server: &str, at: Instant, why: &str) -> Vec<Query> {
+        let Some(server) = self.all.get_mut(server) else { return Vec::new() };
+        server.failed = Some((at, why.to_owned()));
+        self.count -= server.waiting.len();
+        server.waiting.drain(..).collect()
+    }
+
+    /// Returns why a server did not answer a moment ago.
+    pub(super) fn failure(&self, server: &str, at: Instant) -> Option<String> {
+        let failed = self.all.get(server)?.failed.as_ref();
+        failed.filter(|(when, _)| at - *when < RETRY).map(|(_, why)| why.clone())
+    }
+
+    /// Returns true if the log may have a line about a server now.
+    pub(super) fn may_log(&mut self, server: &str, at: Instant) -> bool {
+        let Some(server) = self.all.get_mut(server) else { return true };
+        let may = server.logged_at.is_none_or(|before| at - before >= LOG);
+        if may {
+            server.logged_at = Some(at);
+        }
+        may
+    }
+}
