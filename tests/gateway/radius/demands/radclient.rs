@@ -52,7 +52,7 @@ fn radclient(
 /// If there is none with the right authenticators.
 fn ask(world: &mut World, to: SocketAddr, command: &str, attributes: &str) -> String {
     let said = radclient(world, to, [command, str::from_utf8(SECRET).unwrap(), "20"], attributes);
-    let word_after = |text| said.split_once(text)?.1.split_whitespace().next();
+    let word_after = |text| said.lines().find_map(|line| line.trim().strip_prefix(text)?.split(' ').next());
     let kind = word_after("Received ").unwrap_or_else(|| panic!("no good answer: {said}"));
     word_after("Error-Cause = ").map_or_else(|| kind.to_owned(), |cause| format!("{kind} {cause}"))
 }
