@@ -65,6 +65,13 @@ impl Lab {
         }
     }
 
+    /// Replaces a file in /etc for programs that start in a namespace from now on (ip-netns(8)).
+    pub(crate) fn etc(&self, space: &str, name: &str, content: &str) {
+        let folder = etc_of(&self.full(space));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), content).unwrap();
+    }
+
     /// Returns a namespace's system-wide name.
     pub(crate) fn full(&self, space: &str) -> String {
         format!("{}-{space}", self.id)
@@ -201,8 +208,14 @@ impl Drop for Lab {
     fn drop(&mut self) {
         for space in self.spaces.borrow().iter() {
             let _ = Command::new("ip").args(["netns", "del", space]).output();
+            let _ = fs::remove_dir_all(etc_of(space));
         }
     }
+}
+
+/// Returns the folder with a namespace's own files of /etc.
+fn etc_of(full: &str) -> PathBuf {
+    Path::new("/etc/netns").join(full)
 }
 
 fn is_root() -> bool {

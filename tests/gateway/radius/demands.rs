@@ -1,5 +1,7 @@
 //! A server's requests about connected peers.
 
+mod radclient;
+
 use super::{
     Books, SECOND, SECRET, SERVER, accounted_by, gateway_with, send, terminal, terminal_at, with_keys,
 };

@@ -11,7 +11,15 @@ pub(super) const SERVE: &str = include_str!("gateway.conf");
 /// Starts our terminal, with two networks, its own stack behind a TAP, and a connection that
 /// authenticates by `proof`.
 pub(super) fn terminal(lab: &Lab, proof: &str) -> Gateway {
-    let config = format!(
+    let terminal = lab.gateway("term", &terminal_config("203.0.113.1", proof));
+    wait_for("the connection", || terminal.peers().pop());
+    wait_for_ping(lab, "term", SERVER);
+    terminal
+}
+
+/// Configures that terminal, with a connection to `remote`.
+pub(super) fn terminal_config(remote: &str, proof: &str) -> String {
+    format!(
         r#"routes = "kernel"
 [[port]]
 name = "first"
@@ -30,18 +38,14 @@ device = "tap0"
 addresses = ["10.97.0.1/24"]
 [[connection]]
 name = "office"
-remote = "203.0.113.1"
+remote = ["{remote}"]
 remote_id = "gw.test"
 request_address = true
 inner_remote = ["10.99.0.0/24"]
 liveness = "2s"
 {proof}
 "#
-    );
-    let terminal = lab.gateway("term", &config);
-    wait_for("the connection", || terminal.peers().pop());
-    wait_for_ping(lab, "term", SERVER);
-    terminal
+    )
 }
 
 pub(super) const PSK: &str = "local_id = \"cl.test\"\nauth = \"psk\"\npsk_file = \"psk\"";

@@ -13,6 +13,7 @@ mod certificates;
 mod charon;
 mod defaults;
 mod fragments;
+mod host_name;
 mod machine;
 mod moves;
 mod ppk;
