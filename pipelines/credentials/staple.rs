@@ -30,7 +30,7 @@ impl Staple {
             chain.iter().map(|der| &der[..]).chain(others.iter().map(|der| &**der)).collect();
         let all: Vec<_> = chain.iter().map(|der| queries(der, &issuers)).collect();
         if let Some(Err(problem)) = all.first() {
-            return Err(problem.clone());
+            return Err(*problem);
         }
         Ok(Self { published: Publications::shared(), queries: all.into_iter().flatten().collect() })
     }
