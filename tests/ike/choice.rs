@@ -131,6 +131,9 @@ fn later_connection_with_other_algorithms_is_for_the_same_peer_if_it_names_it_as
     {
         assert_eq!(of(first.clone(), second.clone()), refused_by("strict"), "{first:?} {second:?}");
     }
+    // Another strict one in between, which names it less closely, changes nothing.
+    let all = [strict(only("cl.test")), strict(any()), old(any())];
+    assert_eq!(outcome(&all, "cl.test", &[weak()]), refused_by("strict"));
 }
 
 #[test]
@@ -144,6 +147,20 @@ fn method_without_a_fitting_connection_is_refused_for_its_algorithms() {
     let local_auth = LocalAuth::Eap(user("cl"));
     fleet.connect(TERMINAL, Connection { local_auth, ike: vec![strong(), weak()], ..terminal() });
     assert_eq!(fleet.gateway.end_reasons(), [Reason::OtherAlgorithms]);
+}
+
+#[test]
+fn method_is_that_of_a_connection_with_the_chosen_algorithms() {
+    let of = |name, user, ike| Connection {
+        remote_auth: RemoteAuth::Eap(users(&[user])),
+        ..connection(name, IdentityPattern::Any, &[ike])
+    };
+    let mut fleet = Fleet::new(vec![of("strict", "other", strong()), of("old", "cl", weak())]);
+    fleet.connect(
+        TERMINAL,
+        Connection { local_auth: LocalAuth::Eap(user("cl")), ike: vec![weak()], ..terminal() },
+    );
+    assert_eq!(fleet.connected_peers().len(), 1, "{:?}", fleet.gateway.end_reasons());
 }
 
 #[test]
