@@ -46,7 +46,12 @@ impl Insider {
 
     /// Takes the terminal's place after this many exchanges; its next request is lost.
     pub(super) fn after(exchanges: u32, gateway: Connection, terminal: Connection) -> Self {
-        let mut pair = Pair::with(gateway, terminal, Settings { log_keys: true, ..Settings::default() });
+        let pair = Pair::with(gateway, terminal, Settings { log_keys: true, ..Settings::default() });
+        Self::after_in(exchanges, pair)
+    }
+
+    /// Takes the place of this pair's terminal in the same way. The gateway must log its keys.
+    pub(super) fn after_in(exchanges: u32, mut pair: Pair) -> Self {
         pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
         for _ in 0..exchanges {
             pair.up().iter().for_each(|message| pair.deliver_up(message));

@@ -266,12 +266,15 @@ impl Peer {
     pub(in crate::ike) fn rekey(&mut self, cx: &mut Context<'_>, ike_sa: bool) {
         match ike_sa {
             true => self.enqueue(QueuedRequest::RekeyIkeSa),
-            false => {
-                let all: Vec<_> = self.child_ids().collect();
-                all.into_iter().for_each(|child| self.enqueue(QueuedRequest::RekeyChild(child)));
-            }
+            false => self.enqueue_child_rekeys(),
         }
         self.start_queued(cx);
+    }
+
+    /// Queues rekeys of all child SAs.
+    pub(in crate::ike) fn enqueue_child_rekeys(&mut self) {
+        let all: Vec<_> = self.child_ids().collect();
+        all.into_iter().for_each(|child| self.enqueue(QueuedRequest::RekeyChild(child)));
     }
 
     /// Starts the queued requests if the active IKE SA is free.
