@@ -3,7 +3,7 @@
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::sync::Arc;
-use wayfarer_mobility::crypto::{PeerSignature, SignatureHashes, VerifyErrorKind};
+use wayfarer_mobility::crypto::{PeerCertificates, PeerSignature, SignatureHashes, VerifyErrorKind};
 
 /// Creates a folder with `ca.crt` and the certificates and keys of `gw` and `cl`.
 pub(in crate::config::tests) fn pki() -> TempDir {
@@ -79,7 +79,8 @@ fn certificates_need_a_revocation_list_if_configured() {
         let (octets, hashes) = (b"octets".to_vec(), SignatureHashes::ALL);
         let (method, data) = own.sign(&octets, hashes).unwrap();
         let signature = PeerSignature { method, data, octets, hashes };
-        authorities.verify(&c.local_id, own.certificates(), &signature).map_err(|why| why.kind)
+        let sent = PeerCertificates { chain: own.certificates().to_vec(), ocsp: vec![] };
+        authorities.verify(&c.local_id, &sent, &signature).map_err(|why| why.kind)
     };
     for lax in ["", "crl_policy = \"relaxed\"", "revocation = \"if_available\""] {
         assert_eq!(verified(lax), Ok(()), "{lax}");

@@ -34,8 +34,8 @@ pub(super) fn proposals(offers: &[Offer], spi: u64, kex: Option<Kex>) -> Vec<Pro
 
 impl Peer {
     /// Chooses one of the peer's proposals for a successor of our IKE SA: with better algorithms if
-    /// it still offers them, or with those in use. The PRF of the old IKE SA derives the new keys (RFC 7296 §2.18), and not
-    /// every peer gets that right if the PRF changes.
+    /// it still offers them, or with those in use. The PRF of the old IKE SA derives the new keys (RFC
+    /// 7296 §2.18), and not every peer gets that right if the PRF changes.
     pub(super) fn choose_ike_sa(
         &mut self,
         cx: &mut Context<'_>,
