@@ -8,7 +8,7 @@ use crate::{
     pair::Pair,
     world::World,
 };
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use wayfarer::sim::{
     cable::Cable,
     ike::{
@@ -132,16 +132,18 @@ fn child_sas_follow_in_pairs() {
     assert_eq!((used(&pair.terminal), used(&pair.gateway)), (1, 0), "no packet has come");
 }
 
+/// Gives the gateway another connection, and the same addresses.
+fn reload(pair: &mut Pair, connection: Connection) {
+    let pool = Pool::new([10, 98, 0, 1].into(), [10, 98, 0, 254].into()).named("first");
+    pair.gateway.endpoint.reconfigure(pair.now, vec![connection], vec![pool], Settings::default());
+}
+
 #[test]
 fn a_link_goes_on_while_authentication_fails() {
     let mut pair = Pair::connected(hourly(), terminal());
     let with_key = |key: &str| {
         let local_auth = LocalAuth::Psk(SharedKey(Zeroizing::new(key.into())));
         Connection { local_auth, ..hourly() }
-    };
-    let pool = || vec![Pool::new([10, 98, 0, 1].into(), [10, 98, 0, 254].into()).named("first")];
-    let reload = |pair: &mut Pair, connection| {
-        pair.gateway.endpoint.reconfigure(pair.now, vec![connection], pool(), Settings::default());
     };
     reload(&mut pair, with_key("a wrong key"));
     pair.pass(56 * 60 * SECOND);
@@ -174,29 +176,60 @@ fn a_peer_that_does_not_authenticate_again_is_closed() {
     assert_eq!(insider.pair.gateway.end_reasons(), [Reason::AuthenticationOver]);
 }
 
+/// Lets time pass until the terminal begins to authenticate again.
+fn wait_until_due(pair: &mut Pair) {
+    let here = pair.terminal.connected_peers()[0];
+    while pair.terminal.endpoint.peers().count() < 2 {
+        assert!(pair.now < 2 * HOUR, "it does not");
+        pair.now += SECOND;
+        pair.terminal.endpoint.handle_timeout(pair.now);
+        pair.terminal.endpoint.handle_liveness(pair.now, here, true);
+    }
+}
+
+/// Carries this many messages of the terminal, with their answers.
+fn carry(pair: &mut Pair, messages: usize) {
+    for _ in 0..messages {
+        pair.up().iter().for_each(|message| pair.deliver_up(message));
+        pair.down().iter().for_each(|message| pair.deliver_down(message));
+    }
+}
+
 #[test]
 fn a_link_that_ends_meanwhile_is_the_new_peers() {
     // The gateway closes the old IKE SA after each message of the new one.
     for messages in 0..5 {
         let mut pair = Pair::connected(hourly(), terminal());
-        let [here, there] = pair.connected_peers().map(|all| all[0]);
-        let due = |pair: &Pair| pair.terminal.endpoint.peers().count() == 2;
-        while !due(&pair) {
-            pair.now += SECOND;
-            pair.terminal.endpoint.handle_timeout(pair.now);
-            pair.terminal.endpoint.handle_liveness(pair.now, here, true);
-        }
-        for _ in 0..messages {
-            pair.up().iter().for_each(|message| pair.deliver_up(message));
-            pair.down().iter().for_each(|message| pair.deliver_down(message));
-        }
+        let [_, there] = pair.connected_peers().map(|all| all[0]);
+        wait_until_due(&mut pair);
+        carry(&mut pair, messages);
         pair.gateway.endpoint.close(pair.now, there);
         pair.settle();
         pair.pass(70 * SECOND);
         pair.assert_one_each();
         let starts = pair.terminal.events.iter().filter(|e| matches!(e, Event::PeerUp { .. })).count();
         assert_eq!(starts, 2, "after {messages} messages, the link is made once");
+        assert!(sends(&pair.terminal) && sends(&pair.gateway), "after {messages} messages");
+        // The terminal connects again as soon as that one ends.
+        let there = pair.gateway.connected_peers()[0];
+        pair.gateway.endpoint.close(pair.now, there);
+        pair.pass(5 * SECOND);
+        pair.assert_one_each();
     }
+}
+
+/// Returns whether a side sends by its newest child SA, or will once the one before has gone.
+fn sends(side: &Side) -> bool {
+    let up = side.events.iter().rev().find_map(|event| match event {
+        Event::ChildUp { child, sa, .. } => Some((*child, sa.send)),
+        _ => None,
+    });
+    let (newest, at_once) = up.unwrap();
+    let is_use = |event: &Event| match event {
+        Event::ChildUse { child } | Event::ChildFollows { child, .. } => *child == newest,
+        _ => false,
+    };
+    at_once || side.events.iter().any(is_use)
 }
 
 /// Delivers the gateway's request that limits the terminal's authentication to this time.
@@ -322,6 +355,7 @@ fn a_peer_and_the_one_that_replaces_it_count_as_one() {
 fn a_rekey_does_not_keep_a_peer_that_was_replaced() {
     let mut pair = Pair::connected(hourly(), terminal());
     while pair.gateway.connected_peers().len() < 2 {
+        assert!(pair.now < 2 * HOUR, "it authenticates again");
         pair.pass(SECOND);
     }
     let all = pair.gateway.connected_peers();
@@ -351,12 +385,8 @@ fn a_rekey_does_not_keep_a_peer_that_was_replaced() {
     assert_eq!(pair.gateway.end_reasons(), [Reason::Replaced]);
 }
 
-#[test]
-fn child_sas_follow_those_with_the_same_selectors() {
-    let nets = [
-        ("wide", prefix([10, 0, 0, 0], [10, 255, 255, 255])),
-        ("narrow", prefix([10, 1, 0, 0], [10, 1, 255, 255])),
-    ];
+/// Makes connections of both sides with a child SA for each of these networks behind the gateway.
+fn with_children(nets: [(&str, TrafficSelector); 2]) -> [Connection; 2] {
     let policy = |(name, net): (&str, TrafficSelector), is_ours| {
         let [local, remote] = if is_ours { [vec![net], vec![]] } else { [vec![], vec![net]] };
         ChildPolicy { name: name.into(), local, remote, transport: false }
@@ -365,16 +395,38 @@ fn child_sas_follow_those_with_the_same_selectors() {
         children: nets.map(|net| policy(net, is_ours)).into(),
         ..connection
     };
-    let mut pair = Pair::connected(with(hourly(), true), with(terminal(), false));
-    // The wide one is rekeyed, and is the newer of the two from then on.
-    let peer = pair.terminal.connected_peers()[0];
-    let wide = pair.terminal.events.iter().find_map(|event| match event {
-        Event::ChildUp { child, sa, .. } if sa.name == "wide" => Some(*child),
+    [with(hourly(), true), with(terminal(), false)]
+}
+
+/// Returns the child SAs that take over traffic, each with the one whose traffic that is.
+fn followers(side: &Side) -> Vec<[ChildId; 2]> {
+    let follower = |event: &Event| match event {
+        Event::ChildFollows { child, old } => Some([*child, *old]),
         _ => None,
-    });
-    pair.terminal.endpoint.handle_child_due(pair.now, peer, wide.unwrap());
+    };
+    side.events.iter().filter_map(follower).collect()
+}
+
+#[test]
+fn child_sas_follow_those_with_the_same_selectors() {
+    let [gateway, terminal] = with_children([
+        ("wide", prefix([10, 0, 0, 0], [10, 255, 255, 255])),
+        ("narrow", prefix([10, 1, 0, 0], [10, 1, 255, 255])),
+    ]);
+    let mut pair = Pair::connected(gateway, terminal);
+    let peer = pair.terminal.connected_peers()[0];
+    wait_until_due(&mut pair);
+    // The wide one is rekeyed meanwhile, and is the newer of the two from then on.
+    let first_wide = |side: &Side| {
+        let wide = |event: &Event| match event {
+            Event::ChildUp { child, sa, .. } if sa.name == "wide" => Some(*child),
+            _ => None,
+        };
+        side.events.iter().find_map(wide).unwrap()
+    };
+    pair.terminal.endpoint.handle_child_due(pair.now, peer, first_wide(&pair.terminal));
     pair.settle();
-    pair.pass(HOUR);
+    pair.pass(HOUR / 2);
     for side in [&pair.terminal, &pair.gateway] {
         let selectors = |child: ChildId| {
             side.events.iter().find_map(|event| match event {
@@ -382,14 +434,64 @@ fn child_sas_follow_those_with_the_same_selectors() {
                 _ => None,
             })
         };
-        let mut followed = vec![];
-        for event in &side.events {
-            if let Event::ChildFollows { child, old } = event {
-                assert_eq!(selectors(*child), selectors(*old));
-                followed.push(*old);
-            }
+        let all = followers(side);
+        assert_eq!(all.len(), 2, "{:#?}", side.events);
+        for [new, old] in all {
+            assert_eq!(selectors(new), selectors(old));
+            assert_ne!(old, first_wide(side), "it carries nothing more");
         }
-        followed.dedup();
-        assert_eq!(followed.len(), 2, "{:#?}", side.events);
     }
+}
+
+#[test]
+fn a_child_sa_with_other_selectors_follows_none() {
+    let nets = |second| {
+        let net = |last| prefix([10, second, last, 0], [10, second, last, 255]);
+        with_children([("one", net(1)), ("other", net(2))])
+    };
+    let [gateway, terminal] = nets(1);
+    let mut pair = Pair::connected(gateway, terminal);
+    let [gateway, terminal] = nets(2);
+    reload(&mut pair, gateway);
+    pair.terminal.endpoint.reconfigure(pair.now, vec![terminal], vec![], Settings::default());
+    pair.pass(HOUR);
+    for side in [&pair.terminal, &pair.gateway] {
+        assert_eq!((side.connected_peers().len(), followers(side)), (1, vec![]));
+        assert!(sends(side));
+    }
+}
+
+#[test]
+fn each_child_sa_has_one_follower() {
+    let net = || prefix([10, 0, 0, 0], [10, 255, 255, 255]);
+    let [gateway, terminal] = with_children([("one", net()), ("other", net())]);
+    let mut pair = Pair::connected(gateway, terminal);
+    pair.pass(HOUR);
+    for side in [&pair.terminal, &pair.gateway] {
+        let all = followers(side);
+        let [new, old] = [0, 1].map(|at| all.iter().map(|pair| pair[at]).collect::<BTreeSet<_>>());
+        assert_eq!((all.len(), new.len(), old.len()), (2, 2, 2), "{all:?}");
+    }
+}
+
+#[test]
+fn the_old_ike_sa_stays_until_all_child_sas_have_moved() {
+    let [gateway, terminal] = with_children([
+        ("one", prefix([10, 1, 0, 0], [10, 1, 255, 255])),
+        ("other", prefix([10, 2, 0, 0], [10, 2, 255, 255])),
+    ]);
+    let mut pair = Pair::connected(gateway, terminal);
+    wait_until_due(&mut pair);
+    // The new IKE SA is up with its first child SA. The request for the second is lost for a while.
+    carry(&mut pair, 2);
+    let until = pair.now + 2 * Settings::default().linger;
+    while pair.now < until {
+        pair.now += SECOND;
+        pair.terminal.endpoint.handle_timeout(pair.now);
+        let exchanges = pair.up().into_iter().map(|(_, message)| Header::parse(&message).unwrap().exchange);
+        let others = exchanges.filter(|exchange| *exchange != ExchangeType::CreateChildSa.number());
+        assert_eq!(others.count(), 0, "nothing is deleted");
+    }
+    pair.pass(HOUR / 2);
+    assert_eq!((followers(&pair.terminal).len(), pair.terminal.end_reasons()), (2, vec![Reason::Replaced]));
 }
