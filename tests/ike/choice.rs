@@ -140,10 +140,10 @@ fn better_algorithms_keep_the_prf() {
     let [long, short] = [Prf::HmacSha384, Prf::HmacSha256];
     let wide = Offer { encr: [strong().encr, weak().encr].concat(), prf: vec![long, short], ..offer() };
     let all = |narrow: Offer| {
-        [connection("a", only("a.test"), &[wide.clone()]), connection("b", only("b.test"), &[narrow])]
+        [connection("a", only("a.test"), slice::from_ref(&wide)), connection("b", only("b.test"), &[narrow])]
     };
     let of = |narrow: Offer| {
-        let suites = suites(&all(narrow), "a.test", &[wide.clone()]).into_iter();
+        let suites = suites(&all(narrow), "a.test", slice::from_ref(&wide)).into_iter();
         suites.map(|suite| (suite.encr, suite.prf)).collect::<Vec<_>>()
     };
     let [good, poor] = [Encr::AesGcm(256), Encr::AesGcm(128)];
