@@ -6,6 +6,7 @@ use crate::{
     insider::Insider,
     pair::Pair,
 };
+use std::slice;
 use std::time::Duration;
 use wayfarer::sim::ike::{
     connections::{TERMINAL, gateway, identity, offer, terminal},
