@@ -6,6 +6,7 @@ use crate::{
     fleet::Fleet,
     insider::{Answer, Insider},
     pair::Pair,
+    renewals::sends,
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, offer, prefix, terminal};
@@ -192,13 +193,23 @@ fn bounds_devices_of_an_identity_and_peers_of_all() {
 
 #[test]
 fn bounds_peers_that_replace_one_another() {
-    let settings = Settings { device_limit: 4, log_keys: true, ..Settings::default() };
-    let mut pair = Pair::with(Connection { unique: false, ..gateway() }, terminal(), settings);
-    // Each authenticates again by a new IKE SA, and deletes none.
-    for n in 0..40 {
-        connect(&mut pair, "cl.test", [192, 0, 2, 1]);
-        let peers = pair.gateway.connected_peers().len();
-        assert!(peers <= 2 * 4, "{peers} after {n}");
+    let limits = [
+        Settings { device_limit: 4, ..Settings::default() },
+        Settings { peer_limit: 4, ..Settings::default() },
+    ];
+    for settings in limits {
+        let settings = Settings { log_keys: true, ..settings };
+        let mut pair = Pair::with(Connection { unique: false, ..gateway() }, terminal(), settings);
+        connect(&mut pair, "cl.test", [192, 0, 2, 2]);
+        let other = pair.gateway.connected_peers()[0];
+        // Each authenticates again by a new IKE SA, and deletes none.
+        for n in 0..40 {
+            connect(&mut pair, "cl.test", [192, 0, 2, 1]);
+            let peers = pair.gateway.connected_peers();
+            assert!(peers.len() <= 2 * 4 && peers.contains(&other), "{peers:?} after {n}");
+            assert!(sends(&pair.gateway), "by the new child SA after {n}");
+        }
+        assert!(pair.gateway.end_reasons().iter().all(|reason| *reason == Reason::Replaced));
     }
 }
 

@@ -219,7 +219,7 @@ fn a_link_that_ends_meanwhile_is_the_new_peers() {
 }
 
 /// Returns whether a side sends by its newest child SA, or will once the one before has gone.
-fn sends(side: &Side) -> bool {
+pub(super) fn sends(side: &Side) -> bool {
     let up = side.events.iter().rev().find_map(|event| match event {
         Event::ChildUp { child, sa, .. } => Some((*child, sa.send)),
         _ => None,
