@@ -79,7 +79,8 @@ impl Peer {
             if self.is_initiator {
                 let wait = cx.jittered(back_off(succession.failures)).max(SHORTEST);
                 succession.failures += 1;
-                succession.renews_at = Some(cx.now + wait);
+                succession.retry_at = cx.now + wait;
+                succession.renews_at = Some(succession.retry_at);
                 cx.tell(Event::RenewalFailed { peer: self.id, wait });
             }
         }
@@ -109,18 +110,21 @@ impl Peer {
             && self.own_create(|target| matches!(target, Target::Child(_))).is_none()
     }
 
-    /// Notes that the authentication counts for `lifetime` from now on. If we began the first IKE SA, we
-    /// authenticate again before that (RFC 4478 §2).
-    pub(in crate::ike) fn note_auth_lifetime(&mut self, cx: &Context<'_>, lifetime: Duration) {
+    /// Schedules our next authentication before the present one is over: by our own limit, which runs
+    /// from the last authentication on, and by the one that the peer has `told`, if it has, which runs
+    /// from now on (RFC 4478 §2). Does nothing unless we began the first IKE SA.
+    pub(in crate::ike) fn schedule_renewal(&mut self, cx: &Context<'_>, told: Option<Duration>) {
         if !self.is_initiator {
             return;
         }
-        // The operator's own limit holds whatever the gateway says.
         let own = self.connection(cx).and_then(|connection| connection.lifetimes.authentication);
-        let left = own.map(|own| (self.up_at + own).saturating_sub(cx.now));
-        let lifetime = left.map_or(lifetime, |left| left.min(lifetime));
-        let wait = cx.jittered(lifetime - MARGIN.min(lifetime / 2)).max(SHORTEST);
-        self.succession().renews_at = Some(cx.now + wait);
+        let before = |limit: Duration| cx.jittered(limit - MARGIN.min(limit / 2));
+        let own = own.map(|limit| self.up_at + before(limit));
+        let told = told.map(|limit| cx.now + before(limit));
+        let earliest = self.up_at + SHORTEST;
+        let succession = self.succession();
+        let at = own.into_iter().chain(told).min();
+        succession.renews_at = at.map(|at| at.max(earliest).max(succession.retry_at));
     }
 
     /// Returns true if a new peer may be made that replaces this one.

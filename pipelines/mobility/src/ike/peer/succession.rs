@@ -21,4 +21,6 @@ pub(in crate::ike) struct Succession {
     pub(super) renews_at: Option<Duration>,
     /// Number of attempts to do so that failed.
     pub(super) failures: u32,
+    /// No other attempt is made before this time, whatever the peer wants.
+    pub(super) retry_at: Duration,
 }
