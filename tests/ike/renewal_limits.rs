@@ -3,9 +3,10 @@
 
 use crate::{
     doubles::FakeCertificate,
+    fleet::Fleet,
     insider::{Answer, Insider},
     pair::Pair,
-    renewals::{HOUR, SECOND, failures, terminal, with_limit, with_wrong_key},
+    renewals::{HOUR, SECOND, failures, hourly, terminal, with_limit, with_wrong_key},
 };
 use std::{
     sync::{
@@ -15,15 +16,17 @@ use std::{
     time::Duration,
 };
 use wayfarer::sim::ike::{
-    connections::{self, TERMINAL, gateway},
+    connections::{self, TERMINAL, gateway, prefix},
     side::{Side, reversed, to_gateway},
 };
 use wayfarer_mobility::{
     crypto::{PeerSignature, Verifier, VerifyError, VerifyErrorKind},
     identity::Identity,
     ike::{
-        connection::{Connection, Lifetimes, LocalAuth, RemoteAuth},
+        bounds,
+        connection::{ChildPolicy, Connection, Lifetimes, LocalAuth, RemoteAuth},
         event::Reason,
+        pool::Pool,
         settings::Settings,
         wire::{ExchangeType, Header, Payload, flags, notify},
     },
@@ -166,4 +169,77 @@ fn a_wrong_lifetime_is_refused_and_one_from_a_terminal_ignored() {
     );
     insider.skip(1);
     assert_eq!(insider.send(&bad), Answer::Refused(notify::INVALID_SYNTAX));
+}
+
+/// Makes a connection with two child SAs: of the gateway if `is_ours`, else of a terminal.
+fn with_two_children(connection: Connection, is_ours: bool) -> Connection {
+    let policy = |net: u8| {
+        let nets = vec![prefix([10, net, 0, 0], [10, net, 0, 255])];
+        let [local, remote] = if is_ours { [nets, vec![]] } else { [vec![], nets] };
+        ChildPolicy { name: format!("net {net}"), local, remote, transport: false }
+    };
+    Connection { children: [1, 2].map(policy).into(), ..connection }
+}
+
+#[test]
+fn a_full_gateway_still_lets_peers_authenticate_again() {
+    let full = Settings { child_limit: 4, ..Settings::default() };
+    let mut fleet = Fleet::with(vec![with_two_children(hourly(), true)], full);
+    for last in 1..3 {
+        let local_id = connections::identity(&format!("t{last}.test"));
+        fleet.connect([192, 0, 2, last], with_two_children(Connection { local_id, ..terminal() }, false));
+    }
+    for _ in 0..60 {
+        fleet.pass(60 * SECOND);
+        let children = fleet.connected_peers().iter().map(|peer| peer.children().count()).sum::<usize>();
+        assert!((4..=8).contains(&children), "{children}");
+    }
+    for terminal in &fleet.terminals {
+        assert_eq!((terminal.end_reasons(), failures(terminal)), (vec![Reason::Replaced], 0));
+    }
+    // A peer that replaces no other has no more room than before.
+    let local_id = connections::identity("other.test");
+    let other =
+        fleet.connect([192, 0, 2, 9], with_two_children(Connection { local_id, ..terminal() }, false));
+    assert_eq!(fleet.terminals[other].end_reasons(), [Reason::Refused(notify::NO_ADDITIONAL_SAS)]);
+}
+
+#[test]
+fn the_old_ike_sa_stays_a_while_if_a_child_sa_of_the_new_one_is_refused() {
+    for is_refused_for_ever in [false, true] {
+        let connections = || vec![with_two_children(hourly(), true)];
+        let mut fleet = Fleet::new(connections());
+        fleet.connect(TERMINAL, with_two_children(terminal(), false));
+        fleet.pass(HOUR / 2);
+        let local_id = connections::identity("other.test");
+        fleet.connect(
+            [192, 0, 2, 9],
+            Connection {
+                local_id,
+                children: with_two_children(terminal(), false).children[..1].into(),
+                ..terminal()
+            },
+        );
+        let reload = |fleet: &mut Fleet, child_limit| {
+            let settings = Settings { child_limit, ..Settings::default() };
+            let pool = Pool::new([10, 98, 0, 1].into(), [10, 98, 0, 254].into()).named("first");
+            fleet.gateway.endpoint.reconfigure(fleet.now, connections(), vec![pool], settings);
+        };
+        // There is room for one child SA more.
+        reload(&mut fleet, 2);
+        while fleet.terminals[0].connected_peers().len() < 2 {
+            fleet.pass(SECOND);
+        }
+        fleet.pass(10 * SECOND);
+        let [old, new] = fleet.terminals[0].connected_peers()[..] else { panic!("the old one is gone") };
+        if !is_refused_for_ever {
+            reload(&mut fleet, 100);
+        }
+        fleet.pass(bounds::REPLACED_WAIT);
+        let terminal = &fleet.terminals[0];
+        assert_eq!(terminal.connected_peers(), [new], "{old:?} is gone");
+        let children = terminal.endpoint.peer(new).unwrap().children().count();
+        assert_eq!(children, if is_refused_for_ever { 1 } else { 2 });
+        assert_eq!(terminal.end_reasons(), [Reason::Replaced]);
+    }
 }

@@ -72,13 +72,14 @@ impl Endpoint {
     }
 
     /// Moves the traffic of a predecessor's child SAs to those of `id` that are new, and closes the
-    /// predecessor once we have moved all of it. If the peer began, it closes its predecessor itself; and
-    /// it has the new keys only when our answer has come, so the traffic moves with its first packet.
+    /// predecessor once we have moved all of it; [`Self::succeed`] bounds the wait for that. If the peer
+    /// began, it closes its predecessor itself; and it has the new keys only when our answer has come, so
+    /// the traffic moves with its first packet.
     pub(super) fn settle_succession(&mut self, now: Duration, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Some(old) = peer.predecessor().filter(|_| peer.is_established()) else { return };
         let (is_ours, new_children) = (peer.is_initiator, peer.take_new_children());
-        let is_done = is_ours && peer.has_taken_over();
+        let is_done = is_ours && peer.has_taken_over() && !self.lacks_child(id, old);
         for child in new_children {
             if !self.peers.get(&id).is_some_and(|peer| peer.child_ids().any(|other| other == child)) {
                 continue;
@@ -99,6 +100,19 @@ impl Endpoint {
             let until = now + self.environment.settings.linger;
             self.with(now, old, |peer, _| peer.retire_by(until));
         }
+    }
+
+    /// Returns true if the predecessor `old` still carries traffic by a policy for which the peer `id` has
+    /// no child SA, because the other side has refused it so far.
+    fn lacks_child(&self, id: PeerId, old: PeerId) -> bool {
+        let carries = |peer, name: &str| {
+            let children = self.peers.get(&peer).into_iter().flat_map(|peer| &peer.children);
+            children.filter(|child| child.state().carries_traffic()).any(|child| child.sa.name == name)
+        };
+        let connection =
+            self.peers.get(&id).and_then(|peer| self.environment.connections.get(peer.connection?));
+        let mut policies = connection.into_iter().flat_map(|connection| &connection.children);
+        policies.any(|policy| carries(old, &policy.name) && !carries(id, &policy.name))
     }
 
     /// Returns the child SA of the peer `old` whose traffic `child` of its successor `id` takes over: one

@@ -149,17 +149,21 @@ impl Peer {
         self.children.iter().find(|child| child.id == id).map(|child| &child.sa)
     }
 
-    /// Checks that there is room for another child SA whose selectors need this many rules.
+    /// Checks that there is room for another child SA whose selectors need this many rules. One that
+    /// takes the place of another, which goes afterwards, has room even if all peers together have as
+    /// many as they may: by a rekey, or of a peer whose predecessor is still there, with the same
+    /// identity, address and port.
     ///
     /// # Errors
     /// NO_ADDITIONAL_SAS (RFC 7296 §1.3); TEMPORARY_FAILURE (§2.25) for a rekey, because the old SA
     /// must go first.
     fn has_room(&self, cx: &mut Context<'_>, rules: usize, is_rekey: bool) -> Result<(), u16> {
-        let times = if is_rekey { 2 } else { 1 };
+        let times = |is_successor| if is_successor { 2 } else { 1 };
+        let (own, all_peers) = (times(is_rekey), times(is_rekey || self.predecessor().is_some()));
         let all: usize = self.children.iter().map(|child| child.rules).sum();
-        if self.children.len() < times * bounds::CHILDREN
-            && all + rules <= times * bounds::RULES
-            && cx.children() < times * cx.settings.child_limit
+        if self.children.len() < own * bounds::CHILDREN
+            && all + rules <= own * bounds::RULES
+            && cx.children() < all_peers * cx.settings.child_limit
         {
             return Ok(());
         }
