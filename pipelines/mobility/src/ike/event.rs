@@ -314,7 +314,8 @@ pub enum Event {
         wait: Duration,
     },
     /// A child SA replaces one of a peer that its own peer replaces. Once it is used for sending, the
-    /// old one no longer is; and it is used once the old one ends.
+    /// old one no longer is; and it is used once the old one ends. If the old one is rekeyed before, the
+    /// same is true of the new one in its place.
     ChildFollows {
         /// Number of the child SA.
         child: ChildId,

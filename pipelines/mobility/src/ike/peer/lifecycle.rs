@@ -342,10 +342,12 @@ impl Peer {
         }
         cx.tell(Event::ChildUp { peer: self.id, child: id, sa });
         cx.await_child(spi, false);
-        self.children.push(Child::new(id, agreed, rekey_at, rekey_at + connection.lifetimes.grace));
+        let mut child = Child::new(id, agreed, rekey_at, rekey_at + connection.lifetimes.grace);
         if let Some(old) = replaces.and_then(|old| self.child(old)) {
             old.successor = Some(id);
+            child.follower = old.follower;
         }
+        self.children.push(child);
         // What a RADIUS server has forbidden while the exchange was under way.
         self.end_forbidden(cx);
         Some(id)
