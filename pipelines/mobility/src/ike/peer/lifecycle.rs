@@ -167,7 +167,7 @@ impl Peer {
         self.release_addresses(cx);
         let Self { id: peer, connection, method, .. } = *self;
         let (claimed, proved, remote) =
-            (self.identity.clone(), self.proved().cloned(), self.addresses.remote);
+            (self.claimed().cloned(), self.proved().cloned(), self.addresses.remote);
         cx.tell(Event::PeerDown { peer, connection, claimed, proved, method, remote, reason });
         self.forget_at = Some(cx.now + cx.settings.linger);
     }
