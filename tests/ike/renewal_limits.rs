@@ -25,7 +25,7 @@ use wayfarer_mobility::{
     ike::{
         bounds,
         connection::{ChildPolicy, Connection, Lifetimes, LocalAuth, RemoteAuth},
-        event::Reason,
+        event::{Event, Reason},
         pool::Pool,
         settings::Settings,
         wire::{ExchangeType, Header, Payload, flags, notify},
@@ -171,6 +171,12 @@ fn a_wrong_lifetime_is_refused_and_one_from_a_terminal_ignored() {
     assert_eq!(insider.send(&bad), Answer::Refused(notify::INVALID_SYNTAX));
 }
 
+/// Gives a fleet's gateway this connection and these settings.
+fn reload(fleet: &mut Fleet, connection: Connection, settings: Settings) {
+    let pool = Pool::new([10, 98, 0, 1].into(), [10, 98, 0, 254].into()).named("first");
+    fleet.gateway.endpoint.reconfigure(fleet.now, vec![connection], vec![pool], settings);
+}
+
 /// Makes a connection with two child SAs: of the gateway if `is_ours`, else of a terminal.
 fn with_two_children(connection: Connection, is_ours: bool) -> Connection {
     let policy = |net: u8| {
@@ -207,8 +213,11 @@ fn a_full_gateway_still_lets_peers_authenticate_again() {
 #[test]
 fn the_old_ike_sa_stays_a_while_if_a_child_sa_of_the_new_one_is_refused() {
     for is_refused_for_ever in [false, true] {
-        let connections = || vec![with_two_children(hourly(), true)];
-        let mut fleet = Fleet::new(connections());
+        let connection = || with_two_children(Connection { unique: false, ..hourly() }, true);
+        let reload = |fleet: &mut Fleet, child_limit| {
+            reload(fleet, connection(), Settings { child_limit, ..Settings::default() });
+        };
+        let mut fleet = Fleet::new(vec![connection()]);
         fleet.connect(TERMINAL, with_two_children(terminal(), false));
         fleet.pass(HOUR / 2);
         let local_id = connections::identity("other.test");
@@ -220,11 +229,6 @@ fn the_old_ike_sa_stays_a_while_if_a_child_sa_of_the_new_one_is_refused() {
                 ..terminal()
             },
         );
-        let reload = |fleet: &mut Fleet, child_limit| {
-            let settings = Settings { child_limit, ..Settings::default() };
-            let pool = Pool::new([10, 98, 0, 1].into(), [10, 98, 0, 254].into()).named("first");
-            fleet.gateway.endpoint.reconfigure(fleet.now, connections(), vec![pool], settings);
-        };
         // There is room for one child SA more.
         reload(&mut fleet, 2);
         while fleet.terminals[0].connected_peers().len() < 2 {
@@ -242,4 +246,22 @@ fn the_old_ike_sa_stays_a_while_if_a_child_sa_of_the_new_one_is_refused() {
         assert_eq!(children, if is_refused_for_ever { 1 } else { 2 });
         assert_eq!(terminal.end_reasons(), [Reason::Replaced]);
     }
+}
+
+#[test]
+fn a_lowered_limit_of_devices_is_enforced_when_one_authenticates_again() {
+    let connection = || Connection { unique: false, ..hourly() };
+    let mut fleet = Fleet::new(vec![connection()]);
+    (1..7).for_each(|last| _ = fleet.connect([192, 0, 2, last], terminal()));
+    reload(&mut fleet, connection(), Settings { device_limit: 3, ..Settings::default() });
+    let renewed = loop {
+        fleet.pass(SECOND);
+        let up = |side: &Side| side.events.iter().filter(|e| matches!(e, Event::PeerUp { .. })).count();
+        if let Some(renewed) = fleet.terminals.iter().find(|side| up(side) == 2) {
+            break renewed;
+        }
+    };
+    assert_eq!(renewed.end_reasons(), [], "its old IKE SA stays until it has moved its traffic");
+    assert_eq!(fleet.gateway.end_reasons(), [const { Reason::Replaced }; 3]);
+    assert_eq!(fleet.connected_peers().len(), 3 + 1);
 }
