@@ -232,6 +232,9 @@ pub enum Event {
         method: Option<Method>,
         /// The peer's last address.
         remote: SocketAddr,
+        /// True if it never connected, and was to replace a connected peer by authenticating again:
+        /// [`Event::RenewalFailed`] follows.
+        is_renewal: bool,
         /// The reason.
         reason: Reason,
     },
@@ -310,6 +313,8 @@ pub enum Event {
     RenewalFailed {
         /// The peer.
         peer: PeerId,
+        /// The reason.
+        reason: Reason,
         /// Time until then.
         wait: Duration,
     },

@@ -9,6 +9,7 @@ use super::{
     peer::{
         Peer, State,
         child::{AgreedChild, Child},
+        succession::Succession,
     },
     selector,
 };
@@ -41,18 +42,18 @@ impl Endpoint {
     }
 
     /// Hands the connection that an ended peer made over to the peer that replaces it, or that it was
-    /// to replace. Returns these.
-    pub(super) fn leave_succession(&mut self, id: PeerId) -> [Option<PeerId>; 2] {
+    /// to replace. Returns what the ended peer knew of these.
+    pub(super) fn leave_succession(&mut self, id: PeerId) -> Succession {
         let ended = self.peers.get_mut(&id).filter(|peer| peer.state() == State::Ended);
-        let relatives = ended.map_or([None; 2], Peer::take_relatives);
+        let left = ended.map(Peer::take_succession).unwrap_or_default();
         let lives = |other: &PeerId| self.peers.get(other).is_some_and(|peer| peer.state() != State::Ended);
-        if let Some(other) = relatives.into_iter().flatten().find(lives) {
+        if let Some(other) = [left.successor, left.predecessor].into_iter().flatten().find(lives) {
             self.dials.hand_over(id, other);
         }
-        if let [_, Some(old)] = relatives {
+        if let Some(old) = left.predecessor {
             self.shared.connected.set_replaced(old, false);
         }
-        relatives
+        left
     }
 
     /// Lets a peer that has just been authenticated replace its predecessor, if that still lives. If the
@@ -61,7 +62,7 @@ impl Endpoint {
         let Some(new) = self.peers.get(id) else { return };
         let Some(old) = new.predecessor() else { return };
         if !self.peers.get(&old).is_some_and(Peer::is_established) {
-            return self.with(now, *id, |peer, cx| peer.part_from(cx, old));
+            return self.with(now, *id, |peer, cx| peer.lose_predecessor(cx, old));
         }
         let until = (*takes_over || new.is_initiator).then_some(now + bounds::REPLACED_WAIT);
         self.dials.hand_over(old, *id);

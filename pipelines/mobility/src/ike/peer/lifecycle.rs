@@ -168,7 +168,9 @@ impl Peer {
         let Self { id: peer, connection, method, .. } = *self;
         let (claimed, proved, remote) =
             (self.claimed().cloned(), self.proved().cloned(), self.addresses.remote);
-        cx.tell(Event::PeerDown { peer, connection, claimed, proved, method, remote, reason });
+        let is_renewal = self.is_failed_renewal();
+        self.note_end(reason.clone());
+        cx.tell(Event::PeerDown { peer, connection, claimed, proved, method, remote, is_renewal, reason });
         self.forget_at = Some(cx.now + cx.settings.linger);
     }
 

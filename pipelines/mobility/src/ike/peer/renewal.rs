@@ -61,28 +61,47 @@ impl Peer {
         }
     }
 
-    /// Returns the peers that replace this one and that it replaces, once it has ended.
-    pub(in crate::ike) fn take_relatives(&mut self) -> [Option<PeerId>; 2] {
-        let succession = self.succession.take();
-        succession.map_or([None; 2], |succession| [succession.successor, succession.predecessor])
+    /// Returns true if it was to replace a peer that is still connected, and was never connected itself.
+    pub(in crate::ike) fn is_failed_renewal(&self) -> bool {
+        self.expire_at.is_none() && self.predecessor().is_some()
     }
 
-    /// Notes that another peer has ended, which this one replaces or which replaces it.
-    pub(in crate::ike) fn part_from(&mut self, cx: &mut Context<'_>, other: PeerId) {
+    /// Notes that the peer has ended for this reason.
+    pub(in crate::ike) fn note_end(&mut self, reason: Reason) {
+        if let Some(succession) = &mut self.succession {
+            succession.ended_for = Some(reason);
+        }
+    }
+
+    /// Returns what the peer knew of the peers before and after it, once it has ended.
+    pub(in crate::ike) fn take_succession(&mut self) -> Succession {
+        self.succession.take().map(|succession| *succession).unwrap_or_default()
+    }
+
+    /// Notes that the peer `old` has ended, which this one replaces.
+    pub(in crate::ike) fn lose_predecessor(&mut self, cx: &mut Context<'_>, old: PeerId) {
         let Some(succession) = &mut self.succession else { return };
-        if succession.predecessor.take_if(|old| *old == other).is_some() {
+        if succession.predecessor.take_if(|known| *known == old).is_some() {
             for child in mem::take(&mut succession.new_children) {
                 cx.tell(Event::ChildUse { child });
             }
-        } else if succession.successor.take_if(|new| *new == other).is_some() && !succession.is_retiring {
-            succession.retires_at = None;
-            if self.is_initiator {
-                let wait = cx.jittered(back_off(succession.failures)).max(SHORTEST);
-                succession.failures += 1;
-                succession.retry_at = cx.now + wait;
-                succession.renews_at = Some(succession.retry_at);
-                cx.tell(Event::RenewalFailed { peer: self.id, wait });
-            }
+        }
+    }
+
+    /// Notes that the peer `new` has ended for this reason, which was to replace this one. If we began,
+    /// we authenticate again after a while.
+    pub(in crate::ike) fn lose_successor(&mut self, cx: &mut Context<'_>, new: PeerId, reason: Reason) {
+        let Some(succession) = &mut self.succession else { return };
+        if succession.successor.take_if(|known| *known == new).is_none() || succession.is_retiring {
+            return;
+        }
+        succession.retires_at = None;
+        if self.is_initiator {
+            let wait = cx.jittered(back_off(succession.failures)).max(SHORTEST);
+            succession.failures += 1;
+            succession.retry_at = cx.now + wait;
+            succession.renews_at = Some(succession.retry_at);
+            cx.tell(Event::RenewalFailed { peer: self.id, reason, wait });
         }
     }
 
