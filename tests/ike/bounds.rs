@@ -28,7 +28,7 @@ use wayfarer_mobility::{
         proposal::Offer,
         protection::Fragments,
         settings::Settings,
-        wire::{self, ExchangeType, Header, Payload, notify},
+        wire::{self, ExchangeType, Header, Payload, TrafficSelector, notify},
     },
     path::Addresses,
 };
@@ -100,6 +100,17 @@ fn bounds_selectors_by_their_number_of_prefixes() {
     let taken = answers.iter().filter(|answer| matches!(answer, Answer::Accepted(_))).count();
     assert_eq!(taken, (bounds::RULES - 1) / 64);
     assert_eq!(answers.last(), Some(&Answer::Refused(notify::NO_ADDITIONAL_SAS)));
+}
+
+#[test]
+fn bounds_selectors_that_no_packet_fits() {
+    let mut insider = insider(Settings::default());
+    let host = |last| TrafficSelector::host([10, 99, 0, last].into());
+    // The data plane cannot check types of ICMP.
+    let echo = |last| TrafficSelector { protocol: 1, start_port: 0x800, end_port: 0x8ff, ..host(last) };
+    let all: Vec<_> = (0..199).map(echo).chain([host(200)]).collect();
+    let answers = [0x1000, 0x1001, 0x1002].map(|spi| insider.child(spi, None, false, &all));
+    assert_eq!((insider.children(), &answers[2]), (3, &Answer::Refused(notify::NO_ADDITIONAL_SAS)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::{
     fleet::Fleet,
-    insider::{Answer, Insider},
+    insider::Insider,
     node::{Habits, Node},
     pair::Pair,
     world::World,
@@ -12,30 +12,27 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use wayfarer::sim::{
     cable::Cable,
     ike::{
-        connections::{self, TERMINAL, gateway, prefix},
-        side::{Side, reversed, to_gateway},
+        connections::{self, gateway, prefix},
+        side::Side,
     },
     nat::Kind,
 };
-use wayfarer_mobility::{
-    ike::{
-        bounds,
-        connection::{ChildPolicy, Connection, Lifetimes, LocalAuth, SharedKey},
-        event::{ChildId, Event, Reason},
-        pool::Pool,
-        settings::Settings,
-        view::State,
-        wire::{ExchangeType, Header, Payload, TrafficSelector, flags, notify},
-    },
-    path::Addresses,
+use wayfarer_mobility::ike::{
+    bounds,
+    connection::{ChildPolicy, Connection, Lifetimes, LocalAuth, SharedKey},
+    event::{ChildId, Event, Reason},
+    pool::Pool,
+    settings::Settings,
+    view::State,
+    wire::TrafficSelector,
 };
 use zeroize::Zeroizing;
 
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// Has authentication last as long as `authentication`, and keys much longer.
-fn with_limit(connection: Connection, authentication: Option<Duration>) -> Connection {
+pub(super) fn with_limit(connection: Connection, authentication: Option<Duration>) -> Connection {
     let (ike_sa, child) = (9 * HOUR, 9 * HOUR);
     Connection {
         lifetimes: Lifetimes { ike_sa, child, authentication, ..connection.lifetimes },
@@ -44,13 +41,18 @@ fn with_limit(connection: Connection, authentication: Option<Duration>) -> Conne
 }
 
 /// Makes a gateway's connection whose peers must authenticate again after an hour.
-fn hourly() -> Connection {
+pub(super) fn hourly() -> Connection {
     with_limit(gateway(), Some(HOUR))
 }
 
 /// Makes the connection of a terminal that knows of no limit before it is told.
-fn terminal() -> Connection {
+pub(super) fn terminal() -> Connection {
     with_limit(connections::terminal(), None)
+}
+
+/// Gives the gateway a key that its peers do not know.
+pub(super) fn with_wrong_key(connection: Connection) -> Connection {
+    Connection { local_auth: LocalAuth::Psk(SharedKey(Zeroizing::new("a wrong key".into()))), ..connection }
 }
 
 /// Returns the inner addresses of the connected peers.
@@ -60,7 +62,7 @@ fn inner(side: &Side) -> Vec<IpAddr> {
 }
 
 /// Counts the failed attempts to authenticate again.
-fn failures(side: &Side) -> usize {
+pub(super) fn failures(side: &Side) -> usize {
     side.events.iter().filter(|event| matches!(event, Event::RenewalFailed { .. })).count()
 }
 
@@ -141,11 +143,7 @@ fn reload(pair: &mut Pair, connection: Connection) {
 #[test]
 fn a_link_goes_on_while_authentication_fails() {
     let mut pair = Pair::connected(hourly(), terminal());
-    let with_key = |key: &str| {
-        let local_auth = LocalAuth::Psk(SharedKey(Zeroizing::new(key.into())));
-        Connection { local_auth, ..hourly() }
-    };
-    reload(&mut pair, with_key("a wrong key"));
+    reload(&mut pair, with_wrong_key(hourly()));
     pair.pass(56 * 60 * SECOND);
     pair.assert_one_each();
     // The waits are ten seconds at first, and double up to a minute.
@@ -232,41 +230,6 @@ pub(super) fn sends(side: &Side) -> bool {
     at_once || side.events.iter().any(is_use)
 }
 
-/// Delivers the gateway's request that limits the terminal's authentication to this time.
-fn limit(insider: &mut Insider, message_id: u32, data: &[u8]) -> usize {
-    let payloads = [Payload::notify(notify::AUTH_LIFETIME, data)];
-    let request = insider.protect_payloads(ExchangeType::Informational, 0, message_id, &payloads);
-    let to_terminal = reversed(to_gateway(TERMINAL, 4500));
-    let Pair { terminal, now, .. } = &mut insider.pair;
-    terminal.endpoint.handle_datagram(*now, to_terminal, &request);
-    terminal.work(*now).len()
-}
-
-#[test]
-fn a_gateway_may_shorten_the_time_but_not_cause_a_storm() {
-    let mut insider = Insider::new(gateway(), terminal(), Settings::default());
-    let is_init = |(_, message): &(Addresses, Vec<u8>)| {
-        Header::parse(message).unwrap().exchange == ExchangeType::SaInit.number()
-    };
-    for (message_id, seconds) in [3u32, 0].into_iter().enumerate() {
-        assert_eq!(limit(&mut insider, message_id as u32, &seconds.to_be_bytes()), 1, "the answer");
-    }
-    let Pair { terminal, now, .. } = &mut insider.pair;
-    let at = terminal.endpoint.poll_timeout().unwrap();
-    assert_eq!(at, *now + 10 * SECOND);
-    terminal.endpoint.handle_timeout(at);
-    assert_eq!(terminal.work(at).iter().filter(|message| is_init(message)).count(), 1);
-}
-
-#[test]
-fn a_gateway_cannot_lengthen_the_terminals_own_limit() {
-    let terminal = with_limit(connections::terminal(), Some(40 * SECOND));
-    let mut insider = Insider::new(gateway(), terminal, Settings::default());
-    assert_eq!(limit(&mut insider, 0, &[0xff; 4]), 1, "the answer");
-    let Pair { terminal, now, .. } = &mut insider.pair;
-    assert!(terminal.endpoint.poll_timeout().unwrap() <= *now + 20 * SECOND);
-}
-
 #[test]
 fn a_terminal_gets_another_address_if_its_pool_is_gone() {
     let mut pair = Pair::connected(hourly(), terminal());
@@ -275,27 +238,6 @@ fn a_terminal_gets_another_address_if_its_pool_is_gone() {
     pair.pass(56 * 60 * SECOND);
     pair.assert_one_each();
     assert_eq!(inner(&pair.terminal), [IpAddr::from([10, 97, 0, 1])]);
-}
-
-#[test]
-fn a_wrong_lifetime_is_refused_and_one_from_a_terminal_ignored() {
-    let mut insider = Insider::new(gateway(), terminal(), Settings::default());
-    let before = insider.pair.terminal.endpoint.poll_timeout();
-    assert_eq!(limit(&mut insider, 0, &[0, 0, 1]), 1);
-    assert_eq!(insider.pair.terminal.endpoint.poll_timeout(), before);
-    let payloads = [Payload::notify(notify::AUTH_LIFETIME, &[0, 0, 0, 20])];
-    assert_eq!(insider.ask(ExchangeType::Informational, &payloads), Answer::Other);
-    insider.pass(25 * SECOND);
-    assert_eq!(insider.pair.gateway.endpoint.peers().count(), 1);
-    let flags = flags::INITIATOR;
-    let bad = insider.protect_payloads(
-        ExchangeType::Informational,
-        flags,
-        3,
-        &[Payload::notify(notify::AUTH_LIFETIME, &[0; 5])],
-    );
-    insider.skip(1);
-    assert_eq!(insider.send(&bad), Answer::Refused(notify::INVALID_SYNTAX));
 }
 
 #[test]

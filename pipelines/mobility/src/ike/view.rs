@@ -50,7 +50,7 @@ impl<'a> View<'a> {
 
     /// Returns the identity that it claims, once it does.
     pub fn claimed(&self) -> Option<&'a Identity> {
-        self.peer.identity.as_ref()
+        self.peer.claimed()
     }
 
     /// Returns the identity that it proved, once it has.

@@ -79,7 +79,7 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) method: Option<Method>,
     /// True once it has proved an identity.
     pub(in crate::ike) is_proved: bool,
-    /// The identity that EAP proved.
+    /// The name that EAP accepted, which counts once it is proved.
     pub(in crate::ike) account: Option<Box<Identity>>,
     /// The identity that stands for all its names, if it proved several.
     pub(in crate::ike) all_names: Option<Box<Identity>>,

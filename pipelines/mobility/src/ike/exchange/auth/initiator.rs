@@ -229,10 +229,7 @@ impl InitiatorHandshake {
         peer.handshake_sa()?.crash_token = terms.crash_token.clone().map(Box::new);
         peer.mobike = connection.mobike && terms.mobike;
         peer.established(cx, false);
-        let told = terms.auth_lifetime.map(AuthLifetime::time);
-        if let Some(lifetime) = told.into_iter().chain(connection.lifetimes.authentication).min() {
-            peer.note_auth_lifetime(cx, lifetime);
-        }
+        peer.schedule_renewal(cx, terms.auth_lifetime.map(AuthLifetime::time));
         if let Some(configuration) = &terms.configuration {
             let accepted = peer.accept_configuration(cx, connection, configuration);
             accepted.map_err(Reason::InnerAddress)?;
