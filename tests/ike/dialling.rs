@@ -12,7 +12,7 @@ use wayfarer::sim::ike::{
 use wayfarer_mobility::{
     ike::{
         connection::{Connection, IdentityPattern, Remote},
-        event::{Event, LookUpId, Reason},
+        event::{Event, Found, LookUpId, Reason},
         settings::Settings,
         wire::Header,
     },
@@ -44,8 +44,8 @@ struct World {
     names: BTreeMap<&'static str, Vec<IpAddr>>,
     /// The look-ups so far.
     look_ups: Vec<(LookUpId, String)>,
-    /// How many addresses were taken of each answer.
-    taken: Vec<Option<usize>>,
+    /// What became of each answer.
+    taken: Vec<Found>,
     /// Where the terminal tried to connect, in order.
     tries: Vec<SocketAddr>,
     spis: BTreeSet<u64>,
@@ -135,6 +135,15 @@ impl World {
         self.tries[..count].iter().map(|end| end.ip().to_string()).collect()
     }
 
+    /// Returns the host names whose look-ups took too long.
+    fn timed_out(&self) -> Vec<&str> {
+        let all = self.terminal.events.iter().filter_map(|event| match event {
+            Event::LookUpTimedOut { name } => Some(&name[..]),
+            _ => None,
+        });
+        all.collect()
+    }
+
     fn is_connected(&self) -> bool {
         !self.terminal.connected_peers().is_empty()
     }
@@ -173,7 +182,7 @@ fn each_address_is_tried_once_a_round_in_the_operators_order() {
     let round = ["198.51.100.1", "198.51.100.2", "198.51.100.4", "198.51.100.3"];
     assert_eq!(world.tried(4), round);
     assert_eq!(world.tried(8)[4..], round);
-    assert_eq!(world.taken, [Some(2), Some(2)]);
+    assert_eq!(world.taken, [Found::New(2); 2]);
 }
 
 #[test]
@@ -200,13 +209,24 @@ fn answer_that_comes_too_late_is_dropped() {
         world.pass(SECOND);
         // The next name or address has its turn meanwhile.
         let (id, _) = world.look_ups[count - 1].clone();
-        assert_eq!(world.terminal.endpoint.handle_addresses(world.now, id, &late), None);
+        assert_eq!(world.terminal.endpoint.handle_addresses(world.now, id, &late), Found::TooLate);
         world.settle();
     }
+    assert_eq!(world.timed_out(), ["slow.example.org", "slower.example.org"]);
     assert_eq!(world.tried(2), ["198.51.100.3", "203.0.113.1"]);
     assert!(world.is_connected());
     world.pass(ATTEMPT);
     assert_eq!((world.is_connected(), world.tries.len()), (true, 2));
+}
+
+#[test]
+fn an_address_that_was_tried_is_told_from_one_that_cannot_be_reached() {
+    let remote = vec![at("198.51.100.1:500"), named("gw.example.org"), named("six.example.org")];
+    let names =
+        [("gw.example.org", &["2001:db8::1", "198.51.100.1"][..]), ("six.example.org", &["2001:db8::1"])];
+    let mut world = World::new(remote, &names);
+    assert_eq!(world.tried(2), ["198.51.100.1", "198.51.100.1"]);
+    assert_eq!(world.taken, [Found::Known, Found::Unreachable]);
 }
 
 #[test]
@@ -239,7 +259,7 @@ fn few_addresses_of_a_name_are_tried() {
     let many: Vec<String> = (0..=255).map(|n| format!("198.51.100.{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let world = World::new(vec![named("many.example.org")], &[("many.example.org", &many)]);
-    assert_eq!(world.taken, [Some(8)]);
+    assert_eq!(world.taken, [Found::New(8)]);
 }
 
 #[test]
@@ -261,11 +281,12 @@ fn reload_begins_the_round_anew() {
     let new = Connection { remote: vec![named("gw.example.org")], ..terminal() };
     world.terminal.endpoint.reconfigure(world.now, vec![new], vec![], Settings::default());
     let late = addresses(&["198.51.100.1"]);
-    assert_eq!(world.terminal.endpoint.handle_addresses(world.now, id, &late), None);
+    assert_eq!(world.terminal.endpoint.handle_addresses(world.now, id, &late), Found::TooLate);
     world.names.insert("gw.example.org", vec![GATEWAY.into()]);
     world.settle();
     assert!(world.is_connected());
     assert_eq!(world.look_ups.last().unwrap().1, "gw.example.org");
+    assert_eq!(world.timed_out(), [""; 0], "the operator gave it up");
 }
 
 #[test]

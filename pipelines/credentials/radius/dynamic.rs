@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     time::Duration,
 };
-use tracing::warn;
+use tracing::{info, warn};
 use wayfarer_mobility::{
     aaa::radius::{
         dynamic::{Arrival, Clients, ErrorCause, Request},
@@ -21,7 +21,7 @@ use wayfarer_mobility::{
 /// dropped unread, and those of each client have a rate.
 const LOOK: Duration = Duration::from_millis(10);
 const PACKETS: usize = 256;
-/// Time from one line about useless requests to the next.
+/// Time from one line about useless requests to the next, and from one about repeated ones.
 const WARNING: Duration = Duration::from_secs(60);
 
 /// The socket, and the servers that may send to it.
@@ -33,6 +33,7 @@ pub struct DynamicSocket {
     /// Packets that may still be read in this look.
     left: usize,
     warnings: Rate,
+    notes: Rate,
 }
 
 impl DynamicSocket {
@@ -55,7 +56,8 @@ impl DynamicSocket {
             io::Error::new(why.kind(), format!("cannot listen at {address} for RADIUS servers: {why}"))
         };
         let (socket, clients) = (listen().map_err(named)?, Clients::new(clients, needs_time));
-        Ok(Self { socket, clients, next_look: Duration::ZERO, left: PACKETS, warnings: Rate::default() })
+        let (warnings, notes) = Default::default();
+        Ok(Self { socket, clients, next_look: Duration::ZERO, left: PACKETS, warnings, notes })
     }
 
     /// Returns the next request, and where its answer goes. Answers repeated requests itself.
@@ -69,9 +71,12 @@ impl DynamicSocket {
             }
             let (length, from) = received.ok()?;
             let packet = buffer.get(..length).unwrap_or_default();
-            match self.clients.handle(now, unix_seconds(), from.ip(), packet) {
+            match self.clients.handle(now, unix_seconds(), from, packet) {
                 Arrival::New(request) => return Some((from, *request)),
-                Arrival::Repeated(answer) => self.send(from, &answer),
+                Arrival::Repeated(answer) => {
+                    self.note_repeated(now, from);
+                    self.send(from, &answer);
+                }
                 Arrival::Ignored => {}
                 Arrival::Stale => {
                     self.warn(
@@ -104,6 +109,14 @@ impl DynamicSocket {
         let _ = self.socket.send_to(answer, to);
     }
 
+    /// Logs that a request is not carried out again. Whoever has seen one may repeat it, so lines are
+    /// few.
+    fn note_repeated(&mut self, now: Duration, from: SocketAddr) {
+        if self.notes.admits(now, 1, WARNING) {
+            info!(name: "radius_repeated", %from, "a RADIUS server repeats a request, and gets the same answer");
+        }
+    }
+
     /// Logs why a request is ignored. Anybody can send such a request, so lines are few.
     fn warn(&mut self, now: Duration, from: SocketAddr, why: &str) {
         if self.warnings.admits(now, 1, WARNING) {
@@ -115,26 +128,62 @@ impl DynamicSocket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::{Format, recorded};
     use md5::{Digest, Md5};
 
     const SECRET: &[u8] = b"xyzzy5461";
 
-    #[test]
-    fn packets_of_strangers_delay_no_client() {
-        let clients = [([127, 0, 0, 1].into(), Secret::new(SECRET.to_vec()))];
-        let mut socket = DynamicSocket::listen(([127, 0, 0, 1], 0).into(), clients, false).unwrap();
-        let address = socket.socket.local_addr().unwrap();
-        let [stranger, client] =
-            [[127, 0, 0, 2], [127, 0, 0, 1]].map(|from| UdpSocket::bind((IpAddr::from(from), 0)).unwrap());
+    /// Returns a request to disconnect a user.
+    fn request() -> Vec<u8> {
         let attributes = b"\x01\x07alice";
         let head = [40, 9, 0, 20 + attributes.len() as u8];
         let authenticator = Md5::digest([&head[..], &[0; 16], attributes, SECRET].concat());
-        let request = [&head[..], &authenticator, attributes].concat();
+        [&head[..], &authenticator, attributes].concat()
+    }
+
+    /// Opens a socket for requests of one client, and returns it with its address.
+    fn listen() -> (DynamicSocket, SocketAddr) {
+        let clients = [([127, 0, 0, 1].into(), Secret::new(SECRET.to_vec()))];
+        let socket = DynamicSocket::listen(([127, 0, 0, 1], 0).into(), clients, false).unwrap();
+        let address = socket.socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    fn sender(from: [u8; 4]) -> UdpSocket {
+        UdpSocket::bind((IpAddr::from(from), 0)).unwrap()
+    }
+
+    #[test]
+    fn packets_of_strangers_delay_no_client() {
+        let (mut socket, address) = listen();
+        let [stranger, client] = [[127, 0, 0, 2], [127, 0, 0, 1]].map(sender);
         for _ in 0..100 {
-            stranger.send_to(&request, address).unwrap();
+            stranger.send_to(&request(), address).unwrap();
         }
-        client.send_to(&request, address).unwrap();
+        client.send_to(&request(), address).unwrap();
         let from = socket.poll(Duration::ZERO).map(|(from, _)| from);
         assert_eq!(from, Some(client.local_addr().unwrap()));
+    }
+
+    #[test]
+    fn a_repeated_request_has_a_line_a_minute_and_one_from_another_port_is_new() {
+        let (mut socket, address) = listen();
+        let [first, second] = [[127, 0, 0, 1]; 2].map(sender);
+        let mut send = |now, client: &UdpSocket| {
+            let now = Duration::from_secs(now);
+            client.send_to(&request(), address).unwrap();
+            let mut is_new = false;
+            let lines = recorded(Format::Text(false), || {
+                if let Some((from, request)) = socket.poll(now) {
+                    is_new = true;
+                    socket.answer(now, from, &request, Ok(()));
+                }
+            });
+            assert_eq!(client.recv(&mut [0; 100]).unwrap(), 38, "it is answered in any case");
+            (is_new, lines.matches("repeats a request").count())
+        };
+        assert_eq!([send(1, &first), send(2, &first), send(3, &first)], [(true, 0), (false, 1), (false, 0)]);
+        assert_eq!([send(4, &second), send(70, &second)], [(true, 0), (true, 0)]);
+        assert_eq!(send(71, &second), (false, 1));
     }
 }

@@ -336,6 +336,7 @@ impl Ike {
     fn handle_event(&mut self, now: Duration, event: Event, links: &mut Links, network: &mut Network) {
         match event {
             Event::LookUp { id, name } => self.look_up(now, id, name),
+            Event::LookUpTimedOut { name } => self.look_up_timed_out(now, &name),
             Event::Spi { spi, known } => {
                 let TableWriter { tables, writer, .. } = &mut links.tables;
                 match known {

@@ -162,7 +162,9 @@ impl Peers {
             self.use_child(follower, links);
         }
         let Some(Child { peer, tunnel, replaces }) = self.children.remove(&child) else { return };
-        replaces.map(|old| self.forget_follower(old, child));
+        if let Some(old) = replaces {
+            self.forget_follower(old, child);
+        }
         if let (Some(peer), Some(tunnel)) = (self.peers.get_mut(&peer), links.tunnels().get(tunnel)) {
             peer.removed = peer.removed.plus(tunnel);
         }

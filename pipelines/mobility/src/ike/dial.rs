@@ -5,7 +5,7 @@
 
 use super::{
     connection::{Connection, Remote},
-    event::{LookUpId, PeerId},
+    event::{Found, LOOK_UP_TIME, LookUpId, PeerId},
     nat::{IKE_PORT, NAT_T_PORT},
     peer::move_check::is_reachable,
 };
@@ -21,9 +21,6 @@ use core::{
 
 /// Most addresses of one host name that are tried in a round.
 const MAX_ADDRESSES: usize = 8;
-
-/// Longest time that the look-up of a host name may take.
-const LOOK_UP_TIME: Duration = Duration::from_secs(10);
 
 /// Returns the addresses between which we connect to a peer.
 fn addresses(local: IpAddr, remote: SocketAddr) -> Addresses {
@@ -89,12 +86,14 @@ impl Round {
         self.remote.is_empty() && self.next.is_empty()
     }
 
-    /// Has `remote` tried next, unless it was before, or cannot be reached from our addresses.
-    fn add(&mut self, own: OwnAddresses, remote: SocketAddr) {
-        let is_known = self.tried.contains(&remote) || self.next.contains(&remote);
-        if !is_known && is_reachable(remote) && own.towards(remote.ip()).is_some() {
+    /// Has `remote` tried next, unless it was before. Returns false if it cannot be reached from our
+    /// addresses.
+    fn add(&mut self, own: OwnAddresses, remote: SocketAddr) -> bool {
+        let is_reachable = is_reachable(remote) && own.towards(remote.ip()).is_some();
+        if is_reachable && !self.tried.contains(&remote) && !self.next.contains(&remote) {
             self.next.push_back(remote);
         }
+        is_reachable
     }
 }
 
@@ -137,11 +136,15 @@ impl Dial {
         self.at = Some(at);
     }
 
-    /// Returns the next step. A look-up under way has taken too long, and is given up; `id` is for
-    /// the next one.
+    /// Gives up the look-up under way, which has taken too long, and returns its host name.
+    pub(super) fn give_up(&mut self) -> Option<String> {
+        self.round.as_mut()?.look_up.take()?;
+        self.name.take()
+    }
+
+    /// Returns the next step; `id` is for the next look-up.
     pub(super) fn next_step(&mut self, now: Duration, connection: &Connection, id: LookUpId) -> Step {
         let round = self.round.get_or_insert_with(|| Round::new(connection));
-        round.look_up = None;
         loop {
             if let Some(remote) = round.next.pop_front() {
                 round.tried.push(remote);
@@ -253,22 +256,30 @@ impl Dials {
         self.all.iter().filter_map(|dial| dial.at).min()
     }
 
-    /// Takes the addresses that a look-up found; those that can be reached are tried next. Returns
-    /// their number; `None` if the look-up was given up.
-    pub(super) fn found(&mut self, now: Duration, id: LookUpId, found: &[IpAddr]) -> Option<usize> {
+    /// Takes the addresses that a look-up found; those that can be reached are tried next.
+    pub(super) fn found(&mut self, now: Duration, id: LookUpId, found: &[IpAddr]) -> Found {
+        self.take_found(now, id, found).unwrap_or(Found::TooLate)
+    }
+
+    fn take_found(&mut self, now: Duration, id: LookUpId, found: &[IpAddr]) -> Option<Found> {
         let is_it = |dial: &&mut Dial| {
             dial.round.as_ref().and_then(|round| round.look_up).is_some_and(|(asked, _)| asked == id)
         };
         let dial = self.all.iter_mut().find(is_it)?;
         let round = dial.round.as_mut()?;
         let (_, port) = round.look_up.take()?;
+        let mut is_reachable = false;
         for address in found {
             if round.next.len() < MAX_ADDRESSES {
-                round.add(dial.own, SocketAddr::new(address.to_canonical(), port));
+                is_reachable |= round.add(dial.own, SocketAddr::new(address.to_canonical(), port));
             }
         }
         dial.at = Some(now);
-        Some(round.next.len())
+        Some(match round.next.len() {
+            0 if is_reachable => Found::Known,
+            0 => Found::Unreachable,
+            count => Found::New(count),
+        })
     }
 
     /// Notes that `peer` is established.

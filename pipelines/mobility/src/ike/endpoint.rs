@@ -10,7 +10,7 @@ use super::{
     context::{Context, Environment, Shared},
     counter::Counter,
     dial::{Dials, Step},
-    event::{ChildId, Event, LookUpId, PeerId, Reason},
+    event::{ChildId, Event, Found, LookUpId, PeerId, Reason},
     exchange::init::message::InitMessage,
     peer::{Peer, Phase},
     pool::Pool,
@@ -278,11 +278,11 @@ impl Endpoint {
     }
 
     /// Handles the answer to [`Event::LookUp`]: the addresses of the host name, best first, or none.
-    /// Returns how many of them are tried; `None` if the answer comes too late.
-    pub fn handle_addresses(&mut self, now: Duration, id: LookUpId, addresses: &[IpAddr]) -> Option<usize> {
-        let count = self.dials.found(now, id, addresses);
+    /// Returns what becomes of them.
+    pub fn handle_addresses(&mut self, now: Duration, id: LookUpId, addresses: &[IpAddr]) -> Found {
+        let found = self.dials.found(now, id, addresses);
         self.redial(now);
-        count
+        found
     }
 
     fn redial(&mut self, now: Duration) {
@@ -299,6 +299,9 @@ impl Endpoint {
             }
             let Some(connection) = connections.get(dial.connection) else { continue };
             let mut cx = self.environment.context(now, &mut self.shared);
+            if let Some(name) = dial.give_up() {
+                cx.tell(Event::LookUpTimedOut { name });
+            }
             let addresses = match dial.next_step(now, connection, look_up) {
                 Step::Connect(addresses) => addresses,
                 Step::LookUp(id, name) => {

@@ -30,6 +30,22 @@ pub struct ChildId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LookUpId(pub u64);
 
+/// Longest time that a look-up may take.
+pub const LOOK_UP_TIME: Duration = Duration::from_secs(10);
+
+/// What becomes of the addresses that a look-up found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// So many are tried next.
+    New(usize),
+    /// Those that can be reached were tried before in this round.
+    Known,
+    /// There are none, or none can be reached from our addresses.
+    Unreachable,
+    /// Nobody waits for them any more.
+    TooLate,
+}
+
 /// A child SA: one ESP SA in each direction.
 #[derive(Debug)]
 pub struct ChildSa {
@@ -200,6 +216,12 @@ pub enum Event {
     LookUp {
         /// Number of the look-up.
         id: LookUpId,
+        /// The host name.
+        name: String,
+    },
+    /// The addresses of a host name did not come within [`LOOK_UP_TIME`]. The peer's next end is
+    /// tried.
+    LookUpTimedOut {
         /// The host name.
         name: String,
     },

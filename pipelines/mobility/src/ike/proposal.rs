@@ -328,11 +328,19 @@ impl IkeSuite {
 
 impl EspSuite {
     /// Returns the offers for a successor with the same algorithms: each of `offers` that allows
-    /// them, with its key exchanges or without, those of this suite first.
+    /// them. If there was a key exchange, it stays the only choice, and so do additional ones; so a
+    /// peer cannot choose a weaker one. Without additional ones, those of `offers` are added.
     pub fn successors(&self, offers: &[Offer]) -> Vec<Offer> {
+        let (first, more) = match &self.kex[..] {
+            [first, more @ ..] => (Some(first), more),
+            [] => (None, &[][..]),
+        };
         let has_same = |offer: &&Offer| {
             offer.encr.contains(&self.encr)
                 && self.integ.map_or(offer.integ.is_empty(), |integ| offer.integ.contains(&integ))
+                && first.is_none_or(|kex| offer.kex.contains(kex))
+                && (more.is_empty() || offer.more_kex.len() == more.len())
+                && offer.more_kex.iter().zip(more).all(|(choices, kex)| choices.contains(kex))
         };
         let mut all: Vec<Offer> = offers
             .iter()
@@ -341,21 +349,13 @@ impl EspSuite {
                 encr: vec![self.encr],
                 integ: self.integ.into_iter().collect(),
                 prf: vec![],
-                kex: first(&offer.kex, self.kex.first().copied()),
-                more_kex: (1..)
-                    .zip(&offer.more_kex)
-                    .map(|(at, choices)| first(choices, self.kex.get(at).copied()))
-                    .collect(),
+                kex: first.map_or_else(|| offer.kex.clone(), |kex| vec![*kex]),
+                more_kex: match more {
+                    [] => offer.more_kex.clone(),
+                    more => more.iter().map(|kex| vec![*kex]).collect(),
+                },
             })
             .collect();
-        // The operator's order decides between key exchanges if none is in use, and between
-        // additional ones if none of those is.
-        all.sort_by_key(|offer| {
-            let more = offer.more_kex.iter().map(|choices| choices.first());
-            let is_other = offer.kex.first() != self.kex.first();
-            let has_other = self.kex.len() > 1 && !more.eq(self.kex.iter().skip(1).map(Some));
-            !self.kex.is_empty() && (is_other || has_other)
-        });
         all.dedup();
         all
     }

@@ -5,7 +5,7 @@ use super::{
     event::{ChildId, PeerId},
     method::Method,
     peer::Peer,
-    suite::IkeSuite,
+    suite::{EspSuite, IkeSuite},
 };
 use crate::{
     aaa::grant::Grant,
@@ -131,6 +131,11 @@ impl<'a> View<'a> {
     /// Returns its child SAs.
     pub fn children(&self) -> impl Iterator<Item = ChildId> + use<'a> {
         self.peer.child_ids()
+    }
+
+    /// Returns the algorithms of a child SA of its.
+    pub fn child_suite(&self, child: ChildId) -> Option<&'a EspSuite> {
+        self.peer.children.iter().find(|one| one.id == child).map(|one| &one.sa.suite)
     }
 }
 

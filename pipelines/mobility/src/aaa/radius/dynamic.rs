@@ -12,7 +12,10 @@ use alloc::{
     collections::{BTreeMap, VecDeque},
     vec::Vec,
 };
-use core::{net::IpAddr, time::Duration};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 const DISCONNECT_REQUEST: u8 = 40;
 const COA_REQUEST: u8 = 43;
@@ -27,8 +30,12 @@ const CHECK_REFILL: Duration = Duration::from_millis(1);
 /// Requests of one client that are carried out at once, and the time until one more.
 const BURST: u32 = 64;
 const REFILL: Duration = Duration::from_millis(50);
-/// Time for which a request is remembered: as long as a copy of it could pass for fresh.
-const MEMORY: Duration = Duration::from_secs(2 * MAX_SKEW);
+/// Time for which a request with Event-Timestamp is remembered: as long as a copy of it could pass for
+/// fresh.
+const DATED: Duration = Duration::from_secs(2 * MAX_SKEW);
+/// Time for which any other is remembered: as long as a client may repeat it, for its next request
+/// may look the same (RFC 5176 §2.3 has "a short span of time").
+const UNDATED: Duration = Duration::from_secs(30);
 /// Most requests of one client that are remembered: more than it can make in that time.
 const MAX_REMEMBERED: usize = 16_384;
 /// Most bytes of an answer besides Proxy-State: Message-Authenticator and Error-Cause.
@@ -114,6 +121,8 @@ pub struct Request {
     code: u8,
     id: u8,
     authenticator: [u8; 16],
+    /// The UDP port from which it came, unless it says when it was made.
+    port: Option<u16>,
     /// Attributes that the answer repeats.
     proxy_state: Vec<u8>,
     /// What it wants, or why that cannot be.
@@ -146,18 +155,54 @@ struct Client {
     checks: Rate,
     /// Requests that are carried out.
     requests: Rate,
-    /// The authenticators of the last requests, the oldest first, and when each came.
-    last: VecDeque<(Duration, [u8; 16])>,
-    /// What became of each of them.
-    results: BTreeMap<[u8; 16], Result<(), ErrorCause>>,
+    /// The last requests with Event-Timestamp, and the last ones without.
+    dated: Memory,
+    undated: Memory,
 }
 
 impl Client {
-    /// Forgets requests that are too old to pass for fresh, and so many that there is room for one
-    /// more.
+    /// Returns the memory of requests like this one.
+    fn memory(&mut self, request: &Request) -> &mut Memory {
+        if request.port.is_none() { &mut self.dated } else { &mut self.undated }
+    }
+}
+
+/// What tells a request from others: its authenticator, which depends on all that it says, and the
+/// port from which it came if it does not say when it was made. Two such requests may be the same,
+/// byte by byte, if their client takes another port for each (RFC 5176 §2.3).
+type Key = (Option<u16>, [u8; 16]);
+
+/// The requests that were carried out lately.
+#[derive(Debug)]
+struct Memory {
+    /// Time for which each is remembered.
+    time: Duration,
+    /// The requests, the oldest first, and when each came.
+    last: VecDeque<(Duration, Key)>,
+    /// What became of each of them.
+    results: BTreeMap<Key, Result<(), ErrorCause>>,
+}
+
+impl Memory {
+    fn new(time: Duration) -> Self {
+        Self { time, last: VecDeque::new(), results: BTreeMap::new() }
+    }
+
+    /// Returns what became of a request that is remembered.
+    fn result(&mut self, now: Duration, request: &Request) -> Option<Result<(), ErrorCause>> {
+        self.forget(now);
+        self.results.get(&request.key()).copied()
+    }
+
+    fn remember(&mut self, now: Duration, request: &Request, result: Result<(), ErrorCause>) {
+        self.last.push_back((now, request.key()));
+        self.results.insert(request.key(), result);
+    }
+
+    /// Forgets requests whose time is over, and so many that there is room for one more.
     fn forget(&mut self, now: Duration) {
         while let Some((at, oldest)) = self.last.front()
-            && (*at + MEMORY <= now || self.last.len() >= MAX_REMEMBERED)
+            && (*at + self.time <= now || self.last.len() >= MAX_REMEMBERED)
         {
             self.results.remove(oldest);
             self.last.pop_front();
@@ -182,16 +227,16 @@ impl Clients {
             secret,
             checks: Rate::default(),
             requests: Rate::default(),
-            last: VecDeque::new(),
-            results: BTreeMap::new(),
+            dated: Memory::new(DATED),
+            undated: Memory::new(UNDATED),
         };
         Self { clients: clients.into_iter().map(client).collect(), needs_time }
     }
 
     /// Handles a packet from `from`. `seconds` is the time since 1970.
-    pub fn handle(&mut self, now: Duration, seconds: u64, from: IpAddr, packet: &[u8]) -> Arrival {
-        let from = from.to_canonical();
-        let Some(number) = self.clients.iter().position(|client| client.address == from) else {
+    pub fn handle(&mut self, now: Duration, seconds: u64, from: SocketAddr, packet: &[u8]) -> Arrival {
+        let address = from.ip().to_canonical();
+        let Some(number) = self.clients.iter().position(|client| client.address == address) else {
             return Arrival::Ignored;
         };
         let Some(client) = self.clients.get_mut(number) else { return Arrival::Ignored };
@@ -208,7 +253,8 @@ impl Clients {
         {
             return Arrival::Forged;
         }
-        let is_fresh = match received.attributes.number(attribute::EVENT_TIMESTAMP) {
+        let time = received.attributes.number(attribute::EVENT_TIMESTAMP);
+        let is_fresh = match time {
             Ok(Some(at)) => seconds.abs_diff(at.into()) <= MAX_SKEW,
             Ok(None) => !self.needs_time,
             Err(_) => false,
@@ -225,10 +271,10 @@ impl Clients {
         }
         let demand = demand(&received);
         let (code, id, authenticator) = (received.code(), received.id(), *received.authenticator);
-        let request = Request { client: number, code, id, authenticator, proxy_state, demand };
-        client.forget(now);
-        if let Some(result) = client.results.get(&authenticator) {
-            return Arrival::Repeated(request.answer(*result, &client.secret));
+        let port = (time == Ok(None)).then_some(from.port());
+        let request = Request { client: number, code, id, authenticator, port, proxy_state, demand };
+        if let Some(result) = client.memory(&request).result(now, &request) {
+            return Arrival::Repeated(request.answer(result, &client.secret));
         }
         match client.requests.admits(now, BURST, REFILL) {
             true => Arrival::New(Box::new(request)),
@@ -239,13 +285,16 @@ impl Clients {
     /// Returns the answer to a request that was carried out, or refused for a reason.
     pub fn answer(&mut self, now: Duration, request: &Request, result: Result<(), ErrorCause>) -> Vec<u8> {
         let Some(client) = self.clients.get_mut(request.client) else { return Vec::new() };
-        client.last.push_back((now, request.authenticator));
-        client.results.insert(request.authenticator, result);
+        client.memory(request).remember(now, request, result);
         request.answer(result, &client.secret)
     }
 }
 
 impl Request {
+    fn key(&self) -> Key {
+        (self.port, self.authenticator)
+    }
+
     fn answer(&self, result: Result<(), ErrorCause>, secret: &[u8]) -> Vec<u8> {
         // ACK and NAK follow the request's code.
         let code = self.code + if result.is_ok() { 1 } else { 2 };

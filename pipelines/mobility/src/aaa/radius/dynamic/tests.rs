@@ -9,6 +9,8 @@ const SERVER: [u8; 4] = [10, 99, 0, 5];
 /// Our time since 1970, in seconds.
 const SECONDS: u64 = 1_800_000_000;
 const NOW: Duration = Duration::from_secs(1000);
+/// The port from which requests come.
+const PORT: u16 = 40_000;
 
 const OTHER: [u8; 4] = [10, 99, 0, 6];
 
@@ -37,7 +39,7 @@ fn request(code: u8, attributes: &[(u8, &[u8])]) -> Vec<u8> {
 
 /// Returns what becomes of a packet of the server.
 fn arrival(clients: &mut Clients, packet: &[u8]) -> Arrival {
-    clients.handle(NOW, SECONDS, SERVER.into(), packet)
+    clients.handle(NOW, SECONDS, (SERVER, PORT).into(), packet)
 }
 
 fn new(packet: &[u8]) -> Request {
@@ -141,8 +143,8 @@ fn only_a_client_with_its_secret_is_heard() {
     let user = (attribute::USER_NAME, &b"alice"[..]);
     let good = request(DISCONNECT_REQUEST, &[user]);
     let mut all = clients();
-    assert!(matches!(all.handle(NOW, SECONDS, [10, 99, 0, 7].into(), &good), Arrival::Ignored));
-    let mapped = "::ffff:10.99.0.5".parse().unwrap();
+    assert!(matches!(all.handle(NOW, SECONDS, ([10, 99, 0, 7], PORT).into(), &good), Arrival::Ignored));
+    let mapped = "[::ffff:10.99.0.5]:40000".parse().unwrap();
     assert!(matches!(all.handle(NOW, SECONDS, mapped, &good), Arrival::New(_)));
     let other = seal([DISCONNECT_REQUEST, 9], &[0; 16], &list(&[user]), b"other").unwrap();
     assert!(matches!(arrival(&mut all, &other), Arrival::Forged));
@@ -209,15 +211,39 @@ fn a_repeated_request_gets_the_same_answer_and_is_carried_out_once() {
 }
 
 #[test]
-fn a_request_is_remembered_as_long_as_a_copy_could_pass_for_fresh() {
+fn a_request_with_its_time_is_remembered_as_long_as_a_copy_could_pass_for_fresh() {
     let mut clients = clients();
-    let packet = request(DISCONNECT_REQUEST, &[(attribute::USER_NAME, b"alice")]);
+    let time = u32::try_from(SECONDS).unwrap().to_be_bytes();
+    let fields = [(attribute::USER_NAME, &b"alice"[..]), (attribute::EVENT_TIMESTAMP, &time)];
+    let packet = request(DISCONNECT_REQUEST, &fields);
     let Arrival::New(first) = arrival(&mut clients, &packet) else { panic!() };
     clients.answer(NOW, &first, Ok(()));
-    let mut at =
-        |seconds| clients.handle(NOW + Duration::from_secs(seconds), SECONDS, SERVER.into(), &packet);
-    assert!(matches!(at(599), Arrival::Repeated(_)));
-    assert!(matches!(at(600), Arrival::New(_)));
+    let mut at = |seconds, port| {
+        clients.handle(NOW + Duration::from_secs(seconds), SECONDS, (SERVER, port).into(), &packet)
+    };
+    assert!(matches!(at(599, PORT), Arrival::Repeated(_)));
+    assert!(matches!(at(599, PORT + 1), Arrival::Repeated(_)), "who has seen it sends it from elsewhere");
+    assert!(matches!(at(600, PORT), Arrival::New(_)));
+}
+
+#[test]
+fn a_request_without_its_time_is_new_from_another_port_or_after_a_while() {
+    let mut clients = clients();
+    let packet = request(DISCONNECT_REQUEST, &[(attribute::USER_NAME, b"alice")]);
+    let mut is_new = |millis, port| {
+        let now = NOW + Duration::from_millis(millis);
+        match clients.handle(now, SECONDS, (SERVER, port).into(), &packet) {
+            Arrival::New(request) => !clients.answer(now, &request, Ok(())).is_empty(),
+            Arrival::Repeated(_) => false,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(is_new(0, PORT));
+    assert!(!is_new(29_999, PORT), "the answer was lost");
+    assert!(is_new(29_999, PORT + 1), "a client with a port for each request");
+    assert!(is_new(30_000, PORT), "the same request again");
+    assert!(!is_new(59_998, PORT) && !is_new(59_998, PORT + 1));
+    assert!(is_new(59_999, PORT + 1) && !is_new(59_999, PORT));
 }
 
 #[test]
@@ -249,7 +275,7 @@ fn carried_out(clients: &mut Clients, now: Duration, from: [u8; 4], requests: u3
     let carry_out = |n: &u32| {
         let name = [now.as_secs() as u32, *n].map(u32::to_be_bytes).concat();
         let packet = request(DISCONNECT_REQUEST, &[(attribute::USER_NAME, &name)]);
-        match clients.handle(now, SECONDS, from.into(), &packet) {
+        match clients.handle(now, SECONDS, (from, PORT).into(), &packet) {
             Arrival::New(request) => !clients.answer(now, &request, Ok(())).is_empty(),
             _ => false,
         }
@@ -261,18 +287,15 @@ fn carried_out(clients: &mut Clients, now: Duration, from: [u8; 4], requests: u3
 fn a_flood_of_requests_is_cut_and_time_allows_more() {
     let mut clients = clients();
     assert_eq!(carried_out(&mut clients, NOW, SERVER, 200), BURST);
-    assert_eq!(clients.clients[0].results.len(), BURST as usize, "only those are remembered");
+    assert_eq!(clients.clients[0].undated.results.len(), BURST as usize, "only those are remembered");
     let mut now = NOW + Duration::from_secs(1);
     assert_eq!(carried_out(&mut clients, now, SERVER, 200), 20);
     now += Duration::from_secs(100);
     assert_eq!(carried_out(&mut clients, now, SERVER, 200), BURST);
-    now += MEMORY;
+    now += UNDATED;
     carried_out(&mut clients, now, SERVER, 1);
-    assert_eq!(
-        (clients.clients[0].results.len(), clients.clients[0].last.len()),
-        (1, 1),
-        "the others are old"
-    );
+    let Memory { results, last, .. } = &clients.clients[0].undated;
+    assert_eq!((results.len(), last.len()), (1, 1), "the others are old");
 }
 
 #[test]
@@ -282,7 +305,7 @@ fn forged_packets_are_checked_at_a_rate_and_starve_no_other_client() {
     let forged = seal([DISCONNECT_REQUEST, 9], &[0; 16], &list(&[user]), b"other").unwrap();
     let mut checked = |now| {
         let is_checked =
-            |_: &u32| matches!(clients.handle(now, SECONDS, SERVER.into(), &forged), Arrival::Forged);
+            |_: &u32| matches!(clients.handle(now, SECONDS, (SERVER, PORT).into(), &forged), Arrival::Forged);
         (0..1000).filter(is_checked).count()
     };
     assert_eq!(checked(NOW), CHECKED as usize);

@@ -225,7 +225,8 @@ impl Claim {
                 self.proved(handshake, peer, cx, Proof { method: SHARED_KEY, data })
             }
             LocalAuth::Key(signer) => {
-                let task = Task::Sign(signer.clone(), octets, handshake.hashes);
+                let (hashes, wants_ocsp) = (handshake.hashes, self.request.wants_ocsp);
+                let task = Task::Sign { signer: signer.clone(), octets, hashes, wants_ocsp };
                 peer.start(cx, task, PendingTask::Handshake);
                 Ok(Some(ResponderState::Signature(Signature { claim: self })))
             }
