@@ -232,6 +232,7 @@ fn the_old_ike_sa_stays_a_while_if_a_child_sa_of_the_new_one_is_refused() {
         // There is room for one child SA more.
         reload(&mut fleet, 2);
         while fleet.terminals[0].connected_peers().len() < 2 {
+            assert!(fleet.now < 2 * HOUR, "the terminal does not authenticate again");
             fleet.pass(SECOND);
         }
         fleet.pass(10 * SECOND);
@@ -255,6 +256,7 @@ fn a_lowered_limit_of_devices_is_enforced_when_one_authenticates_again() {
     (1..7).for_each(|last| _ = fleet.connect([192, 0, 2, last], terminal()));
     reload(&mut fleet, connection(), Settings { device_limit: 3, ..Settings::default() });
     let renewed = loop {
+        assert!(fleet.now < 2 * HOUR, "no terminal authenticates again");
         fleet.pass(SECOND);
         let up = |side: &Side| side.events.iter().filter(|e| matches!(e, Event::PeerUp { .. })).count();
         if let Some(renewed) = fleet.terminals.iter().find(|side| up(side) == 2) {
