@@ -24,7 +24,7 @@ use crate::{
     path::Addresses,
 };
 use alloc::{boxed::Box, vec::Vec};
-use core::cmp::Reverse;
+use core::{cmp::Reverse, iter};
 
 /// Most different lists of algorithms that are compared for a first message.
 const MAX_LISTS: usize = 16;
@@ -202,6 +202,25 @@ impl Candidates {
         let matching = fitting.find(|(_, connection)| connection.remote_id.matches(identity));
         // Without one that fits, this says why.
         matching.or(first).map_or_else(|| self.first(connections, fits), |(index, _)| Ok(index))
+    }
+
+    /// Returns the post-quantum key with this identity, and the index of its connection: that with
+    /// `index` or, with certificates, another whose peers authenticate to the same authorities, because
+    /// which of these it will be is not known before the proof, and the proof includes the key (RFC
+    /// 8784 §3).
+    pub(in crate::ike) fn with_ppk<'a>(
+        &'a self,
+        connections: &'a Connections,
+        index: usize,
+        id: &[u8],
+    ) -> Option<(usize, &'a Ppk)> {
+        let own = connections.get(index)?;
+        let is_certified = matches!(own.remote_auth, RemoteAuth::Key(_));
+        let others = self.indexed(connections);
+        let others = others.filter(|(_, other)| is_certified && other.has_same_remote_auth(own));
+        let mut keys =
+            iter::once((index, own)).chain(others).filter_map(|(index, c)| Some((index, c.ppk.as_ref()?)));
+        keys.find(|(_, ppk)| ppk.id == id)
     }
 
     /// Chooses the connection for a peer that proved to have `names`. `preliminary` is the choice
