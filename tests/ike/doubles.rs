@@ -23,12 +23,14 @@ pub(super) fn user(name: &str) -> Arc<dyn Authenticator> {
 }
 
 /// A certificate that only consists of its owner's names, and an authority that trusts all of
-/// these.
+/// these, or some.
 #[derive(Debug, Default)]
 pub(super) struct FakeCertificate {
     names: Vec<u8>,
     /// The hashes of the authorities that it asks for.
     authorities: Vec<u8>,
+    /// The name that certificates must have which it trusts; if empty, it trusts all.
+    issuer: &'static str,
 }
 
 impl FakeCertificate {
@@ -40,6 +42,11 @@ impl FakeCertificate {
     /// Makes an authority that is one of many, with these hashes.
     pub(super) fn among(authorities: Vec<u8>) -> Self {
         Self { authorities, ..Self::default() }
+    }
+
+    /// Makes an authority that trusts only certificates with this name among theirs.
+    pub(super) fn trusting(issuer: &'static str) -> Self {
+        Self { issuer, ..Self::default() }
     }
 }
 
@@ -58,6 +65,11 @@ impl Verifier for FakeCertificate {
         &self.authorities
     }
 
+    fn may_trust(&self, certificates: &[Vec<u8>]) -> bool {
+        let names = str::from_utf8(&certificates[0]).unwrap();
+        self.issuer.is_empty() || names.split(' ').any(|name| name == self.issuer)
+    }
+
     fn scheme(&self, _: u8, _: &[u8]) -> Option<&'static str> {
         Some("fake")
     }
@@ -68,6 +80,9 @@ impl Verifier for FakeCertificate {
         certificates: &[Vec<u8>],
         signature: &PeerSignature,
     ) -> Result<(), VerifyError> {
+        if !self.may_trust(certificates) {
+            return Err(VerifyErrorKind::Issuer.into());
+        }
         match signature.data == signature.octets && self.names(&certificates[0]).contains(identity) {
             true => Ok(()),
             false => Err(VerifyErrorKind::Identity.into()),

@@ -95,6 +95,12 @@ pub trait Verifier: Send + Sync + fmt::Debug {
     /// §3.7).
     fn authorities(&self) -> &[u8];
 
+    /// Returns true if one of the peer's `certificates` names a trusted authority as its issuer, or is
+    /// trusted itself. Nothing is verified.
+    fn may_trust(&self, _certificates: &[Vec<u8>]) -> bool {
+        true
+    }
+
     /// Checks that the peer is `identity` and made this signature. `certificates` are those that it
     /// sent, as DER, its own first.
     ///

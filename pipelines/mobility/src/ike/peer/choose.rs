@@ -195,7 +195,16 @@ impl Candidates {
                 }
         };
         if request.proof.is_some() {
-            return self.first(connections, |c| fits(c) && c.remote_id.matches(identity));
+            let is_named = |c: &Connection| fits(c) && c.remote_id.matches(identity);
+            let may_trust = |c: &Connection| match &c.remote_auth {
+                RemoteAuth::Key(verifier) => verifier.may_trust(&request.certificates),
+                RemoteAuth::Psk(_) | RemoteAuth::Eap(_) => true,
+            };
+            return match self.first(connections, |c| is_named(c) && may_trust(c)) {
+                // One whose authorities did not certify the peer says why.
+                Err(NoChoice { reason: Reason::NoConnection, .. }) => self.first(connections, is_named),
+                chosen => chosen,
+            };
         }
         let mut fitting = self.indexed(connections).filter(|(_, connection)| fits(connection));
         let first = fitting.clone().next();
