@@ -10,6 +10,7 @@
 use crate::{
     identity::{Forms, Identity},
     ike::{
+        bounds,
         connection::{Connection, IdentityPattern, Ppk, RemoteAuth},
         connections::Connections,
         event::Reason,
@@ -25,9 +26,6 @@ use crate::{
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::{cmp::Reverse, iter};
-
-/// Most different lists of algorithms that are compared for a first message.
-const MAX_LISTS: usize = 16;
 
 /// Chooses the algorithms for a peer's first message. If the configuration says that a peer is at
 /// its address, only the connections with that address count. Each connection would choose by its
@@ -49,19 +47,33 @@ fn choose_among<'a>(
     connections: impl Iterator<Item = &'a Connection>,
     request: &InitMessage,
 ) -> Option<Chosen<IkeSuite>> {
-    let mut seen: Vec<&[Offer]> = Vec::new();
-    let mut choices: Vec<(&[Offer], Chosen<IkeSuite>)> = Vec::new();
+    // Most connections have the same list.
+    let mut choices: Vec<Choice<'_>> = Vec::new();
+    let mut without: Vec<&[Offer]> = Vec::new();
     for offers in connections.map(|connection| &connection.ike[..]) {
-        // Most connections have the same list.
-        if choices.len() < MAX_LISTS && !seen.iter().take(MAX_LISTS).any(|known| *known == offers) {
-            seen.push(offers);
-            choices.extend(request.choose(offers).map(|chosen| (offers, chosen)));
+        if let Some(choice) = choices.iter_mut().find(|choice| choice.offers == offers) {
+            choice.connections += 1;
+        } else if choices.len() < bounds::LISTS && !without.contains(&offers) {
+            match request.choose(offers) {
+                Some(chosen) => choices.push(Choice { offers, chosen, connections: 1 }),
+                None if without.len() < bounds::LISTS => without.push(offers),
+                None => {}
+            }
         }
     }
-    let permitting =
-        |suite: &IkeSuite| choices.iter().filter(|(offers, _)| suite.is_permitted(offers)).count();
-    let best = (0..choices.len()).max_by_key(|at| (permitting(&choices[*at].1.suite), Reverse(*at)));
-    choices.into_iter().nth(best?).map(|(_, chosen)| chosen)
+    let permitting = |suite: &IkeSuite| -> usize {
+        let permitting = choices.iter().filter(|choice| suite.is_permitted(choice.offers));
+        permitting.map(|choice| choice.connections).sum()
+    };
+    let best = (0..choices.len()).max_by_key(|at| (permitting(&choices[*at].chosen.suite), Reverse(*at)));
+    choices.into_iter().nth(best?).map(|choice| choice.chosen)
+}
+
+/// What a list of algorithms chooses for a first message, and the number of connections with that list.
+struct Choice<'a> {
+    offers: &'a [Offer],
+    chosen: Chosen<IkeSuite>,
+    connections: usize,
 }
 
 /// Returns the algorithms in a peer's `first` message that its connection ranks before those
