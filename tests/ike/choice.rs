@@ -1,19 +1,18 @@
 //! The connection for a peer is chosen by its addresses, proposals and identity together.
 
 use crate::{
-    doubles::{user, users},
+    doubles::{FakeCertificate, user, users},
     fleet::Fleet,
     insider::Insider,
     pair::Pair,
 };
-use std::slice;
-use std::time::Duration;
+use std::{slice, sync::Arc, time::Duration};
 use wayfarer::sim::ike::{
     connections::{TERMINAL, gateway, identity, offer, terminal},
     side::Side,
 };
 use wayfarer_mobility::{
-    crypto::{Encr, Kex, Prf},
+    crypto::{Encr, Kex, Prf, VerifyErrorKind},
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, Remote, RemoteAuth},
         counter::Counter,
@@ -177,6 +176,37 @@ fn peer_that_refuses_better_algorithms_stays_and_is_asked_once() {
         let failed = |event: &&Event| matches!(event, Event::CreateFailed { .. });
         let failed = insider.pair.gateway.events.iter().filter(failed).count();
         assert_eq!(failed, usize::from(!asked_again), "the log says so");
+    }
+}
+
+#[test]
+fn most_connections_count_and_not_most_lists() {
+    let other = || Offer { encr: vec![Encr::ChaCha20Poly1305], ..offer() };
+    let many = (0..20).map(|n| connection("many", only(&format!("{n}.test")), &[strong()]));
+    let few =
+        [connection("few", only("a.test"), &[weak()]), connection("few", only("b.test"), &[weak(), other()])];
+    let all: Vec<_> = few.into_iter().chain(many).collect();
+    assert_eq!(outcome(&all, "7.test", &[weak(), strong()]), chosen("many", 256));
+    assert_eq!(outcome(&all, "a.test", &[weak()]), chosen("few", 128));
+}
+
+#[test]
+fn certificates_authority_decides_between_connections_for_the_same_names() {
+    let by = |name: &str, issuer| Connection {
+        remote_auth: RemoteAuth::Key(Arc::new(FakeCertificate::trusting(issuer))),
+        ..connection(name, suffix(".example.org"), &[strong()])
+    };
+    let all = [by("old", "ca1.test"), by("new", "ca2.test")];
+    for (issuer, expected) in [("ca1.test", Some("old")), ("ca2.test", Some("new")), ("ca3.test", None)] {
+        let certificate = FakeCertificate::of(&format!("cl.example.org {issuer}"));
+        let mut fleet = Fleet::new(all.to_vec());
+        let local_auth = LocalAuth::Key(Arc::new(certificate));
+        fleet
+            .connect(TERMINAL, Connection { local_id: identity("cl.example.org"), local_auth, ..terminal() });
+        let connected = fleet.connected_peers().first().map(|peer| peer.connection().unwrap());
+        assert_eq!(connected.map(|index| &all[index].name[..]), expected);
+        let refused = expected.is_none().then(|| Reason::Verification(VerifyErrorKind::Issuer.into()));
+        assert_eq!(fleet.gateway.end_reasons(), Vec::from_iter(refused));
     }
 }
 

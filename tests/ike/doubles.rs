@@ -32,7 +32,7 @@ pub(super) fn user(name: &str) -> Arc<dyn Authenticator> {
 }
 
 /// A certificate that only consists of its owner's names, and an authority that trusts all of
-/// these.
+/// these, or some.
 #[derive(Debug, Default)]
 pub(super) struct FakeCertificate {
     names: Vec<u8>,
@@ -45,6 +45,8 @@ pub(super) struct FakeCertificate {
     wants_ocsp: bool,
     /// What the last peer brought along of responders.
     brought: Mutex<Vec<Vec<u8>>>,
+    /// The name that certificates must have which it trusts; if empty, it trusts all.
+    issuer: &'static str,
 }
 
 impl FakeCertificate {
@@ -66,6 +68,11 @@ impl FakeCertificate {
     /// Returns what the last peer brought along of responders.
     pub(super) fn brought(&self) -> Vec<Vec<u8>> {
         self.brought.lock().unwrap().clone()
+    }
+
+    /// Makes an authority that trusts only certificates with this name among theirs.
+    pub(super) fn trusting(issuer: &'static str) -> Self {
+        Self { issuer, ..Self::default() }
     }
 }
 
@@ -98,6 +105,11 @@ impl Verifier for FakeCertificate {
         self.wants_ocsp
     }
 
+    fn may_trust(&self, certificates: &[Vec<u8>]) -> bool {
+        let names = str::from_utf8(&certificates[0]).unwrap();
+        self.issuer.is_empty() || names.split(' ').any(|name| name == self.issuer)
+    }
+
     fn scheme(&self, _: u8, _: &[u8]) -> Option<&'static str> {
         Some("fake")
     }
@@ -109,6 +121,9 @@ impl Verifier for FakeCertificate {
         signature: &PeerSignature,
     ) -> Result<(), VerifyError> {
         self.brought.lock().unwrap().clone_from(&certificates.ocsp);
+        if !self.may_trust(&certificates.chain) {
+            return Err(VerifyErrorKind::Issuer.into());
+        }
         match signature.data == signature.octets && self.names(&certificates.chain[0]).contains(identity) {
             true => Ok(()),
             false => Err(VerifyErrorKind::Identity.into()),

@@ -46,6 +46,11 @@ fn with(id: &str, secret: &str, connection: &Connection) -> Connection {
     Connection { ppk: Some(Ppk { id, secret, required }), ..connection.clone() }
 }
 
+/// Returns the connection for peers that prove this name.
+fn named(connection: &Connection, name: &str) -> Connection {
+    Connection { remote_id: IdentityPattern::of(vec![identity(name)]), ..connection.clone() }
+}
+
 /// Asserts that both sides are connected and have the same keys, also after rekeys.
 #[track_caller]
 fn assert_connected(mut pair: Pair) {
@@ -91,8 +96,9 @@ fn a_wrong_key_is_no_missing_key() {
             let (gateway, terminal) = (with(theirs, "quantum", &gateway), with(ours, "other", &terminal));
             let pair = Pair::connected(gateway, terminal);
             assert_eq!(pair.connected_peers(), [vec![], vec![]]);
-            let is_proof = |reason| matches!(reason, Reason::Authentication | Reason::Verification(_));
-            assert!(pair.gateway.end_reasons().into_iter().all(is_proof));
+            let reasons = pair.gateway.end_reasons();
+            let is_proof = matches!(reasons[..], [Reason::Authentication | Reason::Verification(_)]);
+            assert!(is_proof, "{reasons:?}");
         }
     }
 }
@@ -127,17 +133,14 @@ fn neither_side_goes_on_without_a_key_that_it_requires() {
 
 #[test]
 fn the_connection_for_the_proved_name_decides_about_the_key() {
-    let named = |connection: &Connection, name: &str| Connection {
-        remote_id: IdentityPattern::of(vec![identity(name)]),
-        ..connection.clone()
-    };
     for (at, [gateway, terminal]) in proofs().into_iter().enumerate() {
         let proved = if at == 2 { "cl" } else { "cl.test" };
         let other = with("K", "quantum", &named(&gateway, "other.test"));
         // The gateway answers USE_PPK for the sake of the other connection.
         for (own, terminal, connects) in [
             (named(&gateway, proved), with("k", "quantum", &terminal), true),
-            (named(&gateway, proved), with("K", "quantum", &terminal), false),
+            // With certificates, the key counts although it is another connection's.
+            (named(&gateway, proved), with("K", "quantum", &terminal), at == 1),
             (with("K", "own", &named(&gateway, proved)), with("k", "own", &terminal), true),
             (with("K", "own", &named(&gateway, proved)), with("k", "quantum", &terminal), false),
         ] {
@@ -172,5 +175,35 @@ fn a_certificate_for_two_connections_needs_the_key_of_the_first() {
         let mut fleet = Fleet::new(vec![other.clone(), own.clone()]);
         fleet.connect(TERMINAL, terminal.clone());
         assert_eq!(fleet.connected_peers().len(), usize::from(connects), "{:?} {:?}", own.ppk, terminal.ppk);
+    }
+}
+
+/// The name that a peer claims is not that of its connection, but another one of its certificate.
+#[test]
+fn key_is_found_before_a_certificate_tells_the_connection() {
+    let [_, [gateway, _], _] = proofs();
+    let [own, other] = ["cl.test", "alias.test"].map(|name| named(&gateway, name));
+    let terminal = || Connection {
+        local_auth: LocalAuth::Key(Arc::new(FakeCertificate::of("cl.test alias.test"))),
+        remote_auth: gateway.remote_auth.clone(),
+        ..terminal()
+    };
+    let of_other = with("K", "quantum", &other);
+    for (own, other, terminal, connects) in [
+        (&own, &of_other, terminal(), true),
+        (&with("B", "own", &own), &other, with("B", "own", &terminal()), true),
+        (&with("B", "own", &own), &other, with("b", "own", &terminal()), true),
+        (&with("b", "own", &own), &of_other, with("B", "own", &terminal()), true),
+        (&with("B", "own", &own), &other, terminal(), false),
+        (&with("B", "own", &own), &other, with("b", "wrong", &terminal()), false),
+        (&with("B", "own", &own), &of_other, with("k", "quantum", &terminal()), false),
+        (&own, &other, with("B", "own", &terminal()), false),
+    ] {
+        for claimed in ["cl.test", "alias.test"] {
+            let mut fleet = Fleet::new(vec![own.clone(), other.clone()]);
+            fleet.connect(TERMINAL, Connection { local_id: identity(claimed), ..terminal.clone() });
+            let connected = fleet.connected_peers().first().map(|peer| peer.connection());
+            assert_eq!(connected, connects.then_some(Some(0)), "{:?} {claimed}", terminal.ppk);
+        }
     }
 }

@@ -12,6 +12,7 @@ use wayfarer_mobility::{
     crypto::{Encr, Kex, Prf},
     ike::{
         connection::{Connection, Lifetimes},
+        counter::Counter,
         event::Event,
         proposal::Offer,
         settings::Settings,
@@ -220,6 +221,34 @@ fn child_sa_that_is_not_taken_is_deleted() {
     let ours = u32::from_be_bytes(ours.unwrap().try_into().unwrap());
     assert_eq!(deleted, Some(vec![ours]), "the peer does not keep an SA that nobody uses");
     assert!(!insider.pair.gateway.events.iter().any(|event| matches!(event, Event::ChildDown { .. })));
+}
+
+#[test]
+fn answer_with_more_than_one_proposal_is_refused() {
+    for (ike_sa, count, taken) in [(true, 1, true), (true, 2, false), (false, 1, true), (false, 2, false)] {
+        let mut insider = insider();
+        let peer = insider.pair.connected_peers()[1][0];
+        insider.pair.gateway.endpoint.rekey(insider.pair.now, peer, ike_sa);
+        drop(insider.pair.down());
+        let (ike, esp) = suites(&insider.pair);
+        let proposal = |number| match ike_sa {
+            true => ike.proposal(number, &[1; 8]),
+            false => EspSuite { kex: vec![Kex::X25519], ..esp.clone() }.proposal(number, 0x1000),
+        };
+        let mut payloads = vec![
+            Payload::Sa((1..=count).map(proposal).collect()),
+            Payload::Nonce(&[7; 32]),
+            Payload::Ke { method: Kex::X25519.transform(), data: &[9; 32] },
+        ];
+        let child = insider.pair.gateway.newest_child();
+        if !ike_sa {
+            payloads.extend([Payload::TsI(child.local.clone()), Payload::TsR(child.remote.clone())]);
+        }
+        answer(&mut insider, 0, &payloads);
+        drop(insider.pair.down());
+        let rekeyed = insider.pair.gateway.endpoint.count(Counter::Rekeyed);
+        assert_eq!(rekeyed, u64::from(taken), "{count} proposals, IKE: {ike_sa}");
+    }
 }
 
 #[test]

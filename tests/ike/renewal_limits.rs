@@ -20,7 +20,7 @@ use wayfarer::sim::ike::{
     side::{Side, reversed, to_gateway},
 };
 use wayfarer_mobility::{
-    crypto::{PeerSignature, Verifier, VerifyError, VerifyErrorKind},
+    crypto::{PeerCertificates, PeerSignature, Verifier, VerifyError, VerifyErrorKind},
     identity::Identity,
     ike::{
         bounds,
@@ -106,7 +106,7 @@ impl Verifier for Revocable {
     fn verify(
         &self,
         identity: &Identity,
-        certificates: &[Vec<u8>],
+        certificates: &PeerCertificates,
         signature: &PeerSignature,
     ) -> Result<(), VerifyError> {
         match self.is_revoked.load(Ordering::Relaxed) {

@@ -24,7 +24,7 @@ use wayfarer_mobility::ike::{
     pool::Pool,
     settings::Settings,
     view::State,
-    wire::TrafficSelector,
+    wire::{ExchangeType, Header, TrafficSelector},
 };
 use zeroize::Zeroizing;
 

@@ -272,6 +272,54 @@ fn connection_that_takes_all_leaves_none() {
         let text = [PORTS, DEFAULT_ROUTE, &first, &second].concat();
         assert_eq!(warnings(&folder, &text), [""; 0], "{second}");
     }
+    let key = KeyPair::generate().unwrap();
+    let other = CertificateParams::new(["ca.test".to_owned()]).unwrap().self_signed(&key).unwrap();
+    folder.write("other.crt", other.pem().as_bytes());
+    let other = connection("b", "").replace("authorities = \"own.crt\"", "authorities = \"other.crt\"");
+    let text = [PORTS, DEFAULT_ROUTE, &connection("a", ""), &other].concat();
+    assert_eq!(warnings(&folder, &text), [""; 0], "peers of other authorities");
+}
+
+#[test]
+fn connection_that_takes_additional_key_exchanges_from_anothers_first_message() {
+    let folder = Folder::new();
+    certificate(&folder, |_| {});
+    let both = |first: &str, second: &str| {
+        let first = connection("a", &format!("remote_id = \"a.test\"\n{first}"));
+        let second = connection("b", &format!("remote_id = \"b.test\"\n{second}"));
+        warnings(&folder, &[PORTS, DEFAULT_ROUTE, &first, &second].concat())
+    };
+    let hybrid = "proposals = [\"aes256gcm16-prfsha384-x25519-ke1_mlkem768\", \"default\"]";
+    let at = |address: &str, more: &str| format!("remote = \"{address}\"\n{more}");
+    let [said] = &both("", hybrid)[..] else { panic!("not one warning") };
+    assert!(
+        said.contains("connection.proposals: a peer may begin without") && said.contains("connection \"a\"")
+    );
+    assert_eq!(both(hybrid, hybrid), [""; 0]);
+    assert_eq!(both(&at("192.0.2.1", hybrid), &at("192.0.2.1", "")).len(), 1);
+    assert_eq!(both(&at("192.0.2.1", hybrid), &at("192.0.2.2", "")), [""; 0]);
+    assert_eq!(both(hybrid, &at("192.0.2.2", "")), [""; 0]);
+}
+
+#[test]
+fn more_lists_of_algorithms_than_count() {
+    let folder = Folder::new();
+    certificate(&folder, |_| {});
+    let ciphers = ["aes256gcm16", "aes192gcm16", "aes128gcm16", "chacha20poly1305"];
+    let groups = ["x25519", "ecp256", "ecp384", "ecp521", "modp2048"];
+    let lists: Vec<String> =
+        ciphers.iter().flat_map(|c| groups.iter().map(move |g| format!("{c}-prfsha384-{g}"))).collect();
+    let of = |count: usize| {
+        let each = (0..count).map(|n| {
+            let list = &lists[n % lists.len()];
+            connection(&format!("c{n}"), &format!("remote_id = \"c{n}.test\"\nproposals = \"{list}\""))
+        });
+        let all: String = each.collect();
+        warnings(&folder, &[PORTS, DEFAULT_ROUTE, &all].concat())
+    };
+    assert_eq!(of(16), [""; 0]);
+    let said = of(18);
+    assert!(said.len() == 1 && said[0].contains("more than 16 different lists"), "{said:?}");
 }
 
 #[test]

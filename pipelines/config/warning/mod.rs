@@ -5,7 +5,7 @@
 //! | [`Warning`] | a warning, and how they are collected |
 //! | `tunnels` | selectors and keys of several tunnels |
 //! | `routes` | peers that no route leads to |
-//! | `connections` | connections that no peer reaches, RADIUS clients that reach no connection |
+//! | `connections` | connections that no peer reaches, or with each other's algorithms; RADIUS clients that reach none |
 //! | `certificates` | the gateway's own certificates |
 //! | `authorities` | authorities that peers do not hear of |
 //! | `secrets` | secrets that everybody knows |

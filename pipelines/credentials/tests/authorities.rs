@@ -78,6 +78,22 @@ fn a_chain_leads_to_an_authority() {
 }
 
 #[test]
+fn issuers_names_say_whose_certificates_may_be_trusted() {
+    let (folder, root, stranger) = (Folder::new(), Ca::root("root"), Ca::root("stranger"));
+    let sub = root.sub(ca_params("sub"));
+    let peer = sub.sub(params(NAME, 2));
+    let may = |trusted: &[&Ca], sent: &[&Ca]| {
+        let sent: Vec<Vec<u8>> = sent.iter().map(|ca| ca.der.clone()).collect();
+        folder.authorities(trusted, &[], CrlPolicy::Relaxed, NOW).may_trust(&sent)
+    };
+    assert!(may(&[&root], &[&peer, &sub]) && may(&[&sub], &[&peer]));
+    assert!(may(&[&stranger, &root], &[&peer, &stranger, &sub]), "in any order");
+    assert!(may(&[&peer], &[&peer]), "its own certificate");
+    assert!(!may(&[&root], &[&peer]) && !may(&[&stranger], &[&peer, &sub, &root]) && !may(&[&root], &[]));
+    assert!(!folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW).may_trust(&[b"no DER".to_vec()]));
+}
+
+#[test]
 fn only_authorities_issue_and_no_authority_is_a_peer() {
     let (folder, root) = (Folder::new(), Ca::root("root"));
     let authorities = folder.authorities(&[&root], &[], CrlPolicy::Relaxed, NOW);

@@ -130,6 +130,12 @@ pub trait Verifier: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Returns true if one of the peer's `certificates` names a trusted authority as its issuer, or is
+    /// trusted itself. Nothing is verified.
+    fn may_trust(&self, _certificates: &[Vec<u8>]) -> bool {
+        true
+    }
+
     /// Checks that the peer is `identity` and made this signature.
     ///
     /// # Errors

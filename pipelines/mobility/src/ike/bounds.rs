@@ -18,6 +18,8 @@ pub const PREFIXES: usize = 62;
 pub const CHILD_RULES: usize = 256;
 /// The same of all child SAs of a peer. There may be twice as many during rekeying.
 pub const RULES: usize = 512;
+/// Different lists of algorithms that are compared for a first message.
+pub const LISTS: usize = 16;
 /// IKE SAs of a peer: the one in use, and those that it replaced or that will replace it.
 pub const IKE_SAS: usize = 4;
 /// Bytes of a message's plaintext, whether it is fragmented or not.

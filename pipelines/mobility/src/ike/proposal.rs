@@ -247,6 +247,11 @@ fn choose<'a, S>(
     })
 }
 
+/// Returns the proposals of a response if they are as they must be: exactly one (RFC 7296 §3.3.6).
+pub(super) fn only(proposals: &[Proposal]) -> Option<&[Proposal]> {
+    (proposals.len() == 1).then_some(proposals)
+}
+
 /// Chooses the best of a peer's proposals for IKE, by our order.
 pub fn choose_ike(offers: &[Offer], theirs: &[Proposal]) -> Option<Chosen<IkeSuite>> {
     choose(offers, theirs, Offer::choose_ike)

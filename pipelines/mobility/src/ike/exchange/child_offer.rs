@@ -228,8 +228,7 @@ impl Peer {
         replaces: Option<ChildId>,
     ) -> Option<AgreedChild> {
         let ChildOffer { proposals, ts_i: local, ts_r: remote, transport } = answer;
-        // The response must have exactly one of our proposals (RFC 7296 §3.3.6).
-        let chosen = proposal::choose_esp(offers, proposals.get(..1)?, pfs)?;
+        let chosen = proposal::choose_esp(offers, proposal::only(proposals)?, pfs)?;
         let child = connection.children.get(policy)?;
         let transport = child.transport && *transport;
         // The peer may narrow the selectors, but never widen them (RFC 7296 §2.9).

@@ -10,6 +10,7 @@
 use crate::{
     identity::{Forms, Identity},
     ike::{
+        bounds,
         connection::{Connection, IdentityPattern, Ppk, RemoteAuth},
         connections::Connections,
         event::Reason,
@@ -24,10 +25,7 @@ use crate::{
     path::Addresses,
 };
 use alloc::{boxed::Box, vec::Vec};
-use core::cmp::Reverse;
-
-/// Most different lists of algorithms that are compared for a first message.
-const MAX_LISTS: usize = 16;
+use core::{cmp::Reverse, iter};
 
 /// Chooses the algorithms for a peer's first message. If the configuration says that a peer is at
 /// its address, only the connections with that address count. Each connection would choose by its
@@ -49,19 +47,33 @@ fn choose_among<'a>(
     connections: impl Iterator<Item = &'a Connection>,
     request: &InitMessage,
 ) -> Option<Chosen<IkeSuite>> {
-    let mut seen: Vec<&[Offer]> = Vec::new();
-    let mut choices: Vec<(&[Offer], Chosen<IkeSuite>)> = Vec::new();
+    // Most connections have the same list.
+    let mut choices: Vec<Choice<'_>> = Vec::new();
+    let mut without: Vec<&[Offer]> = Vec::new();
     for offers in connections.map(|connection| &connection.ike[..]) {
-        // Most connections have the same list.
-        if choices.len() < MAX_LISTS && !seen.iter().take(MAX_LISTS).any(|known| *known == offers) {
-            seen.push(offers);
-            choices.extend(request.choose(offers).map(|chosen| (offers, chosen)));
+        if let Some(choice) = choices.iter_mut().find(|choice| choice.offers == offers) {
+            choice.connections += 1;
+        } else if choices.len() < bounds::LISTS && !without.contains(&offers) {
+            match request.choose(offers) {
+                Some(chosen) => choices.push(Choice { offers, chosen, connections: 1 }),
+                None if without.len() < bounds::LISTS => without.push(offers),
+                None => {}
+            }
         }
     }
-    let permitting =
-        |suite: &IkeSuite| choices.iter().filter(|(offers, _)| suite.is_permitted(offers)).count();
-    let best = (0..choices.len()).max_by_key(|at| (permitting(&choices[*at].1.suite), Reverse(*at)));
-    choices.into_iter().nth(best?).map(|(_, chosen)| chosen)
+    let permitting = |suite: &IkeSuite| -> usize {
+        let permitting = choices.iter().filter(|choice| suite.is_permitted(choice.offers));
+        permitting.map(|choice| choice.connections).sum()
+    };
+    let best = (0..choices.len()).max_by_key(|at| (permitting(&choices[*at].chosen.suite), Reverse(*at)));
+    choices.into_iter().nth(best?).map(|choice| choice.chosen)
+}
+
+/// What a list of algorithms chooses for a first message, and the number of connections with that list.
+struct Choice<'a> {
+    offers: &'a [Offer],
+    chosen: Chosen<IkeSuite>,
+    connections: usize,
 }
 
 /// Returns the algorithms in a peer's `first` message that its connection ranks before those
@@ -195,13 +207,41 @@ impl Candidates {
                 }
         };
         if request.proof.is_some() {
-            return self.first(connections, |c| fits(c) && c.remote_id.matches(identity));
+            let is_named = |c: &Connection| fits(c) && c.remote_id.matches(identity);
+            let may_trust = |c: &Connection| match &c.remote_auth {
+                RemoteAuth::Key(verifier) => verifier.may_trust(&request.certificates.chain),
+                RemoteAuth::Psk(_) | RemoteAuth::Eap(_) => true,
+            };
+            return match self.first(connections, |c| is_named(c) && may_trust(c)) {
+                // One whose authorities did not certify the peer says why.
+                Err(NoChoice { reason: Reason::NoConnection, .. }) => self.first(connections, is_named),
+                chosen => chosen,
+            };
         }
         let mut fitting = self.indexed(connections).filter(|(_, connection)| fits(connection));
         let first = fitting.clone().next();
         let matching = fitting.find(|(_, connection)| connection.remote_id.matches(identity));
         // Without one that fits, this says why.
         matching.or(first).map_or_else(|| self.first(connections, fits), |(index, _)| Ok(index))
+    }
+
+    /// Returns the post-quantum key with this identity, and the index of its connection: that with
+    /// `index` or, with certificates, another whose peers authenticate to the same authorities, because
+    /// which of these it will be is not known before the proof, and the proof includes the key (RFC
+    /// 8784 §3).
+    pub(in crate::ike) fn with_ppk<'a>(
+        &'a self,
+        connections: &'a Connections,
+        index: usize,
+        id: &[u8],
+    ) -> Option<(usize, &'a Ppk)> {
+        let own = connections.get(index)?;
+        let is_certified = matches!(own.remote_auth, RemoteAuth::Key(_));
+        let others = self.indexed(connections);
+        let others = others.filter(|(_, other)| is_certified && other.has_same_remote_auth(own));
+        let mut keys =
+            iter::once((index, own)).chain(others).filter_map(|(index, c)| Some((index, c.ppk.as_ref()?)));
+        keys.find(|(_, ppk)| ppk.id == id)
     }
 
     /// Chooses the connection for a peer that proved to have `names`. `preliminary` is the choice

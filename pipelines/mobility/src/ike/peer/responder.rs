@@ -118,8 +118,8 @@ pub(in crate::ike) struct Claim {
     pub(in crate::ike) connection: usize,
     /// The peer's first IKE_AUTH request, without the proof.
     pub(in crate::ike) request: AuthRequest,
-    /// True if the post-quantum key was mixed in.
-    pub(in crate::ike) ppk: bool,
+    /// Index of the connection whose post-quantum key was mixed in, if one was.
+    pub(in crate::ike) ppk: Option<usize>,
     /// True if the peer showed that nothing on the path changed its addresses.
     pub(in crate::ike) is_unchanged: bool,
     pub(in crate::ike) server_time: ServerTime,

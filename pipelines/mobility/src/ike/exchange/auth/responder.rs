@@ -105,13 +105,13 @@ impl Ready {
         }
         // With EAP, the key is mixed in with the last proof.
         let (ppk, proof) = match (&connection.remote_auth, request.proof.take()) {
-            (RemoteAuth::Eap(_), proof) => (false, proof),
+            (RemoteAuth::Eap(_), proof) => (None, proof),
             (_, Some(proof)) => {
                 let notifies = core::mem::take(&mut request.ppk);
-                let (ppk, proof) = mix_ppk(handshake, peer, cx, connection, (proof, notifies))?;
+                let (ppk, proof) = mix_ppk(handshake, peer, cx, index, (proof, notifies))?;
                 (ppk, Some(proof))
             }
-            (_, None) => (false, None),
+            (_, None) => (None, None),
         };
         let identity = request.identity.clone();
         let certificates = core::mem::take(&mut request.certificates);
@@ -147,30 +147,35 @@ impl Ready {
     }
 }
 
-/// Mixes in the post-quantum key if both sides have the same one. Returns whether it did, and the
-/// proof that then applies: the initiator's AUTH payload, or NO_PPK_AUTH without the key (RFC 8784
-/// §3, table 1).
+/// Mixes in the post-quantum key that the peer names, if the peer's connection has it or, while only
+/// certificates can tell which connection that is, another one that may be. Returns the index of the
+/// connection that has it, and the proof that then applies: the initiator's AUTH payload, or
+/// NO_PPK_AUTH without the key (RFC 8784 §3, table 1).
 pub(super) fn mix_ppk(
     handshake: &ResponderHandshake,
     peer: &mut Peer,
     cx: &Context<'_>,
-    connection: &Connection,
+    index: usize,
     (proof, PpkNotifies { id, no_ppk_auth }): (Proof, PpkNotifies),
-) -> Result<(bool, Proof), Failure> {
+) -> Result<(Option<usize>, Proof), Failure> {
+    let connection = cx.connections.get(index).ok_or(Reason::NoConnection)?;
     let id = id.filter(|_| handshake.ppk);
-    if let Some(ppk) = connection.ppk.as_ref().filter(|known| id.as_ref() == Some(&known.id)) {
+    let known = id.as_ref().and_then(|id| handshake.candidates.with_ppk(cx.connections, index, id));
+    if let Some((index, ppk)) = known {
         let ike_sa = peer.handshake_sa()?;
         ike_sa.keys = ike_sa.keys.with_ppk(cx.crypto, ike_sa.suite.prf, &ppk.secret.0);
-        return Ok((true, proof));
+        return Ok((Some(index), proof));
     }
-    if connection.ppk.as_ref().is_some_and(|known| known.required) {
+    // With certificates, the connection for the names that they prove decides.
+    let is_final = !matches!(connection.remote_auth, RemoteAuth::Key(_));
+    if is_final && connection.ppk.as_ref().is_some_and(|known| known.required) {
         return Err(unauthenticated());
     }
     match (id, no_ppk_auth) {
-        (Some(_), Some(data)) => Ok((false, Proof { data, ..proof })),
+        (Some(_), Some(data)) => Ok((None, Proof { data, ..proof })),
         // The initiator does not go on without a key that we do not have.
         (Some(_), None) => Err(unauthenticated()),
-        (None, _) => Ok((false, proof)),
+        (None, _) => Ok((None, proof)),
     }
 }
 
@@ -188,7 +193,7 @@ impl Verification {
         let Self { mut claim } = self;
         let responder_id = claim.request.responder_id.as_ref();
         let candidates = &handshake.candidates;
-        let mixed = claim.connection(cx)?.ppk.as_ref().filter(|_| claim.ppk);
+        let mixed = claim.ppk.and_then(|index| cx.connections.get(index)?.ppk.as_ref());
         let proved = candidates.choose_proved(cx.connections, claim.connection, &names, responder_id, mixed);
         claim.connection = proved.map_err(|why| peer.note_no_choice(why)).map_err(refused)?;
         peer.connection = Some(claim.connection);
@@ -292,7 +297,7 @@ impl Claim {
             answer.extend(message::certificates(&connection.local_auth, &ocsp));
         }
         answer.push(proof.payload());
-        if self.ppk {
+        if self.ppk.is_some() {
             answer.push(Payload::notify(notify::PPK_IDENTITY, &[]));
         }
         answer.extend(token.as_ref().map(CrashToken::payload));

@@ -178,8 +178,8 @@ impl EapProof {
             request.map_err(|why| Failure::with_notify(Reason::Protocol, why))?;
         let connection = cx.connections.get(self.claim.connection).ok_or(Reason::NoConnection)?;
         // Our first proof was made without the key, which goes into the last ones (RFC 8784 §3).
-        let (is_mixed, theirs) = mix_ppk(handshake, peer, cx, connection, (theirs, ppk))?;
-        self.claim.ppk = is_mixed;
+        let (mixed, theirs) = mix_ppk(handshake, peer, cx, self.claim.connection, (theirs, ppk))?;
+        self.claim.ppk = mixed;
         let identity = &self.claim.request.identity;
         let octets = handshake.transcript.octets(cx.crypto, peer.handshake_sa()?, Side::Initiator, identity);
         if theirs.method != SHARED_KEY

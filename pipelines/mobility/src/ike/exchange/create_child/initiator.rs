@@ -23,7 +23,7 @@ use crate::{
             request::{QueuedRequest, Request},
             state::PendingTask,
         },
-        proposal::Offer,
+        proposal::{self, Offer},
         schedule::{NONCE, Seed},
         wire::{ErrorNotify, ExchangeType, Malformed, notify},
     },
@@ -265,7 +265,9 @@ impl CreateSent {
         let (ours, child) = ((connection, &create.offers[..]), (create.spi as u32, kex.is_some()));
         let sa = match (create.target, &answer.offer) {
             (Target::IkeSa, SaOffer::IkeSa(proposals)) => {
-                AgreedIkeSa::choose(&create.offers, proposals, || create.spi).map(AgreedSa::IkeSa)
+                let accepted = proposal::only(proposals);
+                let agreed = accepted.and_then(|one| AgreedIkeSa::choose(&create.offers, one, || create.spi));
+                agreed.map(AgreedSa::IkeSa)
             }
             (Target::Child(policy), SaOffer::Child(offer)) => {
                 peer.accept_child(offer, ours, policy, child, None).map(AgreedSa::Child)

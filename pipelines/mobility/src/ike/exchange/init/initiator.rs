@@ -215,7 +215,8 @@ impl InitSent {
         (header, message): (&Header, &[u8]),
     ) -> InitiatorState {
         let kex = self.begin.kex;
-        let chosen = proposal::choose_ike(&connection.ike, answer.proposals.get(..1).unwrap_or_default());
+        let one = proposal::only(&answer.proposals);
+        let chosen = one.and_then(|one| proposal::choose_ike(&connection.ike, one));
         let Some(chosen) = chosen.filter(|c| c.suite.kex == kex && kex.transform() == answer.method) else {
             return InitiatorState::InitSent(self);
         };
