@@ -113,8 +113,20 @@ fn barred_user_is_refused_under_any_claimed_name() {
     assert_eq!(fleet.connected_peers().len(), 1, "bob is not barred by alice's name");
 }
 
+/// A gateway that knows peers by their certificates.
+fn by_certificate() -> Connection {
+    Connection { remote_auth: RemoteAuth::Key(Arc::new(FakeCertificate::default())), ..gateway() }
+}
+
+/// Returns a terminal that claims `name`, and has a certificate with these names.
+fn of(name: &str, certificate: &str) -> Connection {
+    let local_auth = LocalAuth::Key(Arc::new(FakeCertificate::of(certificate)));
+    Connection { local_id: identity(name), local_auth, ..terminal() }
+}
+
 #[test]
 fn barred_certificate_is_refused_under_each_of_its_names() {
+<<<<<<< HEAD
     let authority = RemoteAuth::Key(Arc::new(FakeCertificate::default()));
     let by_certificate = Connection { remote_auth: authority, unique: false, ..gateway() };
     let of = |name: &str, certificate: &str| {
@@ -122,6 +134,9 @@ fn barred_certificate_is_refused_under_each_of_its_names() {
         Connection { local_id: identity(name), local_auth, ..terminal() }
     };
     let mut fleet = Fleet::new(vec![by_certificate]);
+=======
+    let mut fleet = Fleet::new(vec![by_certificate()]);
+>>>>>>> hosts
     let bob = "laptop.test bob@example.org";
     fleet.connect(TERMINAL, of("laptop.test", bob));
     fleet.connect([192, 0, 2, 30], of("bob@example.org", bob));
@@ -141,6 +156,75 @@ fn barred_certificate_is_refused_under_each_of_its_names() {
     }
     fleet.connect([192, 0, 2, 20], of("alice.test", "alice.test"));
     assert_eq!(fleet.connected_peers().len(), 1);
+}
+
+#[test]
+fn which_of_its_names_a_peer_claims_does_not_decide_how_far_a_bar_reaches() {
+    let (one, other) = ("alice.test dev1.test", "alice.test dev2.test");
+    let mut fleet = Fleet::new(vec![by_certificate()]);
+    for (host, (name, certificate)) in
+        (7..).zip([("dev1.test", one), ("dev2.test", other), ("bob.test", "bob.test dev3.test")])
+    {
+        fleet.connect([192, 0, 2, host], of(name, certificate));
+    }
+    assert_eq!(fleet.connected_peers().len(), 3);
+    let there = fleet.peer_at([192, 0, 2, 7]).unwrap();
+    fleet.gateway.endpoint.bar(fleet.now, there, HOUR).unwrap();
+    fleet.settle();
+    let left: Vec<_> = fleet.connected_peers().iter().map(|peer| peer.identity().unwrap().clone()).collect();
+    assert_eq!(left, [identity("bob.test")], "the other device has a name in common");
+    for (host, (name, certificate)) in
+        (10..).zip([("dev2.test", other), ("alice.test", other), ("alice.test", "alice.test")])
+    {
+        let before = fleet.gateway.end_reasons().len();
+        fleet.connect([192, 0, 2, host], of(name, certificate));
+        assert_eq!(fleet.gateway.end_reasons()[before], Reason::Barred, "{name} {certificate}");
+    }
+    fleet.connect([192, 0, 2, 20], of("dev2.test", "dev2.test"));
+    assert_eq!(fleet.connected_peers().len(), 2, "that name was not the barred peer's");
+}
+
+#[test]
+fn a_certificate_with_very_many_names_is_barred_under_the_one_that_was_claimed() {
+    let names: Vec<String> = (0..200).map(|n| format!("n{n}.test")).collect();
+    let many = names.join(" ");
+    for name in &names[..8] {
+        let mut fleet = Fleet::new(vec![by_certificate()]);
+        fleet.connect(TERMINAL, of(name, &many));
+        let there = fleet.peer_at(TERMINAL).unwrap();
+        fleet.gateway.endpoint.bar(fleet.now, there, HOUR).unwrap();
+        for (host, (claimed, certificate)) in
+            (8..).zip([(&names[100], &many), (&names[199], &many), (name, name)])
+        {
+            fleet.connect([192, 0, 2, host], of(claimed, certificate));
+        }
+        assert_eq!(fleet.gateway.end_reasons(), [const { Reason::Barred }; 4], "{name}");
+    }
+}
+
+#[test]
+fn barred_gateway_is_not_connected_to_under_another_name() {
+    let names = "gw.test gw2.test";
+    let serving = |name: &str| {
+        let local_auth = LocalAuth::Key(Arc::new(FakeCertificate::of(names)));
+        Connection { local_id: identity(name), local_auth, ..gateway() }
+    };
+    let calling = || Connection {
+        remote_auth: RemoteAuth::Key(Arc::new(FakeCertificate::default())),
+        remote_id: IdentityPattern::Any,
+        // Ends of one connection may be different gateways, so only the names count.
+        remote: vec![Remote::At("203.0.113.1:500".parse().unwrap()), Remote::Named("gw.test".into(), 500)],
+        ..terminal()
+    };
+    let mut pair = Pair::connected(serving("gw.test"), calling());
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
+    pair.terminal.endpoint.bar(pair.now, here, HOUR).unwrap();
+    pair.settle();
+    pair.gateway.endpoint.reconfigure(pair.now, vec![serving("gw2.test")], vec![], Settings::default());
+    pair.pass(Duration::from_secs(60));
+    assert_eq!(pair.connected_peers(), [vec![], vec![]]);
+    let reasons = pair.terminal.end_reasons();
+    assert!(reasons.len() > 1 && reasons.iter().all(|why| *why == Reason::Barred), "{reasons:?}");
 }
 
 #[test]

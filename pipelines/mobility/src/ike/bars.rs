@@ -1,19 +1,28 @@
 //! Identities that the operator has barred for a time.
 
-use crate::identity::Identity;
-use alloc::vec::Vec;
+use crate::{crypto::Crypto, identity::Identity};
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::{fmt, time::Duration};
 
 /// Most identities that are barred at a time.
 pub const MAX_BARS: usize = 1024;
+
+/// A hash of a name in the canonical form, which takes little memory however long the name is.
+pub(super) type NameHash = [u8; 20];
+
+/// Returns the hash of a name.
+pub(super) fn hash(crypto: &dyn Crypto, name: &Identity) -> NameHash {
+    let Identity { kind, data } = name.canonical();
+    crypto.sha1(&[&[kind], &data])
+}
 
 /// A barred identity.
 #[derive(Clone, Debug)]
 pub(super) struct Bar {
     /// The identity as the peer had it.
     pub(super) identity: Identity,
-    /// What the peer is known by, in the canonical form.
-    pub(super) names: Vec<Identity>,
+    /// All names of the peer.
+    pub(super) names: BTreeSet<NameHash>,
     /// When the bar ends.
     pub(super) until: Duration,
     /// The number of the connection that we make to this identity alone, if there is one.
@@ -30,9 +39,9 @@ impl Bars {
         self.0.iter().filter(move |bar| bar.until > now)
     }
 
-    /// Returns true if one of these names, in the canonical form, is barred.
-    pub(super) fn has(&self, now: Duration, names: &[Identity]) -> bool {
-        self.iter(now).any(|bar| bar.names.iter().any(|name| names.contains(name)))
+    /// Returns true if one of these names is barred.
+    pub(super) fn has(&self, now: Duration, names: &BTreeSet<NameHash>) -> bool {
+        self.iter(now).any(|bar| !bar.names.is_disjoint(names))
     }
 
     /// Returns until when the peer of the connection with this number, which we make, is barred.
@@ -90,7 +99,9 @@ mod tests {
 
     fn bar(name: usize, until: u64) -> Bar {
         let identity = Identity::from_name(alloc::format!("{name}.test").as_bytes());
-        let names = alloc::vec![identity.canonical()];
+        let mut hash = [0; 20];
+        hash[..8].copy_from_slice(&name.to_be_bytes());
+        let names = [hash].into();
         Bar { identity, names, until: Duration::from_secs(until), dialled: None }
     }
 

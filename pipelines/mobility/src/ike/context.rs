@@ -2,7 +2,7 @@
 //! task.
 
 use super::{
-    bars::Bars,
+    bars::{Bars, NameHash},
     connected::{ConnectedPeers, NewPeer},
     connection::Connection,
     connections::Connections,
@@ -20,14 +20,13 @@ use super::{
 };
 use crate::{
     crypto::{Crypto, Random},
-    identity::Identity,
     path::Addresses,
     task::{Task, TaskId},
     task_queue::TaskQueue,
     transmit::{Payload, Transmit},
 };
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     vec::Vec,
 };
@@ -280,8 +279,8 @@ impl Context<'_> {
         self.shared.doubts.is_trusted(self.now, principal, self.shared.connected.principals())
     }
 
-    /// Returns true if one of these names, in the canonical form, is barred.
-    pub(super) fn is_barred(&self, names: &[Identity]) -> bool {
+    /// Returns true if one of these names is barred.
+    pub(super) fn is_barred(&self, names: &BTreeSet<NameHash>) -> bool {
         self.shared.bars.has(self.now, names)
     }
 

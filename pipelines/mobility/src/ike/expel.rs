@@ -11,8 +11,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 impl Endpoint {
-    /// Closes all peers that have the proved identity of `peer`, and refuses it for `time`, by whichever
-    /// connection it comes. A connection that we make to this identity alone waits too.
+    /// Closes all peers that have a name of `peer`, and refuses all its names for `time`, by whichever
+    /// connection they come. A connection that we make to this identity alone waits too.
     ///
     /// # Errors
     /// [`BarError`]; nothing changes then.
@@ -24,10 +24,11 @@ impl Endpoint {
         // Other ends of one connection may have other identities.
         let is_alone = |index: &usize| connections.get(*index).is_some_and(|c| c.remote.len() == 1);
         let dialled = barred.connection.filter(is_alone).and_then(|index| connections.number(index));
-        let names = barred.names();
+        let crypto = &*self.environment.crypto;
+        let names = barred.names(crypto);
         let bar = Bar { identity, names: names.clone(), until: now.saturating_add(time), dialled };
         self.shared.bars.insert(now, bar)?;
-        let has_name = |peer: &&Peer| peer.names().iter().any(|name| names.contains(name));
+        let has_name = |peer: &&Peer| !peer.names(crypto).is_disjoint(&names);
         let established = self.peers.values().filter(|peer| peer.is_established());
         let all: Vec<PeerId> = established.filter(has_name).map(|peer| peer.id).collect();
         for peer in all {

@@ -3,10 +3,20 @@
 
 use super::state::Peer;
 use crate::{
+    crypto::Crypto,
     identity::{Identity, kind},
-    ike::{connection::RemoteAuth, context::Context, event::Reason, pool::Owner},
+    ike::{
+        bars::{NameHash, hash},
+        connection::RemoteAuth,
+        context::Context,
+        event::Reason,
+        pool::Owner,
+    },
 };
-use alloc::{boxed::Box, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
+
+/// Most names of a peer that are remembered each by itself.
+const MAX_NAMES: usize = 64;
 
 impl Peer {
     /// Returns the peer's identity: the one that EAP proved, or the one in its ID payload.
@@ -43,10 +53,11 @@ impl Peer {
         Some((connection, if is_proved { name } else { Identity::anybody() }))
     }
 
-    /// Returns what the peer is known by: the identity that it proved, and the one that stands for all
-    /// its names if it proved several.
-    pub(in crate::ike) fn names(&self) -> Vec<Identity> {
-        self.name().map(Identity::canonical).into_iter().chain(self.all_names.as_deref().cloned()).collect()
+    /// Returns all names that the peer proved, but at most [`MAX_NAMES`] besides the one that it uses.
+    pub(in crate::ike) fn names(&self, crypto: &dyn Crypto) -> BTreeSet<NameHash> {
+        let used = self.name().map(|name| hash(crypto, name));
+        let all = self.all_names.as_deref().map_or(&[][..], |all| all.data.as_chunks().0);
+        used.into_iter().chain(all.iter().copied()).collect()
     }
 
     /// Checks that the peer is not barred.
@@ -54,7 +65,7 @@ impl Peer {
     /// # Errors
     /// [`Reason::Barred`].
     pub(in crate::ike) fn check_bars(&self, cx: &Context<'_>) -> Result<(), Reason> {
-        if cx.is_barred(&self.names()) { Err(Reason::Barred) } else { Ok(()) }
+        if cx.is_barred(&self.names(cx.crypto)) { Err(Reason::Barred) } else { Ok(()) }
     }
 
     /// Records the names that the peer proved.
@@ -62,14 +73,15 @@ impl Peer {
     /// # Errors
     /// [`Reason::Barred`] if one of them is barred.
     pub(in crate::ike) fn take_names(&mut self, cx: &Context<'_>, names: &[Identity]) -> Result<(), Reason> {
-        let mut all: Vec<Identity> = names.iter().map(Identity::canonical).collect();
-        all.sort();
-        all.dedup();
-        let parts = all.iter().flat_map(|name| {
-            [vec![name.kind], (name.data.len() as u32).to_be_bytes().to_vec(), name.data.clone()]
-        });
-        let data = cx.crypto.sha1(&[&parts.flatten().collect::<Vec<u8>>()]).to_vec();
+        let all: BTreeSet<NameHash> = names.iter().map(|name| hash(cx.crypto, name)).collect();
+        let is_barred = cx.is_barred(&all);
+        let all: Vec<NameHash> = all.into_iter().collect();
+        let (known, others) = all.split_at(all.len().min(MAX_NAMES));
+        let mut data = known.concat();
+        if !others.is_empty() {
+            data.extend(cx.crypto.sha1(&[&others.concat()]));
+        }
         self.all_names = (all.len() > 1).then(|| Box::new(Identity { kind: kind::SEVERAL, data }));
-        if cx.is_barred(&all) { Err(Reason::Barred) } else { Ok(()) }
+        if is_barred { Err(Reason::Barred) } else { Ok(()) }
     }
 }

@@ -81,7 +81,7 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) is_proved: bool,
     /// The name that EAP accepted, which counts once it is proved.
     pub(in crate::ike) account: Option<Box<Identity>>,
-    /// The identity that stands for all its names, if it proved several.
+    /// The identity that stands for all its names, if it proved several: their hashes.
     pub(in crate::ike) all_names: Option<Box<Identity>>,
     pub(in crate::ike) children: Vec<Child>,
     /// Child SAs that must be up, and ended or were refused.

@@ -332,8 +332,9 @@ impl Verification {
         cx: &mut Context<'_>,
         result: Result<Vec<Identity>, VerifyError>,
     ) -> Next {
-        result.map_err(|why| give_up(Reason::Verification(why)))?;
+        let names = result.map_err(|why| give_up(Reason::Verification(why)))?;
         peer.is_proved = true;
+        peer.take_names(cx, &names).map_err(give_up)?;
         self.go_on(handshake, peer, cx)
     }
 
