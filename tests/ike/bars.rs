@@ -126,17 +126,7 @@ fn of(name: &str, certificate: &str) -> Connection {
 
 #[test]
 fn barred_certificate_is_refused_under_each_of_its_names() {
-<<<<<<< HEAD
-    let authority = RemoteAuth::Key(Arc::new(FakeCertificate::default()));
-    let by_certificate = Connection { remote_auth: authority, unique: false, ..gateway() };
-    let of = |name: &str, certificate: &str| {
-        let local_auth = LocalAuth::Key(Arc::new(FakeCertificate::of(certificate)));
-        Connection { local_id: identity(name), local_auth, ..terminal() }
-    };
-    let mut fleet = Fleet::new(vec![by_certificate]);
-=======
     let mut fleet = Fleet::new(vec![by_certificate()]);
->>>>>>> hosts
     let bob = "laptop.test bob@example.org";
     fleet.connect(TERMINAL, of("laptop.test", bob));
     fleet.connect([192, 0, 2, 30], of("bob@example.org", bob));

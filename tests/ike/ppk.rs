@@ -167,7 +167,7 @@ fn a_certificate_for_two_connections_needs_the_key_of_the_first() {
     let (other, own) = (with("K", "quantum", &named("other.test")), named("cl.test"));
     for (own, terminal, connects) in [
         (own.clone(), terminal.clone(), false),
-        (own.clone(), with("k", "quantum", &terminal), false),
+        (own.clone(), with("k", "quantum", &terminal), true),
         (with("k", "own", &own), with("k", "own", &terminal), false),
         (with("k", "quantum", &own), terminal.clone(), false),
         (with("k", "quantum", &own), with("k", "quantum", &terminal), true),

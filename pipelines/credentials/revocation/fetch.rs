@@ -1,45 +1,33 @@
-//! Threads that fetch what authorities publish.
+//! Fetches what an authority publishes, and checks it.
 
 use super::{
-    Document, Publications, Query, Subject,
+    Document, Query, Subject,
     http::{self, Failure},
     list::FetchedList,
     ocsp::{self, Status},
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    thread,
     time::SystemTime,
 };
 use ureq::Agent;
 
-/// Threads that fetch.
-pub(super) const THREADS: usize = 8;
 /// Longest revocation list, in bytes.
 const LONGEST_LIST: u64 = 16 << 20;
 /// Longest answer of a responder, in bytes.
 const LONGEST_STATUS: u64 = 64 << 10;
 
-/// Starts a thread. Returns false if the system gives none.
-pub(super) fn start(number: usize, publications: Publications) -> bool {
-    let run = move || fetch_all(&publications);
-    thread::Builder::new().name(format!("revocation-{number}")).spawn(run).is_ok()
-}
-
-fn fetch_all(publications: &Publications) -> ! {
-    let agent = http::agent();
-    loop {
-        let query = publications.next();
-        // Nothing is half-changed after a panic, for example if the system gives no thread to look
-        // up a name.
-        let fetched = catch_unwind(AssertUnwindSafe(|| fetch(&agent, &query)));
-        let panicked = || Err(Failure::Answer("it cannot be fetched or read".to_owned()));
-        publications.store(&query, fetched.unwrap_or_else(|_| panicked()));
-    }
-}
-
 /// Sends a query. Returns the answer and its number of bytes.
-fn fetch(agent: &Agent, query: &Query) -> Result<(Document, usize), Failure> {
+///
+/// # Errors
+/// Returns why there is none that can be used.
+pub(super) fn fetch(agent: &Agent, query: &Query) -> Result<(Document, usize), Failure> {
+    // Nothing is half-changed after a panic, for example if the system gives no thread to look up a name.
+    let sent = catch_unwind(AssertUnwindSafe(|| send(agent, query)));
+    sent.unwrap_or_else(|_| Err(Failure::Answer("it cannot be fetched or read".to_owned())))
+}
+
+fn send(agent: &Agent, query: &Query) -> Result<(Document, usize), Failure> {
     let Query { url, issuer, subject } = query;
     let now = SystemTime::now;
     let unusable = |why: &str| Failure::Answer(why.to_owned());

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `publications` | what is known, and who waits for what |
 //! | `servers` | what is to be fetched, for each server |
-//! | `fetch` | threads that fetch it |
+//! | `fetch` | fetches one list or answer, and checks it |
 //! | `list`, `ocsp` | revocation lists, answers of responders |
 //! | `points`, `issuer` | where they are published, and by whom |
 //! | `signed` | their signatures |

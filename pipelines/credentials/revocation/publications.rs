@@ -1,17 +1,21 @@
 //! What authorities have published, as far as it is known, and what is being fetched.
 
 use super::{
-    Document, Query, fetch,
+    Document, Query,
+    fetch::fetch,
     http::{self, Failure},
     servers::Servers,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 use tracing::{debug, warn};
 
+/// Threads that fetch.
+const THREADS: usize = 8;
 /// Lists and answers that are kept.
 const MOST_ENTRIES: usize = 4096;
 /// Bytes of all lists that are kept.
@@ -127,9 +131,11 @@ impl Publications {
 
     /// Has something fetched. Returns its number, or `None` if too much waits.
     fn want(&self, state: &mut State, query: &Query, at: Instant) -> Option<u64> {
-        if state.threads < fetch::THREADS {
-            let shared = self.clone();
-            state.threads += usize::from(fetch::start(state.threads, shared));
+        if state.threads < THREADS {
+            let publications = self.clone();
+            let run = move || publications.fetch_all();
+            let name = format!("revocation-{}", state.threads);
+            state.threads += usize::from(thread::Builder::new().name(name).spawn(run).is_ok());
         }
         let is_taken = state.threads > 0 && state.servers.push(query.clone());
         let number = is_taken.then(|| {
@@ -151,8 +157,18 @@ impl Publications {
         self.0.state().entries.iter().any(|(query, entry)| query.url == url && entry.wanted.is_some())
     }
 
+    /// Fetches one thing after another.
+    fn fetch_all(&self) {
+        let agent = http::agent();
+        loop {
+            let query = self.next();
+            let fetched = fetch(&agent, &query);
+            self.store(&query, fetched);
+        }
+    }
+
     /// Waits for something that is to be fetched.
-    pub(super) fn next(&self) -> Query {
+    fn next(&self) -> Query {
         let mut state = self.0.state();
         loop {
             match state.servers.pop() {
@@ -163,7 +179,7 @@ impl Publications {
     }
 
     /// Keeps what has come. If that failed, what was there before stays until it expires.
-    pub(super) fn store(&self, query: &Query, fetched: Result<(Document, usize), Failure>) {
+    fn store(&self, query: &Query, fetched: Result<(Document, usize), Failure>) {
         let mut state = self.0.state();
         let at = Instant::now();
         let server = http::server(&query.url);

@@ -9,7 +9,7 @@ use super::{
     peer::Peer,
 };
 use alloc::vec::Vec;
-use core::time::Duration;
+use core::{iter, time::Duration};
 
 impl Endpoint {
     /// Registers peers that have just been authenticated, and closes those that they replace.
@@ -27,9 +27,10 @@ impl Endpoint {
         }
     }
 
-    /// Enforces the limits for one owner, for peers without a name, and for all peers. Beyond any, the
-    /// peer is closed that the new one replaces, if it counts. Otherwise the new peer is closed beyond
-    /// the last limit, and beyond the others the oldest: several after a reload has lowered the limit.
+    /// Enforces the limits for one owner, for peers without a name, and for all peers. Beyond any, a
+    /// peer is closed that the new one replaces, directly or round others, if it counts. Otherwise the
+    /// new peer is closed beyond the last limit, and beyond the others the oldest: several after a reload
+    /// has lowered the limit.
     fn enforce_peer_limits(&mut self, now: Duration, new_peer: &NewPeer) {
         let (NewPeer { owner, principal, .. }, connected) = (new_peer, &self.shared.connected);
         let settings = &self.environment.settings;
@@ -43,12 +44,15 @@ impl Endpoint {
                 (peers, connected.counted(peers).count(), settings.device_limit)
             }
         };
-        let old = self.peers.get(&new_peer.peer).and_then(Peer::predecessor);
-        let old = old.filter(|old| !connected.is_replaced(*old));
+        let before = |id: &PeerId| self.peers.get(id).and_then(Peer::predecessor);
+        let own: Vec<PeerId> = iter::successors(before(&new_peer.peer), before)
+            .take(peers.len())
+            .filter(|old| !connected.is_replaced(*old))
+            .collect();
         let is_full = connected.counted_in_all() > settings.peer_limit;
-        let excess = count.saturating_sub(limit.max(1)).max(usize::from(old.is_some() && is_full));
-        let oldest = connected.counted(peers).filter(|id| Some(*id) != old);
-        let others: Vec<PeerId> = old.into_iter().chain(oldest).take(excess).collect();
+        let excess = count.saturating_sub(limit.max(1)).max(usize::from(!own.is_empty() && is_full));
+        let oldest = connected.counted(peers).filter(|id| !own.contains(id));
+        let others: Vec<PeerId> = own.iter().copied().chain(oldest).take(excess).collect();
         for other in &others {
             self.with(now, *other, |peer, cx| peer.close(cx, Reason::Replaced));
         }
