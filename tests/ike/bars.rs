@@ -206,7 +206,8 @@ fn barred_gateway_is_not_connected_to_under_another_name() {
     let [here, _] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.bar(pair.now, here, HOUR).unwrap();
     pair.settle();
-    pair.gateway.endpoint.reconfigure(pair.now, vec![serving("gw2.test")], vec![], Settings::default());
+    let pools = vec![Pool::new([10, 98, 0, 1].into(), [10, 98, 0, 254].into())];
+    pair.gateway.endpoint.reconfigure(pair.now, vec![serving("gw2.test")], pools, Settings::default());
     pair.pass(Duration::from_secs(60));
     assert_eq!(pair.connected_peers(), [vec![], vec![]]);
     let reasons = pair.terminal.end_reasons();
