@@ -162,6 +162,10 @@ lifetime = { soft_packets = 5, hard_packets = 6, soft_bytes = "1GiB", hard_bytes
     assert_eq!((g.idle_sleep, &g.encap_ports[..]), (Some(Duration::from_micros(50)), &[4500, 443][..]));
     assert_eq!((g.kernel_routes, g.mss_clamp), (true, false));
     assert_eq!((g.frames, g.frame_size, g.tunnels), (4096, 4096, 5000));
+    let few =
+        format!("{text}{tunnel}{}", TUNNEL.replace('$', "").replace("alice", "bob").replace("1001", "1002"));
+    let few = Folder::new().parse(&few.replace("tunnels = 5000", "tunnels = 1")).unwrap();
+    assert_eq!(few.gateway.tunnels, 2, "room for those of the file");
     let t = &config.tunnels[0];
     assert_eq!(t.remote, Remote::At(IpAddr::from([192, 0, 2, 7]), 4501));
     assert_eq!((t.encap, t.roam, t.pin_source), (Encapsulation::Udp(443), Roam::Notify, true));
@@ -273,6 +277,10 @@ fn routes_lead_to_the_port_of_their_router() {
     assert_eq!((found[0].port, found[0].via), (1, "fe80::1".parse().ok()));
     let found = routes("[[route]]\nto = \"10.1.0.0/16\"\nport = \"outside\"\n");
     assert_eq!((found[0].port, found[0].via), (0, None));
+    // The longest subnet counts.
+    let ports = PORTS.replace("203.0.113.1/24", "10.99.7.1/24").replace("10.99.0.1/24", "10.99.0.1/16");
+    let route = "[[route]]\nto = \"0.0.0.0/0\"\nvia = \"10.99.7.9\"\n";
+    assert_eq!(Folder::new().parse(&format!("{ports}{route}")).unwrap().routes[0].port, 0);
 }
 
 #[test]

@@ -201,7 +201,7 @@ fn seconds(time: UnixTime) -> SystemTime {
 }
 
 /// Returns a time as text, such as `2026-01-01T00:00:00Z`.
-fn date(time: SystemTime) -> String {
+pub(super) fn date(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     DateTime::from_unix_duration(since).map_or_else(|_| "an unknown day".to_owned(), |date| date.to_string())
 }

@@ -201,8 +201,12 @@ impl Signer for CertificateSigner {
         &self.certificates
     }
 
-    fn ocsp(&self) -> Vec<Vec<u8>> {
-        self.staple.as_ref().map(Staple::answers).unwrap_or_default()
+    fn ocsp(&self) -> Result<Vec<Vec<u8>>, u64> {
+        self.staple.as_ref().map_or(Ok(Vec::new()), Staple::answers)
+    }
+
+    fn is_pending(&self, number: u64) -> bool {
+        self.staple.as_ref().is_some_and(|staple| staple.is_pending(number))
     }
 
     fn sign(&self, octets: &[u8], hashes: SignatureHashes) -> Result<(u8, Vec<u8>), SignError> {

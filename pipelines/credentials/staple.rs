@@ -2,10 +2,15 @@
 
 use super::{
     files::CredentialProblem,
+    refusal,
     revocation::{Answer, Document, Issuer, Publications, Query, is_signed_by},
 };
 use rustls_pki_types::CertificateDer;
-use std::time::SystemTime;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::SystemTime,
+};
+use tracing::warn;
 use webpki::EndEntityCert;
 
 /// Most bytes of answers in one message.
@@ -17,6 +22,7 @@ pub(super) struct Staple {
     published: Publications,
     /// What to ask about each certificate, the best first.
     queries: Vec<Vec<Query>>,
+    has_complained: AtomicBool,
 }
 
 impl Staple {
@@ -30,28 +36,52 @@ impl Staple {
             chain.iter().map(|der| &der[..]).chain(others.iter().map(|der| &**der)).collect();
         let all: Vec<_> = chain.iter().map(|der| queries(der, &issuers)).collect();
         if let Some(Err(problem)) = all.first() {
-            return Err(problem.clone());
+            return Err(*problem);
         }
-        Ok(Self { published: Publications::shared(), queries: all.into_iter().flatten().collect() })
+        let queries = all.into_iter().flatten().collect();
+        Ok(Self { published: Publications::shared(), queries, has_complained: AtomicBool::new(false) })
     }
 
-    /// Returns the answers that have come, and has the others fetched.
-    pub(super) fn answers(&self) -> Vec<Vec<u8>> {
+    /// Returns the answers that can be had.
+    ///
+    /// # Errors
+    /// Returns the number under which one is being fetched.
+    pub(super) fn answers(&self) -> Result<Vec<Vec<u8>>, u64> {
         let now = SystemTime::now();
         let mut room = MOST_BYTES;
         let mut answers = Vec::new();
-        for queries in &self.queries {
-            let known = queries.iter().map(|query| self.published.ask(query, now));
+        for query in &self.queries {
+            let known = query.iter().map(|query| self.published.ask(query, now));
             let first = known.into_iter().find(|answer| !matches!(answer, Answer::Unavailable(_)));
-            if let Some(Answer::Known(document)) = first
-                && let Document::Status(_, der) = &*document
-                && der.len() <= room
-            {
-                room -= der.len();
-                answers.push(der.clone());
+            match first {
+                Some(Answer::Pending(number)) => return Err(number),
+                Some(Answer::Known(document)) => {
+                    let Document::Status(status, der) = &*document else { continue };
+                    if let Some(since) = status.revoked_at {
+                        self.complain(since);
+                    }
+                    if der.len() <= room {
+                        room -= der.len();
+                        answers.push(der.clone());
+                    }
+                }
+                Some(Answer::Unavailable(_)) | None => {}
             }
         }
-        answers
+        Ok(answers)
+    }
+
+    /// Returns true while what has this number is being fetched.
+    pub(super) fn is_pending(&self, number: u64) -> bool {
+        self.published.is_pending(number)
+    }
+
+    /// Says once that our own certificate, or one of its chain, is revoked.
+    fn complain(&self, since: SystemTime) {
+        if !self.has_complained.swap(true, Ordering::Relaxed) {
+            let since = refusal::date(since);
+            warn!(name: "own_certificate_revoked", since, "our own certificate or its issuer's is revoked, so peers refuse us");
+        }
     }
 }
 

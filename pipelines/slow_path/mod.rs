@@ -4,6 +4,7 @@
 pub mod neighbours;
 pub mod tunnels;
 
+mod clock;
 mod devices;
 mod early_packets;
 mod handles;
@@ -35,6 +36,7 @@ use crate::{
         tables::Tables,
     },
 };
+use clock::Clock;
 use crossbeam::channel::{Receiver, Sender};
 use devices::Devices;
 use early_packets::EarlyPacket;
@@ -45,12 +47,7 @@ use neighbours::{Neighbours, Segment};
 use network::Network;
 use problem_limit::ProblemLimit;
 use routes::{NextHop, Origin, Routes};
-use std::{
-    io,
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 use table_writer::TableWriter;
 use tracing::warn;
 use tunnels::{MoveError, Tunnels};
@@ -73,7 +70,7 @@ pub type NewIke = (Box<model::Ike>, Sender<()>);
 /// The slow path.
 #[derive(Debug)]
 pub struct SlowPath {
-    start: Instant,
+    clock: Clock,
     workers: Vec<WorkerHandle>,
     links: Links,
     network: Network,
@@ -106,7 +103,7 @@ impl SlowPath {
         let segments: Vec<Segment> = ports.iter().map(|p| p.segment.clone()).collect();
         let routes = Routes::new(segments.iter().map(|s| s.stations).collect());
         let mut this = Self {
-            start: Instant::now(),
+            clock: Clock::start(),
             links: Links::new(TableWriter::new(tables, writer), Sharing::among(workers.len()))?,
             network: Network { ports, routes },
             neighbours: Neighbours::new(segments),
@@ -162,7 +159,7 @@ impl SlowPath {
     pub fn start_ike(&mut self, config: &model::Ike) -> io::Result<()> {
         if !config.connections.is_empty() {
             let cores: Vec<usize> = self.workers.iter().filter_map(|worker| worker.core).collect();
-            let now = self.start.elapsed();
+            let now = self.clock.now();
             self.ike = Some(Ike::start(config, &cores, now, &mut self.links, &self.network)?);
         }
         Ok(())
@@ -206,7 +203,7 @@ impl SlowPath {
     pub fn install_tunnel(&mut self, config: &model::Tunnel) -> Result<(), KeyError> {
         let parts = parts::TunnelParts::from(config);
         let mtu = self.network.mtu_towards(parts.local, parts.path.map(|path| path.remote));
-        self.links.install(self.start.elapsed(), parts, mtu).map(|_| ())
+        self.links.install(self.clock.now(), parts, mtu).map(|_| ())
     }
 
     /// Removes a tunnel; returns true if there was one with this name. From the next burst on, the

@@ -66,11 +66,19 @@ fn messages(world: &mut World) -> u64 {
     }
 }
 
+/// Returns the number of the worker's free frames, which it reports from time to time.
+fn free_frames(world: &mut World) -> u64 {
+    let (worker, _) = &mut world.assembly.workers[0];
+    (0..5000).for_each(|_| _ = worker.turn());
+    world.counters().free_frames.value()
+}
+
 #[test]
 fn esp_in_fragments_is_opened_in_every_form_and_order() {
     for (v6, port) in [(false, None), (false, Some(1000)), (true, None), (true, Some(1000))] {
         let local = if v6 { "2001:db8:1::1" } else { "203.0.113.1" };
         let (mut world, mut terminal) = (gateway_at(local, 2048), terminal(v6, port));
+        let free = free_frames(&mut world);
         for (id, mtu) in [(1, 1280), (2, 576), (3, 200)] {
             let inner = up(1300);
             let mut fragments = fragments(&terminal.seal(&inner), mtu, id);
@@ -85,7 +93,7 @@ fn esp_in_fragments_is_opened_in_every_form_and_order() {
                 world.all_drops()
             );
         }
-        assert_eq!(world.all_drops(), []);
+        assert_eq!((world.all_drops(), free_frames(&mut world)), (vec![], free));
         // The answer goes back whole.
         world.send(INSIDE, &datagram("10.99.0.7", "10.98.0.1", (2, 1), b"down"));
         let out = world.take(OUTSIDE);
@@ -231,6 +239,22 @@ fn ike_message_of_every_length_reaches_the_protocol() {
 }
 
 #[test]
+fn packets_of_two_protocols_may_have_the_same_identification() {
+    let (mut world, mut terminal) = (gateway_for_terminals(), terminal(false, None));
+    let before = messages(&mut world);
+    let (inner, message) = (up(1300), datagram("192.0.2.1", "203.0.113.1", (500, 500), &[0x29; 2000]));
+    let (esp, ike) = (fragments(&terminal.seal(&inner), 1280, 7), fragments(&message, 1500, 7));
+    for (one, other) in esp.iter().zip(&ike) {
+        world.put(OUTSIDE, one);
+        world.put(OUTSIDE, other);
+    }
+    world.settle();
+    assert_eq!((esp.len(), ike.len()), (2, 2));
+    assert_eq!(world.take(INSIDE), [forwarded(&inner)], "{:?}", world.all_drops());
+    assert_eq!((messages(&mut world), world.all_drops()), (before + 1, vec![]));
+}
+
+#[test]
 fn many_fragments_of_a_peers_message_may_come_at_once() {
     let mut world = gateway_for_terminals();
     let text = "[[connection]]\nname = \"office\"\nlocal = \"192.0.2.9\"\nlocal_id = \"one.test\"\n\
@@ -358,12 +382,11 @@ proptest! {
         }
         prop_assert!(sealed_len >= 2);
         prop_assert_eq!(world.take(INSIDE), [forwarded(&inner)], "{:?}", world.all_drops());
-        let (worker, _) = &mut world.assembly.workers[0];
-        (0..5000).for_each(|_| _ = worker.turn());
+        let free = free_frames(&mut world);
         let drops: u64 = world.all_drops().iter().map(|(_, n)| n).sum();
         let received = world.counters().received.value();
         prop_assert!(drops < received);
-        prop_assert!(world.counters().free_frames.value() >= 512 - 128);
+        prop_assert!(free >= 512 - 128);
         let unexpected: Vec<DropReason> =
             world.all_drops().into_iter().map(|(r, _)| r).filter(|r| *r == WorkerFault).collect();
         prop_assert_eq!(unexpected, []);

@@ -19,7 +19,10 @@ use wayfarer::{
 use wayfarer_mobility::{
     crypto::Secret,
     identity::{Identity, kind},
-    ike::connection::{LocalAuth, RemoteAuth, SharedKey},
+    ike::{
+        connection::{LocalAuth, RemoteAuth, SharedKey},
+        settings::Settings,
+    },
 };
 
 const TERMINAL: &str = r#"
@@ -166,6 +169,48 @@ fn refusals_say_how_far_the_peer_got() {
             assert_eq!(shown[field], line[field], "{field}");
         }
         assert_eq!(shown["remote"], line["peer"]);
+    }
+}
+
+#[test]
+fn a_failed_attempt_to_authenticate_again_has_one_line() {
+    let all = objects(|| {
+        let both = "auth = \"psk\"\npsk_file = \"$PSK\"\n";
+        let ours = format!(
+            "[[connection]]\nname = \"branch\"\nlocal = \"203.0.113.1\"\nlocal_id = \"gw.test\"\n\
+             remote = \"192.0.2.1\"\nremote_id = \"branch.test\"\ninner_local = [\"10.99.0.0/24\"]\n\
+             inner_remote = [\"10.98.0.0/24\"]\n{both}"
+        );
+        let theirs = format!(
+            "[[connection]]\nname = \"office\"\nlocal = \"192.0.2.1\"\nlocal_id = \"branch.test\"\n\
+             remote_id = \"gw.test\"\ninner_local = [\"10.98.0.0/24\"]\n\
+             inner_remote = [\"10.99.0.0/24\"]\n{both}"
+        );
+        let mut config = config(vec![]);
+        config.ike = ike(&ours, "203.0.113.1");
+        config.ike.connections[0].protocol.lifetimes.authentication = Some(Duration::from_secs(20));
+        let mut world = World::with(config, 512);
+        world.meet_neighbours();
+        let mut peer = Peer::new(&theirs, "192.0.2.1");
+        peer.until(&mut world, |peer| !peer.side.children().is_empty());
+        settle(&mut world, &mut peer);
+        let mut changed = ike(&theirs, "192.0.2.1").connections.remove(0).protocol;
+        changed.remote_auth = RemoteAuth::Psk(SharedKey(Secret::new(b"another secret".to_vec())));
+        peer.side.endpoint.reconfigure(world.now, vec![changed], vec![], Settings::default());
+        peer.may_end = true;
+        world.pass(Duration::from_secs(10));
+        peer.until(&mut world, |peer| !peer.side.end_reasons().is_empty());
+        settle(&mut world, &mut peer);
+    });
+    let [failed] = named(&all, "renewal_failed")[..] else { panic!("{all:#?}") };
+    let reason =
+        "the peer refused our identity or its proof, such as our certificate: AUTHENTICATION_FAILED (24)";
+    assert_has(
+        failed,
+        json!({ "proved": "branch.test", "connection": "branch", "reason": reason, "wait_s": 10.0 }),
+    );
+    for other in ["peer_not_connected", "peer_gone"] {
+        assert_eq!(named(&all, other), Vec::<&Value>::new(), "the link goes on");
     }
 }
 

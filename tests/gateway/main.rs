@@ -12,6 +12,7 @@ mod log;
 mod peer_commands;
 mod policy;
 mod radius;
+mod renewals;
 mod replay;
 mod roaming;
 mod size;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use wayfarer::{
     control::protocol::{Answer, Command, MOVE_TIME, Outcome, PeerView, Reply, View},
     sim::{
-        fixtures::{config, ip},
+        fixtures::{OUTSIDE, config, ip},
         ike::{
             configured::{for_terminals, ike},
             peer::Peer,
@@ -52,8 +52,9 @@ fn with_terminal() -> (World, Peer) {
     (world, peer)
 }
 
-/// Makes a gateway that connects to an office at `remote`, from one of two addresses.
-fn dialling(remote: &str) -> (World, Peer) {
+/// Makes a gateway that tries to connect to an office at `remote`, from one of two addresses. Its only
+/// route leads to the office's network.
+fn connecting(remote: &str) -> World {
     let mut config = config(vec![]);
     let text = format!(
         r#"
@@ -70,8 +71,16 @@ inner_remote = "10.98.0.0/24"
 "#
     );
     config.ike = ike(&text, "203.0.113.1");
+    config.routes.truncate(1);
+    config.routes[0].to = "192.0.2.0/24".parse().unwrap();
     let mut world = World::with(config, 512);
     world.meet_neighbours();
+    world
+}
+
+/// Makes a gateway as [`connecting`] does, and the office to which it has connected.
+fn dialling(remote: &str) -> (World, Peer) {
+    let mut world = connecting(remote);
     let mut office = Peer::new(OFFICE, "192.0.2.1");
     let deadline = Instant::now() + Duration::from_secs(20);
     while !peers(&mut world).iter().any(|peer| peer.state == "up") {
@@ -151,6 +160,16 @@ fn move_by_hand_takes_only_addresses_of_ours() {
 }
 
 #[test]
+fn move_by_hand_needs_a_connected_peer_with_mobike() {
+    let mut world = connecting("\"192.0.2.1\"");
+    assert_eq!(error(world.ask(move_to("10.99.0.1")).outcome), "the peer is not connected");
+    let (mut world, _) = dialling("\"192.0.2.1\"\nmobike = false");
+    let why = "the peer cannot move: not both sides support MOBIKE";
+    assert_eq!(error(world.ask(move_to("10.99.0.1")).outcome), why);
+    assert!(peers(&mut world)[0].local.starts_with("203.0.113.1:"));
+}
+
+#[test]
 fn move_by_hand_says_that_the_peer_does_not_answer() {
     let (mut world, _) = dialling("\"192.0.2.1\"");
     let answers = send(&mut world, move_to("10.99.0.1"));
@@ -216,10 +235,17 @@ fn barred_peer_is_listed_refused_and_admitted_again() {
     third.connect(&mut world);
 }
 
-/// No route leads to the addresses of `localhost`, so the next one is tried.
+/// The system's resolver takes the first name for a number: 198.51.100.1, to which no route leads.
 #[test]
 fn name_that_leads_nowhere_leaves_the_turn_to_the_next_address() {
-    let (mut world, _) = dialling("[\"localhost\", \"192.0.2.1:4500\"]");
+    let mut world = connecting("[\"0xc6336401\", \"192.0.2.1:4500\"]");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // No virtual time passes, so that no attempt is given up.
+    while world.take(OUTSIDE).is_empty() {
+        assert!(Instant::now() < deadline, "nothing is sent: {:?}", world.all_drops());
+        std::thread::yield_now();
+        world.settle();
+    }
     let view = &peers(&mut world)[0];
     assert_eq!((&view.remote[..], &view.remote_name), ("192.0.2.1:4500", &None));
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 use wayfarer::sim::ike::{
-    connections::{TERMINAL, gateway, identity, terminal},
+    connections::{GATEWAY, TERMINAL, gateway, identity, terminal},
     eap::FakeEap,
     side::Side,
 };
@@ -102,6 +102,7 @@ fn barred_user_is_refused_under_any_claimed_name() {
     fleet.connect(TERMINAL, person("alice", "alice"));
     let alice = fleet.peer_at(TERMINAL).unwrap();
     fleet.gateway.endpoint.bar(fleet.now, alice, HOUR).unwrap();
+    fleet.settle();
     for (host, claimed) in (8..).zip(["alice", "bob", "192.168.7.5"]) {
         let before = fleet.gateway.end_reasons().len();
         fleet.connect([192, 0, 2, host], person(claimed, "alice"));
@@ -125,11 +126,14 @@ fn of(name: &str, certificate: &str) -> Connection {
 
 #[test]
 fn barred_certificate_is_refused_under_each_of_its_names() {
-    let mut fleet = Fleet::new(vec![by_certificate()]);
+    let mut fleet = Fleet::new(vec![Connection { unique: false, ..by_certificate() }]);
     let bob = "laptop.test bob@example.org";
     fleet.connect(TERMINAL, of("laptop.test", bob));
+    fleet.connect([192, 0, 2, 30], of("bob@example.org", bob));
     let there = fleet.peer_at(TERMINAL).unwrap();
     fleet.gateway.endpoint.bar(fleet.now, there, HOUR).unwrap();
+    fleet.settle();
+    assert_eq!(fleet.gateway.end_reasons(), [Reason::Barred, Reason::Barred], "both devices");
     for (host, (name, certificate)) in (8..).zip([
         ("bob@example.org", bob),
         ("laptop.test", bob),
@@ -226,6 +230,28 @@ fn connection_to_a_barred_gateway_waits() {
     let lifted = pair.terminal.endpoint.unbar(pair.now, |_| true);
     assert_eq!(lifted, [identity("gw.test")]);
     pair.pass(Duration::from_secs(1));
+    pair.assert_one_each();
+}
+
+#[test]
+fn barred_gateway_is_refused_at_each_address_and_another_one_is_not() {
+    let at = |address: [u8; 4]| Remote::At((address, 500).into());
+    let gateway = |name| Connection { local_id: identity(name), local: vec![], ..gateway() };
+    let both = Connection {
+        remote: vec![at(GATEWAY), at([198, 51, 100, 1])],
+        remote_id: IdentityPattern::of(vec![identity("gw.test"), identity("other.test")]),
+        ..terminal()
+    };
+    let mut pair = Pair::connected(gateway("gw.test"), both);
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
+    pair.terminal.endpoint.bar(pair.now, here, HOUR).unwrap();
+    pair.settle();
+    pair.pass(Duration::from_secs(60));
+    assert_eq!(pair.connected_peers()[0], []);
+    let reasons = pair.terminal.end_reasons();
+    assert!(reasons.len() > 2 && reasons.iter().all(|why| *why == Reason::Barred), "{reasons:?}");
+    pair.gateway = Side::new(vec![gateway("other.test")], Settings::default(), 3);
+    pair.pass(Duration::from_secs(100));
     pair.assert_one_each();
 }
 

@@ -6,6 +6,7 @@ use crate::{
     fleet::Fleet,
     insider::{Answer, Insider},
     pair::Pair,
+    renewals::sends,
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, offer, prefix, terminal};
@@ -27,7 +28,7 @@ use wayfarer_mobility::{
         proposal::Offer,
         protection::Fragments,
         settings::Settings,
-        wire::{self, ExchangeType, Header, Payload, notify},
+        wire::{self, ExchangeType, Header, Payload, TrafficSelector, notify},
     },
     path::Addresses,
 };
@@ -99,6 +100,17 @@ fn bounds_selectors_by_their_number_of_prefixes() {
     let taken = answers.iter().filter(|answer| matches!(answer, Answer::Accepted(_))).count();
     assert_eq!(taken, (bounds::RULES - 1) / 64);
     assert_eq!(answers.last(), Some(&Answer::Refused(notify::NO_ADDITIONAL_SAS)));
+}
+
+#[test]
+fn bounds_selectors_that_no_packet_fits() {
+    let mut insider = insider(Settings::default());
+    let host = |last| TrafficSelector::host([10, 99, 0, last].into());
+    // The data plane cannot check types of ICMP.
+    let echo = |last| TrafficSelector { protocol: 1, start_port: 0x800, end_port: 0x8ff, ..host(last) };
+    let all: Vec<_> = (0..199).map(echo).chain([host(200)]).collect();
+    let answers = [0x1000, 0x1001, 0x1002].map(|spi| insider.child(spi, None, false, &all));
+    assert_eq!((insider.children(), &answers[2]), (3, &Answer::Refused(notify::NO_ADDITIONAL_SAS)));
 }
 
 #[test]
@@ -192,13 +204,23 @@ fn bounds_devices_of_an_identity_and_peers_of_all() {
 
 #[test]
 fn bounds_peers_that_replace_one_another() {
-    let settings = Settings { device_limit: 4, log_keys: true, ..Settings::default() };
-    let mut pair = Pair::with(Connection { unique: false, ..gateway() }, terminal(), settings);
-    // Each authenticates again by a new IKE SA, and deletes none.
-    for n in 0..40 {
-        connect(&mut pair, "cl.test", [192, 0, 2, 1]);
-        let peers = pair.gateway.connected_peers().len();
-        assert!(peers <= 2 * 4, "{peers} after {n}");
+    let limits = [
+        Settings { device_limit: 4, ..Settings::default() },
+        Settings { peer_limit: 4, ..Settings::default() },
+    ];
+    for settings in limits {
+        let settings = Settings { log_keys: true, ..settings };
+        let mut pair = Pair::with(Connection { unique: false, ..gateway() }, terminal(), settings);
+        connect(&mut pair, "cl.test", [192, 0, 2, 2]);
+        let other = pair.gateway.connected_peers()[0];
+        // Each authenticates again by a new IKE SA, and deletes none.
+        for n in 0..40 {
+            connect(&mut pair, "cl.test", [192, 0, 2, 1]);
+            let peers = pair.gateway.connected_peers();
+            assert!(peers.len() <= 2 * 4 && peers.contains(&other), "{peers:?} after {n}");
+            assert!(sends(&pair.gateway), "by the new child SA after {n}");
+        }
+        assert!(pair.gateway.end_reasons().iter().all(|reason| *reason == Reason::Replaced));
     }
 }
 

@@ -3,17 +3,25 @@
 use crate::{
     doubles::{user, users},
     fleet::Fleet,
+    insider::Insider,
     pair::Pair,
 };
-use wayfarer::sim::ike::connections::{TERMINAL, gateway, identity, offer, terminal};
+use std::slice;
+use std::time::Duration;
+use wayfarer::sim::ike::{
+    connections::{TERMINAL, gateway, identity, offer, terminal},
+    side::Side,
+};
 use wayfarer_mobility::{
-    crypto::{Encr, Kex},
+    crypto::{Encr, Kex, Prf},
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, Remote, RemoteAuth},
         counter::Counter,
         event::{Event, Reason},
         proposal::Offer,
-        wire::{self, Header, Payload, notify},
+        settings::Settings,
+        suite::IkeSuite,
+        wire::{self, ErrorNotify, ExchangeType, Header, Payload, notify},
     },
 };
 
@@ -71,16 +79,104 @@ fn refused_by(connection: &str) -> Result<(String, Encr), (Reason, Option<String
 }
 
 #[test]
-fn algorithms_that_all_connections_permit_are_taken_whatever_the_order() {
+fn every_peer_gets_in_and_then_the_best_algorithms_of_its_connection() {
     let old = || connection("old", only("old.test"), &[weak()]);
     let new = || connection("new", only("new.test"), &[strong(), weak()]);
     for all in [[old(), new()], [new(), old()]] {
         for offered in [[weak(), strong()], [strong(), weak()]] {
-            assert_eq!(outcome(&all, "new.test", &offered), chosen("new", 128));
+            assert_eq!(outcome(&all, "new.test", &offered), chosen("new", 256));
             assert_eq!(outcome(&all, "old.test", &offered), chosen("old", 128));
         }
         assert_eq!(outcome(&all, "old.test", &[weak()]), chosen("old", 128));
         assert_eq!(outcome(&all, "new.test", &[strong()]), chosen("new", 256));
+    }
+}
+
+/// Connects a terminal that is called `name` and offers `ike`. Returns the algorithms that its IKE SAs
+/// have, one after the other.
+fn suites(connections: &[Connection], name: &str, ike: &[Offer]) -> Vec<IkeSuite> {
+    let terminal = Connection { local_id: identity(name), ike: ike.to_vec(), ..terminal() };
+    let mut pair = among(connections, terminal);
+    pair.connect();
+    pair.pass(Duration::from_secs(10));
+    pair.assert_one_each();
+    let suite = |event: &Event| match event {
+        Event::IkeSaKeys { suite, .. } => Some(suite.clone()),
+        _ => None,
+    };
+    let mut suites: Vec<_> = pair.gateway.events.iter().filter_map(suite).collect();
+    // IKE_INTERMEDIATE gives new keys to the same IKE SA.
+    suites.dedup();
+    assert_eq!(pair.gateway.children().len(), suites.len(), "child SAs have keys of the newest IKE SA");
+    assert_eq!(pair.gateway.endpoint.count(Counter::Rekeyed), 2 * (suites.len() as u64 - 1));
+    suites
+}
+
+/// Makes a gateway with these connections, which logs its keys, and this terminal.
+fn among(connections: &[Connection], terminal: Connection) -> Pair {
+    let mut pair = Pair::new(gateway(), terminal);
+    let settings = Settings { log_keys: true, ..Settings::default() };
+    pair.gateway = Side::new(connections.to_vec(), settings, 1);
+    pair
+}
+
+#[test]
+fn another_connection_takes_ml_kem_from_no_peer_for_long() {
+    let all = [
+        connection("a", only("a.test"), &[hybrid(), strong()]),
+        connection("b", only("b.test"), &[strong()]),
+    ];
+    let more = |name: &str, ike: &[Offer]| {
+        suites(&all, name, ike).into_iter().map(|suite| suite.more_kex).collect::<Vec<_>>()
+    };
+    let both = [hybrid(), strong()];
+    assert_eq!(more("a.test", &both), [vec![], vec![Kex::MlKem768]]);
+    assert_eq!(more("a.test", &both[..1]), [vec![Kex::MlKem768]]);
+    assert_eq!(more("a.test", &both[1..]), [vec![]]);
+    assert_eq!(more("b.test", &both), [vec![]]);
+}
+
+#[test]
+fn better_algorithms_keep_the_prf() {
+    let [long, short] = [Prf::HmacSha384, Prf::HmacSha256];
+    let wide = Offer { encr: [strong().encr, weak().encr].concat(), prf: vec![long, short], ..offer() };
+    let all = |narrow: Offer| {
+        [connection("a", only("a.test"), slice::from_ref(&wide)), connection("b", only("b.test"), &[narrow])]
+    };
+    let of = |narrow: Offer| {
+        let suites = suites(&all(narrow), "a.test", slice::from_ref(&wide)).into_iter();
+        suites.map(|suite| (suite.encr, suite.prf)).collect::<Vec<_>>()
+    };
+    let [good, poor] = [Encr::AesGcm(256), Encr::AesGcm(128)];
+    assert_eq!(of(Offer { prf: vec![short], ..weak() }), [(poor, short), (good, short)]);
+    assert_eq!(of(Offer { prf: vec![short], ..strong() }), [(good, short)]);
+    let all = [
+        connection("a", only("a.test"), &[hybrid(), Offer { prf: vec![short], ..weak() }]),
+        connection("b", only("b.test"), &[Offer { prf: vec![short], ..weak() }]),
+    ];
+    assert_eq!(suites(&all, "a.test", &all[0].ike).len(), 1, "strongSwan would lose the IKE SA");
+}
+
+#[test]
+fn peer_that_refuses_better_algorithms_stays_and_is_asked_once() {
+    let all = [
+        connection("a", only("a.test"), &[hybrid(), strong()]),
+        connection("b", only("b.test"), &[strong()]),
+    ];
+    let ike = vec![hybrid(), strong()];
+    let terminal = Connection { local_id: identity("a.test"), ike, ..terminal() };
+    for (refusal, asked_again) in [(notify::NO_PROPOSAL_CHOSEN, false), (notify::TEMPORARY_FAILURE, true)] {
+        let mut insider = Insider::after_in(2, among(&all, terminal.clone()));
+        let refusal: ErrorNotify = refusal.into();
+        insider.answer(ExchangeType::CreateChildSa, 0, TERMINAL, &[refusal.payload()]);
+        assert_eq!(insider.pair.down(), []);
+        insider.pair.now += Duration::from_secs(3);
+        insider.pair.gateway.endpoint.handle_timeout(insider.pair.now);
+        assert_eq!(insider.pair.down().len(), usize::from(asked_again));
+        assert_eq!(insider.pair.gateway.end_reasons(), []);
+        let failed = |event: &&Event| matches!(event, Event::CreateFailed { .. });
+        let failed = insider.pair.gateway.events.iter().filter(failed).count();
+        assert_eq!(failed, usize::from(!asked_again), "the log says so");
     }
 }
 
@@ -102,7 +198,7 @@ fn connection_that_has_the_peers_address_chooses_the_algorithms() {
         |address| Connection { remote: remote(address), ..connection("site", only("site.test"), &[weak()]) };
     let people = || connection("people", IdentityPattern::Any, &[strong(), weak()]);
     let both = [strong(), weak()];
-    assert_eq!(outcome(&[people(), site("192.0.2.7")], "site.test", &both), chosen("people", 128));
+    assert_eq!(outcome(&[people(), site("192.0.2.7")], "site.test", &both), chosen("people", 256));
     assert_eq!(outcome(&[site("192.0.2.7"), people()], "site.test", &both), chosen("site", 128));
     assert_eq!(outcome(&[site("192.0.2.8"), people()], "site.test", &both), chosen("people", 256));
     // Another peer at that address is not shut out.
@@ -131,6 +227,9 @@ fn later_connection_with_other_algorithms_is_for_the_same_peer_if_it_names_it_as
     {
         assert_eq!(of(first.clone(), second.clone()), refused_by("strict"), "{first:?} {second:?}");
     }
+    // Another strict one in between, which names it less closely, changes nothing.
+    let all = [strict(only("cl.test")), strict(any()), old(any())];
+    assert_eq!(outcome(&all, "cl.test", &[weak()]), refused_by("strict"));
 }
 
 #[test]
@@ -144,6 +243,20 @@ fn method_without_a_fitting_connection_is_refused_for_its_algorithms() {
     let local_auth = LocalAuth::Eap(user("cl"));
     fleet.connect(TERMINAL, Connection { local_auth, ike: vec![strong(), weak()], ..terminal() });
     assert_eq!(fleet.gateway.end_reasons(), [Reason::OtherAlgorithms]);
+}
+
+#[test]
+fn method_is_that_of_a_connection_with_the_chosen_algorithms() {
+    let of = |name, user, ike| Connection {
+        remote_auth: RemoteAuth::Eap(users(&[user])),
+        ..connection(name, IdentityPattern::Any, &[ike])
+    };
+    let mut fleet = Fleet::new(vec![of("strict", "other", strong()), of("old", "cl", weak())]);
+    fleet.connect(
+        TERMINAL,
+        Connection { local_auth: LocalAuth::Eap(user("cl")), ike: vec![weak()], ..terminal() },
+    );
+    assert_eq!(fleet.connected_peers().len(), 1, "{:?}", fleet.gateway.end_reasons());
 }
 
 #[test]

@@ -110,8 +110,10 @@ fn critical_payload_fails_only_its_request() {
             assert_eq!(insider.response(part), None);
         }
         assert_eq!(refusal(insider.response(&last)), unsupported(), "{exchange:?}");
-        let before = insider.seal_behind(exchange, UNKNOWN, CRITICAL_FLAG);
-        assert_eq!(refusal(insider.response(&before)), unsupported(), "{exchange:?}");
+        for number in [&[][..], &[0, 1, 0, 1]] {
+            let before = insider.seal_behind(exchange, UNKNOWN, CRITICAL_FLAG, number);
+            assert_eq!(refusal(insider.response(&before)), unsupported(), "{exchange:?} {number:?}");
+        }
     }
     assert_eq!((insider.pair.gateway.end_reasons(), insider.children()), (vec![], 1));
     assert_eq!(insider.ask(ExchangeType::Informational, &[]), Answer::Other, "the IKE SA lives on");
@@ -140,7 +142,7 @@ fn unknown_payloads_that_are_not_critical_are_skipped() {
     }
     let mut insider = insider();
     for (kind, flags) in [(UNKNOWN, 0), (kind::VENDOR, CRITICAL_FLAG)] {
-        let message = insider.seal_behind(ExchangeType::Informational, kind, flags);
+        let message = insider.seal_behind(ExchangeType::Informational, kind, flags, &[]);
         assert_eq!(insider.send(&message), Answer::Other, "{kind}");
     }
 }

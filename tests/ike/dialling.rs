@@ -176,7 +176,7 @@ fn each_address_is_tried_once_a_round_in_the_operators_order() {
         "127.0.0.1",
         "224.0.0.1",
         "255.255.255.255",
-        "198.51.100.4",
+        "::ffff:198.51.100.4",
     ];
     let mut world = World::new(remote, &[("gw.example.org", &found)]);
     let round = ["198.51.100.1", "198.51.100.2", "198.51.100.4", "198.51.100.3"];
@@ -187,10 +187,11 @@ fn each_address_is_tried_once_a_round_in_the_operators_order() {
 
 #[test]
 fn second_address_is_tried_when_the_first_does_not_answer() {
-    let mut world = World::new(vec![at("198.51.100.1:500"), at("203.0.113.1:500")], &[]);
+    let remote = ["198.51.100.1:500", "203.0.113.1:500", "198.51.100.3:500"].map(at);
+    let mut world = World::new(remote.into(), &[]);
     world.pass(ATTEMPT);
     assert!(world.is_connected());
-    // After the link, the first one is tried first again.
+    // After the link, the first one is tried first again, not the third.
     let there = world.gateway.connected_peers()[0];
     world.gateway.endpoint.close(world.now, there);
     assert_eq!(world.tried(4), ["198.51.100.1", "203.0.113.1", "198.51.100.1", "203.0.113.1"]);
@@ -198,18 +199,24 @@ fn second_address_is_tried_when_the_first_does_not_answer() {
 
 #[test]
 fn answer_that_comes_too_late_is_dropped() {
-    let mut world = World::new(vec![named("slow.example.org"), at("203.0.113.1:500")], &[]);
-    world.pass(9 * SECOND);
-    assert_eq!((&world.tries[..], world.timed_out()), (&[][..], vec![]));
-    world.pass(SECOND);
-    assert_eq!(world.timed_out(), ["slow.example.org"]);
-    assert!(world.is_connected(), "the next end is tried meanwhile");
-    let (id, _) = world.look_ups[0].clone();
+    let names = ["slow.example.org", "slower.example.org"].map(named);
+    let ends = ["198.51.100.3:500", "203.0.113.1:500"].map(at);
+    let mut world = World::new(names.into_iter().chain(ends).collect(), &[]);
     let late = addresses(&["198.51.100.1"]);
-    assert_eq!(world.terminal.endpoint.handle_addresses(world.now, id, &late), Found::TooLate);
-    world.pass(ATTEMPT);
+    for count in 1..=2 {
+        world.pass(9 * SECOND);
+        assert_eq!((world.look_ups.len(), &world.tries[..]), (count, &[][..]));
+        world.pass(SECOND);
+        // The next name or address has its turn meanwhile.
+        let (id, _) = world.look_ups[count - 1].clone();
+        assert_eq!(world.terminal.endpoint.handle_addresses(world.now, id, &late), Found::TooLate);
+        world.settle();
+    }
+    assert_eq!(world.timed_out(), ["slow.example.org", "slower.example.org"]);
+    assert_eq!(world.tried(2), ["198.51.100.3", "203.0.113.1"]);
     assert!(world.is_connected());
-    assert_eq!((world.tries.len(), world.timed_out().len()), (1, 1));
+    world.pass(ATTEMPT);
+    assert_eq!((world.is_connected(), world.tries.len()), (true, 2));
 }
 
 #[test]

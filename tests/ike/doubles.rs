@@ -2,7 +2,10 @@
 
 use std::{
     slice,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use wayfarer::sim::ike::seeded::Seeded;
 use wayfarer_mobility::{
@@ -37,6 +40,8 @@ pub(super) struct FakeCertificate {
     authorities: Vec<u8>,
     /// What a responder says of it.
     ocsp: Vec<Vec<u8>>,
+    /// How often that is still being fetched.
+    waits: AtomicU64,
     wants_ocsp: bool,
     /// What the last peer brought along of responders.
     brought: Mutex<Vec<Vec<u8>>>,
@@ -55,7 +60,7 @@ impl FakeCertificate {
 
     /// Adds what a responder says of it, and whether it wants to know what is said of the peer's.
     pub(super) fn stapling(self, ocsp: &[u8], wants_ocsp: bool) -> Self {
-        Self { ocsp: vec![ocsp.to_vec()], wants_ocsp, ..self }
+        Self { ocsp: vec![ocsp.to_vec()], waits: 2.into(), wants_ocsp, ..self }
     }
 
     /// Returns what the last peer brought along of responders.
@@ -69,8 +74,14 @@ impl Signer for FakeCertificate {
         slice::from_ref(&self.names)
     }
 
-    fn ocsp(&self) -> Vec<Vec<u8>> {
-        self.ocsp.clone()
+    fn ocsp(&self) -> Result<Vec<Vec<u8>>, u64> {
+        match self.waits.load(Ordering::Relaxed) {
+            0 => Ok(self.ocsp.clone()),
+            number => {
+                self.waits.store(number - 1, Ordering::Relaxed);
+                Err(number)
+            }
+        }
     }
 
     fn sign(&self, octets: &[u8], _: SignatureHashes) -> Result<(u8, Vec<u8>), SignError> {

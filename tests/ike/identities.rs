@@ -360,6 +360,8 @@ fn events_name_how_a_peer_authenticates_and_what_it_proves() {
     let people = || by_eap("people", &users(&["alice"]), IdentityPattern::Any, 0);
     let nobody = || by_eap("nobody", &users(&["bob"]), IdentityPattern::Any, 0);
     let only_bob = || by_eap("bob", &users(&["alice"]), only("bob"), 0);
+    let ppk = Ppk { id: b"\x02k".into(), secret: SharedKey(Zeroizing::new(vec![7; 32])), required: true };
+    let refused_last = || Connection { ppk: Some(ppk.clone()), ..people() };
     for (gateway, terminal, method, claimed, proved) in [
         (gateway(), terminal(), "psk", "cl.test", Some("cl.test")),
         (by_certificate(), certified("cl.test"), "certificate/fake", "cl.test", Some("cl.test")),
@@ -367,7 +369,9 @@ fn events_name_how_a_peer_authenticates_and_what_it_proves() {
         (by_certificate(), terminal(), "psk", "cl.test", None),
         (people(), person("192.168.7.5", "alice"), "eap-mschapv2", "192.168.7.5", Some("alice")),
         (nobody(), person("192.168.7.5", "alice"), "eap-mschapv2", "192.168.7.5", None),
-        (only_bob(), person("192.168.7.5", "alice"), "eap-mschapv2", "192.168.7.5", Some("alice")),
+        // The key of EAP proves that nobody relays it, so that its name does not count before that.
+        (only_bob(), person("192.168.7.5", "alice"), "eap-mschapv2", "alice", None),
+        (refused_last(), person("192.168.7.5", "alice"), "eap-mschapv2", "alice", None),
     ] {
         let mut fleet = Fleet::new(vec![gateway]);
         fleet.connect(TERMINAL, terminal);

@@ -46,7 +46,12 @@ impl Insider {
 
     /// Takes the terminal's place after this many exchanges; its next request is lost.
     pub(super) fn after(exchanges: u32, gateway: Connection, terminal: Connection) -> Self {
-        let mut pair = Pair::with(gateway, terminal, Settings { log_keys: true, ..Settings::default() });
+        let pair = Pair::with(gateway, terminal, Settings { log_keys: true, ..Settings::default() });
+        Self::after_in(exchanges, pair)
+    }
+
+    /// Takes the place of this pair's terminal in the same way. The gateway must log its keys.
+    pub(super) fn after_in(exchanges: u32, mut pair: Pair) -> Self {
         pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
         for _ in 0..exchanges {
             pair.up().iter().for_each(|message| pair.deliver_up(message));
@@ -97,15 +102,25 @@ impl Insider {
     }
 
     /// Seals an empty request by AES-GCM, behind a payload that is not encrypted: one of type `kind`
-    /// without a body, critical if `flags` say so.
-    pub(super) fn seal_behind(&mut self, exchange: ExchangeType, kind: u8, flags: u8) -> Vec<u8> {
+    /// without a body, critical if `flags` say so. `number` is that of a fragment and of all fragments,
+    /// or nothing if the message is whole.
+    pub(super) fn seal_behind(
+        &mut self,
+        exchange: ExchangeType,
+        kind: u8,
+        flags: u8,
+        number: &[u8],
+    ) -> Vec<u8> {
         self.next += 1;
         let Protection { crypto, suite, keys, .. } = self.keys.protection(true);
         let (mut message, mut text, iv) = (vec![], vec![0], [0xee; 8]);
-        let length = wire::HEADER as u32 + 4 + 4 + 8 + 1 + 16;
+        let encrypted = if number.is_empty() { kind::SK } else { kind::SKF };
+        let length = 4 + number.len() as u8 + 8 + 1 + 16;
         let header = self.keys.header(exchange.number(), flags::INITIATOR, self.next - 1);
-        Header { next: kind, length, ..header }.emit(&mut message);
-        message.extend([kind::SK, flags, 0, 4, 0, 0, 0, 4 + 8 + 1 + 16]);
+        let whole = wire::HEADER as u32 + 4 + u32::from(length);
+        Header { next: kind, length: whole, ..header }.emit(&mut message);
+        message.extend([encrypted, flags, 0, 4, 0, 0, 0, length]);
+        message.extend(number);
         crypto.seal(suite.encr, &keys.ei, None, &iv, &message, &mut text);
         [message, iv.to_vec(), text].concat()
     }

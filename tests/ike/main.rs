@@ -32,6 +32,7 @@ mod ppk;
 mod radius;
 mod rekeys;
 mod reload;
+mod renewal_limits;
 mod renewals;
 mod shut_down;
 mod stapling;

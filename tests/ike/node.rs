@@ -286,6 +286,9 @@ impl Node {
         if sa.send || sends_at_once {
             link.use_order.push(child);
         }
+        if let Some(replaced) = sa.replaces {
+            self.follows.values_mut().filter(|old| **old == replaced).for_each(|old| *old = child);
+        }
         let new = Sa {
             peer,
             spi_in: sa.spi_in,

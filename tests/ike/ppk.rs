@@ -6,12 +6,16 @@ use crate::{
     pair::Pair,
 };
 use std::sync::Arc;
-use wayfarer::sim::ike::connections::{TERMINAL, gateway, identity, terminal};
+use wayfarer::{
+    primitives::Primitives,
+    sim::ike::connections::{TERMINAL, gateway, identity, terminal},
+};
 use wayfarer_mobility::{
-    crypto::Signer,
+    crypto::{Crypto, Prf, Secret, Signer},
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
         event::Reason,
+        schedule::IkeSaKeys,
         wire::notify,
     },
 };
@@ -53,6 +57,21 @@ fn assert_connected(mut pair: Pair) {
         pair.pass(std::time::Duration::from_secs(10));
         pair.assert_one_each();
     }
+}
+
+#[test]
+fn key_is_mixed_into_what_later_keys_and_proofs_derive_from() {
+    let key = |byte: u8| Zeroizing::new(vec![byte; 32]);
+    let before =
+        IkeSaKeys { d: key(1), ai: key(2), ar: key(3), ei: key(4), er: key(5), pi: key(6), pr: key(7) };
+    let mixed = before.with_ppk(&Primitives, Prf::HmacSha256, b"quantum");
+    // RFC 8784 §3: prf+ of the key and the one before, of which one block is enough here.
+    let expected = |old: &Secret| Primitives.prf(Prf::HmacSha256, b"quantum", &[old, &[1]]);
+    for (old, new) in [(&before.d, &mixed.d), (&before.pi, &mixed.pi), (&before.pr, &mixed.pr)] {
+        assert_eq!(*new, expected(old));
+    }
+    let [unchanged, others] = [&before, &mixed].map(|keys| [&keys.ai, &keys.ar, &keys.ei, &keys.er]);
+    assert_eq!(unchanged, others);
 }
 
 #[test]
@@ -130,5 +149,28 @@ fn the_connection_for_the_proved_name_decides_about_the_key() {
                 assert_eq!(fleet.connected_peers().len(), usize::from(connects), "proof {at}, {claimed}");
             }
         }
+    }
+}
+
+/// The first connection is for one of the certificate's names, and the other for the one that the peer
+/// claims.
+#[test]
+fn a_certificate_for_two_connections_needs_the_key_of_the_first() {
+    let [_, [gateway, terminal], _] = proofs();
+    let named =
+        |name: &str| Connection { remote_id: IdentityPattern::of(vec![identity(name)]), ..gateway.clone() };
+    let certificate = Arc::new(FakeCertificate::of("cl.test other.test"));
+    let terminal = Connection { local_auth: LocalAuth::Key(certificate), ..terminal };
+    let (other, own) = (with("K", "quantum", &named("other.test")), named("cl.test"));
+    for (own, terminal, connects) in [
+        (own.clone(), terminal.clone(), false),
+        (own.clone(), with("k", "quantum", &terminal), false),
+        (with("k", "own", &own), with("k", "own", &terminal), false),
+        (with("k", "quantum", &own), terminal.clone(), false),
+        (with("k", "quantum", &own), with("k", "quantum", &terminal), true),
+    ] {
+        let mut fleet = Fleet::new(vec![other.clone(), own.clone()]);
+        fleet.connect(TERMINAL, terminal.clone());
+        assert_eq!(fleet.connected_peers().len(), usize::from(connects), "{:?} {:?}", own.ppk, terminal.ppk);
     }
 }

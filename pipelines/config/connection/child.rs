@@ -13,7 +13,7 @@ use wayfarer_dataplane::table::Prefix;
 use wayfarer_mobility::ike::{
     bounds,
     connection::ChildPolicy,
-    selector::{everything, rules, rules_within_bounds},
+    selector::{cost, cost_within_bounds, everything},
     wire::TrafficSelector,
 };
 
@@ -67,7 +67,7 @@ impl RawConnection<'_> {
         if children.len() > bounds::CHILDREN {
             return broken(Rule::Children(bounds::CHILDREN));
         }
-        if children.iter().map(|child| rules(&child.local, &child.remote)).sum::<usize>() > bounds::RULES {
+        if children.iter().map(|child| cost(&child.local, &child.remote)).sum::<usize>() > bounds::RULES {
             return broken(Rule::AllPairs(bounds::RULES));
         }
         Ok(children)
@@ -99,7 +99,7 @@ impl RawConnection<'_> {
             None if ask_address && !transport => vec![everything(true), everything(false)],
             remote => remote.unwrap_or_default(),
         };
-        if rules_within_bounds(&local, &remote).is_err() {
+        if cost_within_bounds(&local, &remote).is_err() {
             let rule = Rule::TooMany(bounds::CHILD_RULES);
             return Err(source.error(raw.table, Some(raw.place.clone()), rule));
         }

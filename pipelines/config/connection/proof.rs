@@ -78,14 +78,16 @@ impl RawConnection<'_> {
             true => Some(self.psk()?),
             false => None,
         };
+        let signer = match methods.needs_certificate() {
+            true => Some(self.signer()?),
+            false => None,
+        };
         let authorities = match methods.needs_authorities() {
             true => Some(Arc::new(self.authorities()?)),
             false => None,
         };
-        let signer = match methods.needs_certificate() {
-            true => Some(Arc::new(self.signer(authorities.as_deref())?)),
-            false => None,
-        };
+        let staple = |signer| self.staple(signer, authorities.as_deref());
+        let signer = signer.map(staple).transpose()?.map(Arc::new);
         let no =
             |what: &'static str| self.source.bad("connection.auth", self.raw.auth.span(), Rule::Auth(what));
         let local_auth = match methods.local {
@@ -217,22 +219,28 @@ impl RawConnection<'_> {
         self.secret("connection.psk_file", file, ADVISED_PSK)
     }
 
-    fn signer(&self, authorities: Option<&Authorities>) -> ConfigResult<CertificateSigner> {
-        let raw = self.raw;
+    fn signer(&self) -> ConfigResult<CertificateSigner> {
         let (own, secret) = self.credentials()?;
         let signer = CertificateSigner::load(&own, &secret);
         let signer = match self.allows_sha1() {
             true => signer.and_then(|signer| signer.allow_sha1(&secret)),
             false => signer,
         };
-        let signer = match raw.ocsp_stapling.as_ref().is_some_and(|wanted| *wanted.get_ref()) {
-            true => {
-                let others = authorities.map_or(&[][..], Authorities::certificates);
-                signer.and_then(|signer| signer.staple(others).map_err(|problem| problem.of(&own)))
-            }
-            false => signer,
-        };
         signer.map_err(|why| self.of_credentials(&secret, why))
+    }
+
+    /// Has peers get what OCSP responders say of our certificates, if that is configured.
+    fn staple(
+        &self,
+        signer: CertificateSigner,
+        authorities: Option<&Authorities>,
+    ) -> ConfigResult<CertificateSigner> {
+        if !self.raw.ocsp_stapling.as_ref().is_some_and(|wanted| *wanted.get_ref()) {
+            return Ok(signer);
+        }
+        let (own, secret) = self.credentials()?;
+        let others = authorities.map_or(&[][..], Authorities::certificates);
+        signer.staple(others).map_err(|problem| self.of_credentials(&secret, problem.of(&own)))
     }
 
     /// Returns the paths of the gateway's certificate and private key.

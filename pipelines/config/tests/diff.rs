@@ -19,6 +19,15 @@ pool = "p"
 "#;
 
 const MORE: &str = r#"
+[dpdk]
+vdev = ["net_tap0,iface=wf0"]
+[coa]
+listen = "127.0.0.1:3799"
+clients = [{ address = "10.0.0.5", secret_file = "psk" }]
+[[port]]
+name = "third"
+kind = "dpdk"
+device = "net_tap0"
 [[route]]
 to = "0.0.0.0/0"
 via = "203.0.113.254"
@@ -52,6 +61,8 @@ fn ikes_connections_pools_and_limits_can_change() {
             "[gateway]",
         ),
         ("eth1", "eth2", "a [[port]]"),
+        ("iface=wf0", "iface=wf1", "[dpdk]"),
+        ("10.0.0.5", "10.0.0.6", "[coa]"),
         ("203.0.113.254", "203.0.113.253", "a [[route]]"),
         ("10.1.0.0/16", "10.2.0.0/16", "a [[policy]]"),
         ("key_file = \"in\"", "key_file = \"out\"", "a [[tunnel]]"),

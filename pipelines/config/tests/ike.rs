@@ -79,6 +79,9 @@ fn defaults_are_filled_in() {
     let p = &c.protocol;
     assert_eq!((&p.name[..], &p.remote[..]), ("office", &[][..]));
     assert_eq!(p.local, ["203.0.113.1", "2001:db8::1", "10.99.0.1"].map(ip));
+    let host = "[[port]]\nname = \"host\"\nkind = \"tap\"\ndevice = \"wf0\"\naddresses = \"192.0.2.9\"\n";
+    let with_host = parsed(&format!("{host}{}", connection("")));
+    assert_eq!(with_host.connections[0].protocol.local, p.local, "not the host's");
     assert_eq!((&p.local_id, &p.remote_id), (&id("203.0.113.1"), &IdentityPattern::of(vec![id("cl.test")])));
     for auth in [format!("{:?}", p.local_auth), format!("{:?}", p.remote_auth)] {
         assert_eq!(auth, "Psk(SharedKey)");
@@ -289,6 +292,10 @@ fn radius_servers_may_send_requests_if_configured() {
         ),
         ("listen = \"10.0.0.1:3799\"", "coa: missing key \"clients\""),
         (
+            &format!("listen = \"0.0.0.0:0\"\n{client}"),
+            "coa.listen = \"0.0.0.0:0\": must be \"address:port\"",
+        ),
+        (
             "listen = \"10.0.0.1:3799\"\nclients = [{ address = \"10.0.0.5\", secret_file = \"psk\" }, { address = \"10.0.0.5\", secret_file = \"in\" }]",
             "coa.clients.address = \"10.0.0.5\": already used in line 12",
         ),
@@ -466,10 +473,11 @@ const ODD: [&str; 13] = [
 #[test]
 fn any_change_of_a_connection_is_taken_or_refused_in_one_line() {
     let words = connection(
-        "remote = \"192.0.2.7\"\nproposals = \"aes256gcm16-prfsha384-ke1_mlkem768\"\nlifetime = { ike = \"1h\" }",
+        "remote = \"192.0.2.7\"\nproposals = \"aes256gcm16-prfsha384-x25519-ke1_mlkem768\"\nlifetime = { ike = \"1h\" }",
     );
     let words: Vec<String> = words.split_inclusive(['\n', ' ', '"', '-', '.']).map(str::to_owned).collect();
     let folder = Folder::new();
+    folder.parse(&words.concat()).expect("the connection without a change");
     for at in 0..words.len() {
         for odd in ODD {
             let mut words = words.clone();

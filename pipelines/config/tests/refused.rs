@@ -95,6 +95,10 @@ fn ports() {
         "x.toml:4: port.device = \"eth0\": has no meaning with kind = \"sink\""
     );
     assert_eq!(
+        line("kind = \"sink\"\ncount = 5"),
+        "x.toml:4: port.count = 5: has no meaning with kind = \"sink\""
+    );
+    assert_eq!(
         line("device = \"a/b\""),
         "x.toml:3: port.device = \"a/b\": must be the name of a network device, at most 15 characters"
     );

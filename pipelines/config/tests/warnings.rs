@@ -36,6 +36,16 @@ fn good_tunnels_give_no_warning() {
         [""; 0],
         "other local side"
     );
+    let same = second(&folder, "10.99.0.0/24", "10.98.0.7/32");
+    let (first, last) = same.rsplit_once("inbound =").unwrap();
+    for [one, other] in [
+        ["protocol = \"tcp\"", "protocol = \"udp\""],
+        ["local_ports = 80", "local_ports = 443"],
+        ["remote_ports = 80", "remote_ports = 443"],
+    ] {
+        let first = first.replace("inbound =", &format!("{one}\ninbound ="));
+        assert_eq!(warnings(&folder, &format!("{first}{other}\ninbound ={last}")), [""; 0], "{other}");
+    }
 }
 
 #[test]
@@ -128,7 +138,11 @@ fn peers_anywhere_need_a_default_route() {
     let folder = Folder::new();
     let why = "the peer may be anywhere, but no default route leads to it: add a [[route]] with to = \"0.0.0.0/0\", \
                or routes = \"kernel\" in [gateway]";
-    assert_eq!(warnings(&folder, &tunnel("")), [format!("x.toml:14: tunnel.remote: {why}")]);
+    let no_default = DEFAULT_ROUTE.replace("0.0.0.0/0", "192.0.0.0/8");
+    for routes in ["", &no_default] {
+        let text = format!("{}{routes}", tunnel(""));
+        assert_eq!(warnings(&folder, &text), [format!("x.toml:14: tunnel.remote: {why}")]);
+    }
     assert_eq!(warnings(&folder, &format!("gateway.routes = \"kernel\"\n{}", tunnel(""))), [""; 0]);
     assert_eq!(warnings(&folder, &changed("\"any\"", "\"192.0.2.7\"")), [""; 0]);
 }
@@ -179,6 +193,13 @@ fn own_certificate_is_valid_and_as_clients_demand() {
             "{why}: {said}"
         );
     }
+    // Two connections with it give one warning.
+    certificate(&folder, |_| {});
+    let subject = |name: &str| format!("remote_id = \"{name}.test\"\nlocal_id = \"certificate-subject\"");
+    let both = ["a", "b"].map(|name| connection(name, &subject(name))).concat();
+    let said = warnings(&folder, &[PORTS, DEFAULT_ROUTE, &both].concat());
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("has names, but local_id is its subject"), "{said:?}");
     // Windows and others take no better signature than SHA-1 from an RSA key.
     let make = |keys: &str| {
         let mut params = CertificateParams::new(["gw.test".to_owned()]).unwrap();
@@ -242,6 +263,15 @@ fn connection_that_takes_all_leaves_none() {
     assert_eq!(both(narrow, wide), [""; 0]);
     assert_eq!(both(wide, narrow).len(), 1);
     assert_eq!(both("", "remote_id = \"x.test\""), [""; 0], "the named one is chosen by its name");
+    // Peers come to the second one at another address, or with another proof.
+    let first = connection("a", "");
+    let elsewhere = connection("b", "").replace("203.0.113.1", "10.99.0.1");
+    let by_key = connection("b", "").split_once("certificate = ").unwrap().0.replace("certificate", "psk")
+        + "psk_file = \"ppk\"\nremote_id = \"any\"\ninner_local = \"10.99.0.0/24\"\n";
+    for second in [elsewhere, by_key] {
+        let text = [PORTS, DEFAULT_ROUTE, &first, &second].concat();
+        assert_eq!(warnings(&folder, &text), [""; 0], "{second}");
+    }
 }
 
 #[test]

@@ -24,8 +24,17 @@ pub enum Task {
     KexAnswer(Kex, Vec<u8>),
     /// Finish a key exchange that we began.
     KexFinish(Box<dyn KexSecret>, Vec<u8>),
-    /// Sign these octets for a peer that supports these hashes.
-    Sign(Arc<dyn Signer>, Vec<u8>, SignatureHashes),
+    /// Sign for a peer.
+    Sign {
+        /// Our key.
+        signer: Arc<dyn Signer>,
+        /// What is signed.
+        octets: Vec<u8>,
+        /// The hashes that the peer supports.
+        hashes: SignatureHashes,
+        /// True if what responders say of our certificates must come first.
+        wants_ocsp: bool,
+    },
     /// Check a peer's certificate and signature.
     Verify {
         /// The authorities that we trust.
@@ -56,7 +65,7 @@ pub enum Outcome {
     Verified(Result<Vec<Identity>, VerifyError>),
     /// Of [`Task::Eap`]: the conversation and the step that follows.
     Eap(Box<dyn Conversation>, Step),
-    /// Of [`Task::Verify`] or [`Task::Eap`]: an authority's word must come first, which has this number.
+    /// Of [`Task::Sign`], [`Task::Verify`] or [`Task::Eap`]: an authority's word must come first, which has this number.
     /// The driver of tasks runs this one again once [`Task::is_pending`] is false, or after a while. No
     /// endpoint sees it.
     Postponed(Task, u64),
@@ -71,7 +80,13 @@ impl Task {
             Self::KexBegin(kex) => Outcome::KexBegun(crypto.kex_begin(kex)),
             Self::KexAnswer(kex, data) => Outcome::KexAnswered(crypto.kex_answer(kex, &data)),
             Self::KexFinish(secret, data) => Outcome::KexFinished(secret.finish(&data)),
-            Self::Sign(signer, octets, hashes) => Outcome::Signed(signer.sign(&octets, hashes)),
+            Self::Sign { signer, octets, hashes, wants_ocsp } => {
+                if wants_ocsp && let Err(number) = signer.ocsp() {
+                    let again = Self::Sign { signer, octets, hashes, wants_ocsp };
+                    return Outcome::Postponed(again, number);
+                }
+                Outcome::Signed(signer.sign(&octets, hashes))
+            }
             Self::Verify { verifier, identity, certificates, signature } => {
                 let verified = verifier.verify(&identity, &certificates, &signature);
                 if let Err(VerifyError { kind: VerifyErrorKind::Pending(number), .. }) = verified {
@@ -94,6 +109,7 @@ impl Task {
     /// Returns true while what has this number has to come before a postponed task can end.
     pub fn is_pending(&self, number: u64) -> bool {
         match self {
+            Self::Sign { signer, .. } => signer.is_pending(number),
             Self::Verify { verifier, .. } => verifier.is_pending(number),
             Self::Eap(conversation, _) => conversation.is_pending(number),
             _ => false,
@@ -106,7 +122,7 @@ impl Task {
             Self::KexBegin(_) => Outcome::KexBegun(Err(Refused)),
             Self::KexAnswer(..) => Outcome::KexAnswered(Err(Refused)),
             Self::KexFinish(..) => Outcome::KexFinished(Err(Refused)),
-            Self::Sign(..) => Outcome::Signed(Err(SignError::Failed)),
+            Self::Sign { .. } => Outcome::Signed(Err(SignError::Failed)),
             Self::Verify { .. } => Outcome::Verified(Err(VerifyErrorKind::Certificate.into())),
             Self::Eap(_, packet) => Outcome::Eap(Box::new(Broken), Step::Failure(packet::failure(packet))),
         }

@@ -354,7 +354,7 @@ impl Ike {
                     self.accounts.open(now, view);
                 }
             }
-            Event::PeerDown { peer, connection, claimed, proved, method, remote, reason } => {
+            Event::PeerDown { peer, connection, claimed, proved, method, remote, is_renewal, reason } => {
                 self.unconfirmed.remove(peer);
                 self.inner.remove(peer, network, &mut links.tables);
                 self.moves.ended(peer, &reason);
@@ -367,6 +367,8 @@ impl Ike {
                         self.accounts.close(now, peer, &ended, remote.ip(), &reason);
                         log::ended(now, about, &ended, reason);
                     }
+                    // The link goes on, and has its own line.
+                    None if is_renewal => {}
                     None => self.log.failed(now, remote, about, reason),
                 }
             }
@@ -391,8 +393,8 @@ impl Ike {
             Event::CreateFailed { peer, child, refusal } => {
                 log::create_failed(About::of(&self.endpoint, peer), child.as_deref(), refusal);
             }
-            Event::RenewalFailed { peer, wait } => {
-                log::renewal_failed(About::of(&self.endpoint, peer), wait);
+            Event::RenewalFailed { peer, reason, wait } => {
+                log::renewal_failed(About::of(&self.endpoint, peer), &reason, wait);
             }
             Event::ChildFollows { child, old } => self.peers.replace_child(child, old),
             Event::ChildUse { child } => self.peers.use_child(child, links),

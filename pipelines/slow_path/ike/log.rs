@@ -224,12 +224,12 @@ pub(super) fn child_missing(about: About<'_>, child: &str, wait: Duration) {
     );
 }
 
-/// Logs that we could not authenticate again to a peer, and the time until we try again.
-pub(super) fn renewal_failed(about: About<'_>, wait: Duration) {
+/// Logs why we could not authenticate again to a peer, and the time until we try again.
+pub(super) fn renewal_failed(about: About<'_>, reason: &Reason, wait: Duration) {
     let About { peer, proved, connection, .. } = about;
     info!(
         name: "renewal_failed",
-        peer, proved, connection,
+        peer, proved, connection, %reason,
         wait_s = wait.as_secs_f64(),
         "cannot authenticate again; the link goes on, and another attempt follows"
     );

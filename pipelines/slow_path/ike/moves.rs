@@ -68,3 +68,27 @@ impl Moves {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam::channel::bounded;
+
+    #[test]
+    fn each_client_hears_of_its_own_peer() {
+        let mut moves = Moves::default();
+        let (now, local) = (Duration::ZERO, IpAddr::from([192, 0, 2, 1]));
+        let clients = [1, 2, 3].map(|peer| {
+            let (client, answers) = bounded(1);
+            moves.insert(now, PeerId(peer), local, client);
+            answers
+        });
+        let answered = || clients.each_ref().map(|answers| answers.len());
+        moves.answered(PeerId(2), local, None);
+        assert_eq!(answered(), [0, 1, 0]);
+        moves.ended(PeerId(3), &Reason::Deleted);
+        assert_eq!(answered(), [0, 1, 1]);
+        moves.handle_timeout(now + MOVE_TIME);
+        assert_eq!(answered(), [1, 1, 1]);
+    }
+}

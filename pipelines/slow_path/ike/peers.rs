@@ -114,7 +114,8 @@ impl Peers {
         format!("{peer}/{child}#{}", self.names)
     }
 
-    /// Adds a child SA that was installed as `tunnel`.
+    /// Adds a child SA that was installed as `tunnel`. If it `replaces` another by a rekey, whichever
+    /// waits to replace that one replaces the new one.
     pub(super) fn add_child(
         &mut self,
         peer: PeerId,
@@ -123,6 +124,9 @@ impl Peers {
         replaces: Option<ChildId>,
     ) {
         self.children.insert(child, Child { peer, tunnel, replaces });
+        if let Some(follower) = replaces.and_then(|old| self.followers.remove(&old)) {
+            self.replace_child(follower, child);
+        }
     }
 
     /// Has a child SA take over the traffic of `old`, of another peer, once it is used for sending or
@@ -139,9 +143,16 @@ impl Peers {
         let Some(Child { tunnel, replaces, .. }) = self.children.get_mut(&child) else { return };
         links.start_sending(*tunnel);
         let Some(old) = replaces.take() else { return };
-        self.followers.remove(&old);
+        self.forget_follower(old, child);
         if let Some(old) = self.children.get(&old) {
             links.stop_sending(old.tunnel);
+        }
+    }
+
+    /// Forgets that `child` waits to replace `old`, unless another one does.
+    fn forget_follower(&mut self, old: ChildId, child: ChildId) {
+        if self.followers.get(&old) == Some(&child) {
+            self.followers.remove(&old);
         }
     }
 
@@ -151,7 +162,9 @@ impl Peers {
             self.use_child(follower, links);
         }
         let Some(Child { peer, tunnel, replaces }) = self.children.remove(&child) else { return };
-        replaces.map(|old| self.followers.remove(&old));
+        if let Some(old) = replaces {
+            self.forget_follower(old, child);
+        }
         if let (Some(peer), Some(tunnel)) = (self.peers.get_mut(&peer), links.tunnels().get(tunnel)) {
             peer.removed = peer.removed.plus(tunnel);
         }

@@ -117,7 +117,7 @@ impl Ike {
         let ago = |at: Duration| now.saturating_sub(at).as_secs_f64();
         let (moves, moved_at) = view.moves();
         let children: Vec<ChildView> =
-            view.children().filter_map(|child| self.child_view(now, child, tunnels)).collect();
+            view.children().filter_map(|child| self.child_view(now, &view, child, tunnels)).collect();
         let tunnel = view.children().find_map(|child| self.peers.tunnel(child));
         let path = tunnel.and_then(|id| tunnels.get(id)?.path);
         PeerView {
@@ -170,7 +170,13 @@ impl Ike {
         self.log.failures().map(view).collect()
     }
 
-    fn child_view(&self, now: Duration, child: ChildId, tunnels: &Tunnels) -> Option<ChildView> {
+    fn child_view(
+        &self,
+        now: Duration,
+        peer: &View<'_>,
+        child: ChildId,
+        tunnels: &Tunnels,
+    ) -> Option<ChildView> {
         let tunnel = tunnels.get(self.peers.tunnel(child)?)?;
         let side = |of: fn(&Selector) -> (IpAddr, u8)| {
             let mut all: Vec<String> = Vec::new();
@@ -186,7 +192,7 @@ impl Ike {
             name: tunnel.name.clone(),
             spi_in: tunnel.inbound.spi.to_string(),
             spi_out: tunnel.outbound.spi.to_string(),
-            suite: tunnel.inbound.key.suite().to_string(),
+            suite: algorithms::esp(peer.child_suite(child)?),
             local: side(|selector| (selector.local.address(), selector.local.length())),
             remote: side(|selector| (selector.remote.address(), selector.remote.length())),
             age_s: now.saturating_sub(tunnel.since).as_secs_f64(),

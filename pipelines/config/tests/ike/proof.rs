@@ -3,6 +3,7 @@
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::sync::Arc;
+use wayfarer_mobility::crypto::{PeerCertificates, PeerSignature, SignatureHashes, VerifyErrorKind};
 
 /// Creates a folder with `ca.crt` and the certificates and keys of `gw` and `cl`.
 pub(in crate::config::tests) fn pki() -> TempDir {
@@ -47,6 +48,10 @@ fn by_certificate() {
     let c = with(&format!("auth = \"certificate\"\n{OWN}{AUTHORITIES}")).unwrap().protocol;
     assert!(matches!((&c.local_auth, &c.remote_auth), (LocalAuth::Key(_), RemoteAuth::Key(_))));
     assert_eq!((&c.local_id, &c.remote_id), (&id("gw.test"), &IdentityPattern::Any));
+    let dialled = "remote = [\"192.0.2.7\", \"office.test\"]";
+    let dialled = with(&format!("auth = \"certificate\"\n{dialled}\n{OWN}{AUTHORITIES}")).unwrap().protocol;
+    let ids = vec![id("192.0.2.7"), id("office.test")];
+    assert_eq!(dialled.remote_id, IdentityPattern::of(ids), "not any that the authority knows");
     let named =
         |name: &str| with(&format!("auth = \"certificate\"\nlocal_id = \"{name}\"\n{OWN}{AUTHORITIES}"));
     let subject = named("certificate-subject").unwrap().protocol.local_id;
@@ -62,6 +67,27 @@ fn by_certificate() {
         named("other.test").unwrap_err(),
         "connection.local_id = \"other.test\": the certificate is not for this identity"
     );
+}
+
+#[test]
+fn certificates_need_a_revocation_list_if_configured() {
+    let verified = |keys: &str| {
+        let c = with(&format!("auth = \"certificate\"\n{OWN}{AUTHORITIES}{keys}\n")).unwrap().protocol;
+        let (LocalAuth::Key(own), RemoteAuth::Key(authorities)) = (&c.local_auth, &c.remote_auth) else {
+            panic!("{c:?}")
+        };
+        let (octets, hashes) = (b"octets".to_vec(), SignatureHashes::ALL);
+        let (method, data) = own.sign(&octets, hashes).unwrap();
+        let signature = PeerSignature { method, data, octets, hashes };
+        let sent = PeerCertificates { chain: own.certificates().to_vec(), ocsp: vec![] };
+        authorities.verify(&c.local_id, &sent, &signature).map_err(|why| why.kind)
+    };
+    for lax in ["", "crl_policy = \"relaxed\"", "revocation = \"if_available\""] {
+        assert_eq!(verified(lax), Ok(()), "{lax}");
+    }
+    for strict in ["crl_policy = \"strict\"", "revocation = \"required\""] {
+        assert_eq!(verified(strict), Err(VerifyErrorKind::Revoked), "{strict}");
+    }
 }
 
 #[test]
@@ -121,6 +147,7 @@ fn a_radius_client_has_a_say_about_the_connections_that_it_lists() {
     assert_eq!(servers("", ""), list(["5", "5", ""]), "those that name it in `radius`");
     assert_eq!(servers("", "[\"guests\", \"staff\"]"), list(["56", "56", ""]));
     assert_eq!(servers("\"staff\"", "\"guests\""), list(["5", "6", ""]), "and no others");
+    assert_eq!(servers("", "[]"), Err("coa.clients.connections = []: must not be empty".into()));
     for name in ["users", "nobody"] {
         let why = format!(
             "coa.clients.connections = [\"{name}\"]: no [[connection]] with auth = \"eap-radius\" has this name"
@@ -138,6 +165,7 @@ fn connections_with_the_same_credentials_share_a_verifier() {
         let from = if of == "users" { folder.0.path().join(of) } else { pki.path().join(of) };
         fs::copy(from, folder.0.path().join(copy)).unwrap();
     }
+    fs::create_dir(folder.0.path().join("here")).unwrap();
     let pki = pki();
     let environment = |name: &str| (name == "PKI").then(|| pki.path().to_str().unwrap().to_owned());
     let eap = |users: &str| format!("auth = \"eap-mschapv2\"\nusers_file = \"{users}\"\n{OWN}");
@@ -151,9 +179,10 @@ fn connections_with_the_same_credentials_share_a_verifier() {
     let other_name = format!("{}nas_identifier = \"x\"\n", radius("10.0.0.5"));
     let other_secret = radius("10.0.0.5").replace("\"psk\"", "\"password\"");
     let tls = |auth: &str, ca: &str| format!("auth = \"{auth}\"\n{OWN}authorities = \"{ca}\"\n");
+    let with = |keys: &str| tls("certificate", "$PKI/ca.crt") + keys + "\n";
     let other_own = tls("eap-tls", "$PKI/ca.crt").replace("/gw.", "/cl.");
     for (first, second, same) in [
-        (eap("users"), eap("./users"), true),
+        (eap("users"), eap("here/../users"), true),
         (eap("users"), eap("others"), false),
         (radius("10.0.0.5"), radius("10.0.0.5"), true),
         (radius("10.0.0.5"), radius("10.0.0.6"), false),
@@ -166,6 +195,10 @@ fn connections_with_the_same_credentials_share_a_verifier() {
         (tls("certificate", "$PKI/ca.crt"), tls("certificate", "$PKI/ca.crt"), true),
         (tls("certificate", "$PKI/ca.crt"), tls("certificate", "authority.crt"), false),
         (tls("certificate", "$PKI/ca.crt"), tls("eap-tls", "$PKI/ca.crt"), false),
+        (with("crl_policy = \"strict\""), with("crl_policy = \"strict\""), true),
+        (with(""), with("crl_policy = \"strict\""), false),
+        (with(""), with("legacy_signatures = true"), false),
+        (with(""), with("revocation = \"required\""), false),
     ] {
         let connection = |name: &str, auth: &str| {
             format!("[[connection]]\nname = \"{name}\"\ninner_local = [\"10.99.0.0/24\"]\n{auth}")

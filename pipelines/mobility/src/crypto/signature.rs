@@ -44,10 +44,18 @@ pub trait Signer: Send + Sync + fmt::Debug {
     /// Returns our certificate, followed by those that lead from it towards an authority, as DER.
     fn certificates(&self) -> &[Vec<u8>];
 
-    /// Returns what OCSP responders say of these certificates, as DER, as far as it is known now. A peer
+    /// Returns what OCSP responders say of these certificates, as DER, as far as it can be had. A peer
     /// gets it if it asks (RFC 4806).
-    fn ocsp(&self) -> Vec<Vec<u8>> {
-        Vec::new()
+    ///
+    /// # Errors
+    /// Returns the number under which something is still being fetched.
+    fn ocsp(&self) -> Result<Vec<Vec<u8>>, u64> {
+        Ok(Vec::new())
+    }
+
+    /// Returns true while what has this number is being fetched.
+    fn is_pending(&self, _number: u64) -> bool {
+        false
     }
 
     /// Signs `octets` for a peer that announced these hashes. Returns method and data of the AUTH

@@ -13,9 +13,10 @@ pub const SELECTORS: usize = u8::MAX as usize;
 /// addresses needs. A range of IPv6 addresses could need four times as many, with as many lengths,
 /// each of which adds a probe to every look-up.
 pub const PREFIXES: usize = 62;
-/// Pairs of prefixes that cover a child SA's selectors in the data plane.
+/// Pairs of prefixes that cover a child SA's selectors in the data plane. A selector that is in no pair
+/// counts as one.
 pub const CHILD_RULES: usize = 256;
-/// Pairs of prefixes of all child SAs of a peer. There may be twice as many during rekeying.
+/// The same of all child SAs of a peer. There may be twice as many during rekeying.
 pub const RULES: usize = 512;
 /// IKE SAs of a peer: the one in use, and those that it replaced or that will replace it.
 pub const IKE_SAS: usize = 4;

@@ -62,9 +62,14 @@ impl ConnectedPeers {
         };
     }
 
-    /// Returns how many of these peers count for the limit of an owner.
-    pub(super) fn counted(&self, peers: &Peers) -> usize {
-        peers.iter().filter(|peer| !self.replaced.contains(peer)).count()
+    /// Returns those of these peers that count for the limit of an owner, the oldest first.
+    pub(super) fn counted(&self, peers: &Peers) -> impl Iterator<Item = PeerId> {
+        peers.iter().copied().filter(|peer| !self.is_replaced(*peer))
+    }
+
+    /// Returns true if a peer counts for no limit, because another one replaces it.
+    pub(super) fn is_replaced(&self, peer: PeerId) -> bool {
+        self.replaced.contains(&peer)
     }
 
     /// Returns how many peers count for the limit of all peers. The others are as many at most, because

@@ -116,7 +116,7 @@ impl Endpoint {
     /// Updates what the endpoint stores about a peer from the peer's state. `before` is the index
     /// of the connection that it had.
     pub(super) fn settle(&mut self, now: Duration, id: PeerId, before: Option<usize>) {
-        let relatives = self.leave_succession(id);
+        let left = self.leave_succession(id);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if !peer.is_half_open() {
             self.admission.remove(id);
@@ -160,8 +160,11 @@ impl Endpoint {
             self.timers.extend(new.map(|at| (at, id)));
         }
         self.environment.connections.move_peer(before, connection);
-        for other in relatives.into_iter().flatten() {
-            self.with(now, other, |peer, cx| peer.part_from(cx, id));
+        if let Some(new) = left.successor {
+            self.with(now, new, |peer, cx| peer.lose_predecessor(cx, id));
+        }
+        if let (Some(old), Some(reason)) = (left.predecessor, left.ended_for) {
+            self.with(now, old, |peer, cx| peer.lose_successor(cx, id, reason));
         }
         // Ended peers linger to answer repeated requests, but their number is bounded.
         while self.ended.len() > self.environment.settings.half_open_limit.max(1) {

@@ -254,6 +254,9 @@ pub enum Event {
         method: Option<Method>,
         /// The peer's last address.
         remote: SocketAddr,
+        /// True if it never connected, and was to replace a connected peer by authenticating again:
+        /// [`Event::RenewalFailed`] follows.
+        is_renewal: bool,
         /// The reason.
         reason: Reason,
     },
@@ -332,11 +335,14 @@ pub enum Event {
     RenewalFailed {
         /// The peer.
         peer: PeerId,
+        /// The reason.
+        reason: Reason,
         /// Time until then.
         wait: Duration,
     },
     /// A child SA replaces one of a peer that its own peer replaces. Once it is used for sending, the
-    /// old one no longer is; and it is used once the old one ends.
+    /// old one no longer is; and it is used once the old one ends. If the old one is rekeyed before, the
+    /// same is true of the new one in its place.
     ChildFollows {
         /// Number of the child SA.
         child: ChildId,

@@ -28,8 +28,8 @@ impl Endpoint {
     }
 
     /// Enforces the limits for one owner, for peers without a name, and for all peers. Beyond any, the
-    /// peer is closed that the new one replaces. If there is none, the new peer is closed beyond the
-    /// last limit, and the oldest beyond the others.
+    /// peer is closed that the new one replaces, if it counts. Otherwise the new peer is closed beyond
+    /// the last limit, and beyond the others the oldest: several after a reload has lowered the limit.
     fn enforce_peer_limits(&mut self, now: Duration, new_peer: &NewPeer) {
         let (NewPeer { owner, principal, .. }, connected) = (new_peer, &self.shared.connected);
         let settings = &self.environment.settings;
@@ -40,18 +40,19 @@ impl Endpoint {
             }
             false => {
                 let peers = connected.of_owner(owner);
-                (peers, connected.counted(peers), settings.device_limit)
+                (peers, connected.counted(peers).count(), settings.device_limit)
             }
         };
         let old = self.peers.get(&new_peer.peer).and_then(Peer::predecessor);
+        let old = old.filter(|old| !connected.is_replaced(*old));
         let is_full = connected.counted_in_all() > settings.peer_limit;
-        let other = match count > limit.max(1) {
-            true => old.or(peers.first().copied()),
-            false => old.filter(|_| is_full),
-        };
-        if let Some(other) = other {
-            self.with(now, other, |peer, cx| peer.close(cx, Reason::Replaced));
-        } else if is_full {
+        let excess = count.saturating_sub(limit.max(1)).max(usize::from(old.is_some() && is_full));
+        let oldest = connected.counted(peers).filter(|id| Some(*id) != old);
+        let others: Vec<PeerId> = old.into_iter().chain(oldest).take(excess).collect();
+        for other in &others {
+            self.with(now, *other, |peer, cx| peer.close(cx, Reason::Replaced));
+        }
+        if is_full && others.is_empty() {
             self.shared.count(Counter::NoRoom);
             self.with(now, new_peer.peer, |peer, cx| peer.close(cx, Reason::Overload));
         }

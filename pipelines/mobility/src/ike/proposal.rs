@@ -90,6 +90,14 @@ impl Offer {
             && more.into_iter().all(|(ours, others)| has_all(ours, others))
     }
 
+    /// Returns true if it permits the suite.
+    fn permits(&self, suite: &IkeSuite) -> bool {
+        let more = self.more_kex.iter().zip(&suite.more_kex);
+        self.permits_without_more(suite)
+            && self.more_kex.len() == suite.more_kex.len()
+            && more.into_iter().all(|(choices, kex)| choices.contains(kex))
+    }
+
     /// Returns true if it permits the suite's algorithms but for additional key exchanges.
     fn permits_without_more(&self, suite: &IkeSuite) -> bool {
         self.encr.contains(&suite.encr)
@@ -258,12 +266,32 @@ pub fn choose_esp(offers: &[Offer], theirs: &[Proposal], pfs: bool) -> Option<Ch
 impl IkeSuite {
     /// Returns true if `offers` permit the suite.
     pub fn is_permitted(&self, offers: &[Offer]) -> bool {
-        offers.iter().any(|offer| {
-            let more = offer.more_kex.iter().zip(&self.more_kex);
-            offer.permits_without_more(self)
-                && offer.more_kex.len() == self.more_kex.len()
-                && more.into_iter().all(|(choices, kex)| choices.contains(kex))
-        })
+        offers.iter().any(|offer| offer.permits(self))
+    }
+
+    /// Returns the algorithms that `choose` takes from a peer's proposals if `offers` rank them before
+    /// these. The PRF stays: strongSwan loses an IKE SA whose successor has another.
+    pub(super) fn better(&self, offers: &[Offer], choose: impl Fn(&[Offer]) -> Option<Self>) -> Option<Self> {
+        let with_prf = offers.iter().filter(|offer| offer.prf.contains(&self.prf));
+        let with_prf: Vec<_> = with_prf.map(|o| Offer { prf: vec![self.prf], ..o.clone() }).collect();
+        choose(&with_prf).filter(|best| best.rank(offers) < self.rank(offers))
+    }
+
+    /// Returns the place of the first of `offers` that permits the suite, and the places of its
+    /// algorithms in that, but for the PRF.
+    fn rank(&self, offers: &[Offer]) -> Option<(usize, Vec<Option<usize>>)> {
+        fn place<T: PartialEq>(all: &[T], one: &T) -> Option<usize> {
+            all.iter().position(|known| known == one)
+        }
+        let at = offers.iter().position(|offer| offer.permits(self))?;
+        let offer = offers.get(at)?;
+        let more = offer.more_kex.iter().zip(&self.more_kex).map(|(choices, kex)| place(choices, kex));
+        let others = [
+            place(&offer.kex, &self.kex),
+            place(&offer.encr, &self.encr),
+            self.integ.and_then(|integ| place(&offer.integ, &integ)),
+        ];
+        Some((at, more.chain(others).collect()))
     }
 
     /// Returns the offers for a successor with the same algorithms. Additional key exchanges in use
@@ -300,11 +328,19 @@ impl IkeSuite {
 
 impl EspSuite {
     /// Returns the offers for a successor with the same algorithms: each of `offers` that allows
-    /// them, with its key exchanges or without, those of this suite first.
+    /// them. If there was a key exchange, it stays the only choice, and so do additional ones; so a
+    /// peer cannot choose a weaker one. Without additional ones, those of `offers` are added.
     pub fn successors(&self, offers: &[Offer]) -> Vec<Offer> {
+        let (first, more) = match &self.kex[..] {
+            [first, more @ ..] => (Some(first), more),
+            [] => (None, &[][..]),
+        };
         let has_same = |offer: &&Offer| {
             offer.encr.contains(&self.encr)
                 && self.integ.map_or(offer.integ.is_empty(), |integ| offer.integ.contains(&integ))
+                && first.is_none_or(|kex| offer.kex.contains(kex))
+                && (more.is_empty() || offer.more_kex.len() == more.len())
+                && offer.more_kex.iter().zip(more).all(|(choices, kex)| choices.contains(kex))
         };
         let mut all: Vec<Offer> = offers
             .iter()
@@ -313,21 +349,13 @@ impl EspSuite {
                 encr: vec![self.encr],
                 integ: self.integ.into_iter().collect(),
                 prf: vec![],
-                kex: first(&offer.kex, self.kex.first().copied()),
-                more_kex: (1..)
-                    .zip(&offer.more_kex)
-                    .map(|(at, choices)| first(choices, self.kex.get(at).copied()))
-                    .collect(),
+                kex: first.map_or_else(|| offer.kex.clone(), |kex| vec![*kex]),
+                more_kex: match more {
+                    [] => offer.more_kex.clone(),
+                    more => more.iter().map(|kex| vec![*kex]).collect(),
+                },
             })
             .collect();
-        // The operator's order decides between key exchanges if none is in use, and between
-        // additional ones if none of those is.
-        all.sort_by_key(|offer| {
-            let more = offer.more_kex.iter().map(|choices| choices.first());
-            let is_other = offer.kex.first() != self.kex.first();
-            let has_other = self.kex.len() > 1 && !more.eq(self.kex.iter().skip(1).map(Some));
-            !self.kex.is_empty() && (is_other || has_other)
-        });
         all.dedup();
         all
     }

@@ -77,7 +77,7 @@ pub fn protocol_between(local: &TrafficSelector, remote: &TrafficSelector) -> Op
 }
 
 /// Returns the number of rules for these selectors in the data plane: pairs of prefixes.
-pub fn rules(local: &[TrafficSelector], remote: &[TrafficSelector]) -> usize {
+fn rules(local: &[TrafficSelector], remote: &[TrafficSelector]) -> usize {
     let counted = |all: &[TrafficSelector]| -> Vec<(TrafficSelector, usize)> {
         all.iter().map(|s| (*s, prefixes(s.start, s.end))).collect()
     };
@@ -109,15 +109,31 @@ fn prefixes(first: IpAddr, last: IpAddr) -> usize {
     count
 }
 
-/// Returns the number of rules for these selectors in the data plane.
+/// Returns what these selectors count for as [`bounds`] have it: their rules in the data plane, and one
+/// for each selector that has none, because it must be kept too. `0` if there are no rules at all.
+pub fn cost(local: &[TrafficSelector], remote: &[TrafficSelector]) -> usize {
+    let is_idle = |one: &&TrafficSelector, others: &[TrafficSelector]| {
+        others.iter().all(|other| protocol_between(one, other).is_none())
+    };
+    match rules(local, remote) {
+        0 => 0,
+        rules => {
+            let idle = local.iter().filter(|one| is_idle(one, remote)).count()
+                + remote.iter().filter(|one| is_idle(one, local)).count();
+            rules + idle
+        }
+    }
+}
+
+/// Returns what these selectors count for; see [`cost`].
 ///
 /// # Errors
-/// [`TooMany`] if they are more than a child SA may have.
-pub fn rules_within_bounds(local: &[TrafficSelector], remote: &[TrafficSelector]) -> Result<usize, TooMany> {
+/// [`TooMany`] if that is more than a child SA may have.
+pub fn cost_within_bounds(local: &[TrafficSelector], remote: &[TrafficSelector]) -> Result<usize, TooMany> {
     let fits = |s: &TrafficSelector| prefixes(s.start, s.end) <= bounds::PREFIXES;
-    let rules = rules(local, remote);
-    match local.iter().chain(remote).all(fits) && rules <= bounds::CHILD_RULES {
-        true => Ok(rules),
+    let cost = cost(local, remote);
+    match local.iter().chain(remote).all(fits) && cost <= bounds::CHILD_RULES {
+        true => Ok(cost),
         false => Err(TooMany),
     }
 }
@@ -196,6 +212,13 @@ mod tests {
         assert_eq!([(echo, echo), (echo, any), (tcp, udp)].map(|(a, b)| rules(&[a], &[b])), [0; 3]);
         assert_eq!(rules(&[with(0, 80, 80)], &[any]), 0, "ports of no protocol");
         assert_eq!(rules(&[echo, tcp], &[any, udp]), 1);
+        // They must be kept nevertheless.
+        assert_eq!(cost(&[echo, tcp], &[any, udp]), 3);
+        assert_eq!((cost(&[tcp], &[any]), cost(&[echo], &[echo])), (1, 0));
+        let idle: Vec<_> =
+            (0..255).map(|host| TrafficSelector { start: [10, 0, 0, host].into(), ..echo }).collect();
+        assert_eq!(cost_within_bounds(&[&idle[..254], &[tcp]].concat(), &[any]), Ok(255));
+        assert_eq!(cost_within_bounds(&[&idle[..254], &[tcp]].concat(), &[any, echo, udp]), Err(TooMany));
     }
 
     #[test]
@@ -210,15 +233,15 @@ mod tests {
             assert_eq!(narrow(&everywhere, &all).as_ref(), Ok(&all), "{count} of ours");
             assert_eq!(narrow(&all, &everywhere).as_ref(), Ok(&all), "{count} of the peer's");
             assert_eq!(narrow(&all, &all).as_ref(), Ok(&all), "{count} of both");
-            assert_eq!(rules_within_bounds(&all, &everywhere), Ok(count as usize));
+            assert_eq!(cost_within_bounds(&all, &everywhere), Ok(count as usize));
         }
         assert_eq!(narrow(&nets(256), &everywhere), Err(TooMany));
-        assert_eq!(rules_within_bounds(&nets(16), &nets(16)), Ok(256));
-        assert_eq!(rules_within_bounds(&nets(17), &nets(16)), Err(TooMany));
+        assert_eq!(cost_within_bounds(&nets(16), &nets(16)), Ok(256));
+        assert_eq!(cost_within_bounds(&nets(17), &nets(16)), Err(TooMany));
         let most = range([0, 0, 0, 1], [255, 255, 255, 254]);
-        assert_eq!(rules_within_bounds(&[most], &[most]), Err(TooMany));
+        assert_eq!(cost_within_bounds(&[most], &[most]), Err(TooMany));
         let most6 = TrafficSelector::range([0, 0, 0, 0, 0, 0, 0, 1].into(), IpAddr::from([0xff; 16]));
-        assert_eq!(rules_within_bounds(&[most6], &[everything(false)]), Err(TooMany));
+        assert_eq!(cost_within_bounds(&[most6], &[everything(false)]), Err(TooMany));
     }
 
     #[test]

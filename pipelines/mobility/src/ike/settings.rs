@@ -18,7 +18,8 @@ pub struct Settings {
     /// without an identity have a limit of their own,
     /// [`bounds::NAMELESS_SHARE`](super::bounds::NAMELESS_SHARE).
     pub device_limit: usize,
-    /// Most child SAs of all peers. There may be twice as many during rekeying.
+    /// Most child SAs of all peers. There may be twice as many while they are rekeyed and peers
+    /// authenticate again.
     pub child_limit: usize,
     /// Time that a peer may take to authenticate. It does not run while a RADIUS server is asked.
     pub half_open: Duration,

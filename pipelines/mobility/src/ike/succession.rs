@@ -9,6 +9,7 @@ use super::{
     peer::{
         Peer, State,
         child::{AgreedChild, Child},
+        succession::Succession,
     },
     selector,
 };
@@ -41,18 +42,18 @@ impl Endpoint {
     }
 
     /// Hands the connection that an ended peer made over to the peer that replaces it, or that it was
-    /// to replace. Returns these.
-    pub(super) fn leave_succession(&mut self, id: PeerId) -> [Option<PeerId>; 2] {
+    /// to replace. Returns what the ended peer knew of these.
+    pub(super) fn leave_succession(&mut self, id: PeerId) -> Succession {
         let ended = self.peers.get_mut(&id).filter(|peer| peer.state() == State::Ended);
-        let relatives = ended.map_or([None; 2], Peer::take_relatives);
+        let left = ended.map(Peer::take_succession).unwrap_or_default();
         let lives = |other: &PeerId| self.peers.get(other).is_some_and(|peer| peer.state() != State::Ended);
-        if let Some(other) = relatives.into_iter().flatten().find(lives) {
+        if let Some(other) = [left.successor, left.predecessor].into_iter().flatten().find(lives) {
             self.dials.hand_over(id, other);
         }
-        if let [_, Some(old)] = relatives {
+        if let Some(old) = left.predecessor {
             self.shared.connected.set_replaced(old, false);
         }
-        relatives
+        left
     }
 
     /// Lets a peer that has just been authenticated replace its predecessor, if that still lives. If the
@@ -61,7 +62,7 @@ impl Endpoint {
         let Some(new) = self.peers.get(id) else { return };
         let Some(old) = new.predecessor() else { return };
         if !self.peers.get(&old).is_some_and(Peer::is_established) {
-            return self.with(now, *id, |peer, cx| peer.part_from(cx, old));
+            return self.with(now, *id, |peer, cx| peer.lose_predecessor(cx, old));
         }
         let until = (*takes_over || new.is_initiator).then_some(now + bounds::REPLACED_WAIT);
         self.dials.hand_over(old, *id);
@@ -72,13 +73,14 @@ impl Endpoint {
     }
 
     /// Moves the traffic of a predecessor's child SAs to those of `id` that are new, and closes the
-    /// predecessor once we have moved all of it. If the peer began, it closes its predecessor itself; and
-    /// it has the new keys only when our answer has come, so the traffic moves with its first packet.
+    /// predecessor once we have moved all of it; [`Self::succeed`] bounds the wait for that. If the peer
+    /// began, it closes its predecessor itself; and it has the new keys only when our answer has come, so
+    /// the traffic moves with its first packet.
     pub(super) fn settle_succession(&mut self, now: Duration, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Some(old) = peer.predecessor().filter(|_| peer.is_established()) else { return };
         let (is_ours, new_children) = (peer.is_initiator, peer.take_new_children());
-        let is_done = is_ours && peer.has_taken_over();
+        let is_done = is_ours && peer.has_taken_over() && !self.lacks_child(id, old);
         for child in new_children {
             if !self.peers.get(&id).is_some_and(|peer| peer.child_ids().any(|other| other == child)) {
                 continue;
@@ -99,6 +101,19 @@ impl Endpoint {
             let until = now + self.environment.settings.linger;
             self.with(now, old, |peer, _| peer.retire_by(until));
         }
+    }
+
+    /// Returns true if the predecessor `old` still carries traffic by a policy for which the peer `id` has
+    /// no child SA, because the other side has refused it so far.
+    fn lacks_child(&self, id: PeerId, old: PeerId) -> bool {
+        let carries = |peer, name: &str| {
+            let children = self.peers.get(&peer).into_iter().flat_map(|peer| &peer.children);
+            children.filter(|child| child.state().carries_traffic()).any(|child| child.sa.name == name)
+        };
+        let connection =
+            self.peers.get(&id).and_then(|peer| self.environment.connections.get(peer.connection?));
+        let mut policies = connection.into_iter().flat_map(|connection| &connection.children);
+        policies.any(|policy| carries(old, &policy.name) && !carries(id, &policy.name))
     }
 
     /// Returns the child SA of the peer `old` whose traffic `child` of its successor `id` takes over: one

@@ -5,7 +5,7 @@ use super::{
     event::{ChildId, PeerId},
     method::Method,
     peer::Peer,
-    suite::IkeSuite,
+    suite::{EspSuite, IkeSuite},
 };
 use crate::{
     aaa::grant::Grant,
@@ -50,7 +50,7 @@ impl<'a> View<'a> {
 
     /// Returns the identity that it claims, once it does.
     pub fn claimed(&self) -> Option<&'a Identity> {
-        self.peer.identity.as_ref()
+        self.peer.claimed()
     }
 
     /// Returns the identity that it proved, once it has.
@@ -131,6 +131,11 @@ impl<'a> View<'a> {
     /// Returns its child SAs.
     pub fn children(&self) -> impl Iterator<Item = ChildId> + use<'a> {
         self.peer.child_ids()
+    }
+
+    /// Returns the algorithms of a child SA of its.
+    pub fn child_suite(&self, child: ChildId) -> Option<&'a EspSuite> {
+        self.peer.children.iter().find(|one| one.id == child).map(|one| &one.sa.suite)
     }
 }
 

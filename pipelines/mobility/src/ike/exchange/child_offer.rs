@@ -118,8 +118,8 @@ impl Peer {
         };
         let bounded = narrowed.and_then(|narrowed| {
             let Some(narrowed) = narrowed else { return Ok(None) };
-            let rules = selector::rules_within_bounds(&narrowed.local, &narrowed.remote)?;
-            Ok((rules > 0).then_some((narrowed, rules)))
+            let cost = selector::cost_within_bounds(&narrowed.local, &narrowed.remote)?;
+            Ok((cost > 0).then_some((narrowed, cost)))
         });
         let Ok(bounded) = bounded else {
             cx.count(Counter::NoRoom);
@@ -127,9 +127,9 @@ impl Peer {
             cx.tell(Event::SelectorsRefused { peer: self.id, local, remote });
             return Err(notify::TS_UNACCEPTABLE);
         };
-        let (narrowed, rules) = bounded.ok_or(notify::TS_UNACCEPTABLE)?;
+        let (narrowed, cost) = bounded.ok_or(notify::TS_UNACCEPTABLE)?;
         let Narrowed { policy, local, remote, transport } = narrowed;
-        self.has_room(cx, rules, replaces.is_some())?;
+        self.has_room(cx, cost, replaces.is_some())?;
         let spi_out = proposal::esp_spi(&chosen.spi).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         Ok(AgreedChild {
             name: connection.children.get(policy).map(|c| c.name.clone()).unwrap_or_default(),
@@ -149,17 +149,21 @@ impl Peer {
         self.children.iter().find(|child| child.id == id).map(|child| &child.sa)
     }
 
-    /// Checks that there is room for another child SA whose selectors need this many rules.
+    /// Checks that there is room for another child SA whose selectors have this `cost`. One that
+    /// takes the place of another, which goes afterwards, has room even if all peers together have as
+    /// many as they may: by a rekey, or of a peer whose predecessor is still there, with the same
+    /// identity, address and port.
     ///
     /// # Errors
     /// NO_ADDITIONAL_SAS (RFC 7296 §1.3); TEMPORARY_FAILURE (§2.25) for a rekey, because the old SA
     /// must go first.
-    fn has_room(&self, cx: &mut Context<'_>, rules: usize, is_rekey: bool) -> Result<(), u16> {
-        let times = if is_rekey { 2 } else { 1 };
-        let all: usize = self.children.iter().map(|child| child.rules).sum();
-        if self.children.len() < times * bounds::CHILDREN
-            && all + rules <= times * bounds::RULES
-            && cx.children() < times * cx.settings.child_limit
+    fn has_room(&self, cx: &mut Context<'_>, cost: usize, is_rekey: bool) -> Result<(), u16> {
+        let times = |is_successor| if is_successor { 2 } else { 1 };
+        let (own, all_peers) = (times(is_rekey), times(is_rekey || self.predecessor().is_some()));
+        let all: usize = self.children.iter().map(|child| child.cost).sum();
+        if self.children.len() < own * bounds::CHILDREN
+            && all + cost <= own * bounds::RULES
+            && cx.children() < all_peers * cx.settings.child_limit
         {
             return Ok(());
         }
@@ -242,6 +246,7 @@ impl Peer {
         if !selector::is_within(local, &ours) || !selector::is_within(remote, &theirs) {
             return None;
         }
+        selector::cost_within_bounds(local, remote).ok()?;
         Some(AgreedChild {
             name: child.name.clone(),
             policy,

@@ -18,8 +18,8 @@ use core::time::Duration;
 pub(in crate::ike) struct Child {
     pub(in crate::ike) id: ChildId,
     pub(in crate::ike) sa: AgreedChild,
-    /// Number of rules that its selectors need in the data plane.
-    pub(in crate::ike) rules: usize,
+    /// What its selectors count for; see [`selector::cost`].
+    pub(in crate::ike) cost: usize,
     state: ChildState,
     /// The limit of its traffic that it has reached.
     pub(in crate::ike) limit: TrafficLimit,
@@ -59,9 +59,9 @@ impl Child {
     /// Returns a child SA that is rekeyed at `rekey_at`, or ends the IKE SA at `expire_at` if that
     /// fails.
     pub(in crate::ike) fn new(id: ChildId, sa: AgreedChild, rekey_at: Duration, expire_at: Duration) -> Self {
-        let rules = selector::rules(&sa.local, &sa.remote);
+        let cost = selector::cost(&sa.local, &sa.remote);
         let state = ChildState::Installed { rekey_at, expire_at };
-        Self { id, sa, rules, state, limit: TrafficLimit::None, successor: None, follower: None }
+        Self { id, sa, cost, state, limit: TrafficLimit::None, successor: None, follower: None }
     }
 
     pub(in crate::ike) fn state(&self) -> ChildState {

@@ -19,6 +19,7 @@ use crate::{
         },
         proposal::{self, Chosen, Offer},
         suite::IkeSuite,
+        wire::Header,
     },
     path::Addresses,
 };
@@ -48,24 +49,41 @@ fn choose_among<'a>(
     connections: impl Iterator<Item = &'a Connection>,
     request: &InitMessage,
 ) -> Option<Chosen<IkeSuite>> {
-    // Additional key exchanges require IKE_INTERMEDIATE (RFC 9370 §2.2.1).
-    let choose = match request.intermediate {
-        true => proposal::choose_ike,
-        false => proposal::choose_ike_without_more,
-    };
     let mut seen: Vec<&[Offer]> = Vec::new();
     let mut choices: Vec<(&[Offer], Chosen<IkeSuite>)> = Vec::new();
     for offers in connections.map(|connection| &connection.ike[..]) {
         // Most connections have the same list.
         if choices.len() < MAX_LISTS && !seen.iter().take(MAX_LISTS).any(|known| *known == offers) {
             seen.push(offers);
-            choices.extend(choose(offers, &request.proposals).map(|chosen| (offers, chosen)));
+            choices.extend(request.choose(offers).map(|chosen| (offers, chosen)));
         }
     }
     let permitting =
         |suite: &IkeSuite| choices.iter().filter(|(offers, _)| suite.is_permitted(offers)).count();
     let best = (0..choices.len()).max_by_key(|at| (permitting(&choices[*at].1.suite), Reverse(*at)));
     choices.into_iter().nth(best?).map(|(_, chosen)| chosen)
+}
+
+/// Returns the algorithms in a peer's `first` message that its connection ranks before those
+/// `in_use`, which were chosen before the connection was known.
+pub(in crate::ike) fn better_suite(
+    connection: &Connection,
+    first: &[u8],
+    in_use: &IkeSuite,
+) -> Option<IkeSuite> {
+    let request = InitMessage::parse(&Header::parse(first).ok()?, first).ok()?;
+    in_use.better(&connection.ike, |offers| Some(request.choose(offers)?.suite))
+}
+
+impl InitMessage {
+    /// Chooses the best of the proposals by the order of `offers`.
+    fn choose(&self, offers: &[Offer]) -> Option<Chosen<IkeSuite>> {
+        // Additional key exchanges require IKE_INTERMEDIATE (RFC 9370 §2.2.1).
+        match self.intermediate {
+            true => proposal::choose_ike(offers, &self.proposals),
+            false => proposal::choose_ike_without_more(offers, &self.proposals),
+        }
+    }
 }
 
 /// A connection that a peer's first message may belong to.

@@ -41,8 +41,9 @@ pub(in crate::ike) struct OwnCreate {
     pub(in crate::ike) spi: u64,
     /// The algorithms that we offer.
     pub(in crate::ike) offers: Vec<Offer>,
-    /// True if these are all that the connection allows; false if they are those in use.
-    pub(in crate::ike) offers_all: bool,
+    /// True if a peer that refuses these is offered no others: they are all that the connection allows,
+    /// or better than those in use.
+    pub(in crate::ike) is_final: bool,
     /// True if the peer has already asked for another key exchange.
     pub(in crate::ike) retried: bool,
     /// The exchange by which the peer creates the same SA meanwhile.

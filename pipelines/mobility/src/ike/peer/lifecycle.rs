@@ -167,8 +167,10 @@ impl Peer {
         self.release_addresses(cx);
         let Self { id: peer, connection, method, .. } = *self;
         let (claimed, proved, remote) =
-            (self.identity.clone(), self.proved().cloned(), self.addresses.remote);
-        cx.tell(Event::PeerDown { peer, connection, claimed, proved, method, remote, reason });
+            (self.claimed().cloned(), self.proved().cloned(), self.addresses.remote);
+        let is_renewal = self.is_failed_renewal();
+        self.note_end(reason.clone());
+        cx.tell(Event::PeerDown { peer, connection, claimed, proved, method, remote, is_renewal, reason });
         self.forget_at = Some(cx.now + cx.settings.linger);
     }
 
@@ -266,12 +268,15 @@ impl Peer {
     pub(in crate::ike) fn rekey(&mut self, cx: &mut Context<'_>, ike_sa: bool) {
         match ike_sa {
             true => self.enqueue(QueuedRequest::RekeyIkeSa),
-            false => {
-                let all: Vec<_> = self.child_ids().collect();
-                all.into_iter().for_each(|child| self.enqueue(QueuedRequest::RekeyChild(child)));
-            }
+            false => self.enqueue_child_rekeys(),
         }
         self.start_queued(cx);
+    }
+
+    /// Queues rekeys of all child SAs.
+    pub(in crate::ike) fn enqueue_child_rekeys(&mut self) {
+        let all: Vec<_> = self.child_ids().collect();
+        all.into_iter().for_each(|child| self.enqueue(QueuedRequest::RekeyChild(child)));
     }
 
     /// Starts the queued requests if the active IKE SA is free.
@@ -342,10 +347,12 @@ impl Peer {
         }
         cx.tell(Event::ChildUp { peer: self.id, child: id, sa });
         cx.await_child(spi, false);
-        self.children.push(Child::new(id, agreed, rekey_at, rekey_at + connection.lifetimes.grace));
+        let mut child = Child::new(id, agreed, rekey_at, rekey_at + connection.lifetimes.grace);
         if let Some(old) = replaces.and_then(|old| self.child(old)) {
             old.successor = Some(id);
+            child.follower = old.follower;
         }
+        self.children.push(child);
         // What a RADIUS server has forbidden while the exchange was under way.
         self.end_forbidden(cx);
         Some(id)

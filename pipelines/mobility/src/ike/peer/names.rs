@@ -29,6 +29,13 @@ impl Peer {
         self.name().filter(|_| self.is_proved)
     }
 
+    /// Returns what the peer calls itself: in its ID payload, or until it has proved that, the name that
+    /// its EAP is for.
+    pub(in crate::ike) fn claimed(&self) -> Option<&Identity> {
+        let account = self.account.as_deref().filter(|name| !self.is_proved && !name.is_unnamed());
+        account.or(self.identity.as_ref())
+    }
+
     /// Returns the owner of the peer's inner addresses, whose other peers it may replace. It is the
     /// same whichever of its names the peer uses.
     pub(in crate::ike) fn owner(&self, cx: &Context<'_>) -> Option<Owner> {

@@ -61,27 +61,47 @@ impl Peer {
         }
     }
 
-    /// Returns the peers that replace this one and that it replaces, once it has ended.
-    pub(in crate::ike) fn take_relatives(&mut self) -> [Option<PeerId>; 2] {
-        let succession = self.succession.take();
-        succession.map_or([None; 2], |succession| [succession.successor, succession.predecessor])
+    /// Returns true if it was to replace a peer that is still connected, and was never connected itself.
+    pub(in crate::ike) fn is_failed_renewal(&self) -> bool {
+        self.expire_at.is_none() && self.predecessor().is_some()
     }
 
-    /// Notes that another peer has ended, which this one replaces or which replaces it.
-    pub(in crate::ike) fn part_from(&mut self, cx: &mut Context<'_>, other: PeerId) {
+    /// Notes that the peer has ended for this reason.
+    pub(in crate::ike) fn note_end(&mut self, reason: Reason) {
+        if let Some(succession) = &mut self.succession {
+            succession.ended_for = Some(reason);
+        }
+    }
+
+    /// Returns what the peer knew of the peers before and after it, once it has ended.
+    pub(in crate::ike) fn take_succession(&mut self) -> Succession {
+        self.succession.take().map(|succession| *succession).unwrap_or_default()
+    }
+
+    /// Notes that the peer `old` has ended, which this one replaces.
+    pub(in crate::ike) fn lose_predecessor(&mut self, cx: &mut Context<'_>, old: PeerId) {
         let Some(succession) = &mut self.succession else { return };
-        if succession.predecessor.take_if(|old| *old == other).is_some() {
+        if succession.predecessor.take_if(|known| *known == old).is_some() {
             for child in mem::take(&mut succession.new_children) {
                 cx.tell(Event::ChildUse { child });
             }
-        } else if succession.successor.take_if(|new| *new == other).is_some() && !succession.is_retiring {
-            succession.retires_at = None;
-            if self.is_initiator {
-                let wait = cx.jittered(back_off(succession.failures)).max(SHORTEST);
-                succession.failures += 1;
-                succession.renews_at = Some(cx.now + wait);
-                cx.tell(Event::RenewalFailed { peer: self.id, wait });
-            }
+        }
+    }
+
+    /// Notes that the peer `new` has ended for this reason, which was to replace this one. If we began,
+    /// we authenticate again after a while.
+    pub(in crate::ike) fn lose_successor(&mut self, cx: &mut Context<'_>, new: PeerId, reason: Reason) {
+        let Some(succession) = &mut self.succession else { return };
+        if succession.successor.take_if(|known| *known == new).is_none() || succession.is_retiring {
+            return;
+        }
+        succession.retires_at = None;
+        if self.is_initiator {
+            let wait = cx.jittered(back_off(succession.failures)).max(SHORTEST);
+            succession.failures += 1;
+            succession.retry_at = cx.now + wait;
+            succession.renews_at = Some(succession.retry_at);
+            cx.tell(Event::RenewalFailed { peer: self.id, reason, wait });
         }
     }
 
@@ -109,18 +129,21 @@ impl Peer {
             && self.own_create(|target| matches!(target, Target::Child(_))).is_none()
     }
 
-    /// Notes that the authentication counts for `lifetime` from now on. If we began the first IKE SA, we
-    /// authenticate again before that (RFC 4478 §2).
-    pub(in crate::ike) fn note_auth_lifetime(&mut self, cx: &Context<'_>, lifetime: Duration) {
+    /// Schedules our next authentication before the present one is over: by our own limit, which runs
+    /// from the last authentication on, and by the one that the peer has `told`, if it has, which runs
+    /// from now on (RFC 4478 §2). Does nothing unless we began the first IKE SA.
+    pub(in crate::ike) fn schedule_renewal(&mut self, cx: &Context<'_>, told: Option<Duration>) {
         if !self.is_initiator {
             return;
         }
-        // The operator's own limit holds whatever the gateway says.
         let own = self.connection(cx).and_then(|connection| connection.lifetimes.authentication);
-        let left = own.map(|own| (self.up_at + own).saturating_sub(cx.now));
-        let lifetime = left.map_or(lifetime, |left| left.min(lifetime));
-        let wait = cx.jittered(lifetime - MARGIN.min(lifetime / 2)).max(SHORTEST);
-        self.succession().renews_at = Some(cx.now + wait);
+        let before = |limit: Duration| cx.jittered(limit - MARGIN.min(limit / 2));
+        let own = own.map(|limit| self.up_at + before(limit));
+        let told = told.map(|limit| cx.now + before(limit));
+        let earliest = self.up_at + SHORTEST;
+        let succession = self.succession();
+        let at = own.into_iter().chain(told).min();
+        succession.renews_at = at.map(|at| at.max(earliest).max(succession.retry_at));
     }
 
     /// Returns true if a new peer may be made that replaces this one.

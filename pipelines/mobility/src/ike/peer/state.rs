@@ -79,7 +79,7 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) method: Option<Method>,
     /// True once it has proved an identity.
     pub(in crate::ike) is_proved: bool,
-    /// The identity that EAP proved.
+    /// The name that EAP accepted, which counts once it is proved.
     pub(in crate::ike) account: Option<Box<Identity>>,
     /// The identity that stands for all its names, if it proved several: their hashes.
     pub(in crate::ike) all_names: Option<Box<Identity>>,
@@ -123,6 +123,9 @@ pub(in crate::ike) struct Peer {
     /// When the last liveness check was due, if it is not answered.
     pub(in crate::ike) liveness_asked_at: Option<Duration>,
     pub(in crate::ike) rekey_at: Option<Duration>,
+    /// The algorithms for the next IKE SA that its connection ranks before those in use, and that it
+    /// offered; unless it refuses them.
+    pub(in crate::ike) better: Option<Box<IkeSuite>>,
     /// When the IKE SA expires; `None` if the peer was never authenticated.
     pub(in crate::ike) expire_at: Option<Duration>,
     pub(in crate::ike) keepalive_at: Option<Duration>,
@@ -261,6 +264,7 @@ impl Peer {
             heard_at: now,
             liveness_asked_at: None,
             rekey_at: None,
+            better: None,
             expire_at: None,
             keepalive_at: None,
             forget_at: None,

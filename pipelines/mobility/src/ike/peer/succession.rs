@@ -1,18 +1,18 @@
 //! The peers before and after a peer, when one side authenticates again.
 
-use crate::ike::event::{ChildId, PeerId};
+use crate::ike::event::{ChildId, PeerId, Reason};
 use alloc::vec::Vec;
 use core::{net::IpAddr, time::Duration};
 
 /// The peer that this one replaces, and the one that replaces it.
 #[derive(Debug, Default)]
 pub(in crate::ike) struct Succession {
-    pub(super) predecessor: Option<PeerId>,
+    pub(in crate::ike) predecessor: Option<PeerId>,
     /// The inner addresses that the predecessor has from the gateway.
     pub(super) inner: Vec<IpAddr>,
     /// New child SAs, which may take over the traffic of the predecessor's.
     pub(super) new_children: Vec<ChildId>,
-    pub(super) successor: Option<PeerId>,
+    pub(in crate::ike) successor: Option<PeerId>,
     /// When the IKE SA is deleted in favour of the successor; then, when the peer ends at the latest.
     pub(super) retires_at: Option<Duration>,
     /// True once the IKE SA is being deleted for that.
@@ -21,4 +21,8 @@ pub(in crate::ike) struct Succession {
     pub(super) renews_at: Option<Duration>,
     /// Number of attempts to do so that failed.
     pub(super) failures: u32,
+    /// No other attempt is made before this time, whatever the peer wants.
+    pub(super) retry_at: Duration,
+    /// Why the peer has ended, once it has.
+    pub(in crate::ike) ended_for: Option<Reason>,
 }

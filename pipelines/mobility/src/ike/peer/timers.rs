@@ -89,12 +89,12 @@ impl Peer {
     }
 
     /// Returns how long the peer's authentication counts, and why it ends: a RADIUS server granted no
-    /// more time, or the peer must authenticate again by its connection.
+    /// more time, or by its connection the side that began must authenticate again.
     fn authentication_limit(&self, cx: &Context<'_>) -> Option<(Duration, Reason)> {
         let seconds = self.grant.as_ref().and_then(|grant| grant.session_timeout);
         let granted = seconds.map(|seconds| (Duration::from_secs(seconds.into()), Reason::SessionOver));
         let own = self.connection(cx).and_then(|connection| connection.lifetimes.authentication);
-        let own = own.filter(|_| !self.is_initiator).map(|limit| (limit, Reason::AuthenticationOver));
+        let own = own.map(|limit| (limit, Reason::AuthenticationOver));
         [granted, own].into_iter().flatten().min_by_key(|(limit, _)| *limit)
     }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     aaa::eap::{Conversation, Step},
-    crypto::{PeerSignature, Secret, SignError, VerifyError},
+    crypto::{PeerSignature, Secret, SignError, Signer, VerifyError},
     identity::{Forms, Identity},
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
@@ -33,7 +33,7 @@ use crate::{
     },
     task::Task,
 };
-use alloc::{boxed::Box, vec, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec, vec::Vec};
 
 /// The next state; `None` once both sides are established.
 type Next = Result<Option<InitiatorState>, Failure>;
@@ -90,13 +90,18 @@ impl InitiatorHandshake {
             }
             LocalAuth::Key(signer) => {
                 let OwnOctets { octets, without_ppk } = self.own_octets(peer, cx, connection)?;
-                let task = Task::Sign(signer.clone(), octets, self.hashes);
-                peer.start(cx, task, PendingTask::Handshake);
+                peer.start(cx, self.signing(signer, octets), PendingTask::Handshake);
                 return Ok(InitiatorState::Signature(Signature { without_ppk, proof: None }));
             }
             LocalAuth::Eap(_) => self.send_auth(peer, cx, connection, None),
         }
         Ok(InitiatorState::AuthSent(AuthSent))
+    }
+
+    /// Returns the task of signing these octets.
+    fn signing(&self, signer: &Arc<dyn Signer>, octets: Vec<u8>) -> Task {
+        let Self { hashes, wants_ocsp, .. } = *self;
+        Task::Sign { signer: signer.clone(), octets, hashes, wants_ocsp }
     }
 
     /// Mixes in the post-quantum key, if both sides use one. Returns the octets that we sign, and
@@ -229,10 +234,7 @@ impl InitiatorHandshake {
         peer.handshake_sa()?.crash_token = terms.crash_token.clone().map(Box::new);
         peer.mobike = connection.mobike && terms.mobike;
         peer.established(cx, false);
-        let told = terms.auth_lifetime.map(AuthLifetime::time);
-        if let Some(lifetime) = told.into_iter().chain(connection.lifetimes.authentication).min() {
-            peer.note_auth_lifetime(cx, lifetime);
-        }
+        peer.schedule_renewal(cx, terms.auth_lifetime.map(AuthLifetime::time));
         if let Some(configuration) = &terms.configuration {
             let accepted = peer.accept_configuration(cx, connection, configuration);
             accepted.map_err(Reason::InnerAddress)?;
@@ -263,8 +265,7 @@ impl Signature {
         let connection = peer.connection(cx).ok_or(Reason::NoConnection)?;
         let proof = match (self.proof, self.without_ppk, &connection.local_auth) {
             (None, Some(octets), LocalAuth::Key(signer)) => {
-                let task = Task::Sign(signer.clone(), octets, handshake.hashes);
-                peer.start(cx, task, PendingTask::Handshake);
+                peer.start(cx, handshake.signing(signer, octets), PendingTask::Handshake);
                 let proof = Some(Proof { method, data });
                 return Ok(InitiatorState::Signature(Signature { without_ppk: None, proof }));
             }

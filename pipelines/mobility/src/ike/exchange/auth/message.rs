@@ -259,7 +259,7 @@ fn certificates_of(payloads: &[Payload<'_>]) -> PeerCertificates {
 /// Returns what OCSP responders say of our certificates, if the peer wants it (RFC 4806 §3.2).
 pub(in crate::ike) fn ocsp(auth: &LocalAuth, is_wanted: bool) -> Vec<Vec<u8>> {
     match auth {
-        LocalAuth::Key(signer) if is_wanted => signer.ocsp(),
+        LocalAuth::Key(signer) if is_wanted => signer.ocsp().unwrap_or_default(),
         LocalAuth::Key(_) | LocalAuth::Psk(_) | LocalAuth::Eap(_) => vec![],
     }
 }

@@ -16,8 +16,9 @@ use crate::{
         peer::{
             Peer,
             child::{AgreedChild, ChildOffer},
-            choose::NoChoice,
+            choose::{self, NoChoice},
             failure::Failure,
+            request::QueuedRequest,
             responder::{
                 Claim, EapStart, Ready, ResponderHandshake, ResponderState, ServerTime, Signature,
                 Verification,
@@ -224,7 +225,8 @@ impl Claim {
                 self.proved(handshake, peer, cx, Proof { method: SHARED_KEY, data })
             }
             LocalAuth::Key(signer) => {
-                let task = Task::Sign(signer.clone(), octets, handshake.hashes);
+                let (hashes, wants_ocsp) = (handshake.hashes, self.request.wants_ocsp);
+                let task = Task::Sign { signer: signer.clone(), octets, hashes, wants_ocsp };
                 peer.start(cx, task, PendingTask::Handshake);
                 Ok(Some(ResponderState::Signature(Signature { claim: self })))
             }
@@ -273,6 +275,13 @@ impl Claim {
         peer.mobike = connection.mobike && terms.mobike;
         peer.handshake_sa()?.crash_token = terms.crash_token.map(Box::new);
         peer.established(cx, initial_contact);
+        // The algorithms were chosen by other connections too. What their peers need must not make
+        // this peer's keys weaker for longer than it takes to replace them.
+        let in_use = &peer.handshake_sa()?.suite;
+        if let Some(better) = choose::better_suite(connection, &handshake.transcript.first, in_use) {
+            peer.better = Some(Box::new(better));
+            peer.enqueue(QueuedRequest::RekeyIkeSa);
+        }
 
         let lifetime = peer.own_auth_lifetime(cx);
         let token = peer.own_crash_token(cx);

@@ -101,7 +101,8 @@ impl Claim {
         Ok(Some(next?))
     }
 
-    /// Adopts the names that EAP proved. They are the peer's identity and select its connection.
+    /// Adopts the names that EAP accepted. They are the peer's identity and select its connection, but
+    /// are proved only by [`EapProof::auth`]: somebody may have relayed the EAP of another.
     fn take_eap_names(
         &mut self,
         handshake: &ResponderHandshake,
@@ -122,7 +123,6 @@ impl Claim {
         });
         // A peer without a name is never another device of a named one, whatever it claims.
         peer.account = Some(Box::new(proved.unwrap_or_else(|| Identity::unnamed(peer.id.0))));
-        peer.is_proved = true;
         peer.take_names(cx, &names)?;
         peer.grant = conversation.grant().cloned().map(Box::new);
         self.connection = chosen?;
@@ -185,10 +185,9 @@ impl EapProof {
         if theirs.method != SHARED_KEY
             || !constant_time_eq(&peer.shared_key(cx, &self.key, &octets), &theirs.data)
         {
-            // Somebody may have relayed the EAP of another.
-            peer.is_proved = false;
             return Err(refused(Reason::Authentication));
         }
+        peer.is_proved = true;
         // Some give it in the first request already.
         let terms = &mut self.claim.request.terms;
         terms.crash_token = crash_token.or(terms.crash_token.take());

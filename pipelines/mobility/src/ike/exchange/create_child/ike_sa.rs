@@ -33,17 +33,17 @@ pub(super) fn proposals(offers: &[Offer], spi: u64, kex: Option<Kex>) -> Vec<Pro
 }
 
 impl Peer {
-    /// Chooses one of the peer's proposals for a successor of our IKE SA: with the algorithms in use
-    /// if it offers them. The PRF of the old IKE SA derives the new keys (RFC 7296 §2.18), and not
-    /// every peer gets that right if the PRF changes.
+    /// Chooses one of the peer's proposals for a successor of our IKE SA: with better algorithms if
+    /// it still offers them, or with those in use. The PRF of the old IKE SA derives the new keys (RFC
+    /// 7296 §2.18), and not every peer gets that right if the PRF changes.
     pub(super) fn choose_ike_sa(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
         proposals: &[Proposal],
     ) -> Option<AgreedIkeSa> {
-        let in_use = self.ike_sa_successors(connection);
-        [&in_use[..], &connection.ike]
+        let (better, in_use) = (self.better_offer(), self.ike_sa_successors(connection));
+        [&better[..], &in_use, &connection.ike]
             .iter()
             .find_map(|offers| AgreedIkeSa::choose(offers, proposals, || cx.draw_spi(self.id)))
     }
@@ -51,6 +51,11 @@ impl Peer {
     /// Returns the offers for a successor of our IKE SA with the same algorithms.
     pub(super) fn ike_sa_successors(&self, connection: &Connection) -> Vec<Offer> {
         self.suite().map(|suite| suite.successors(&connection.ike)).unwrap_or_default()
+    }
+
+    /// Returns the offer for a successor with better algorithms, if there are any.
+    pub(super) fn better_offer(&self) -> Vec<Offer> {
+        self.better.iter().map(|better| better.offer()).collect()
     }
 
     /// Adds an IKE SA whose keys derive from those of IKE SA `old`.
@@ -87,5 +92,9 @@ impl Peer {
             self.schedule_ike_sa(cx, connection);
         }
         self.queued.retain(|request| *request != QueuedRequest::RekeyIkeSa);
+        // The keys of child SAs are no better than those of the IKE SA that they derive from.
+        if self.better.take().is_some_and(|better| self.suite() == Some(&*better)) {
+            self.enqueue_child_rekeys();
+        }
     }
 }

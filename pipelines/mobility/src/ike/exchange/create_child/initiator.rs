@@ -40,7 +40,7 @@ impl Peer {
     /// Begins an exchange of ours.
     pub(in crate::ike) fn begin_create(&mut self, cx: &mut Context<'_>, target: Target) {
         let Some(connection) = self.connection(cx) else { return };
-        // A peer chooses by its own order, so it is offered first what is in use.
+        // A peer chooses by its own order, so it is offered first what is in use, or better.
         let (policy, in_use) = match target {
             Target::Rekey(child) => {
                 let is_unknown = self.is_unknown_to_peer(child);
@@ -54,16 +54,17 @@ impl Peer {
                 (Some(child.sa.policy), child.sa.suite.successors(&connection.esp))
             }
             Target::Child(policy) => (Some(policy), vec![]),
+            Target::IkeSa if self.better.is_some() => (None, self.better_offer()),
             Target::IkeSa => (None, self.ike_sa_successors(connection)),
         };
-        let offers_all = in_use.is_empty();
-        let offers = if offers_all { target.all_offers(connection) } else { in_use };
+        let is_final = in_use.is_empty() || target == Target::IkeSa && self.better.is_some();
+        let offers = if in_use.is_empty() { target.all_offers(connection) } else { in_use };
         let spi = match target {
             Target::IkeSa => cx.draw_spi(self.id),
             Target::Child(_) | Target::Rekey(_) => u64::from(cx.draw_child_spi()),
         };
         let nonce = cx.random.bytes(NONCE);
-        OwnCreate { target, policy, nonce, spi, offers, offers_all, retried: false, collision: None }
+        OwnCreate { target, policy, nonce, spi, offers, is_final, retried: false, collision: None }
             .begin(self, cx);
     }
 }
@@ -89,7 +90,7 @@ impl OwnCreate {
     fn offer_all(mut self, peer: &mut Peer, cx: &mut Context<'_>) {
         let Some(connection) = peer.connection(cx) else { return };
         self.offers = self.target.all_offers(connection);
-        self.offers_all = true;
+        self.is_final = true;
         self.begin(peer, cx);
     }
 
@@ -179,7 +180,10 @@ impl OwnCreate {
             }
             _ => RETRY_DELAY,
         };
-        let retry_at = cx.now + cx.jittered(delay);
+        // A peer that refuses better algorithms is not asked for them again.
+        let is_better = self.target == Target::IkeSa && !is_busy && peer.better.take().is_some();
+        let scheduled = peer.rekey_at.filter(|_| is_better);
+        let retry_at = scheduled.unwrap_or_else(|| cx.now + cx.jittered(delay));
         self.abandon(peer, cx, Some(retry_at));
     }
 
@@ -305,7 +309,7 @@ impl CreateSent {
                 create.begin_with(peer, cx, Some(wanted));
             }
             // It may be one that we allow, but that is not in use.
-            None if !create.offers_all => create.offer_all(peer, cx),
+            None if !create.is_final => create.offer_all(peer, cx),
             _ => create.fail(peer, cx, Some(notify::INVALID_KE_PAYLOAD)),
         }
     }
@@ -314,7 +318,7 @@ impl CreateSent {
         let Self { create, .. } = self;
         match refusal.kind {
             // The peer no longer allows the algorithms in use.
-            notify::NO_PROPOSAL_CHOSEN if !create.offers_all => create.offer_all(peer, cx),
+            notify::NO_PROPOSAL_CHOSEN if !create.is_final => create.offer_all(peer, cx),
             // The peer no longer has the child SA. Create another, unless the peer already did (RFC
             // 7296 §2.25).
             notify::CHILD_SA_NOT_FOUND if create.target != Target::IkeSa => {

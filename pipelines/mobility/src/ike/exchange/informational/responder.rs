@@ -44,7 +44,7 @@ impl Peer {
         };
         response.deletes = deletes;
         if let Some(lifetime) = request.auth_lifetime.filter(|_| !ends && self.is_established()) {
-            self.note_auth_lifetime(cx, lifetime.time());
+            self.schedule_renewal(cx, Some(lifetime.time()));
         }
         if request.crash_token.is_some() {
             self.take_crash_token(spi, request.crash_token.clone());
