@@ -126,7 +126,7 @@ fn of(name: &str, certificate: &str) -> Connection {
 
 #[test]
 fn barred_certificate_is_refused_under_each_of_its_names() {
-    let mut fleet = Fleet::new(vec![by_certificate()]);
+    let mut fleet = Fleet::new(vec![Connection { unique: false, ..by_certificate() }]);
     let bob = "laptop.test bob@example.org";
     fleet.connect(TERMINAL, of("laptop.test", bob));
     fleet.connect([192, 0, 2, 30], of("bob@example.org", bob));
@@ -210,7 +210,8 @@ fn barred_gateway_is_not_connected_to_under_another_name() {
     let [here, _] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.bar(pair.now, here, HOUR).unwrap();
     pair.settle();
-    pair.gateway.endpoint.reconfigure(pair.now, vec![serving("gw2.test")], vec![], Settings::default());
+    let pools = vec![Pool::new([10, 98, 0, 1].into(), [10, 98, 0, 254].into())];
+    pair.gateway.endpoint.reconfigure(pair.now, vec![serving("gw2.test")], pools, Settings::default());
     pair.pass(Duration::from_secs(60));
     assert_eq!(pair.connected_peers(), [vec![], vec![]]);
     let reasons = pair.terminal.end_reasons();
