@@ -9,7 +9,7 @@ use super::{
     peer::Peer,
 };
 use alloc::vec::Vec;
-use core::{iter, time::Duration};
+use core::time::Duration;
 
 impl Endpoint {
     /// Registers peers that have just been authenticated, and closes those that they replace.
@@ -28,9 +28,9 @@ impl Endpoint {
     }
 
     /// Enforces the limits for one owner, for peers without a name, and for all peers. Beyond any, a
-    /// peer is closed that the new one replaces, directly or round others, if it counts. Otherwise the
-    /// new peer is closed beyond the last limit, and beyond the others the oldest: several after a reload
-    /// has lowered the limit.
+    /// peer of the same device is closed that counts: the one that the new peer replaces, or the oldest.
+    /// If there is none, the new peer is closed beyond the last limit, and the owner's oldest beyond the
+    /// others: several after a reload has lowered the limit.
     fn enforce_peer_limits(&mut self, now: Duration, new_peer: &NewPeer) {
         let (NewPeer { owner, principal, .. }, connected) = (new_peer, &self.shared.connected);
         let settings = &self.environment.settings;
@@ -44,15 +44,16 @@ impl Endpoint {
                 (peers, connected.counted(peers).count(), settings.device_limit)
             }
         };
-        let before = |id: &PeerId| self.peers.get(id).and_then(Peer::predecessor);
-        let own: Vec<PeerId> = iter::successors(before(&new_peer.peer), before)
-            .take(peers.len())
-            .filter(|old| !connected.is_replaced(*old))
-            .collect();
+        let Some(new) = self.peers.get(&new_peer.peer) else { return };
+        let is_old = |id: &PeerId| Some(*id) == new.predecessor();
+        let is_own =
+            |id: &PeerId| is_old(id) || self.peers.get(id).is_some_and(|peer| peer.shares_remote_with(new));
         let is_full = connected.counted_in_all() > settings.peer_limit;
-        let excess = count.saturating_sub(limit.max(1)).max(usize::from(!own.is_empty() && is_full));
-        let oldest = connected.counted(peers).filter(|id| !own.contains(id));
-        let others: Vec<PeerId> = own.iter().copied().chain(oldest).take(excess).collect();
+        let oldest = connected.counted(peers).filter(|id| *id != new_peer.peer);
+        let (mut own, others): (Vec<PeerId>, Vec<PeerId>) = oldest.partition(is_own);
+        own.sort_by_key(|id| !is_old(id));
+        let excess = count.saturating_sub(limit.max(1)).max(usize::from(is_full && !own.is_empty()));
+        let others: Vec<PeerId> = own.into_iter().chain(others).take(excess).collect();
         for other in &others {
             self.with(now, *other, |peer, cx| peer.close(cx, Reason::Replaced));
         }
