@@ -25,7 +25,7 @@ use wayfarer_dataplane::{
     sa::{Encap, Flow, InboundSa, Mode, Selector, Spi},
     table::{Bucket, Reader},
     window::{self, Replay},
-    wire::{esp, ip::IpHeader, tcp},
+    wire::{esp, icmp, ip::IpHeader, tcp},
 };
 
 /// A note on an ESP packet to the gateway. The packet's data is the outer IP packet.
@@ -235,10 +235,17 @@ fn finish<'r>(
         sa.seen_from(from, to, arrival.encap(packet), |path| io.tell(Event::NewPath { tunnel, path }));
     }
     decapsulate(packet, inner, arrival.header, arrival.esp_at(), sa)?;
-    let flow = Flow::of(inner, packet.data());
-    let Some(admitted) = sa.selectors.iter().find(|s| s.covers_inbound(&flow)) else {
-        sa.refused.selector.fetch_add(1, Relaxed);
-        return Err(DropReason::InnerSelector);
+    let mut flow = Flow::of(inner, packet.data());
+    let admitted = match flow.is_icmp() {
+        true => admit_icmp(&mut flow, inner, packet.data(), sa, tables, reader),
+        false => sa.selector_of(&flow).ok_or(DropReason::InnerSelector),
+    };
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
+        Err(reason) => {
+            sa.refused.selector.fetch_add(1, Relaxed);
+            return Err(reason);
+        }
     };
     if tables.settings.discards {
         permits_source(&flow, sa, admitted, tables, reader)?;
@@ -249,6 +256,54 @@ fn finish<'r>(
         return Err(DropReason::SaExpired);
     }
     Ok((sa, admitted, flow))
+}
+
+/// Returns the selector that admits an ICMP packet out of `sa`. An error must quote a packet of the
+/// SA, and that is enough: its own source may be any router (RFC 4301 §6.2). If its own addresses
+/// are not admitted, `flow` becomes the one that it stands for. If they are, it may be about another
+/// tunnel to the same peer, since the peer chooses the tunnel by them.
+///
+/// # Errors
+/// `InnerSelector` or `IcmpQuote`, or why policy refuses the source.
+#[cold]
+#[inline(never)]
+fn admit_icmp<'r>(
+    flow: &mut Flow,
+    inner: &IpHeader,
+    packet: &[u8],
+    sa: &'r InboundSa,
+    tables: &Tables,
+    reader: &Reader,
+) -> Result<&'r Selector, DropReason> {
+    let own = sa.selector_of(flow);
+    if !icmp::is_error(inner, packet) {
+        return own.ok_or(DropReason::InnerSelector);
+    }
+    let back = Flow::returned_by(inner, packet);
+    let by_quote = back.and_then(|back| Some((back, sa.selector_of(&back)?)));
+    match (own, by_quote) {
+        (Some(own), Some(_)) => Ok(own),
+        (Some(own), None) => {
+            let there = back.map(|back| tables.decide(&back.reversed(), reader));
+            match there {
+                Some(Decision::Rule(Rule { action: Action::Protect(other), .. }))
+                    if other.endpoint(reader).is_some_and(|to| sa.is_on(&to.path())) =>
+                {
+                    Ok(own)
+                }
+                _ => Err(DropReason::IcmpQuote),
+            }
+        }
+        // The sender of a packet in transport mode is the peer itself.
+        (None, Some((back, by_quote))) if sa.mode == Mode::Tunnel => {
+            if tables.settings.discards {
+                permits_source(flow, sa, by_quote, tables, reader)?;
+            }
+            *flow = back;
+            Ok(by_quote)
+        }
+        (None, _) => Err(DropReason::InnerSelector),
+    }
 }
 
 /// Drops a packet whose SPI has no SA, or has the slow path keep it if that SA is being made.

@@ -177,6 +177,10 @@ fn treat_in<'r>(
         Some(last) if last.ports == ports && last.from == from && flow.is_in(last.header) => last.treatment,
         _ => {
             let treatment = treat(packet, departure, &flow, tables, reader);
+            if flow.is_icmp() && !matches!(treatment, Ok(Some(_))) {
+                // Errors of one flow quote different packets.
+                return treat_icmp(treatment, packet, departure, &flow, tables, reader);
+            }
             *train = Some(Train { header, ports, from, treatment });
             treatment
         }
@@ -211,10 +215,49 @@ fn treat<'r>(
         Action::Ended(_) => Err(DropReason::SaExpired),
         _ if !may_come_in_clear() => Err(DropReason::Unprotected),
         Action::Bypass => Ok(None),
-        Action::Protect(_) if from_wire && !tables.leads_to(header.src, packet.port(), reader) => {
+        Action::Protect(_) if from_wire && !tables.leads_to(flow.src, packet.port(), reader) => {
             Err(DropReason::SourcePort)
         }
         Action::Protect(sa) => Ok(Some(sa)),
+    }
+}
+
+/// Returns the treatment of an ICMP packet that no SA protects by its own addresses, which are those
+/// of `flow`, and whose treatment is `own` by them. An error is treated as the return traffic of the
+/// packet that it quotes (RFC 4301 §6.2), unless a rule of a longer prefix is for its own addresses:
+/// it goes through the SA of that traffic, and does not come in clear from where that traffic must
+/// not.
+#[cold]
+#[inline(never)]
+fn treat_icmp<'r>(
+    own: Treatment<'r>,
+    packet: &Packet,
+    departure: &Departure<'_>,
+    flow: &Flow,
+    tables: &'r Tables,
+    reader: &'r Reader,
+) -> Treatment<'r> {
+    if !matches!(own, Ok(None) | Err(DropReason::NoPolicy | DropReason::Discard)) {
+        return own;
+    }
+    let Some(back) = Flow::returned_by(departure.header, packet.data()) else { return own };
+    let rule = |flow: &Flow| tables.decide_at(departure.buckets, flow, reader).rule();
+    match treat(packet, departure, &back, tables, reader) {
+        Ok(Some(sa)) => {
+            let is_first = rule(flow).is_none_or(|own| {
+                let rank = own.selector.rank.remote;
+                rule(&back).is_some_and(|by_quote| by_quote.outranks(rank, own.tunnel()))
+            });
+            // In transport mode, the sender is this host itself.
+            let may_send = sa.mode == Mode::Tunnel || back.src == flow.src;
+            if is_first && may_send { Ok(Some(sa)) } else { own }
+        }
+        Err(why @ (DropReason::Unprotected | DropReason::SourcePort | DropReason::SaExpired))
+            if !matches!(own, Err(DropReason::Discard)) =>
+        {
+            Err(why)
+        }
+        _ => own,
     }
 }
 

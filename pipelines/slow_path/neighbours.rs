@@ -50,6 +50,16 @@ pub enum Stations {
     Only(Mac),
 }
 
+/// An IP packet that waits for its next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Index of the port that it came by, or what stands for it: see
+    /// [`FROM_TUNNEL`](crate::gateway::io::FROM_TUNNEL).
+    pub from: u16,
+    /// The packet.
+    pub packet: Vec<u8>,
+}
+
 /// An action for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -77,8 +87,8 @@ pub enum Action {
         port: u16,
         /// The station's address.
         address: IpAddr,
-        /// Number of packets lost.
-        lost: usize,
+        /// The packets.
+        lost: Vec<Waiting>,
     },
 }
 
@@ -89,7 +99,7 @@ struct Entry {
     mac: Option<Mac>,
     tries: u32,
     due: Duration,
-    waiting: VecDeque<Vec<u8>>,
+    waiting: VecDeque<Waiting>,
 }
 
 impl Entry {
@@ -144,7 +154,7 @@ impl Neighbours {
     /// Requests `address` on `port`; `packet` waits for the answer. Returns false if it cannot be
     /// kept. A host that scans a subnet crowds out its own requests: if there are too many, the
     /// oldest unanswered one is dropped (RFC 6583 §7.1).
-    pub fn resolve(&mut self, now: Duration, port: u16, address: IpAddr, packet: Option<&[u8]>) -> bool {
+    pub fn resolve(&mut self, now: Duration, port: u16, address: IpAddr, packet: Option<Waiting>) -> bool {
         let key = (port, address);
         if !self.entries.contains_key(&key) {
             if self.entries.len() >= MAX_ENTRIES && !self.drop_oldest_unanswered() {
@@ -157,10 +167,10 @@ impl Neighbours {
         if let (Some(entry), Some(packet)) = (self.entries.get_mut(&key), packet) {
             if entry.mac.is_some() {
                 // The address was resolved while this packet was on its way here.
-                self.actions.push_back(Action::Release(packet.to_vec()));
+                self.actions.push_back(Action::Release(packet.packet));
             } else if entry.waiting.len() < MAX_QUEUE && self.waiting < MAX_WAITING {
                 self.waiting += 1;
-                entry.waiting.push_back(packet.to_vec());
+                entry.waiting.push_back(packet);
             } else {
                 return false;
             }
@@ -179,8 +189,8 @@ impl Neighbours {
         let Some(entry) = self.entries.remove(&key) else { return };
         self.timers.remove(&(entry.due, key));
         self.unanswered.remove(&(entry.since, key));
-        let lost = entry.waiting.len();
-        self.waiting -= lost;
+        let lost: Vec<_> = entry.waiting.into();
+        self.waiting -= lost.len();
         self.actions.push_back(Action::Failed { port: key.0, address: key.1, lost });
     }
 
@@ -310,7 +320,7 @@ impl Neighbours {
             self.actions.push_back(Action::Resolved { port, address, mac });
         }
         self.waiting -= entry.waiting.len();
-        self.actions.extend(entry.waiting.drain(..).map(Action::Release));
+        self.actions.extend(entry.waiting.drain(..).map(|waiting| Action::Release(waiting.packet)));
     }
 }
 

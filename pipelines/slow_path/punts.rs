@@ -1,7 +1,11 @@
 //! Handles frames that workers pass to the slow path: neighbour discovery, packets that wait for
 //! it, control messages, and packets whose senders must be told of an error.
 
-use super::{SlowPath, neighbours::Action, table_writer::TableWriter};
+use super::{
+    SlowPath,
+    neighbours::{Action, Waiting},
+    table_writer::TableWriter,
+};
 use crate::gateway::{
     io::FROM_TUNNEL,
     policy::{Action as RuleAction, Decision, Rule},
@@ -10,7 +14,7 @@ use crate::gateway::{
 use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
     drop::DropReason,
-    sa::Flow,
+    sa::{Flow, Mode},
     wire::{
         icmp::{self, Problem},
         ip::{self, IpHeader},
@@ -57,8 +61,9 @@ impl SlowPath {
     fn handle_punt(&mut self, now: Duration, port: u16, punt: Punt, frame: &[u8]) {
         match punt {
             Punt::Neighbour => self.neighbours.handle_frame(now, port, frame),
-            Punt::Resolve { port, next } => {
-                if !self.neighbours.resolve(now, port, next, Some(frame)) {
+            Punt::Resolve { port: to, next } => {
+                let waiting = Waiting { from: port, packet: frame.to_vec() };
+                if !self.neighbours.resolve(now, to, next, Some(waiting)) {
                     self.drops.count(DropReason::SlowPathLimit);
                 }
             }
@@ -77,7 +82,7 @@ impl SlowPath {
     }
 
     /// Carries out the actions of neighbour discovery.
-    pub(super) fn handle_neighbours(&mut self) {
+    pub(super) fn handle_neighbours(&mut self, now: Duration) {
         while let Some(action) = self.neighbours.poll_action() {
             let (routes, tables) = (&mut self.network.routes, &mut self.links.tables);
             match action {
@@ -88,7 +93,10 @@ impl SlowPath {
                 Action::Release(packet) => self.inject(Inject::Route, &packet),
                 Action::Failed { port, address, lost } => {
                     routes.failed(tables, port, address);
-                    (0..lost).for_each(|_| self.drops.count(DropReason::NeighbourFailed));
+                    for Waiting { from, packet } in lost {
+                        self.drops.count(DropReason::NeighbourFailed);
+                        self.answer_problem(now, from, Problem::HostUnreachable, &packet);
+                    }
                 }
             }
         }
@@ -109,19 +117,20 @@ impl SlowPath {
 
     /// Sends an ICMP error to the sender of a dropped packet: through the tunnel that the packet
     /// came out of, or unencrypted if the packet was. The error quotes the packet, so traffic that
-    /// a tunnel protects is never answered unencrypted.
+    /// a tunnel protects is never answered unencrypted. The worker finds the tunnel by the addresses
+    /// of the error, or by what it quotes.
     fn answer_problem(&mut self, now: Duration, port: u16, problem: Problem, packet: &[u8]) {
         let Ok(header) = IpHeader::parse(packet) else { return };
         if !icmp::may_answer(&header, packet) {
             return;
         }
         let TableWriter { tables, reader, .. } = &self.links.tables;
-        let decision = |flow: &Flow| tables.decide(flow, reader);
-        let protected = |flow: &Flow| {
-            matches!(decision(flow), Decision::Rule(Rule { action: RuleAction::Protect(_), .. }))
+        let protecting = |flow: &Flow| match tables.decide(flow, reader) {
+            Decision::Rule(Rule { action: RuleAction::Protect(sa), .. }) => Some(sa),
+            _ => None,
         };
         let flow = Flow::of(&header, packet);
-        let rule = decision(&flow).rule();
+        let rule = tables.decide(&flow, reader).rule();
         let through_tunnel = port == FROM_TUNNEL || tables.is_unprotected(&flow, rule, reader);
         let answer_from = |src: IpAddr| Flow {
             src: src.into(),
@@ -130,9 +139,17 @@ impl SlowPath {
             ports: None,
             is_later_fragment: false,
         };
-        let from = match through_tunnel {
-            true => self.own_addresses(port, header.src.into()).find(|own| protected(&answer_from(*own))),
-            false => self.own_addresses(port, header.src.into()).next(),
+        let own_addresses = || self.own_addresses(port, header.src.into());
+        let from = if through_tunnel {
+            let by_address = own_addresses().find(|own| protecting(&answer_from(*own)).is_some());
+            let by_quote = protecting(&flow.reversed()).is_some_and(|sa| sa.mode == Mode::Tunnel);
+            by_address.or_else(|| own_addresses().next().filter(|_| by_quote))
+        } else if tables.is_local(header.src, reader) {
+            // A host believes no packet from an address of its own. Among the packets that waited
+            // for their next hop, those with such a source are mostly sealed ones.
+            (problem != Problem::HostUnreachable).then(|| header.dst.into())
+        } else {
+            own_addresses().next()
         };
         let Some(answer) = from.and_then(|from| icmp::error(problem, from, &header, packet)) else { return };
         if self.problems.admits(now) {

@@ -64,7 +64,7 @@ impl SlowPath {
         busy |= self.handle_requests(now);
         busy |= self.handle_new_ike(now);
         self.devices.log_changes(now, &self.network.ports);
-        self.handle_neighbours();
+        self.handle_neighbours(now);
         self.links.tables.collect();
         busy
     }

@@ -7,6 +7,7 @@ mod exception;
 mod forwarding;
 mod fragments;
 mod fuzz_corpus;
+mod icmp;
 mod links;
 mod log;
 mod peer_commands;

@@ -1,6 +1,6 @@
 //! Inbound security associations.
 
-use super::{Encap, Lifetime, Limits, Mode, Overhead, Path, Selector, Spi, TunnelId, path, within_u16};
+use super::{Encap, Flow, Lifetime, Limits, Mode, Overhead, Path, Selector, Spi, TunnelId, path, within_u16};
 use crate::{crypto::Key, one_or_many::OneOrMany, prefetch, sharing::Sharing, window::Window, wire::Address};
 use std::{
     net::IpAddr,
@@ -150,6 +150,17 @@ impl InboundSa {
     #[inline]
     pub fn is_at(&self, address: Address) -> bool {
         self.local == address || self.local == Address::UNSPECIFIED
+    }
+
+    /// Returns the selector that covers `inbound`, a packet from the peer's side.
+    #[inline(always)]
+    pub fn selector_of(&self, inbound: &Flow) -> Option<&Selector> {
+        self.selectors.iter().find(|selector| selector.covers_inbound(inbound))
+    }
+
+    /// Returns whether `path` is the peer's known one.
+    pub fn is_on(&self, path: &Path) -> bool {
+        self.path.load(Acquire) == path.tag()
     }
 
     /// Notes that an authentic packet, the newest so far, came from `remote` to `local` in `encap`.

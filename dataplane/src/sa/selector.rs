@@ -3,7 +3,7 @@
 use crate::{
     table::Prefix,
     wire::{
-        Address, be16,
+        Address, be16, icmp,
         ip::{Fragment, IpHeader, protocol},
     },
 };
@@ -96,6 +96,20 @@ impl Flow {
             && self.dst == header.dst
             && self.protocol == header.protocol
             && self.is_later_fragment == (header.fragment == Fragment::Later)
+    }
+
+    /// Returns whether the packet is ICMP or ICMPv6.
+    #[inline(always)]
+    pub fn is_icmp(&self) -> bool {
+        matches!(self.protocol, protocol::ICMP | protocol::ICMPV6)
+    }
+
+    /// Returns the flow that the ICMP error `packet` stands for: that of packets to the sender of
+    /// the one that it quotes (RFC 4301 §6.2). Returns `None` if `packet` is no error, quotes too
+    /// little, or is not for that sender.
+    pub fn returned_by(header: &IpHeader, packet: &[u8]) -> Option<Self> {
+        let (quoted, bytes) = icmp::quoted(header, packet)?;
+        Some(Self::of(&quoted, bytes).reversed()).filter(|back| back.dst == header.dst)
     }
 
     /// Returns the flow in the other direction.

@@ -1,8 +1,15 @@
-//! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors that a gateway sends about a packet that it could
-//! not forward.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors: those that a gateway sends about a packet that it
+//! could not forward, and the packets that others' errors quote.
 
-use super::{Address, checksum, ip, put16};
+use super::{Address, be16, checksum, ip, put16};
 use std::net::IpAddr;
+
+/// Bytes before the quoted packet.
+const HEADER: usize = 8;
+/// Bytes behind the IP header that every error quotes at least (RFC 792).
+const LEAST_QUOTED: usize = 8;
+/// Most bytes of a quoted packet that are searched for its upper-layer header.
+const MOST_READ: usize = 256;
 
 /// ICMPv6 redirect (RFC 4861 §4.5).
 const REDIRECT: u8 = 137;
@@ -19,6 +26,49 @@ pub enum Problem {
     TimeExceeded,
     /// There is no route to its destination (RFC 792, RFC 4443 §3.1).
     Unreachable,
+    /// Its next hop does not answer ARP or neighbour discovery (RFC 1812 §5.2.7.1, RFC 4861
+    /// §7.2.2).
+    HostUnreachable,
+}
+
+/// Returns whether `packet` is an ICMP error other than a redirect, which is for the next router
+/// only. A later fragment does not show that it is one.
+pub fn is_error(header: &ip::IpHeader, packet: &[u8]) -> bool {
+    let kind = header.payload(packet).first();
+    header.fragment != ip::Fragment::Later
+        && match (header.protocol, header.is_ipv4()) {
+            (ip::protocol::ICMP, true) => matches!(kind, Some(3 | 4 | 11 | 12)),
+            (ip::protocol::ICMPV6, false) => matches!(kind, Some(1..=4)),
+            _ => false,
+        }
+}
+
+/// Returns the header of the packet that the ICMP error `packet` quotes, and what is quoted of it.
+/// The header's total length is that of the quoted bytes. Returns `None` if `packet` is no error, or
+/// quotes less than the IP headers and eight bytes.
+///
+/// The quoted packet's checksum is not verified, since routers change headers before they quote
+/// them.
+pub fn quoted<'a>(header: &ip::IpHeader, packet: &'a [u8]) -> Option<(ip::IpHeader, &'a [u8])> {
+    if !is_error(header, packet) {
+        return None;
+    }
+    let quote = header.payload(packet).get(HEADER..)?;
+    let (ip_len, total) = match (quote.first()? >> 4, header.is_ipv4()) {
+        (4, true) => (usize::from(quote[0] & 0xf) * 4, usize::from(be16(quote.get(..4)?, 2))),
+        (6, false) => (ip::V6_HEADER, ip::V6_HEADER + usize::from(be16(quote.get(..6)?, 4))),
+        _ => return None,
+    };
+    // Extensions of the error (RFC 4884) follow the quoted packet.
+    let quote = &quote[..quote.len().min(total).min(MOST_READ)];
+    let mut whole = [0; MOST_READ];
+    whole[..quote.len()].copy_from_slice(quote);
+    if ip_len < ip::V4_HEADER || ip_len > quote.len() {
+        return None;
+    }
+    ip::set_total_len(&mut whole, ip_len, quote.len());
+    let quoted = ip::IpHeader::parse(&whole).ok()?;
+    (quote.len() >= total.min(quoted.header_len() + LEAST_QUOTED)).then_some((quoted, quote))
 }
 
 /// Returns whether a sender may be told of a problem with `packet`: never about an ICMP error, a
@@ -48,7 +98,7 @@ pub fn error(problem: Problem, from: IpAddr, header: &ip::IpHeader, packet: &[u8
     }
     // RFC 1812 §4.3.2.3: up to 576 bytes. RFC 4443 §2.4 c: up to the smallest MTU.
     let (ip_len, limit) = if v4 { (ip::V4_HEADER, 576) } else { (ip::V6_HEADER, ip::V6_MIN_MTU) };
-    let quoted = &packet[..header.total_len().min(limit - ip_len - 8)];
+    let quoted = &packet[..header.total_len().min(limit - ip_len - HEADER)];
     let (kind, code, rest) = match (problem, v4) {
         (Problem::TooBig { mtu }, true) => (3, 4, u32::from(mtu)),
         (Problem::TooBig { mtu }, false) => (2, 0, u32::from(mtu)),
@@ -56,14 +106,16 @@ pub fn error(problem: Problem, from: IpAddr, header: &ip::IpHeader, packet: &[u8
         (Problem::TimeExceeded, false) => (3, 0, 0),
         (Problem::Unreachable, true) => (3, 0, 0),
         (Problem::Unreachable, false) => (1, 0, 0),
+        (Problem::HostUnreachable, true) => (3, 1, 0),
+        (Problem::HostUnreachable, false) => (1, 3, 0),
     };
-    let mut out = vec![0; ip_len + 8 + quoted.len()];
+    let mut out = vec![0; ip_len + HEADER + quoted.len()];
     let protocol = if v4 { ip::protocol::ICMP } else { ip::protocol::ICMPV6 };
-    ip::emit(&mut out, from, header.src, protocol, 8 + quoted.len());
+    ip::emit(&mut out, from, header.src, protocol, HEADER + quoted.len());
     let m = &mut out[ip_len..];
     m[..2].copy_from_slice(&[kind, code]);
     m[4..8].copy_from_slice(&rest.to_be_bytes());
-    m[8..].copy_from_slice(quoted);
+    m[HEADER..].copy_from_slice(quoted);
     let pseudo = if v4 { 0 } else { checksum::pseudo_header(from, header.src, protocol, m.len()) };
     let sum = checksum::finish(checksum::add(pseudo, m));
     put16(m, 2, sum);

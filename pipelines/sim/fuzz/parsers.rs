@@ -49,7 +49,7 @@ pub fn wire(data: &[u8]) {
         assert!((udp::HEADER..=payload.len()).contains(&udp.length));
     }
     if icmp::may_answer(&header, packet) {
-        for problem in [Problem::TooBig { mtu: 1280 }, Problem::TimeExceeded, Problem::Unreachable] {
+        for problem in [Problem::TooBig { mtu: 1280 }, Problem::TimeExceeded, Problem::HostUnreachable] {
             let answer = icmp::error(problem, header.dst.into(), &header, packet).expect("one family");
             assert_eq!(IpHeader::parse(&answer).expect("a packet").dst, header.src);
         }

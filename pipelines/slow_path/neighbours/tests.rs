@@ -11,6 +11,10 @@ fn neighbours(stations: Stations) -> Neighbours {
     Neighbours::new(vec![empty, Segment { mac: US, addresses, stations }])
 }
 
+fn waiting(packet: &[u8]) -> Option<Waiting> {
+    Some(Waiting { from: 0, packet: packet.to_vec() })
+}
+
 fn actions(n: &mut Neighbours) -> Vec<Action> {
     std::iter::from_fn(|| n.poll_action()).collect()
 }
@@ -34,8 +38,8 @@ fn answer(address: IpAddr) -> Vec<u8> {
 fn asks_learns_and_releases_what_waited() {
     for address in ["10.0.0.7", "2001:db8::7"].map(|a| a.parse::<IpAddr>().unwrap()) {
         let mut n = neighbours(Stations::Ask);
-        assert!(n.resolve(SECOND, 1, address, Some(b"first")));
-        assert!(n.resolve(SECOND, 1, address, Some(b"second")));
+        assert!(n.resolve(SECOND, 1, address, waiting(b"first")));
+        assert!(n.resolve(SECOND, 1, address, waiting(b"second")));
         let asked = actions(&mut n);
         assert!(matches!(asked[..], [Action::Send { port: 1, .. }]), "{asked:?}");
         n.handle_frame(SECOND, 1, &answer(address));
@@ -57,14 +61,17 @@ fn asks_learns_and_releases_what_waited() {
 fn gives_up_after_three_requests() {
     let mut n = neighbours(Stations::Ask);
     let address = "10.0.0.7".parse().unwrap();
-    n.resolve(SECOND, 1, address, Some(b"lost"));
+    n.resolve(SECOND, 1, address, waiting(b"lost"));
     let mut sent = 0;
     while let Some(when) = n.poll_timeout() {
         n.handle_timeout(when);
         for action in actions(&mut n) {
             match action {
                 Action::Send { .. } => sent += 1,
-                other => assert_eq!(other, Action::Failed { port: 1, address, lost: 1 }),
+                other => assert_eq!(
+                    other,
+                    Action::Failed { port: 1, address, lost: waiting(b"lost").into_iter().collect() }
+                ),
             }
         }
     }
@@ -144,7 +151,7 @@ fn unconfirmed_stations_cannot_fill_the_table() {
     for i in 0..20_000u32 {
         let sender = Ipv4Addr::from_bits(0xc000_0000 + i);
         n.handle_frame(SECOND, 1, &arp_request(PEER, sender, Ipv4Addr::new(10, 0, 0, 1), None));
-        n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a00_0100 + i).into(), Some(b"x"));
+        n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a00_0100 + i).into(), waiting(b"x"));
     }
     assert_eq!(n.entries.len(), MAX_ENTRIES);
     // They cannot keep others out either: the latest request is still resolved.
@@ -153,11 +160,13 @@ fn unconfirmed_stations_cannot_fill_the_table() {
     n.handle_frame(SECOND, 1, &answer(wanted));
     assert!(n.known().any(|(_, address, _)| address == wanted));
     for i in 0..20_000u32 {
-        n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a01_0000 + i).into(), Some(b"x"));
+        n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a01_0000 + i).into(), waiting(b"x"));
     }
     assert!(n.known().any(|(_, address, _)| address == wanted), "a scan evicted a known station");
-    let lost: usize =
-        actions(&mut n).iter().map(|a| if let Action::Failed { lost, .. } = a { *lost } else { 0 }).sum();
+    let lost: usize = actions(&mut n)
+        .iter()
+        .map(|a| if let Action::Failed { lost, .. } = a { lost.len() } else { 0 })
+        .sum();
     (2..=5).for_each(|tries| n.handle_timeout(tries * 10 * SECOND));
     assert!(lost > 0);
     assert_eq!((n.waiting, n.unanswered.len()), (0, 0));
