@@ -25,6 +25,7 @@ pub(super) fn write(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
         ("OVERSIZE", Right),
         ("TX PACKETS", Right),
         ("TX BYTES", Right),
+        ("TX ERRORS", Right),
     ];
     let row = |port: &PortView| {
         vec![
@@ -42,6 +43,7 @@ pub(super) fn write(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
             port.rx_oversize.to_string(),
             port.tx_packets.to_string(),
             bytes(port.tx_bytes),
+            port.tx_errors.to_string(),
         ]
     };
     table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())
@@ -92,6 +94,7 @@ mod tests {
             counters: vec![counter("rx_good_packets", 7), counter("rx_missed_errors", 0)],
             rx_errors: 3,
             rx_oversize: 5,
+            tx_errors: 9,
             ..PortView::default()
         }
     }
@@ -123,6 +126,7 @@ mod tests {
             .collect();
         let cell = |title| columns[1][columns[0].iter().position(|t| *t == title).unwrap()];
         assert_eq!((cell("STATE"), cell("ERRORS"), cell("OVERSIZE")), ("up 10G", "3", "5"));
+        assert_eq!(cell("TX ERRORS"), "9");
     }
 
     #[test]

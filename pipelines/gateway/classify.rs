@@ -62,7 +62,7 @@ pub fn classify(
 ) -> Result<Class, Unclassified> {
     let frame = Ethernet::parse(packet.data()).map_err(|_| DropReason::RuntFrame)?;
     let to_group = ethernet::is_group(frame.dst);
-    if !to_group && frame.dst != tables.settings.ports[usize::from(packet.port())].mac {
+    if !to_group && frame.dst != tables.settings.ports[usize::from(packet.port())].mac.get() {
         return Err(DropReason::ForeignMac.into());
     }
     match frame.ethertype {

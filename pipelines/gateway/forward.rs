@@ -26,7 +26,7 @@ pub fn clear(packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader
 pub fn clear_by(hop: Option<Hop>, mut packet: Packet, header: &IpHeader, tables: &Tables, io: &mut Io) {
     let mtu = match hop {
         Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) => {
-            tables.settings.ports[usize::from(port)].mtu
+            tables.settings.ports[usize::from(port)].mtu()
         }
         // The packet ends here or has no route, so its hop limit does not matter.
         Some(Hop::Local | Hop::Host) | None => return io.route_by(hop, packet, header.dst, tables),

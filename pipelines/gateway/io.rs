@@ -272,9 +272,9 @@ impl Io {
     /// Sends an IP packet to the host's own stack.
     #[inline]
     pub fn to_host(&mut self, packet: Packet, tables: &Tables) {
-        match tables.settings.host {
+        match &tables.settings.host {
             // Packets from the host must not go back to it.
-            Some((port, mac)) if port != packet.port() => self.emit(packet, port, mac, tables),
+            Some(host) if host.port != packet.port() => self.emit(packet, host.port, host.mac.get(), tables),
             _ => self.drop(packet, DropReason::NotForUs),
         }
     }
@@ -315,7 +315,7 @@ impl Io {
         if packet.push_front(ethernet::HEADER).is_none() {
             return self.drop(packet, DropReason::NoHeadroom);
         }
-        let src = tables.settings.ports[usize::from(port)].mac;
+        let src = tables.settings.ports[usize::from(port)].mac.get();
         Ethernet { dst, src, ethertype }.emit(packet.data_mut());
         self.send(packet, port);
     }
@@ -331,10 +331,12 @@ impl Io {
     }
 
     fn transmit(&mut self, port: usize) {
-        let burst = &mut self.outgoing[port];
-        let before = burst.len();
-        self.ports[port].tx(&mut self.pool, burst);
-        self.counters.sent.add((before - burst.len()) as u64);
+        let (burst, to) = (&mut self.outgoing[port], &mut self.ports[port]);
+        let (before, refused_before) = (burst.len(), to.refused());
+        to.tx(&mut self.pool, burst);
+        let refused = to.refused() - refused_before;
+        self.counters.sent.add((before - burst.len()) as u64 - refused);
+        (0..refused).for_each(|_| self.counters.drops.count(DropReason::DeviceRefused));
         for packet in burst.drain(..) {
             self.counters.drops.count(DropReason::TxRingFull);
             self.pool.give(packet);

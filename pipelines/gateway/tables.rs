@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 use wayfarer_dataplane::{
@@ -32,7 +32,7 @@ pub struct Tables {
     pub policies: Lpm<Rules>,
     /// Next hops by destination. A resolved neighbour is a route to its own address.
     pub routes: Lpm<Hop>,
-    /// Settings that do not change while the gateway runs.
+    /// Settings, of which only those that follow a port's device change while the gateway runs.
     pub settings: Settings,
 }
 
@@ -81,27 +81,78 @@ pub enum Hop {
     },
 }
 
+/// A MAC address that the slow path may change.
+#[derive(Debug)]
+pub struct SharedMac(AtomicU64);
+
+impl SharedMac {
+    /// Makes one with the value `mac`.
+    pub fn new(mac: Mac) -> Self {
+        let this = Self(AtomicU64::new(0));
+        this.set(mac);
+        this
+    }
+
+    /// Returns the address.
+    #[inline]
+    pub fn get(&self) -> Mac {
+        let [mac @ .., _, _] = self.0.load(Relaxed).to_ne_bytes();
+        mac
+    }
+
+    /// Replaces the address.
+    pub fn set(&self, [a, b, c, d, e, f]: Mac) {
+        self.0.store(u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]), Relaxed);
+    }
+}
+
 /// The properties of a port that every worker needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct PortSettings {
     /// The gateway's MAC address on the port.
-    pub mac: Mac,
-    /// Largest IP packet.
-    pub mtu: usize,
+    pub mac: SharedMac,
+    mtu: AtomicUsize,
     /// `true` if the port fills in missing UDP checksums.
     pub fills_checksums: bool,
 }
 
-/// Fixed settings.
+impl PortSettings {
+    /// Makes the settings of a port whose largest IP packet has `mtu` bytes.
+    pub fn new(mac: Mac, mtu: usize, fills_checksums: bool) -> Self {
+        Self { mac: SharedMac::new(mac), mtu: AtomicUsize::new(mtu), fills_checksums }
+    }
+
+    /// Returns the length of the largest IP packet, in bytes.
+    #[inline]
+    pub fn mtu(&self) -> usize {
+        self.mtu.load(Relaxed)
+    }
+
+    /// Sets the length of the largest IP packet, in bytes, from the next packet on.
+    pub fn set_mtu(&self, mtu: usize) {
+        self.mtu.store(mtu, Relaxed);
+    }
+}
+
+/// The host's own stack, at the other end of a port.
+#[derive(Debug)]
+pub struct HostSettings {
+    /// Index of the port.
+    pub port: u16,
+    /// The host's MAC address there.
+    pub mac: SharedMac,
+}
+
+/// Settings.
 #[derive(Debug)]
 pub struct Settings {
     /// The ports, by index.
     pub ports: Box<[PortSettings]>,
     /// UDP ports that receive ESP in UDP, sorted.
     pub encap_ports: Box<[u16]>,
-    /// The port to the host's stack, and the host's MAC address there. Packets to the gateway's own
-    /// addresses that are neither ESP nor IKE go there.
-    pub host: Option<(u16, Mac)>,
+    /// The host's own stack, if a port leads there. Packets to the gateway's own addresses that are
+    /// neither ESP nor IKE go there.
+    pub host: Option<HostSettings>,
     /// `true` if TCP's MSS is clamped.
     pub mss_clamp: bool,
     /// `true` if some policy discards. Then packets from tunnels are also checked by their source.
@@ -186,7 +237,7 @@ impl Tables {
     /// Returns whether `port` leads to the host's own stack.
     #[inline]
     pub fn is_host_port(&self, port: u16) -> bool {
-        self.settings.host.is_some_and(|(host, _)| host == port)
+        self.settings.host.as_ref().is_some_and(|host| host.port == port)
     }
 
     /// Returns whether packets to `dst` end here, because it is an address of the gateway or the

@@ -9,7 +9,7 @@ use crate::{
         io::Io,
         kernel_side::{KINDS, Limit, Role},
         rings::Rings,
-        tables::{PortSettings, Settings, Tables},
+        tables::{HostSettings, PortSettings, Settings, SharedMac, Tables},
         worker::Worker,
     },
     slow_path::{
@@ -55,6 +55,8 @@ pub struct OpenPort {
     pub mac: Mac,
     /// Largest IP packet, in bytes.
     pub mtu: usize,
+    /// The largest value that `mtu` may take while the gateway follows the device's, in bytes.
+    pub mtu_limit: usize,
     /// `true` if the port fills in missing UDP checksums when it sends.
     pub fills_checksums: bool,
     /// The gateway's addresses on this port, each with its subnet.
@@ -159,13 +161,13 @@ impl Assembly {
         }
         let (requests, asked) = bounded(REQUESTS);
         let (new_ike, given) = bounded(1);
-        let is_shared = ports.iter().any(|port| port.shared.is_some());
+        let has_device = ports.iter().any(|port| port.device.is_some());
         let side = |port: &OpenPort| ports.get(port.exception?.of)?.device;
         let sides: Vec<_> = ports.iter().filter_map(side).collect();
         let ports = ports.into_iter().map(port_handle).collect();
         let mut slow_path = SlowPath::new(config, writer, tables, handles.clone(), ports, (asked, given))
             .map_err(StartError::Key)?;
-        if config.gateway.kernel_routes || is_shared || !sides.is_empty() {
+        if config.gateway.kernel_routes || has_device {
             slow_path.follow_kernel(config.gateway.kernel_routes, sides).map_err(StartError::Kernel)?;
         }
         slow_path.start_ike(&config.ike).map_err(StartError::Ike)?;
@@ -285,13 +287,10 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
     let mut encap_ports = config.gateway.encap_ports.clone();
     encap_ports.sort_unstable();
     Settings {
-        ports: ports
-            .iter()
-            .map(|p| PortSettings { mac: p.mac, mtu: p.mtu, fills_checksums: p.fills_checksums })
-            .collect(),
+        ports: ports.iter().map(|p| PortSettings::new(p.mac, p.mtu, p.fills_checksums)).collect(),
         encap_ports: encap_ports.into(),
         host: host.and_then(|(index, p)| match p.stations {
-            Stations::Only(mac) => Some((index as u16, mac)),
+            Stations::Only(mac) => Some(HostSettings { port: index as u16, mac: SharedMac::new(mac) }),
             Stations::Ask => None,
         }),
         mss_clamp: config.gateway.mss_clamp,
@@ -327,6 +326,7 @@ fn port_handle(port: OpenPort) -> PortHandle {
         name: port.name,
         kind: port.kind,
         mtu: port.mtu,
+        mtu_limit: port.mtu_limit,
         // Kernel routes through the TAP device of an exception path belong to the port that it
         // stands for.
         device: port.device.filter(|_| port.exception.is_none()),

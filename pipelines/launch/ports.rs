@@ -9,7 +9,7 @@ use crate::{
 use std::net::IpAddr;
 use tracing::{info, warn};
 use wayfarer_dataplane::{
-    pool::Pool,
+    pool::{HEADROOM, Pool},
     port::{
         Mac, Port, PortError,
         classifier::Rules,
@@ -121,12 +121,14 @@ fn open_device(
              run ethtool -K PEER tx off tso off gso off"
         );
     }
+    let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(largest_packet(pools));
     Ok(OpenPort {
         name: port.name.clone(),
         kind: driver.to_string(),
         device: Some(Device::find(device)?.index()),
         mac: port.mac.unwrap_or(mac),
-        mtu: port.mtu.map_or(mtu, |wanted| wanted.min(mtu)),
+        mtu: mtu.min(mtu_limit),
+        mtu_limit,
         fills_checksums: false,
         addresses: port.addresses.clone(),
         stations: host_mac.map_or(Stations::Ask, Stations::Only),
@@ -136,6 +138,12 @@ fn open_device(
         monitor: Some(monitor),
         queues: ports,
     })
+}
+
+/// Returns the length of the longest IP packet that a frame of every pool holds, in bytes.
+fn largest_packet(pools: &[Pool]) -> usize {
+    let frame = pools.iter().map(Pool::frame_size).min().unwrap_or(0);
+    frame.saturating_sub(HEADROOM + ethernet::HEADER)
 }
 
 /// Opens a device of DPDK. The kernel gets packets of it only through the exception path.
@@ -163,12 +171,14 @@ fn open_dpdk(
              run ethtool -K PEER tx off tso off gso off"
         );
     }
+    let mtu = port.mtu.map_or(mtu, |wanted| wanted.min(mtu));
     Ok(OpenPort {
         name: port.name.clone(),
         kind,
         device: None,
         mac,
-        mtu: port.mtu.map_or(mtu, |wanted| wanted.min(mtu)),
+        mtu,
+        mtu_limit: mtu,
         fills_checksums,
         addresses: port.addresses.clone(),
         stations: Stations::Ask,
@@ -211,6 +221,7 @@ fn open_exception(
         device: None,
         mac: port.mac,
         mtu: port.mtu,
+        mtu_limit: port.mtu,
         fills_checksums: false,
         addresses: Vec::new(),
         stations: Stations::Only(port.mac),
@@ -230,6 +241,7 @@ fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> Ope
         device: None,
         mac: port.mac.unwrap_or_else(|| mac_of(&port.name)),
         mtu: port.mtu.unwrap_or(MTU),
+        mtu_limit: port.mtu.unwrap_or(MTU),
         fills_checksums: false,
         addresses: port.addresses.clone(),
         // A file has no stations to resolve.

@@ -150,6 +150,7 @@ pub fn bare_port(index: usize, stations: Stations, queues: Vec<Box<dyn Port>>) -
         kind: "memory".to_owned(),
         mac: GATEWAY_MAC[index],
         mtu: 1500,
+        mtu_limit: 1500,
         fills_checksums: false,
         addresses: vec![],
         stations,

@@ -1,66 +1,132 @@
-//! Logs when devices go down, come up or disappear. Nothing else is done about it.
+//! Follows the devices of ports: up and down, MTU, removal. Logs what changes.
 
-use super::handles::PortHandle;
+use super::{SlowPath, handles::PortHandle, line_limit::LineLimit};
 use std::{collections::BTreeMap, time::Duration};
 use tracing::{info, warn};
 use wayfarer_dataplane::port::monitor::DeviceState;
 
-/// Time between two polls of the devices.
+/// Time between two polls of the devices if the kernel tells nothing.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between two polls, so that a device that flaps does not keep the slow path busy.
+const LEAST_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The devices' states at the last poll.
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     next: Duration,
-    /// For each port: whether its device was up, and whether it was gone.
-    known: BTreeMap<usize, (bool, bool)>,
+    /// When the devices may be polled again at the earliest.
+    earliest: Duration,
+    known: BTreeMap<usize, Known>,
 }
 
-/// A device that changed.
+/// What is known of the device of a port.
+#[derive(Debug)]
+struct Known {
+    is_up: bool,
+    is_gone: bool,
+    /// Limits the log's lines about it.
+    lines: LineLimit,
+}
+
+impl Default for Known {
+    /// Every device is assumed to be up at first.
+    fn default() -> Self {
+        Self { is_up: true, is_gone: false, lines: LineLimit::default() }
+    }
+}
+
+/// A device that differs from what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Change {
     /// Index of the device's port.
     port: usize,
-    /// The new state.
+    /// The device's state.
     state: DeviceState,
+    /// True if it came up, went down or disappeared.
+    has_moved: bool,
 }
 
 impl Devices {
-    /// Polls the devices if it is time, and returns those that changed. Every device is assumed to
-    /// be up at first.
+    /// Has the devices polled as soon as that may be.
+    pub(super) fn look_soon(&mut self) {
+        self.next = self.next.min(self.earliest);
+    }
+
+    /// Polls the devices if it is time, and returns those that changed.
     fn poll(&mut self, now: Duration, ports: &[PortHandle]) -> Vec<Change> {
         if now < self.next {
             return Vec::new();
         }
-        self.next = now + POLL_INTERVAL;
+        (self.next, self.earliest) = (now + POLL_INTERVAL, now + LEAST_INTERVAL);
         let monitored =
-            ports.iter().enumerate().filter_map(|(port, handle)| Some((port, handle.monitor.as_ref()?)));
-        let states = monitored.map(|(port, monitor)| Change { port, state: monitor.state() });
-        let changed: Vec<_> = states
-            .filter(|Change { port, state }| {
-                let now = (state.is_up, state.is_gone);
-                self.known.insert(*port, now).unwrap_or((true, false)) != now
+            (0..).zip(ports).filter_map(|(port, handle)| Some((port, handle, handle.monitor.as_ref()?)));
+        monitored
+            .filter_map(|(port, handle, monitor)| {
+                let state = monitor.state();
+                let known = self.known.entry(port).or_default();
+                let has_moved = (known.is_up, known.is_gone) != (state.is_up, state.is_gone);
+                (known.is_up, known.is_gone) = (state.is_up, state.is_gone);
+                let has_changed = has_moved || new_mtu(handle, &state).is_some();
+                has_changed.then_some(Change { port, state, has_moved })
             })
-            .collect();
-        changed
+            .collect()
     }
 
-    /// Polls the devices if it is time, and logs what changed.
-    pub(super) fn log_changes(&mut self, now: Duration, ports: &[PortHandle]) {
-        for Change { port, state } in self.poll(now, ports) {
-            let port = ports.get(port).map_or("?", |port| &port.name);
-            match state {
-                DeviceState { is_gone: true, .. } => {
-                    warn!(
-                        name: "device_gone", port,
-                        "the device is gone: no traffic passes this port until the gateway is restarted"
-                    );
-                }
-                DeviceState { is_up: false, .. } => info!(name: "device_down", port, "the device is down"),
-                DeviceState { speed: speed_mbps, .. } => {
-                    info!(name: "device_up", port, speed_mbps, "the device is up");
-                }
+    /// Returns `None` if a line about the device of `port` must be left out. Otherwise returns the
+    /// number of lines that were left out before it, if there are any.
+    fn admits_line(&mut self, now: Duration, port: usize) -> Option<Option<u64>> {
+        self.known.entry(port).or_default().lines.admits(now)
+    }
+}
+
+/// Returns the MTU that a port must take to follow its device, in bytes.
+fn new_mtu(port: &PortHandle, state: &DeviceState) -> Option<usize> {
+    let is_followed = port.device.is_some();
+    let mtu = state.mtu.filter(|_| is_followed)?.min(port.mtu_limit);
+    (mtu != port.mtu).then_some(mtu)
+}
+
+impl SlowPath {
+    /// Polls the devices if it is time, and follows what changed.
+    pub(super) fn handle_devices(&mut self, now: Duration) {
+        for Change { port, state, has_moved } in self.devices.poll(now, &self.network.ports) {
+            if has_moved {
+                self.log_device(now, port, &state);
             }
+            self.follow_mtu(now, port, &state);
+        }
+    }
+
+    fn log_device(&mut self, now: Duration, port: usize, state: &DeviceState) {
+        let Some(left_out) = self.devices.admits_line(now, port) else { return };
+        let port = &self.network.ports[port].name;
+        match state {
+            DeviceState { is_gone: true, .. } => {
+                warn!(
+                    name: "device_gone", port, left_out,
+                    "the device is gone: no traffic passes this port until the gateway is restarted"
+                );
+            }
+            DeviceState { is_up: false, .. } => {
+                info!(name: "device_down", port, left_out, "the device is down")
+            }
+            DeviceState { speed: speed_mbps, .. } => {
+                info!(name: "device_up", port, speed_mbps, left_out, "the device is up");
+            }
+        }
+    }
+
+    /// Makes a port take its device's MTU: what is forwarded, what tunnels carry, and what senders are
+    /// told (RFC 4301 §8.2).
+    fn follow_mtu(&mut self, now: Duration, port: usize, state: &DeviceState) {
+        let handle = &mut self.network.ports[port];
+        let Some(mtu) = new_mtu(handle, state) else { return };
+        let from = std::mem::replace(&mut handle.mtu, mtu);
+        self.links.tables.tables.settings.ports[port].set_mtu(mtu);
+        self.links.fit_ports(&self.network);
+        if let Some(left_out) = self.devices.admits_line(now, port) {
+            let port = &self.network.ports[port].name;
+            info!(name: "device_mtu", port, from, mtu, left_out, "the device's MTU has changed");
         }
     }
 }
@@ -97,6 +163,7 @@ mod tests {
             name: "a".into(),
             kind: "fake".into(),
             mtu: 1500,
+            mtu_limit: 1500,
             device: None,
             segment,
             shared: None,

@@ -25,6 +25,8 @@ pub struct PortHandle {
     pub kind: String,
     /// Largest IP packet, in bytes.
     pub mtu: usize,
+    /// The largest value that `mtu` may take while the gateway follows the device's, in bytes.
+    pub mtu_limit: usize,
     /// The kernel's index of the port's device, if there is one.
     pub device: Option<u32>,
     /// The port's addresses, for neighbour discovery.

@@ -1,6 +1,6 @@
 //! Follows the kernel's state by rtnetlink(7): the addresses of the host, which decide what traffic
-//! on a shared device, or on one with a kernel side, belongs to the host; and, if configured, the
-//! main route table.
+//! on a shared device, or on one with a kernel side, belongs to the host; whether a device has
+//! changed; and, if configured, the main route table.
 
 use super::routes::NextHop;
 use netlink_packet_core::{
@@ -19,10 +19,10 @@ use std::{
 };
 use wayfarer_dataplane::table::Prefix;
 
-/// The rtnetlink groups of IPv4 and IPv6 addresses.
-const ADDRESS_GROUPS: [u32; 2] = [5, 9];
-/// The rtnetlink groups of link changes, IPv4 and IPv6 routes.
-const ROUTE_GROUPS: [u32; 3] = [1, 7, 11];
+/// The rtnetlink groups of changes of devices, IPv4 and IPv6 addresses.
+const GROUPS: [u32; 3] = [1, 5, 9];
+/// The rtnetlink groups of IPv4 and IPv6 routes.
+const ROUTE_GROUPS: [u32; 2] = [7, 11];
 /// Most datagrams that are read in one call of [`Kernel::poll`].
 const MAX_DATAGRAMS: usize = 64;
 
@@ -43,6 +43,8 @@ pub(super) enum Change {
         /// The devices that have the address from now on.
         devices: Vec<u32>,
     },
+    /// A device changed, was made or was removed.
+    Device,
 }
 
 /// Routes by prefix and metric. The kernel prefers the lowest metric.
@@ -93,7 +95,7 @@ impl Kernel {
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         let routes: &[u32] = if follows_routes { &ROUTE_GROUPS } else { &[] };
-        for group in ADDRESS_GROUPS.iter().chain(routes) {
+        for group in GROUPS.iter().chain(routes) {
             socket.add_membership(*group)?;
         }
         socket.set_non_blocking(true)?;
@@ -215,8 +217,13 @@ impl Kernel {
             NetlinkPayload::InnerMessage(DelAddress(message)) => {
                 self.handle_address(&message, false, changes)
             }
-            // A device that goes down loses its IPv4 routes without further messages.
-            NetlinkPayload::InnerMessage(_) => self.need_dump(),
+            NetlinkPayload::InnerMessage(_) => {
+                changes.push(Change::Device);
+                if self.follows_routes {
+                    // A device that goes down loses its IPv4 routes without further messages.
+                    self.need_dump();
+                }
+            }
             NetlinkPayload::Done(_) if self.dump.is_some() => self.end_part(changes),
             NetlinkPayload::Error(_) => self.abandon_dump(),
             _ => {}

@@ -9,12 +9,13 @@ use super::{
     early_packets::{EarlyPacket, EarlyPackets},
     line_limit::LineLimit,
     link_log::{self, Move},
+    network::Network,
     parts::{Owner, TunnelParts},
     policies,
     table_writer::TableWriter,
     tunnels::{MoveError, Tunnel, Tunnels, keepalive},
 };
-use crate::gateway::tables::Awaited;
+use crate::gateway::tables::{Awaited, Hop};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     net::IpAddr,
@@ -134,6 +135,18 @@ impl Links {
     /// Returns all tunnels.
     pub(super) fn tunnels(&self) -> &Tunnels {
         &self.tunnels
+    }
+
+    /// Makes the packets of all tunnels fit the ports that they leave by.
+    pub(super) fn fit_ports(&mut self, network: &Network) {
+        let TableWriter { tables, writer, reader } = &mut self.tables;
+        self.tunnels.fit(writer, |local, remote| {
+            let port = match tables.routes.find(remote.unwrap_or(local), reader) {
+                Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) => Some(usize::from(*port)),
+                _ => None,
+            };
+            network.mtu_of(port.and_then(|port| network.ports.get(port)), local)
+        });
     }
 
     /// Returns the tunnels of a link.

@@ -174,7 +174,7 @@ impl SlowPath {
         self.handle_ike(now);
     }
 
-    /// Starts to follow the kernel: the host's addresses on devices that are shared with the kernel
+    /// Starts to follow the kernel: its devices; the host's addresses on devices that are shared with the kernel
     /// and on `sides`, which are the kernel's sides of ports; and if `routes`, the kernel's routes
     /// by the gateway's devices.
     ///
@@ -183,7 +183,7 @@ impl SlowPath {
     pub fn follow_kernel(&mut self, routes: bool, sides: Vec<u32>) -> io::Result<()> {
         // The host's routes by this port lead to us, so they say nothing about where we should
         // send.
-        let host = self.links.tables.tables.settings.host.map(|(port, _)| port);
+        let host = self.links.tables.tables.settings.host.as_ref().map(|host| host.port);
         let others = (0..).zip(&self.network.ports).filter(|(index, _)| Some(*index) != host);
         let devices = others.filter_map(|(index, port)| Some((port.device?, index))).collect();
         self.kernel = Some(Kernel::follow(devices, routes)?);
@@ -300,6 +300,7 @@ impl SlowPath {
                 Change::Route { to, hop: Some(hop) } => routes.insert(tables, to, Origin::Kernel, hop),
                 Change::Route { to, hop: None } => routes.remove(tables, to, Origin::Kernel),
                 Change::Address { address, devices } => self.host_address(address, &devices),
+                Change::Device => self.devices.look_soon(),
             }
         }
         if let (true, Some(ike)) = (has_changed, &mut self.ike) {

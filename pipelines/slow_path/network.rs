@@ -28,8 +28,14 @@ impl Network {
     /// Returns the MTU, in bytes, of the port by which packets from `local` to `remote` leave. If
     /// the remote address is not known, it is most likely behind the port with the address `local`.
     pub(super) fn mtu_towards(&self, local: IpAddr, remote: Option<IpAddr>) -> usize {
+        self.mtu_of(self.port_towards(remote.unwrap_or(local)), local)
+    }
+
+    /// Returns the MTU of `port` in bytes. If there is none, returns that of the port with the address
+    /// `local`.
+    pub(super) fn mtu_of(&self, port: Option<&PortHandle>, local: IpAddr) -> usize {
         let own = || self.ports.iter().find(|port| has_address(port, local));
-        self.port_towards(remote.unwrap_or(local)).or_else(own).map_or(DEFAULT_MTU, |port| port.mtu)
+        port.or_else(own).map_or(DEFAULT_MTU, |port| port.mtu)
     }
 
     /// Returns true if a port has `address`.

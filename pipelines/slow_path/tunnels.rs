@@ -30,6 +30,8 @@ pub struct Tunnel {
     pub path: Option<Path>,
     /// The path by which the peer was last seen, if policy did not follow it.
     pub seen: Option<Path>,
+    /// The configured length of the largest outer packet, in bytes; `None` for the port's MTU.
+    pub(super) mtu_limit: Option<usize>,
     /// Time between NAT keepalives; `None` for none.
     pub keepalive: Option<Duration>,
     /// Number of times that the peer moved.
@@ -147,6 +149,7 @@ impl Tunnel {
             is_used: parts.send,
             path: parts.path,
             seen: None,
+            mtu_limit: parts.mtu,
             keepalive: parts.keepalive,
             moves: 0,
             moved_at: None,
@@ -211,6 +214,15 @@ impl Tunnel {
         self.outbound.set_path(writer, path);
         self.inbound.set_path(path, inner_mtu(&self.outbound, Some(&path)));
         Ok(())
+    }
+
+    /// Makes packets fit a port with an MTU of `mtu` bytes, from the next burst on.
+    fn fit(&mut self, mtu: usize, writer: &mut Writer) {
+        let mtu = self.mtu_limit.map_or(mtu, |configured| configured.min(mtu));
+        if self.outbound.mtu() != mtu {
+            self.outbound.set_mtu(writer, mtu, self.path);
+            self.inbound.set_inner_mtu(inner_mtu(&self.outbound, self.path.as_ref()));
+        }
     }
 
     /// Records that a limit of one of the SAs was reached.
@@ -279,6 +291,15 @@ impl Tunnels {
     /// Returns all tunnels, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (TunnelId, &Tunnel)> {
         self.all.iter().map(|(id, tunnel)| (*id, tunnel))
+    }
+
+    /// Makes the packets of all tunnels fit the ports that they leave by. `mtu_of` returns the MTU
+    /// of the port that leads from a local address to a remote one, if that is known, in bytes.
+    pub(super) fn fit(&mut self, writer: &mut Writer, mtu_of: impl Fn(IpAddr, Option<IpAddr>) -> usize) {
+        for tunnel in self.all.values_mut() {
+            let local = tunnel.path.map_or(tunnel.local, |path| path.local);
+            tunnel.fit(mtu_of(local, tunnel.path.map(|path| path.remote)), writer);
+        }
     }
 
     /// Removes and returns a tunnel.

@@ -337,6 +337,7 @@ fn shows_ports_with_their_devices_states_and_counters() {
     let (mut ports, wires) = open_ports(1, 8);
     let state = DeviceState {
         is_gone: false,
+        mtu: None,
         is_up: true,
         speed: Some(25_000),
         full_duplex: Some(true),

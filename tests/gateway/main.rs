@@ -3,6 +3,7 @@
 mod allocation;
 mod bad_input;
 mod control;
+mod devices;
 mod exception;
 mod forwarding;
 mod fragments;

@@ -3,6 +3,7 @@
 //! `tcpdump`, `setpriv`, `dnsmasq`.
 
 mod closed;
+mod devices;
 #[cfg(feature = "dpdk")]
 mod dpdk;
 #[cfg(feature = "bench")]
@@ -42,6 +43,7 @@ for_each_kind! {
     moves::ping_goes_on,
     moves::ping_goes_on_over_ipv6,
     moves::tcp_goes_on,
+    devices::mtu_is_followed,
     closed::host_stays_closed_until_opened,
     closed::no_form_of_a_packet_passes_in_clear,
     closed::unprotected_traffic_is_still_forwarded,

@@ -255,6 +255,10 @@ impl Port for AfPacketPort {
         }
     }
 
+    fn refused(&self) -> u64 {
+        self.stats.tx_errors
+    }
+
     fn stats(&self) -> PortStats {
         let new = sys::option::<libc::tpacket_stats>(&self.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS);
         self.missed.set(self.missed.get() + new.map_or(0, |s| u64::from(s.tp_drops)));

@@ -283,6 +283,7 @@ impl Monitor for Device {
         let up = libc::IFF_UP | libc::IFF_RUNNING;
         let (speed, full_duplex) = self.speed_and_duplex();
         DeviceState {
+            mtu: self.mtu().ok(),
             is_up: flags & up == up,
             speed,
             full_duplex,
@@ -301,7 +302,7 @@ mod tests {
         let lo = Device::find("lo").unwrap();
         assert_eq!((lo.index(), lo.mac(), lo.queues(), lo.is_veth()), (1, [0; 6], 1, false));
         assert!(lo.mtu().unwrap() > 1000);
-        let state = DeviceState { is_up: true, ..DeviceState::default() };
+        let state = DeviceState { mtu: lo.mtu().ok(), is_up: true, ..DeviceState::default() };
         assert_eq!(lo.state(), state);
         for name in ["", "no-such-device", "a-name-far-too-long-for-a-device", "l\0o"] {
             assert!(matches!(Device::find(name), Err(PortError::NoDevice { .. })), "{name:?}");

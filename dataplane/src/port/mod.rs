@@ -124,6 +124,12 @@ pub trait Port: Send {
         true
     }
 
+    /// Returns how many packets the device has refused for good so far: [`PortStats::tx_errors`],
+    /// without a system call.
+    fn refused(&self) -> u64 {
+        0
+    }
+
     /// Returns the counters of this queue. May be a system call, so it is not for each turn.
     fn stats(&self) -> PortStats;
 }

@@ -21,6 +21,8 @@ pub struct DeviceState {
     /// `true` if the device no longer exists, or another device has its name. The gateway does not
     /// use that one.
     pub is_gone: bool,
+    /// Largest payload of a frame, in bytes; `None` if the gateway need not follow it.
+    pub mtu: Option<usize>,
     /// `true` if it is up: switched on, and its cable carries a signal.
     pub is_up: bool,
     /// Its speed in Mbit/s, if the device knows it.

@@ -138,6 +138,10 @@ impl Port for PcapPort {
         self.input.is_none()
     }
 
+    fn refused(&self) -> u64 {
+        self.stats.tx_errors
+    }
+
     fn stats(&self) -> PortStats {
         self.stats
     }

@@ -125,6 +125,10 @@ impl Port for TapPort {
         burst.drain(..done).for_each(|packet| pool.give(packet));
     }
 
+    fn refused(&self) -> u64 {
+        self.stats.tx_errors
+    }
+
     fn stats(&self) -> PortStats {
         self.stats
     }

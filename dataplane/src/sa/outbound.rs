@@ -7,7 +7,10 @@ use crate::{
     sharing::Sharing,
     table::{Cell, Reader, Writer},
 };
-use std::sync::atomic::{AtomicU64, Ordering::Acquire};
+use std::sync::atomic::{
+    AtomicU16, AtomicU64,
+    Ordering::{Acquire, Relaxed},
+};
 
 /// An outbound SA's marking of outer headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +51,7 @@ pub struct OutboundSa {
     /// SPI of the SA.
     pub spi: Spi,
     /// Largest outer packet in bytes.
-    mtu: u16,
+    mtu: AtomicU16,
     /// Length in bytes to which shorter inner packets are padded (RFC 4303 §2.7). 0 pads none.
     tfc: u16,
     /// The marking of outer headers.
@@ -124,7 +127,7 @@ impl OutboundSa {
             mode,
             marking,
             tfc: within_u16(tfc),
-            mtu,
+            mtu: AtomicU16::new(mtu),
             life: Lifetime::new(limits, sharing),
             sequence: AtomicU64::new(sequence),
             iv_mask,
@@ -135,7 +138,7 @@ impl OutboundSa {
     /// Returns the largest outer packet in bytes.
     #[inline]
     pub fn mtu(&self) -> usize {
-        usize::from(self.mtu)
+        usize::from(self.mtu.load(Relaxed))
     }
 
     /// Returns the length in bytes to which shorter inner packets are padded (RFC 4303 §2.7). 0
@@ -190,6 +193,16 @@ impl OutboundSa {
     /// Sends everything from the next burst on to `path`. A handover is this one store, which does
     /// not touch keys, numbers and windows.
     pub fn set_path(&self, writer: &mut Writer, path: Path) {
-        self.endpoint.store(writer, Some(Endpoint::new(path, self.spi, self.overhead, self.mtu)));
+        let mtu = self.mtu.load(Relaxed);
+        self.endpoint.store(writer, Some(Endpoint::new(path, self.spi, self.overhead, mtu)));
+    }
+
+    /// Makes outer packets no longer than `mtu` bytes from the next burst on. `path` is the current
+    /// one, if there is one.
+    pub fn set_mtu(&self, writer: &mut Writer, mtu: usize, path: Option<Path>) {
+        self.mtu.store(within_u16(mtu), Relaxed);
+        if let Some(path) = path {
+            self.set_path(writer, path);
+        }
     }
 }

@@ -149,8 +149,13 @@ impl Ike {
         endpoint.reserve_child_spis(links.tunnels().iter().map(|(_, tunnel)| tunnel.inbound.spi.0));
         let mut guards = Guards::default();
         guards.add(config, &mut links.tables);
-        let host =
-            links.tables.tables.settings.host.and_then(|(port, _)| network.ports.get(usize::from(port)));
+        let host = links
+            .tables
+            .tables
+            .settings
+            .host
+            .as_ref()
+            .and_then(|host| network.ports.get(usize::from(host.port)));
         let mut this = Self {
             endpoint,
             peers: Peers::default(),

@@ -68,8 +68,8 @@ impl InnerAddresses {
             if let Some(host) = &self.host {
                 log_failure(host.add(*address), *address);
             }
-            if let Some((port, _)) = tables.tables.settings.host {
-                let hop = NextHop::Port { port, via: None };
+            if let Some(host) = &tables.tables.settings.host {
+                let hop = NextHop::Port { port: host.port, via: None };
                 network.routes.insert(tables, Prefix::host(*address), Origin::Config, hop);
             }
         }

@@ -251,6 +251,10 @@ impl Port for AfXdpPort {
         self.in_flight == 0
     }
 
+    fn refused(&self) -> u64 {
+        self.stats.tx_errors
+    }
+
     fn stats(&self) -> PortStats {
         let kernel = sys::option::<libc::xdp_statistics>(&self.socket, libc::SOL_XDP, libc::XDP_STATISTICS);
         let rx_missed = kernel.map_or(0, |s| s.rx_dropped + s.rx_ring_full);
@@ -347,6 +351,10 @@ impl Port for AfXdpQueues {
 
     fn is_drained(&self) -> bool {
         self.queues[0].is_drained()
+    }
+
+    fn refused(&self) -> u64 {
+        self.queues[0].refused()
     }
 
     fn stats(&self) -> PortStats {

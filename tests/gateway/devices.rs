@@ -1,0 +1,146 @@
+//! Devices that change while the gateway runs.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use wayfarer::{
+    config::model::Remote,
+    control::protocol::{Command, Outcome, PortView, Reply, View},
+    launch::OpenPort,
+    sim::{fixtures::*, frames::*, terminal::Terminal, world::World},
+};
+use wayfarer_dataplane::{
+    drop::DropReason::{DeviceRefused, TooBig},
+    packet::Burst,
+    pool::Pool,
+    port::{
+        Port, PortStats,
+        memory::Wire,
+        monitor::{DeviceState, Monitor},
+    },
+};
+
+const SUITE: &str = "aes128gcm16";
+/// An interface index that no device of the kernel has.
+const NO_DEVICE: u32 = 1 << 30;
+
+/// A device whose state a test sets.
+#[derive(Clone, Debug)]
+struct FakeDevice(Arc<Mutex<DeviceState>>);
+
+impl FakeDevice {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(DeviceState { is_up: true, mtu: Some(1500), ..DeviceState::default() })))
+    }
+
+    fn set(&self, change: impl FnOnce(&mut DeviceState)) {
+        change(&mut self.0.lock().unwrap());
+    }
+}
+
+impl Monitor for FakeDevice {
+    fn state(&self) -> DeviceState {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Makes a gateway with a tunnel on ports that `change` changes.
+fn world(change: impl FnOnce(&mut [OpenPort], &[Vec<Wire>; 2])) -> (World, Terminal) {
+    let mut tunnel = tunnel(1, suite(SUITE));
+    tunnel.remote = Remote::At(ip("192.0.2.1"), 4500);
+    let (mut ports, wires) = open_ports(1, 512);
+    change(&mut ports, &wires);
+    let mut world = World::on(config(vec![tunnel]), (ports, wires));
+    world.meet_neighbours();
+    (world, Terminal::new(1, suite(SUITE), "192.0.2.1"))
+}
+
+/// Makes the device of port `index` one that a test sets.
+fn follow(ports: &mut [OpenPort], index: usize) -> FakeDevice {
+    let device = FakeDevice::new();
+    ports[index].monitor = Some(Box::new(device.clone()));
+    ports[index].device = Some(NO_DEVICE);
+    ports[index].mtu_limit = 1600;
+    device
+}
+
+fn port(world: &mut World, index: usize) -> PortView {
+    match world.ask(Command::Show { what: View::Ports }).outcome {
+        Outcome::Result(Reply::Ports(mut ports)) => ports.swap_remove(index),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Sends a datagram of `length` bytes in all, which must not be fragmented, to the terminal.
+fn send(world: &mut World, length: usize) {
+    world.send(INSIDE, &datagram("10.99.0.7", "10.98.0.1", (2, 1), &vec![7; length - 28]));
+}
+
+#[test]
+fn tunnels_and_answers_follow_the_mtu_of_a_device() {
+    let mut device = None;
+    let (mut world, terminal) = world(|ports, _| device = Some(follow(ports, OUTSIDE)));
+    let device = device.unwrap();
+    // RFC 4303 tunnel over IPv4 with AES-GCM-16: 20 + 8 + 8 + 16, and payload + 2 a multiple of 4.
+    let mut refused = 0;
+    for (mtu, shown, fits) in [(1500, 1500, 1446), (1400, 1400, 1346), (9000, 1600, 1546), (1300, 1300, 1246)]
+    {
+        device.set(|state| state.mtu = Some(mtu));
+        world.pass(Duration::from_secs(1));
+        assert_eq!(port(&mut world, OUTSIDE).mtu, shown);
+        send(&mut world, fits + 1);
+        refused += 1;
+        assert_eq!(world.all_drops(), [(TooBig, refused)], "{mtu}");
+        let answer = world.take(INSIDE).remove(0);
+        assert_eq!(usize::from(u16::from_be_bytes([answer[26], answer[27]])), fits);
+        send(&mut world, fits);
+        let out = world.take(OUTSIDE).remove(0);
+        assert_eq!((out.len(), terminal.open(&out).2.len()), (shown, fits));
+    }
+}
+
+#[test]
+fn packets_in_clear_follow_the_mtu_of_a_device() {
+    let mut device = None;
+    let (mut world, mut terminal) = world(|ports, _| device = Some(follow(ports, INSIDE)));
+    let mut up = |world: &mut World| {
+        world.send(OUTSIDE, &terminal.seal(&datagram("10.98.0.1", "10.99.0.7", (1, 2), &[7; 1300])));
+        world.take(INSIDE).len()
+    };
+    assert_eq!(up(&mut world), 1);
+    device.unwrap().set(|state| state.mtu = Some(1300));
+    world.pass(Duration::from_secs(1));
+    assert_eq!((up(&mut world), world.all_drops()), (0, vec![(TooBig, 1)]));
+}
+
+/// A port whose device refuses every packet.
+struct RefusingPort(PortStats);
+
+impl Port for RefusingPort {
+    fn rx(&mut self, _: &mut Pool, _: &mut Burst) {}
+
+    fn tx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        self.0.tx_errors += burst.len() as u64;
+        pool.give_all(burst);
+    }
+
+    fn refused(&self) -> u64 {
+        self.0.tx_errors
+    }
+
+    fn stats(&self) -> PortStats {
+        self.0
+    }
+}
+
+#[test]
+fn packets_that_a_device_refuses_are_drops_and_not_sent() {
+    let (mut world, _) = world(|ports, _| {
+        ports[OUTSIDE].queues = vec![Box::new(RefusingPort(PortStats::default()))];
+        ports[OUTSIDE].stations = wayfarer::slow_path::neighbours::Stations::Only(STATION_MAC[OUTSIDE]);
+    });
+    let sent = world.counters().sent.value();
+    (0..3).for_each(|_| send(&mut world, 100));
+    assert_eq!((world.all_drops(), world.counters().sent.value()), (vec![(DeviceRefused, 3)], sent));
+}
