@@ -5,7 +5,6 @@ use crate::{
     doubles::{FakeCertificate, user, users},
     insider::{Answer, Insider},
     pair::Pair,
-    renewals::sends,
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer::sim::ike::{
