@@ -86,9 +86,9 @@ fn enhanced(interface_id: u32, ticks: u64, data: &[u8]) -> Block<'_> {
     })
 }
 
-/// Reads a capture to its end: its frames, each with its time, and the records that were skipped.
-fn receive_all(path: &Path) -> (Vec<(Option<u64>, Vec<u8>)>, Skipped) {
-    let (mut pool, mut port) = (Pool::new(64, 2048).unwrap(), open(Some(path), None).unwrap());
+/// Reads a capture to its end: its frames, each with its time.
+fn frames(port: &mut PcapPort) -> Vec<(Option<u64>, Vec<u8>)> {
+    let mut pool = Pool::new(64, 2048).unwrap();
     let mut frames = Vec::new();
     while !port.is_exhausted() {
         let mut burst = Burst::new();
@@ -96,8 +96,15 @@ fn receive_all(path: &Path) -> (Vec<(Option<u64>, Vec<u8>)>, Skipped) {
         frames.extend(burst.iter().map(|p| (p.time(), p.data().to_vec())));
         pool.give_all(&mut burst);
     }
+    assert_eq!(pool.available(), 64);
     assert!(port.report().take_failure().is_none());
-    (frames, port.report().skipped())
+    frames
+}
+
+/// Reads a capture to its end: its frames, and the records that were skipped.
+fn receive_all(path: &Path) -> (Vec<(Option<u64>, Vec<u8>)>, Skipped) {
+    let mut port = open(Some(path), None).unwrap();
+    (frames(&mut port), port.report().skipped())
 }
 
 /// Returns a frame to `dst` from `src`, with `ethertype` and `packet`.
@@ -121,17 +128,8 @@ fn write(path: &Path, frames: &[Vec<u8>]) {
 }
 
 fn read(path: &Path) -> (Vec<Vec<u8>>, PortStats) {
-    let mut pool = Pool::new(64, 2048).unwrap();
     let mut port = open(Some(path), None).unwrap();
-    let mut frames = Vec::new();
-    while !port.is_exhausted() {
-        let mut burst = Burst::new();
-        port.rx(&mut pool, &mut burst);
-        frames.extend(burst.iter().map(|p| p.data().to_vec()));
-        pool.give_all(&mut burst);
-    }
-    assert_eq!(pool.available(), 64);
-    (frames, port.stats())
+    (frames(&mut port).into_iter().map(|(_, frame)| frame).collect(), port.stats())
 }
 
 fn samples() -> Vec<Vec<u8>> {
@@ -342,7 +340,6 @@ fn each_interface_of_a_capture_has_its_own_link_type() {
     let [sll, _] = cooked(0, 1, &[2, 0, 0, 0, 0, 0x99], 0x0800).map(|header| [&header[..], &v4].concat());
     let frame = ethernet_frame(MAC, [2, 0, 0, 0, 0, 0x99], 0x0800, &v4);
     let bare = ethernet_frame(MAC, [0; 6], 0x0800, &v4);
-    // Of the last interface there is none. Interfaces may have no packets that can be read.
     let interfaces: [(u32, &[_]); 4] = [(105, &[]), (113, &[]), (1, &[]), (101, &[])];
     let blocks = [
         enhanced(1, 0, &sll),
