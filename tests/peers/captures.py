@@ -27,7 +27,9 @@ LINK_TYPES = {
     "ipv4": (228, lambda _: None),
     "null": (0, lambda _: Loopback(type=2)),
 }
-# What becomes of a capture's packets, if not all of them arrive.
+# Bytes of data that make a packet too long for its tunnel, so that it becomes two fragments.
+LONG = 1580
+# Which of a capture's packets arrive, if not all of them do.
 ARRIVE = {"snapped": range(0), "truncated": range(COUNT - 1), "radio": [0, 2, 4]}
 
 
@@ -38,30 +40,31 @@ def association(way):
     return SecurityAssociation(ESP, spi=spi, crypt_algo="AES-GCM", crypt_key=bytes([key]) * 20, tunnel_header=header)
 
 
-def inner(way, number):
+def inner(way, number, length=0):
     ends = ("10.98.0.7", "10.99.0.50") if way == "up" else ("10.99.0.50", "10.98.0.7")
-    return IP(src=ends[0], dst=ends[1], ttl=9) / UDP(sport=5000, dport=6000) / Raw(b"packet %d" % number)
+    data = b"packet %d" % number + bytes(length)
+    return IP(src=ends[0], dst=ends[1], ttl=9) / UDP(sport=5000, dport=6000) / Raw(data)
 
 
 def make(folder):
-    def write(way, name, start=START):
-        link_type, header = LINK_TYPES[name]
+    def write(way, name, link_type, header, length=0):
         mac = "02:00:00:00:00:01" if way == "up" else "02:00:00:00:00:02"
         sa = association("up")
         with PcapWriter(str(folder / f"{name}.{way}"), linktype=link_type, nano=True) as file:
             file.write_header(None)
             for number in range(COUNT):
-                packet = sa.encrypt(inner("up", number), seq_num=number + 1) if way == "up" else inner(way, number)
+                packet = sa.encrypt(inner("up", number), seq_num=number + 1) if way == "up" else inner(way, number, length)
                 before = header(mac)
                 packet = packet if before is None else before / packet
-                file.write_packet(raw(packet), sec=start + number, usec=1000 * number)
+                file.write_packet(raw(packet), sec=START + number, usec=1000 * number)
 
     def tool(*arguments):
         subprocess.run(arguments, cwd=folder, check=True)
 
     for way in ("up", "down"):
-        for name in LINK_TYPES:
-            write(way, name)
+        for name, (link_type, header) in LINK_TYPES.items():
+            write(way, name, link_type, header)
+        write(way, "long", *LINK_TYPES["raw"], LONG)
         tool("editcap", "-s", "40", f"ethernet.{way}", f"snapped.{way}")
         tool("editcap", "-F", "pcap", f"ethernet.{way}", f"whole.{way}")
         (folder / f"truncated.{way}").write_bytes((folder / f"whole.{way}").read_bytes()[:-20])
@@ -75,7 +78,7 @@ def make(folder):
             tool("editcap", "-T", "ieee-802-11", parts[number], f"radio-{parts[number]}")
             parts[number] = f"radio-{parts[number]}"
         tool("mergecap", "-I", "none", "-w", f"radio.{way}", *parts)
-    return [*LINK_TYPES, "snapped", "truncated", "mixed", "radio"]
+    return [*LINK_TYPES, "long", "snapped", "truncated", "mixed", "radio"]
 
 
 def records(path):
@@ -88,18 +91,22 @@ def records(path):
 
 
 def check(folder, name):
-    arrive = list(ARRIVE.get(name, range(COUNT)))
+    arrive = ARRIVE.get(name, range(COUNT))
     for way in ("up", "down"):
+        length = LONG if (name, way) == ("long", "down") else 0
+        pieces = 2 if length else 1
         found = list(records(folder / f"{name}-{way}.pcapng"))
-        assert len(found) == len(arrive), f"{name}: {len(found)} packets came out {way}, not {len(arrive)}"
-        for (time, frame), number in zip(found, arrive):
-            expected = IP(raw(inner(way, number)))
-            expected.ttl -= 1
-            del expected.chksum
-            packet = frame[IP] if way == "up" else association("down").decrypt(frame[IP])
-            assert raw(packet) == raw(expected), f"{name} {way} {number}: {packet.show(dump=True)}"
-            wanted = (START + number) * 1_000_000_000 + 1000 * number
-            assert time == wanted, f"{name} {way} {number}: at {time}, not {wanted}"
+        assert len(found) == pieces * len(arrive), f"{name}: {len(found)} packets came out {way}"
+        for index, number in enumerate(arrive):
+            part = found[pieces * index:pieces * (index + 1)]
+            packets = [frame[IP] if way == "up" else association("down").decrypt(frame[IP]) for _, frame in part]
+            expected = IP(raw(inner(way, number, length)))
+            ends = {(packet.src, packet.dst, packet.ttl) for packet in packets}
+            assert ends == {(expected.src, expected.dst, expected.ttl - 1)}, f"{name} {way} {number}: {ends}"
+            data = b"".join(raw(packet.payload) for packet in packets)
+            assert data == raw(expected.payload), f"{name} {way} {number}: {packets}"
+            times = {time for time, _ in part}
+            assert times == {(START + number) * 1_000_000_000 + 1000 * number}, f"{name} {way} {number}: {times}"
 
 
 if __name__ == "__main__":
