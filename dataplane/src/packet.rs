@@ -46,6 +46,10 @@ const PORT: u32 = 48;
 const FLAGS: u16 = 63;
 const VERIFIED: u64 = 1 << CAP;
 const NO_CHECKSUM: u64 = 2 << CAP;
+const TIMED: u64 = 4 << CAP;
+
+/// Bytes at the start of a frame that hold the packet's time, if it has one.
+const TIME: usize = size_of::<u64>();
 
 // SAFETY: a packet owns its frame exclusively (contract of `from_raw`), so both may move to another
 // thread.
@@ -152,6 +156,23 @@ impl Packet {
     #[inline]
     pub fn leave_checksum(&mut self) {
         self.shape |= NO_CHECKSUM;
+    }
+
+    /// Returns when the packet was captured, in nanoseconds since 1970, if its port knows that.
+    pub fn time(&self) -> Option<u64> {
+        let is_kept = self.shape & TIMED != 0 && self.headroom() >= TIME;
+        // SAFETY: the frame is ours (contract of `from_raw`), and its headroom is long enough.
+        is_kept.then(|| unsafe { self.base.cast().read_unaligned() })
+    }
+
+    /// Sets when the packet was captured, in nanoseconds since 1970. The time is at the start of the
+    /// frame, so that it costs other packets nothing. It is lost if headers need that space.
+    pub fn set_time(&mut self, time: u64) {
+        if self.headroom() >= TIME {
+            // SAFETY: as in `time`, and `&mut self` makes it the only reference.
+            unsafe { self.base.cast().write_unaligned(time) };
+            self.shape |= TIMED;
+        }
     }
 
     /// Returns the data.
@@ -373,6 +394,31 @@ mod tests {
         assert!(p.fill(500, &[0; 13]).is_none());
         assert!(p.set_len(usize::MAX).is_none() && p.fill(usize::MAX - 5, &[0; 10]).is_none());
         assert!(p.push_front(usize::MAX).is_none() && p.pull_front(usize::MAX).is_none());
+        pool.give(p);
+    }
+
+    #[test]
+    fn time_stays_in_the_headroom() {
+        let mut pool = Pool::new(1, 512).unwrap();
+        let mut p = pool.take().unwrap();
+        p.fill(7, &[1; 20]).unwrap();
+        p.set_time(5);
+        assert_eq!((p.time(), p.data()), (None, &[1; 20][..]));
+        p.fill(64, &[1; 20]).unwrap();
+        assert_eq!(p.time(), None);
+        p.set_time(u64::MAX - 5);
+        p.push_front(56).unwrap();
+        p.data_mut().fill(9);
+        assert_eq!(p.time(), Some(u64::MAX - 5));
+        p.set_port(3);
+        p.pull_front(60).unwrap();
+        p.set_len(300).unwrap();
+        assert_eq!((p.time(), p.port(), p.is_verified()), (Some(u64::MAX - 5), 3, false));
+        p.push_front(61).unwrap();
+        assert_eq!(p.time(), None);
+        pool.give(p);
+        let p = pool.take().unwrap();
+        assert_eq!(p.time(), None, "the next packet in this frame");
         pool.give(p);
     }
 

@@ -33,6 +33,9 @@ pub fn fragment(
             return Err(DropReason::NoHeadroom);
         }
         made.set_port(packet.port());
+        if let Some(time) = packet.time() {
+            made.set_time(time);
+        }
         piece.write(made.data_mut());
         match IpHeader::parse(made.data()) {
             Ok(header) => each(io, made, header),

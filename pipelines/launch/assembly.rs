@@ -35,7 +35,7 @@ use std::{
 use tracing::warn;
 use wayfarer_dataplane::{
     pool::Pool,
-    port::{Mac, Port, monitor::Monitor, open::SharedDevice},
+    port::{Mac, Port, monitor::Monitor, open::SharedDevice, pcap::CaptureReport},
     table::{Prefix, Writer},
 };
 
@@ -71,6 +71,8 @@ pub struct OpenPort {
     pub exception: Option<Exception>,
     /// Reads the device's state and counters; `None` if there is no device.
     pub monitor: Option<Box<dyn Monitor>>,
+    /// What the port skips of a capture and how it fails; `None` if it has no capture.
+    pub capture: Option<Arc<CaptureReport>>,
     /// Queues, one for each worker.
     pub queues: Vec<Box<dyn Port>>,
 }

@@ -7,7 +7,7 @@ use wayfarer_dataplane::{crypto::KeyError, port::PortError};
 /// The reason why a gateway did not run.
 #[derive(Debug)]
 pub enum LaunchError {
-    /// A port could not be opened.
+    /// A port could not be opened, or its capture could not be read or written to the end.
     Port {
         /// Name of the port.
         port: String,

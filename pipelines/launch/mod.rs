@@ -38,6 +38,7 @@ use wayfarer_dataplane::{
     port::{
         device::Device,
         dpdk::{self, Eal},
+        pcap::CaptureReport,
     },
 };
 
@@ -52,7 +53,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// [`open_host`](crate::barrier::open_host).
 ///
 /// # Errors
-/// [`LaunchError`], if the gateway cannot start or a thread fails; nothing is left running then.
+/// [`LaunchError`], if the gateway cannot start, a thread fails, or a capture could not be read or
+/// written to its end; nothing is left running then.
 pub fn run(file: &Path, config: Config) -> Result<(), LaunchError> {
     report_panics();
     let [stop, hung_up] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
@@ -65,6 +67,7 @@ pub fn run(file: &Path, config: Config) -> Result<(), LaunchError> {
     let Resources { cores, pools, ports } = prepare(&config)?;
     let resources =
         pools.into_iter().zip(&cores).map(|(pool, &core)| WorkerResources { pool, core }).collect();
+    let captures = captures(&ports);
     let assembly = Assembly::new(&config, resources, ports).map_err(LaunchError::Start)?;
     // Before anything forwards: if another gateway already answers on this socket, this one must
     // not start.
@@ -87,8 +90,17 @@ pub fn run(file: &Path, config: Config) -> Result<(), LaunchError> {
     let broken = gateway.is_broken();
     let all_ended = gateway.stop_workers();
     drop(control);
-    summarise(&gateway);
-    if broken || !all_ended { Err(LaunchError::Thread) } else { Ok(()) }
+    summarise(&gateway, &captures);
+    if broken || !all_ended {
+        return Err(LaunchError::Thread);
+    }
+    let failure = captures.into_iter().find_map(|(port, report)| Some((port, report.take_failure()?)));
+    failure.map_or(Ok(()), |(port, why)| Err(LaunchError::Port { port, why }))
+}
+
+/// Returns the reports of all ports that read or write captures, with the ports' names.
+fn captures(ports: &[OpenPort]) -> Vec<(String, Arc<CaptureReport>)> {
+    ports.iter().filter_map(|port| Some((port.name.clone(), port.capture.clone()?))).collect()
 }
 
 /// Logs panics, at most one per second: a peer that can make a worker panic must not fill the log
@@ -208,7 +220,7 @@ pub(crate) fn host_addresses() -> Result<Vec<IpAddr>, LaunchError> {
 }
 
 /// Logs what the gateway did.
-fn summarise(gateway: &Gateway) {
+fn summarise(gateway: &Gateway, captures: &[(String, Arc<CaptureReport>)]) {
     let sum = |f: fn(&WorkerCounters) -> u64| gateway.counters().map(|c| f(c)).sum::<u64>();
     info!(
         name: "gateway_stopped",
@@ -224,6 +236,9 @@ fn summarise(gateway: &Gateway) {
         for drop in all.iter().filter(|drop| drop.packets > 0) {
             info!(name: "dropped", packets = drop.packets, "dropped: {}: {}", drop.reason, drop.meaning);
         }
+    }
+    for (port, report) in captures {
+        ports::log_skipped(port, &report.skipped());
     }
 }
 

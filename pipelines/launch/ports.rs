@@ -6,7 +6,7 @@ use crate::{
     config::model::{self, Config, PortKind},
     slow_path::neighbours::Stations,
 };
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 use tracing::{info, warn};
 use wayfarer_dataplane::{
     pool::{HEADROOM, Pool},
@@ -17,7 +17,7 @@ use wayfarer_dataplane::{
         dpdk::{self, Eal},
         generator::Generator,
         open::{self, Kind, OpenDevice},
-        pcap::{self, PcapPort},
+        pcap::{self, Captures, PcapPort, Skipped},
         sink::Sink,
         tap::TapPort,
     },
@@ -43,9 +43,9 @@ pub(super) fn open_all(
         let port = port.name.clone();
         |why| (port, why)
     };
-    let mut ports = Vec::new();
+    let (mut ports, captures) = (Vec::new(), Arc::default());
     for port in &config.ports {
-        ports.push(open(config, port, host, eal, pools).map_err(failed(port))?);
+        ports.push(open(config, port, host, eal, &captures, pools).map_err(failed(port))?);
     }
     for (of, port) in config.ports.iter().enumerate() {
         if let PortKind::Dpdk { exception: Some(exception), .. } = &port.kind {
@@ -61,6 +61,7 @@ fn open(
     port: &model::Port,
     host: &[IpAddr],
     eal: Option<&Eal>,
+    captures: &Arc<Captures>,
     pools: &mut [Pool],
 ) -> Result<OpenPort, PortError> {
     match &port.kind {
@@ -76,12 +77,14 @@ fn open(
             open_dpdk(config, port, device, *promiscuous, eal, pools)
         }
         PortKind::Pcap { input, output } => {
-            let file = PcapPort::open(input.as_deref(), output.as_deref())?;
-            Ok(open_other(port, "pcap", vec![Box::new(file)]))
+            let file = PcapPort::open(input.as_deref(), output.as_deref(), mac(port), captures)?;
+            let capture = Some(file.report());
+            Ok(OpenPort { capture, ..open_other(port, "pcap", vec![Box::new(file)]) })
         }
         PortKind::Generator { input, count } => {
-            let generator = Generator::new(pcap::read(input)?, *count);
-            Ok(open_other(port, "generator", vec![Box::new(generator)]))
+            let (frames, skipped) = pcap::read(input, mac(port))?;
+            log_skipped(&port.name, &skipped);
+            Ok(open_other(port, "generator", vec![Box::new(Generator::new(frames, *count))]))
         }
         PortKind::Sink => {
             let sinks = pools.iter().map(|_| Box::new(Sink::new()) as Box<dyn Port>).collect();
@@ -136,6 +139,7 @@ fn open_device(
         shared,
         exception: None,
         monitor: Some(monitor),
+        capture: None,
         queues: ports,
     })
 }
@@ -186,6 +190,7 @@ fn open_dpdk(
         shared: None,
         exception: None,
         monitor: Some(monitor),
+        capture: None,
         queues: ports,
     })
 }
@@ -229,6 +234,7 @@ fn open_exception(
         shared: None,
         exception: Some(Exception { of, rate: exception.rate }),
         monitor: Some(Box::new(device)),
+        capture: None,
         queues: queues.into_iter().map(|queue| Box::new(queue) as Box<dyn Port>).collect(),
     })
 }
@@ -239,7 +245,7 @@ fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> Ope
         name: port.name.clone(),
         kind: kind.to_owned(),
         device: None,
-        mac: port.mac.unwrap_or_else(|| mac_of(&port.name)),
+        mac: mac(port),
         mtu: port.mtu.unwrap_or(MTU),
         mtu_limit: port.mtu.unwrap_or(MTU),
         fills_checksums: false,
@@ -250,11 +256,24 @@ fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> Ope
         shared: None,
         exception: None,
         monitor: None,
+        capture: None,
         queues,
     }
 }
 
-/// Returns a locally administered MAC address that depends on the name only.
+/// Logs how many records of a port's input were skipped, for each reason.
+pub(super) fn log_skipped(port: &str, skipped: &Skipped) {
+    for (reason, records) in skipped {
+        warn!(name: "records_skipped", port, records, %reason, "records of the input were skipped");
+    }
+}
+
+/// Returns the MAC address of a port without a device: that of the configuration, or else a locally
+/// administered one that depends on the port's name only.
+fn mac(port: &model::Port) -> Mac {
+    port.mac.unwrap_or_else(|| mac_of(&port.name))
+}
+
 fn mac_of(name: &str) -> Mac {
     let hash =
         name.bytes().fold(0xcbf2_9ce4u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));

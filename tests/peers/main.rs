@@ -4,8 +4,11 @@
 //!
 //! Needs the Debian packages python3-scapy and tshark.
 
+mod captures;
+
 use serde::Serialize;
 use std::{
+    ffi::OsStr,
     fmt::Write,
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
@@ -194,23 +197,23 @@ fn folder() -> &'static Path {
         }
         fs::write(folder.join("cases.json"), serde_json::to_vec(&cases).unwrap()).unwrap();
         fs::write(folder.join("gateway.toml"), config(&cases)).unwrap();
-        scapy("make", &folder);
+        scapy("scapy_peer.py", [Path::new("make"), &folder]);
         let mut gateway = Command::new(env!("CARGO_BIN_EXE_wayfarer"));
         run(gateway.arg("gateway").arg("--config").arg(folder.join("gateway.toml")));
         folder
     })
 }
 
-/// Runs the peers, which scapy plays; returns their output.
-fn scapy(command: &str, folder: &Path) -> String {
+/// Runs a script for scapy, one of this folder, with these arguments; returns its output.
+fn scapy<A: AsRef<OsStr>>(script: &str, arguments: impl IntoIterator<Item = A>) -> String {
     // Debian's own Python, because Debian's packages are installed there.
     let mut python = Command::new("/usr/bin/python3");
     assert!(
         python.args(["-B", "-c", "import scapy.layers.ipsec"]).output().is_ok_and(|o| o.status.success()),
         "scapy is missing: apt-get install python3-scapy"
     );
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/scapy_peer.py");
-    run(Command::new("/usr/bin/python3").arg("-B").arg(script).arg(command).arg(folder))
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(script);
+    run(Command::new("/usr/bin/python3").arg("-B").arg(script).args(arguments))
 }
 
 /// Runs a command that must succeed, and returns its standard output.
@@ -225,7 +228,7 @@ fn run(command: &mut Command) -> String {
 #[test]
 fn scapy_and_the_gateway_open_what_the_other_sealed() {
     let each = ROUNDS * cases().len();
-    assert_eq!(scapy("check", folder()), format!("{each} {each}\n"));
+    assert_eq!(scapy("scapy_peer.py", [Path::new("check"), folder()]), format!("{each} {each}\n"));
 }
 
 /// Returns the SA's line in tshark's table of ESP SAs; `None` if tshark 4.0 cannot open it: ESN,
@@ -271,7 +274,7 @@ fn expected_payloads(folder: &Path, file: &str, mode: &str) -> Vec<String> {
         ip::decrement_hop_limit(packet);
         hex(packet.iter().copied())
     };
-    pcap::read(&folder.join(file)).unwrap().iter().map(payload).collect()
+    pcap::read(&folder.join(file), [0; 6]).unwrap().0.iter().map(payload).collect()
 }
 
 #[test]

@@ -72,6 +72,15 @@ pub(crate) fn option<T: Plain>(fd: &OwnedFd, level: i32, name: i32) -> io::Resul
     Ok(value)
 }
 
+/// Returns whether all who wrote to a pipe have closed it. One to which nobody has written yet is not
+/// hung up.
+pub(crate) fn is_hung_up(pipe: &impl AsRawFd) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: the kernel reads and writes one live structure, and does not wait.
+    check(unsafe { libc::poll(&raw mut poll, 1, 0) })?;
+    Ok(poll.revents & libc::POLLHUP != 0)
+}
+
 /// Binds a packet socket to one device.
 pub(crate) fn bind_packet(fd: &OwnedFd, ifindex: u32, protocol: i32) -> io::Result<()> {
     // SAFETY: zeroes are a value of this structure of integers.

@@ -9,6 +9,7 @@ mod allocation;
 mod classifier;
 mod frames;
 mod open;
+mod pcap;
 mod tap;
 mod traffic;
 mod world;
