@@ -35,7 +35,11 @@ use std::{
 use tracing::warn;
 use wayfarer_dataplane::{
     pool::Pool,
-    port::{Mac, Port, monitor::Monitor, open::SharedDevice},
+    port::{
+        Mac, Port,
+        monitor::Monitor,
+        open::{Reopener, SharedDevice},
+    },
     table::{Prefix, Writer},
 };
 
@@ -71,6 +75,8 @@ pub struct OpenPort {
     pub exception: Option<Exception>,
     /// Reads the device's state and counters; `None` if there is no device.
     pub monitor: Option<Box<dyn Monitor>>,
+    /// Opens the device again when it comes back; `None` if that is not possible.
+    pub reopener: Option<Reopener>,
     /// Queues, one for each worker.
     pub queues: Vec<Box<dyn Port>>,
 }
@@ -148,7 +154,7 @@ impl Assembly {
         let mut workers = Vec::new();
         for WorkerResources { pool, core } in resources {
             let handle = WorkerHandle {
-                rings: Arc::new(Rings::new(pool.frame_size())),
+                rings: Arc::new(Rings::new(pool.frame_size(), ports.len())),
                 counters: Arc::new(WorkerCounters::new(queues.len())),
                 core: core.map(|core| core.id),
             };
@@ -161,7 +167,7 @@ impl Assembly {
         }
         let (requests, asked) = bounded(REQUESTS);
         let (new_ike, given) = bounded(1);
-        let has_device = ports.iter().any(|port| port.device.is_some());
+        let has_device = ports.iter().any(|port| port.device.is_some() || port.reopener.is_some());
         let side = |port: &OpenPort| ports.get(port.exception?.of)?.device;
         let sides: Vec<_> = ports.iter().filter_map(side).collect();
         let ports = ports.into_iter().map(port_handle).collect();
@@ -333,6 +339,7 @@ fn port_handle(port: OpenPort) -> PortHandle {
         segment,
         shared: port.shared,
         monitor: port.monitor,
+        reopener: port.reopener,
     }
 }
 

@@ -159,6 +159,7 @@ pub fn bare_port(index: usize, stations: Stations, queues: Vec<Box<dyn Port>>) -
         shared: None,
         exception: None,
         monitor: None,
+        reopener: None,
         queues,
     }
 }

@@ -57,6 +57,9 @@ impl SlowPath {
     fn handle_punt(&mut self, now: Duration, port: u16, punt: Punt, frame: &[u8]) {
         match punt {
             Punt::Neighbour => self.neighbours.handle_frame(now, port, frame),
+            Punt::Resolve { port, .. } if self.devices.is_gone(port) => {
+                self.drops.count(DropReason::PortGone);
+            }
             Punt::Resolve { port, next } => {
                 if !self.neighbours.resolve(now, port, next, Some(frame)) {
                     self.drops.count(DropReason::SlowPathLimit);
