@@ -1,10 +1,10 @@
 //! Follows the devices of ports: up and down, MTU, MAC address, removal and return. Logs what
 //! changes.
 
-use super::{SlowPath, handles::PortHandle, line_limit::LineLimit};
+use super::{SlowPath, handles::PortHandle, line_limit::LineLimit, neighbours::Stations, view::mac_text};
 use std::{collections::BTreeMap, time::Duration};
 use tracing::{error, info, warn};
-use wayfarer_dataplane::port::{monitor::DeviceState, open::Reopener};
+use wayfarer_dataplane::port::{Mac, monitor::DeviceState, open::Reopener};
 
 /// Time between two polls of the devices if the kernel tells nothing.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,6 +28,8 @@ pub(super) struct Devices {
 struct Known {
     is_up: bool,
     is_gone: bool,
+    /// True if it has another MAC address than the port, which cannot follow.
+    is_foreign: bool,
     /// When it may be opened again at the earliest.
     open_at: Duration,
     /// Limits the log's lines about it.
@@ -37,7 +39,13 @@ struct Known {
 impl Default for Known {
     /// Every device is assumed to be up at first.
     fn default() -> Self {
-        Self { is_up: true, is_gone: false, open_at: Duration::ZERO, lines: LineLimit::default() }
+        Self {
+            is_up: true,
+            is_gone: false,
+            is_foreign: false,
+            open_at: Duration::ZERO,
+            lines: LineLimit::default(),
+        }
     }
 }
 
@@ -48,7 +56,7 @@ struct Change {
     port: usize,
     /// The device's state.
     state: DeviceState,
-    /// True if it came up, went down or disappeared.
+    /// True if it came up, went down, disappeared, or got a MAC address that the port cannot follow.
     has_moved: bool,
     /// True if it must be opened again: it was gone, or has another MAC address.
     must_open: bool,
@@ -72,10 +80,15 @@ impl Devices {
             .filter_map(|(port, handle, monitor)| {
                 let state = monitor.state();
                 let known = self.known.entry(port).or_default();
-                let has_moved = (known.is_up, known.is_gone) != (state.is_up, state.is_gone);
-                (known.is_up, known.is_gone) = (state.is_up, state.is_gone);
+                let is_foreign = has_other_mac(handle, &state) && handle.reopener.is_none();
+                let before = (known.is_up, known.is_gone, known.is_foreign);
+                (known.is_up, known.is_gone, known.is_foreign) = (state.is_up, state.is_gone, is_foreign);
+                let has_moved = before != (state.is_up, state.is_gone, is_foreign);
                 let must_open = now >= known.open_at && must_open(handle, &state);
-                let has_changed = has_moved || must_open || new_mtu(handle, state.mtu).is_some();
+                let has_changed = has_moved
+                    || must_open
+                    || new_mtu(handle, state.mtu).is_some()
+                    || new_host_mac(handle, &state).is_some();
                 has_changed.then_some(Change { port, state, has_moved, must_open })
             })
             .collect()
@@ -109,10 +122,21 @@ fn new_mtu(port: &PortHandle, mtu: Option<usize>) -> Option<usize> {
     (mtu != port.mtu).then_some(mtu)
 }
 
+/// Returns true if a device that is shared with the kernel has another MAC address than its port.
+fn has_other_mac(port: &PortHandle, state: &DeviceState) -> bool {
+    port.shared.is_some() && state.mac.is_some_and(|mac| mac != port.segment.mac)
+}
+
+/// Returns the MAC address that the host has at the other end of a port from now on.
+fn new_host_mac(port: &PortHandle, state: &DeviceState) -> Option<Mac> {
+    let Stations::Only(known) = port.segment.stations else { return None };
+    let is_followed = port.device.is_some() && port.shared.is_none();
+    state.mac.filter(|mac| is_followed && *mac != known)
+}
+
 /// Returns true if the device of a port must be opened again, and can be.
 fn must_open(port: &PortHandle, state: &DeviceState) -> bool {
-    let is_other = state.is_gone || state.mac.is_some_and(|mac| mac != port.segment.mac);
-    is_other && port.reopener.as_ref().is_some_and(Reopener::is_ready)
+    (state.is_gone || has_other_mac(port, state)) && port.reopener.as_ref().is_some_and(Reopener::is_ready)
 }
 
 impl SlowPath {
@@ -129,6 +153,7 @@ impl SlowPath {
                 self.open_port(now, port);
             } else {
                 self.follow_mtu(now, port, state.mtu);
+                self.follow_host_mac(now, port, &state);
             }
         }
     }
@@ -147,12 +172,35 @@ impl SlowPath {
                     "the device is gone: no traffic passes this port until the gateway is restarted"
                 );
             }
+            _ if has_other_mac(handle, state) && handle.reopener.is_none() => {
+                error!(
+                    name: "device_mac", port, left_out,
+                    "the device has another MAC address: what comes there is not the gateway's until it is \
+                     restarted"
+                );
+            }
             DeviceState { is_up: false, .. } => {
                 info!(name: "device_down", port, left_out, "the device is down")
             }
             DeviceState { speed: speed_mbps, .. } => {
                 info!(name: "device_up", port, speed_mbps, left_out, "the device is up");
             }
+        }
+    }
+
+    /// Sends frames for the host to the MAC address that its end of a TAP device has now.
+    fn follow_host_mac(&mut self, now: Duration, port: usize, state: &DeviceState) {
+        let Some(mac) = new_host_mac(&self.network.ports[port], state) else { return };
+        self.network.ports[port].segment.stations = Stations::Only(mac);
+        if let Some(host) = &self.links.tables.tables.settings.host
+            && usize::from(host.port) == port
+        {
+            host.mac.set(mac);
+        }
+        self.network.routes.set_station(&mut self.links.tables, port as u16, mac);
+        if let Some(left_out) = self.devices.admits_line(now, port) {
+            let (port, mac) = (&self.network.ports[port].name, mac_text(mac));
+            info!(name: "device_mac", port, mac, left_out, "the host's MAC address on the device has changed");
         }
     }
 
