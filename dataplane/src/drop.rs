@@ -94,6 +94,7 @@ drop_reasons! {
     NoBuffer            Warning "no free frame",
     NoHeadroom          Error   "frame too short for the headers of its tunnel",
     TxRingFull          Warning "the port's transmit ring was full",
+    PortGone            Warning "to leave by a port whose device is gone, or has not appeared yet",
     DeviceRefused       Warning "refused by the device that it was to leave by, for example because it is longer than the device's MTU",
     PuntRingFull        Warning "the ring to the slow path was full, or this traffic's share of it",
     ControlFormat       Warning "control message with a wrong checksum, length or marker",

@@ -83,6 +83,7 @@ pub(super) struct Port {
     pub promiscuous: Key<bool>,
     pub exception: Key<String>,
     pub exception_rate: Key<i64>,
+    pub optional: Key<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]

@@ -76,6 +76,8 @@ pub struct Port {
     pub mac: Option<Mac>,
     /// `true` if the port's files stand for the host's own network stack.
     pub is_host: bool,
+    /// `true` if the device may be missing, or down, when the gateway starts.
+    pub is_optional: bool,
 }
 
 /// The kind of a port.

@@ -64,6 +64,7 @@ fn port(source: &Source<'_>, raw: &Spanned<file::Port>) -> ConfigResult<Port> {
         mtu: source.optional("port.mtu", &raw.mtu, |size| mtu(size, v6))?,
         mac: source.optional("port.mac", &raw.mac, |mac| value::mac(mac))?,
         is_host: raw.host.as_ref().is_some_and(|host| *host.get_ref()),
+        is_optional: raw.optional.as_ref().is_some_and(|optional| *optional.get_ref()),
     })
 }
 
@@ -86,6 +87,9 @@ fn kind(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> ConfigRes
     }
     if matches!(kind, Kind::Auto | Kind::AfXdp | Kind::AfPacket) {
         pointless("port.mac", raw.mac.as_ref().map(Spanned::span))?;
+    }
+    if !matches!(kind, Kind::Auto | Kind::AfPacket) {
+        pointless("port.optional", raw.optional.as_ref().map(Spanned::span))?;
     }
     if kind != Kind::Pcap {
         pointless("port.output", raw.output.as_ref().map(Spanned::span))?;

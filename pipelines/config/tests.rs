@@ -220,6 +220,10 @@ mac = "02:00:00:00:00:0a"
 name = "d"
 kind = "af_xdp"
 device = "eth0"
+[[port]]
+name = "e"
+device = "eth1"
+optional = true
 "#;
     let folder = Folder::new();
     let ports = folder.parse(text).unwrap().ports;
@@ -232,6 +236,10 @@ device = "eth0"
         (&PortKind::Sink, Some(9000), Some([2, 0, 0, 0, 0, 10]))
     );
     assert_eq!(ports[3].kind, PortKind::AfXdp { device: "eth0".into() });
+    assert_eq!(
+        ports.iter().map(|port| port.is_optional).collect::<Vec<_>>(),
+        [false, false, false, false, true]
+    );
 }
 
 #[test]

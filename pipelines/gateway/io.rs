@@ -14,7 +14,7 @@ use wayfarer_dataplane::{
     drop::DropReason,
     packet::{Burst, Packet},
     pool::Pool,
-    port::{Mac, Port},
+    port::{Mac, Port, PortStats},
     prefetch,
     table::Reader,
     wire::{
@@ -37,6 +37,8 @@ const LONG_SHARE: u32 = 8;
 #[derive(Debug)]
 pub struct Io {
     ports: Vec<Box<dyn Port>>,
+    /// The counters of each port's earlier queues.
+    earlier: Vec<PortStats>,
     outgoing: Vec<Burst>,
     pool: Pool,
     counters: Arc<WorkerCounters>,
@@ -67,10 +69,12 @@ impl Io {
         rings: Arc<Rings>,
     ) -> Self {
         let outgoing = ports.iter().map(|_| Burst::new()).collect();
+        let earlier = vec![PortStats::default(); ports.len()];
         let punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
         let reassembly = Reassembly::new(pool.capacity());
         Self {
             ports,
+            earlier,
             outgoing,
             pool,
             counters,
@@ -88,6 +92,25 @@ impl Io {
     /// Prepares the ports for use by the calling thread.
     pub fn attach(&mut self) {
         self.ports.iter_mut().for_each(|port| port.attach());
+    }
+
+    /// Takes the ports that the slow path has opened in place of others.
+    #[inline]
+    pub fn take_new_ports(&mut self) {
+        if self.rings.has_new_ports() {
+            self.replace_ports();
+        }
+    }
+
+    #[cold]
+    fn replace_ports(&mut self) {
+        for (index, mut port) in self.rings.take_new_ports() {
+            port.attach();
+            let old = std::mem::replace(&mut self.ports[index], port);
+            self.earlier[index] = self.earlier[index].plus(old.stats());
+            // If the ring is full, the port is closed here.
+            drop(self.rings.old_ports.push(old));
+        }
     }
 
     /// Returns the number of ports.
@@ -337,8 +360,12 @@ impl Io {
         let refused = to.refused() - refused_before;
         self.counters.sent.add((before - burst.len()) as u64 - refused);
         (0..refused).for_each(|_| self.counters.drops.count(DropReason::DeviceRefused));
+        if burst.is_empty() {
+            return;
+        }
+        let reason = if to.is_absent() { DropReason::PortGone } else { DropReason::TxRingFull };
         for packet in burst.drain(..) {
-            self.counters.drops.count(DropReason::TxRingFull);
+            self.counters.drops.count(reason);
             self.pool.give(packet);
         }
     }
@@ -385,8 +412,8 @@ impl Io {
 
     /// Publishes the counters of ports and pool.
     pub fn report(&self) {
-        for (counters, port) in self.counters.ports.iter().zip(&self.ports) {
-            counters.set(&port.stats());
+        for ((counters, port), earlier) in self.counters.ports.iter().zip(&self.ports).zip(&self.earlier) {
+            counters.set(&earlier.plus(port.stats()));
         }
         self.counters.free_frames.set(self.pool.available() as u64);
     }

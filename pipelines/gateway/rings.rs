@@ -2,10 +2,17 @@
 //! up.
 
 use crossbeam::queue::ArrayQueue;
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::atomic::{
+        AtomicBool,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
 use wayfarer_dataplane::{
     packet::BURST,
     pool::HEADROOM,
+    port::Port,
     ring::FrameRing,
     sa::{Due, Path, Spi, TunnelId},
     wire::icmp::Problem,
@@ -115,17 +122,45 @@ pub struct Rings {
     pub inject: FrameRing<Inject>,
     /// From the worker.
     pub events: ArrayQueue<Event>,
+    /// By index, the port that the worker is to use in place of its own.
+    new_ports: Box<[ArrayQueue<Box<dyn Port>>]>,
+    /// `true` if there may be new ports.
+    has_new_ports: AtomicBool,
+    /// Ports that the worker no longer uses. The slow path closes them, because that may take long.
+    pub old_ports: ArrayQueue<Box<dyn Port>>,
 }
 
 impl Rings {
-    /// Makes empty rings for frames of up to `largest` bytes.
-    pub fn new(largest: usize) -> Self {
+    /// Makes empty rings of a worker with `ports` ports, for frames of up to `largest` bytes.
+    pub fn new(largest: usize, ports: usize) -> Self {
         Self {
             punts: [128, 256, 512, 256, 64, 128].map(|depth| FrameRing::new(depth, largest)),
             long: FrameRing::new(LONG_MESSAGES, LONGEST),
             inject: FrameRing::new(512, largest),
             events: ArrayQueue::new(4096),
+            new_ports: (0..ports).map(|_| ArrayQueue::new(1)).collect(),
+            has_new_ports: AtomicBool::new(false),
+            old_ports: ArrayQueue::new(ports.max(1)),
         }
+    }
+
+    /// Has the worker use another port in place of port `index`, from its next turn on.
+    pub fn replace_port(&self, index: usize, port: Box<dyn Port>) {
+        // One that the worker has not taken yet is closed.
+        drop(self.new_ports[index].force_push(port));
+        self.has_new_ports.store(true, Release);
+    }
+
+    /// Returns whether the worker must take new ports.
+    #[inline]
+    pub(super) fn has_new_ports(&self) -> bool {
+        self.has_new_ports.load(Relaxed)
+    }
+
+    /// Takes the new ports, each with its index.
+    pub(super) fn take_new_ports(&self) -> impl Iterator<Item = (usize, Box<dyn Port>)> {
+        self.has_new_ports.swap(false, Acquire);
+        self.new_ports.iter().enumerate().filter_map(|(index, port)| Some((index, port.pop()?)))
     }
 
     /// Returns the length of the longest IP packet that the worker takes from the slow path, in bytes.

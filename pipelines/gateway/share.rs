@@ -109,7 +109,7 @@ mod tests {
     /// Returns how many messages of one sender get into the rings of peers and of unauthenticated
     /// senders while the slow path is busy, and whether a message of another sender does.
     fn flooded(known: [Option<&Share>; 2], networks: [[u8; 4]; 2]) -> ([usize; 2], bool) {
-        let rings = Arc::new(Rings::new(2048));
+        let rings = Arc::new(Rings::new(2048, 1));
         let pool = Pool::new(64, 2048).unwrap();
         let counters = Arc::new(WorkerCounters::new(0));
         let mut io = Io::new(vec![], vec![], pool, counters, rings.clone());

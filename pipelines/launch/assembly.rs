@@ -35,7 +35,12 @@ use std::{
 use tracing::warn;
 use wayfarer_dataplane::{
     pool::Pool,
-    port::{Mac, Port, monitor::Monitor, open::SharedDevice, pcap::CaptureReport},
+    port::{
+        Mac, Port,
+        monitor::Monitor,
+        open::{Reopener, SharedDevice},
+        pcap::CaptureReport,
+    },
     table::{Prefix, Writer},
 };
 
@@ -73,6 +78,8 @@ pub struct OpenPort {
     pub monitor: Option<Box<dyn Monitor>>,
     /// What the port skips of a capture and how it fails; `None` if it has no capture.
     pub capture: Option<Arc<CaptureReport>>,
+    /// Opens the device again when it comes back; `None` if that is not possible.
+    pub reopener: Option<Reopener>,
     /// Queues, one for each worker.
     pub queues: Vec<Box<dyn Port>>,
 }
@@ -150,7 +157,7 @@ impl Assembly {
         let mut workers = Vec::new();
         for WorkerResources { pool, core } in resources {
             let handle = WorkerHandle {
-                rings: Arc::new(Rings::new(pool.frame_size())),
+                rings: Arc::new(Rings::new(pool.frame_size(), ports.len())),
                 counters: Arc::new(WorkerCounters::new(queues.len())),
                 core: core.map(|core| core.id),
             };
@@ -163,7 +170,7 @@ impl Assembly {
         }
         let (requests, asked) = bounded(REQUESTS);
         let (new_ike, given) = bounded(1);
-        let has_device = ports.iter().any(|port| port.device.is_some());
+        let has_device = ports.iter().any(|port| port.device.is_some() || port.reopener.is_some());
         let side = |port: &OpenPort| ports.get(port.exception?.of)?.device;
         let sides: Vec<_> = ports.iter().filter_map(side).collect();
         let ports = ports.into_iter().map(port_handle).collect();
@@ -335,6 +342,7 @@ fn port_handle(port: OpenPort) -> PortHandle {
         segment,
         shared: port.shared,
         monitor: port.monitor,
+        reopener: port.reopener,
     }
 }
 

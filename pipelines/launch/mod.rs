@@ -188,8 +188,10 @@ fn start_dpdk(
 fn queues(config: &Config, eal: Option<&Eal>) -> usize {
     let queues = |port: &model::Port| match &port.kind {
         PortKind::Auto { device } | PortKind::AfXdp { device } | PortKind::AfPacket { device } => {
-            // A missing device is reported when it is opened.
-            Device::find(device).map_or(1, |device| device.queues() as usize)
+            // A missing device is reported when it is opened. By AF_PACKET, an optional one serves any
+            // number of workers.
+            let missing = if port.is_optional { usize::MAX } else { 1 };
+            Device::find(device).map_or(missing, |device| device.queues() as usize)
         }
         PortKind::Dpdk { device, .. } => eal.and_then(|eal| eal.queues(device)).unwrap_or(1),
         PortKind::Tap { .. } | PortKind::Sink => usize::MAX,

@@ -4,6 +4,7 @@
 use super::assembly::{Exception, OpenPort};
 use crate::{
     config::model::{self, Config, PortKind},
+    device_lock::primary_name,
     slow_path::neighbours::Stations,
 };
 use std::{net::IpAddr, sync::Arc};
@@ -12,11 +13,12 @@ use wayfarer_dataplane::{
     pool::{HEADROOM, Pool},
     port::{
         Mac, Port, PortError,
+        absent::{AbsentDevice, AbsentPort},
         classifier::Rules,
         device::Device,
         dpdk::{self, Eal},
         generator::Generator,
-        open::{self, Kind, OpenDevice},
+        open::{self, Kind, OpenDevice, Reopener},
         pcap::{self, Captures, PcapPort, Skipped},
         sink::Sink,
         tap::TapPort,
@@ -102,16 +104,27 @@ fn open_device(
     host: &[IpAddr],
     pools: &mut [Pool],
 ) -> Result<OpenPort, PortError> {
-    let own = config.ports.iter().flat_map(|p| p.addresses.iter().map(|(own, _)| *own));
+    let own: Vec<IpAddr> =
+        config.ports.iter().flat_map(|p| p.addresses.iter().map(|(own, _)| *own)).collect();
     let has_ike = !config.ike.connections.is_empty();
     let ike_ports = has_ike.then_some(esp::IKE_PORT).into_iter();
     let rules = Rules {
-        local: host.iter().copied().chain(own).collect(),
+        local: host.iter().chain(&own).copied().collect(),
         udp_ports: ike_ports.chain(config.gateway.encap_ports.iter().copied()).collect(),
     };
+    let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(largest_packet(pools));
+    let reopener = matches!(kind, Kind::Auto | Kind::AfPacket).then(|| Reopener {
+        device: primary_name(device),
+        rules: Rules { local: own.clone(), ..rules.clone() },
+        workers: pools.len(),
+        frame_size: pools.iter().map(Pool::frame_size).max().unwrap_or(0),
+    });
+    if port.is_optional && reopener.as_ref().is_some_and(|reopener| !reopener.is_ready()) {
+        return Ok(absent(port, mtu_limit, reopener, pools.len()));
+    }
     let tap_mtu = port.mtu.unwrap_or(MTU);
     let request = open::Request { device, kind, rules, tap_mtu };
-    let OpenDevice { ports, driver, passed_over, mac, mtu, is_veth, host_mac, shared, monitor } =
+    let OpenDevice { ports, driver, passed_over, mac, mtu, index, is_veth, host_mac, shared, monitor } =
         open::open(&request, pools)?;
     for (driver, why) in passed_over {
         info!(port = port.name, "not {driver}: {why}");
@@ -124,11 +137,10 @@ fn open_device(
              run ethtool -K PEER tx off tso off gso off"
         );
     }
-    let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(largest_packet(pools));
     Ok(OpenPort {
         name: port.name.clone(),
         kind: driver.to_string(),
-        device: Some(Device::find(device)?.index()),
+        device: Some(index),
         mac: port.mac.unwrap_or(mac),
         mtu: mtu.min(mtu_limit),
         mtu_limit,
@@ -140,8 +152,21 @@ fn open_device(
         exception: None,
         monitor: Some(monitor),
         capture: None,
+        reopener,
         queues: ports,
     })
+}
+
+/// Returns a port whose device is not there yet.
+fn absent(port: &model::Port, mtu_limit: usize, reopener: Option<Reopener>, workers: usize) -> OpenPort {
+    OpenPort {
+        mtu: MTU.min(mtu_limit),
+        mtu_limit,
+        stations: Stations::Ask,
+        monitor: Some(Box::new(AbsentDevice)),
+        reopener,
+        ..open_other(port, "-", (0..workers).map(|_| Box::new(AbsentPort) as _).collect())
+    }
 }
 
 /// Returns the length of the longest IP packet that a frame of every pool holds, in bytes.
@@ -191,6 +216,7 @@ fn open_dpdk(
         exception: None,
         monitor: Some(monitor),
         capture: None,
+        reopener: None,
         queues: ports,
     })
 }
@@ -235,6 +261,7 @@ fn open_exception(
         exception: Some(Exception { of, rate: exception.rate }),
         monitor: Some(Box::new(device)),
         capture: None,
+        reopener: None,
         queues: queues.into_iter().map(|queue| Box::new(queue) as Box<dyn Port>).collect(),
     })
 }
@@ -257,6 +284,7 @@ fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> Ope
         exception: None,
         monitor: None,
         capture: None,
+        reopener: None,
         queues,
     }
 }
@@ -297,6 +325,7 @@ mod tests {
                 mtu: Some(1400),
                 mac: Some(mac),
                 is_host: false,
+                is_optional: false,
             };
             let mut port = open_other(&config, "dpdk", vec![]);
             let exception = model::Exception { device: "wf-outside".into(), rate: 500 };

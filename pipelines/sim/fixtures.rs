@@ -160,6 +160,7 @@ pub fn bare_port(index: usize, stations: Stations, queues: Vec<Box<dyn Port>>) -
         exception: None,
         monitor: None,
         capture: None,
+        reopener: None,
         queues,
     }
 }

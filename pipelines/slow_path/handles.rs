@@ -3,7 +3,10 @@
 use super::neighbours::Segment;
 use crate::gateway::{counters::WorkerCounters, rings::Rings};
 use std::sync::Arc;
-use wayfarer_dataplane::port::{monitor::Monitor, open::SharedDevice};
+use wayfarer_dataplane::port::{
+    monitor::Monitor,
+    open::{Reopener, SharedDevice},
+};
 
 /// The parts of a worker that the slow path shares.
 #[derive(Clone, Debug)]
@@ -36,4 +39,6 @@ pub struct PortHandle {
     pub shared: Option<SharedDevice>,
     /// The monitor of the port's device, if there is one.
     pub monitor: Option<Box<dyn Monitor>>,
+    /// Opens the port's device again when it comes back; `None` if that is not possible.
+    pub reopener: Option<Reopener>,
 }

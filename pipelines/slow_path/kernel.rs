@@ -114,6 +114,20 @@ impl Kernel {
         Ok(this)
     }
 
+    /// Returns the host's addresses.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(|(address, ..)| *address)
+    }
+
+    /// Takes the routes by `device` for those of `port`, instead of those by its earlier device.
+    pub(super) fn set_device(&mut self, port: u16, device: u32) {
+        self.devices.retain(|(_, other)| *other != port);
+        self.devices.push((device, port));
+        if self.follows_routes {
+            self.need_dump();
+        }
+    }
+
     /// Reads the kernel's messages and appends the changes to `changes`. Returns true if there was
     /// any message.
     pub(super) fn poll(&mut self, changes: &mut Vec<Change>) -> bool {

@@ -18,6 +18,7 @@ mod parts;
 mod policies;
 mod problem_limit;
 mod punts;
+mod reopening;
 mod routes;
 mod table_writer;
 mod turn;

@@ -29,6 +29,10 @@ const MAX_WAITING: usize = 2048;
 /// Most addresses that are known or requested, so that a scan of a large subnet cannot fill memory.
 const MAX_ENTRIES: usize = 8192;
 
+/// The group of all nodes of a segment (RFC 4291 §2.7.1), and its MAC address.
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 1];
+
 /// The gateway's side of the segment at a port.
 #[derive(Clone, Debug)]
 pub struct Segment {
@@ -144,6 +148,20 @@ impl Neighbours {
     /// Returns when [`Neighbours::handle_timeout`] must be called next.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.timers.first().map(|(when, _)| *when)
+    }
+
+    /// Begins anew on a port whose device is another one or has another MAC address: `mac`, which the
+    /// stations are told. They are asked for theirs again.
+    pub fn restart(&mut self, port: u16, mac: Mac) {
+        let Some(segment) = self.segments.get_mut(usize::from(port)) else { return };
+        segment.mac = mac;
+        if segment.stations == Stations::Ask {
+            let own = segment.addresses.iter();
+            let frames = own.map(|(own, _)| Action::Send { port, frame: announcement(mac, *own) });
+            self.actions.extend(frames);
+        }
+        let known: Vec<Key> = self.entries.keys().filter(|(other, _)| *other == port).copied().collect();
+        known.into_iter().for_each(|key| self.give_up(key));
     }
 
     /// Returns the known addresses with port and MAC address.
@@ -276,7 +294,7 @@ impl Neighbours {
         // Duplicate address detection has no sender to answer, so all nodes are told (RFC 4861
         // §7.2.4).
         let (dst, dst_mac, solicited) = if src.is_unspecified() {
-            (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), [0x33, 0x33, 0, 0, 0, 1], false)
+            (ALL_NODES, ALL_NODES_MAC, false)
         } else {
             if let Some(mac) = message.mac {
                 self.learn(now, port, header.src.into(), mac, true);
@@ -338,6 +356,18 @@ fn request(segment: &Segment, address: IpAddr, to: Option<Mac>) -> Option<Vec<u8
             Some(message.frame(segment.mac, sender, dst_mac, dst))
         }
         _ => None,
+    }
+}
+
+/// Returns the frame that tells all stations of a segment that `own` has the address `mac`: an ARP
+/// announcement (RFC 5227 §3) or an unsolicited neighbour advertisement (RFC 4861 §7.2.6).
+fn announcement(mac: Mac, own: IpAddr) -> Vec<u8> {
+    match own {
+        IpAddr::V4(own) => arp_request(mac, own, own, None),
+        IpAddr::V6(own) => {
+            let message = Neighbour { solicitation: false, target: own, mac: Some(mac), solicited: false };
+            message.frame(mac, own, ALL_NODES_MAC, ALL_NODES)
+        }
     }
 }
 

@@ -61,6 +61,9 @@ impl SlowPath {
     fn handle_punt(&mut self, now: Duration, port: u16, punt: Punt, frame: &[u8]) {
         match punt {
             Punt::Neighbour => self.neighbours.handle_frame(now, port, frame),
+            Punt::Resolve { port: to, .. } if self.devices.is_gone(to) => {
+                self.drops.count(DropReason::PortGone);
+            }
             Punt::Resolve { port: to, next } => {
                 let waiting = Waiting { from: port, packet: frame.to_vec() };
                 if !self.neighbours.resolve(now, to, next, Some(waiting)) {

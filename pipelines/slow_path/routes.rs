@@ -85,6 +85,18 @@ impl Routes {
         self.neighbour_changed(tables, port, address);
     }
 
+    /// Records that the only station of `port` has another MAC address.
+    pub(super) fn set_station(&mut self, tables: &mut TableWriter, port: u16, mac: Mac) {
+        if let Some(station) = self.stations.get_mut(usize::from(port)) {
+            *station = Stations::Only(mac);
+        }
+        let by_port = self
+            .routes
+            .iter()
+            .filter(|(_, hop)| matches!(hop, NextHop::Port { port: by, .. } if *by == port));
+        by_port.for_each(|((to, _), _)| self.publish(tables, *to));
+    }
+
     /// Returns the next hop of the longest route to `address`.
     pub(super) fn find(&self, address: IpAddr) -> Option<NextHop> {
         let routes = self.routes.iter().filter(|((to, _), _)| to.contains(address));

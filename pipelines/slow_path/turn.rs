@@ -64,6 +64,7 @@ impl SlowPath {
         busy |= self.handle_requests(now);
         busy |= self.handle_new_ike(now);
         self.handle_devices(now);
+        self.close_old_ports();
         self.handle_neighbours(now);
         self.links.tables.collect();
         busy

@@ -16,7 +16,7 @@ use std::time::Duration;
 use wayfarer_dataplane::{
     drop::{DropReason, Severity},
     port::{
-        PortStats,
+        Mac, PortStats,
         monitor::{DeviceState, Monitor},
     },
     sa::{Encap, Mode, Path},
@@ -87,12 +87,11 @@ impl SlowPath {
         let view = |(index, port): (usize, &PortHandle)| {
             let all = self.workers.iter().map(|w| w.counters.ports[index].stats());
             let sum = |field: fn(&PortStats) -> u64| all.clone().map(|s| field(&s)).sum();
-            let [a, b, c, d, e, f] = port.segment.mac;
             let state = port.monitor.as_ref().map(|monitor| monitor.state());
             PortView {
                 port: port.name.clone(),
                 kind: port.kind.clone(),
-                mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+                mac: mac_text(port.segment.mac),
                 mtu: port.mtu,
                 addresses: port
                     .segment
@@ -161,6 +160,11 @@ impl SlowPath {
         };
         DropReason::ALL.iter().map(view).collect()
     }
+}
+
+/// Returns a MAC address as people write it.
+pub(super) fn mac_text([a, b, c, d, e, f]: Mac) -> String {
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
 
 /// Returns the state of a device in one word.

@@ -338,6 +338,7 @@ fn shows_ports_with_their_devices_states_and_counters() {
     let state = DeviceState {
         is_gone: false,
         mtu: None,
+        mac: None,
         is_up: true,
         speed: Some(25_000),
         full_duplex: Some(true),

@@ -11,7 +11,7 @@ use wayfarer::{
     sim::{fixtures::*, frames::*, terminal::Terminal, world::World},
 };
 use wayfarer_dataplane::{
-    drop::DropReason::{DeviceRefused, TooBig},
+    drop::DropReason::{DeviceRefused, PortGone, TooBig},
     packet::Burst,
     pool::Pool,
     port::{
@@ -143,4 +143,53 @@ fn packets_that_a_device_refuses_are_drops_and_not_sent() {
     let sent = world.counters().sent.value();
     (0..3).for_each(|_| send(&mut world, 100));
     assert_eq!((world.all_drops(), world.counters().sent.value()), (vec![(DeviceRefused, 3)], sent));
+}
+
+#[test]
+fn packets_to_a_port_whose_device_is_gone_are_counted_and_its_counters_stay() {
+    let mut device = None;
+    let (mut world, _) = world(|ports, _| device = Some(follow(ports, OUTSIDE)));
+    send(&mut world, 100);
+    assert_eq!(world.take(OUTSIDE).len(), 1);
+    device.unwrap().set(|state| *state = DeviceState { is_gone: true, ..DeviceState::default() });
+    world.pass(Duration::from_secs(1));
+    (0..3).for_each(|_| send(&mut world, 100));
+    assert_eq!((world.take(OUTSIDE).len(), world.all_drops()), (0, vec![(PortGone, 3)]));
+    // The next hop is forgotten after a while, and nobody can be asked for it.
+    world.pass(Duration::from_secs(60));
+    let before = world.slow_drops(PortGone);
+    send(&mut world, 100);
+    assert_eq!(world.slow_drops(PortGone), before + 1);
+    // Enough turns for a report of the counters.
+    (0..5000).for_each(|_| _ = world.assembly.workers[0].0.turn());
+    let port = port(&mut world, OUTSIDE);
+    assert_eq!((port.link.as_deref(), port.tx_packets > 0), (Some("gone"), true));
+}
+
+#[test]
+fn host_is_found_at_the_mac_address_that_it_has_now() {
+    let (mut ports, wires) = open_host_ports(512);
+    let device = follow(&mut ports, INSIDE);
+    let mut tunnel = tunnel(1, suite(SUITE));
+    tunnel.remote = Remote::At(ip("192.0.2.1"), 4500);
+    let mut world = World::on(config(vec![tunnel]), (ports, wires));
+    let mut terminal = Terminal::new(1, suite(SUITE), "192.0.2.1");
+    let mut to_host = |world: &mut World| {
+        world.send(OUTSIDE, &to_own_address());
+        world.send(OUTSIDE, &terminal.seal(&datagram("10.98.0.1", "10.99.0.7", (1, 2), &[7; 100])));
+        let frames = std::mem::take(&mut world.out[INSIDE]);
+        frames.iter().map(|frame| frame[..6].to_vec()).collect::<Vec<_>>()
+    };
+    device.set(|state| state.mac = Some(STATION_MAC[INSIDE]));
+    world.pass(Duration::from_secs(1));
+    assert_eq!(to_host(&mut world), [STATION_MAC[INSIDE]; 2]);
+    let mac = [2, 0, 0, 0, 0, 0x77];
+    device.set(|state| state.mac = Some(mac));
+    world.pass(Duration::from_secs(1));
+    assert_eq!(to_host(&mut world), [mac; 2]);
+}
+
+/// A datagram to the gateway's own address, which is for the host.
+fn to_own_address() -> Vec<u8> {
+    datagram("192.0.2.9", "203.0.113.1", (7, 7), &[7; 100])
 }

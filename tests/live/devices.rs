@@ -2,8 +2,8 @@
 
 use super::{
     lab::{Gateway, Lab, wait_for},
-    traffic::{IperfServer, ping},
-    world::{BY_CORE, SERVER, TERMINAL, gateway_config, start, terminal_lab},
+    traffic::{IperfServer, ping, wait_for_ping},
+    world::{BY_CORE, SERVER, TERMINAL, gateway_config, start, start_terminal, terminal_lab},
 };
 use wayfarer::control::protocol::PortView;
 
@@ -36,8 +36,142 @@ pub(crate) fn mtu_is_followed(kind: &str) {
     set(1500);
     lab.run("srv", "ip route flush cache");
     assert!(one(1400, "do").status.success());
-    let lines = gateway.log().lines().filter(|line| line.contains("the device's MTU has changed")).count();
-    assert_eq!(lines, 2, "{}", gateway.log());
+    wait_for_lines(&gateway, "the device's MTU has changed", 2);
     gateway.assert_no_drops();
     terminal.assert_no_drops();
+}
+
+/// Joins `core` and `gw` as [`terminal_lab`] does.
+fn connect(lab: &Lab) {
+    lab.link([("core", "k1", &["192.0.2.254/24"]), ("gw", "g0", &["192.0.2.1/24"])]);
+}
+
+/// Waits until so many lines of the log have `text`.
+fn wait_for_lines(gateway: &Gateway, text: &str, count: usize) {
+    wait_for("the log", || {
+        (gateway.log().lines().filter(|line| line.contains(text)).count() == count).then_some(())
+    });
+}
+
+fn wait_for_link(gateway: &Gateway, name: &str, link: &str) {
+    wait_for("the port's state", || (port(gateway, name).link.as_deref() == Some(link)).then_some(()));
+}
+
+/// Makes `gw` a host that forwards, and counts in `core` what comes in clear.
+fn watch_for_clear(lab: &Lab) {
+    lab.forward("gw");
+    lab.run("gw", "ip route add 10.98.0.0/24 via 192.0.2.254");
+    let rule = "ip saddr 10.99.0.0/24 counter";
+    lab.nft(
+        "core",
+        &format!("table inet watch {{ chain c {{ type filter hook prerouting priority 0; {rule} }} }}"),
+    );
+}
+
+fn assert_none_in_clear(lab: &Lab) {
+    let counted = lab.run("core", "nft list table inet watch");
+    assert!(counted.contains("counter packets 0 "), "{counted}");
+}
+
+/// Checks that a port whose device is deleted drops and says so, and that it works again with the
+/// device that gets its name, whatever way of opening it had.
+fn comes_back(kind: &str) {
+    let lab = terminal_lab();
+    let (gateway, _terminal) = start(&lab, kind, "192.0.2.1");
+    watch_for_clear(&lab);
+    for round in 1..=2 {
+        lab.run("gw", "ip link del g0");
+        wait_for_lines(&gateway, "there is no device: this port waits for it", round);
+        assert_eq!(port(&gateway, "outside").link.as_deref(), Some("gone"));
+        let before = gateway.dropped("PortGone");
+        assert!(!lab.output("srv", &format!("ping -c 3 -i 0.02 -W 1 {TERMINAL}")).status.success());
+        wait_for("the drops to be counted", || (gateway.dropped("PortGone") >= before + 3).then_some(()));
+        connect(&lab);
+        lab.run("gw", "ip route replace 10.98.0.0/24 via 192.0.2.254");
+        wait_for_lines(&gateway, "the device was opened again", round);
+        wait_for_link(&gateway, "outside", "up");
+        wait_for_ping(&lab, "term", SERVER);
+        ping(&lab, "term", SERVER, 20);
+        ping(&lab, "srv", TERMINAL, 20);
+        let mac = lab.run("gw", "cat /sys/class/net/g0/address");
+        let shown = port(&gateway, "outside");
+        assert_eq!((&shown.mac[..], &shown.kind[..]), (mac.trim(), "af_packet"));
+    }
+    assert_none_in_clear(&lab);
+}
+
+#[test]
+fn device_that_is_made_again_is_opened_again() {
+    comes_back("af_packet");
+}
+
+#[test]
+fn device_of_an_automatic_port_comes_back_by_af_packet() {
+    comes_back("auto");
+}
+
+#[test]
+fn af_xdp_port_whose_device_is_gone_stays_gone() {
+    let lab = terminal_lab();
+    let (gateway, _terminal) = start(&lab, "af_xdp", "192.0.2.1");
+    watch_for_clear(&lab);
+    lab.run("gw", "ip link del g0");
+    wait_for_lines(&gateway, "until the gateway is restarted", 1);
+    connect(&lab);
+    assert!(!lab.output("srv", &format!("ping -c 3 -i 0.5 -W 1 {TERMINAL}")).status.success());
+    assert_eq!(port(&gateway, "outside").link.as_deref(), Some("gone"));
+    assert!(gateway.dropped("PortGone") >= 3, "{:?}", gateway.drops());
+    assert_none_in_clear(&lab);
+}
+
+#[test]
+fn mac_address_is_followed_and_announced() {
+    let lab = terminal_lab();
+    let (gateway, _terminal) = start(&lab, "af_packet", "192.0.2.1");
+    let mac = "02:00:00:00:00:77";
+    lab.run("gw", &format!("ip link set g0 address {mac}"));
+    wait_for("the router to hear of it", || {
+        lab.run("core", "ip neigh show 192.0.2.1").contains(mac).then_some(())
+    });
+    assert_eq!(port(&gateway, "outside").mac, mac);
+    ping(&lab, "term", SERVER, 20);
+    ping(&lab, "srv", TERMINAL, 20);
+}
+
+#[test]
+fn optional_device_may_be_absent_at_the_start() {
+    let lab = terminal_lab();
+    lab.run("gw", "ip link del g0");
+    let config = gateway_config("af_packet", BY_CORE);
+    let missing = lab.output(
+        "gw",
+        &format!("{} gateway --config {}", super::lab::program(), lab.config("gw", &config).display()),
+    );
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("no device named \"g0\""));
+    let optional = config.replace("device = \"g0\"\n", "device = \"g0\"\noptional = true\n");
+    let gateway = lab.gateway("gw", &optional);
+    assert_eq!(port(&gateway, "outside").link.as_deref(), Some("gone"));
+    connect(&lab);
+    wait_for_link(&gateway, "outside", "up");
+    let _terminal = start_terminal(&lab, "af_packet", "192.0.2.1");
+    ping(&lab, "srv", TERMINAL, 20);
+}
+
+#[test]
+fn device_that_flaps_neither_fills_the_log_nor_disturbs_other_ports() {
+    let lab = terminal_lab();
+    let spare = "[[port]]\nname = \"spare\"\nkind = \"af_packet\"\ndevice = \"g9\"\noptional = true\n";
+    let gateway = lab.gateway("gw", &gateway_config("af_packet", &format!("{spare}{BY_CORE}")));
+    let _terminal = start_terminal(&lab, "af_packet", "192.0.2.1");
+    let once = "link add g9 type dummy\nlink set g9 up\nlink set g9 mtu 1400\nlink del g9\n";
+    std::fs::write(lab.path("flap"), once.repeat(200)).unwrap();
+    let flapping = lab.spawn("gw", "ip -batch flap");
+    ping(&lab, "term", SERVER, 100);
+    flapping.finish();
+    lab.run("gw", "ip link add g9 type dummy");
+    lab.run("gw", "ip link set g9 up");
+    wait_for_link(&gateway, "spare", "up");
+    let lines = gateway.log().lines().filter(|line| line.contains("spare")).count();
+    // The line that says what the host closes, and those that a port may cause.
+    assert!((1..=15).contains(&lines), "{}", gateway.log());
 }

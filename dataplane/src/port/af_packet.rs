@@ -50,6 +50,8 @@ pub struct AfPacketPort {
     slot_size: usize,
     next: usize,
     stats: PortStats,
+    /// `true` if the device is gone.
+    is_unbound: bool,
     /// Packets that the kernel dropped, in total. The kernel's own count restarts each time it is
     /// read.
     missed: Cell<u64>,
@@ -117,7 +119,16 @@ impl AfPacketPort {
         sys::bind_packet(&socket, device.index(), libc::ETH_P_ALL)
             .map_err(failed("bind the packet socket"))?;
         let (stats, missed) = (PortStats::default(), Cell::new(0));
-        Ok(Self { socket, ring, slot_size, next: 0, stats, missed, _classifier: classifier.clone() })
+        Ok(Self {
+            socket,
+            ring,
+            slot_size,
+            next: 0,
+            stats,
+            is_unbound: false,
+            missed,
+            _classifier: classifier.clone(),
+        })
     }
 
     /// Joins a fan-out group, or a new one if there is none yet. Returns the number of the group.
@@ -240,7 +251,10 @@ impl Port for AfPacketPort {
         while !burst.is_empty() {
             let sent = match send(&self.socket, burst) {
                 Ok(sent) => sent,
-                Err(e) if is_full(&e) => return,
+                Err(e) if is_full(&e) => {
+                    self.is_unbound = e.raw_os_error() == Some(libc::ENXIO);
+                    return;
+                }
                 // The first packet can never be sent; those behind it may be.
                 Err(_) => {
                     self.stats.tx_errors += 1;
@@ -253,6 +267,10 @@ impl Port for AfPacketPort {
                 pool.give(packet);
             }
         }
+    }
+
+    fn is_absent(&self) -> bool {
+        self.is_unbound
     }
 
     fn refused(&self) -> u64 {

@@ -60,13 +60,8 @@ impl Device {
         let mut device = Self { name: name.to_owned(), request_name, index: 0, mac: [0; 6], socket };
         device.index = device.index_now().map_err(|e| failed("read the device's index", e))?;
         device.take_primary_name().map_err(|e| failed("read the device's name", e))?;
-        let answer = device.ioctl(libc::SIOCGIFHWADDR).map_err(|e| failed("read the device's address", e))?;
-        // SAFETY: SIOCGIFHWADDR fills this member of the union.
-        let address = unsafe { answer.ifr_ifru.ifru_hwaddr };
-        if address.sa_family != libc::ARPHRD_ETHER && address.sa_family != libc::ARPHRD_LOOPBACK {
-            return Err(PortError::NotSupported { device: name.to_owned(), reason: "not Ethernet".into() });
-        }
-        device.mac = std::array::from_fn(|i| address.sa_data[i] as u8);
+        let address = device.mac_now().map_err(|e| failed("read the device's address", e))?;
+        device.mac = address.ok_or_else(|| device.unsupported("not Ethernet"))?;
         Ok(device)
     }
 
@@ -235,6 +230,15 @@ impl Device {
         Ok(unsafe { answer.ifr_ifru.ifru_ifindex } as u32)
     }
 
+    /// Returns the MAC address that the device has at the moment; `None` if it is not Ethernet.
+    fn mac_now(&self) -> io::Result<Option<Mac>> {
+        let answer = self.ioctl(libc::SIOCGIFHWADDR)?;
+        // SAFETY: SIOCGIFHWADDR fills this member of the union.
+        let address = unsafe { answer.ifr_ifru.ifru_hwaddr };
+        let is_ethernet = matches!(address.sa_family, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK);
+        Ok(is_ethernet.then(|| std::array::from_fn(|i| address.sa_data[i] as u8)))
+    }
+
     /// Takes the primary name, which the kernel and other programs compare.
     fn take_primary_name(&mut self) -> io::Result<()> {
         let mut request = self.request();
@@ -284,6 +288,7 @@ impl Monitor for Device {
         let (speed, full_duplex) = self.speed_and_duplex();
         DeviceState {
             mtu: self.mtu().ok(),
+            mac: self.mac_now().ok().flatten(),
             is_up: flags & up == up,
             speed,
             full_duplex,
@@ -302,7 +307,8 @@ mod tests {
         let lo = Device::find("lo").unwrap();
         assert_eq!((lo.index(), lo.mac(), lo.queues(), lo.is_veth()), (1, [0; 6], 1, false));
         assert!(lo.mtu().unwrap() > 1000);
-        let state = DeviceState { mtu: lo.mtu().ok(), is_up: true, ..DeviceState::default() };
+        let state =
+            DeviceState { mtu: lo.mtu().ok(), mac: Some([0; 6]), is_up: true, ..DeviceState::default() };
         assert_eq!(lo.state(), state);
         for name in ["", "no-such-device", "a-name-far-too-long-for-a-device", "l\0o"] {
             assert!(matches!(Device::find(name), Err(PortError::NoDevice { .. })), "{name:?}");

@@ -13,6 +13,7 @@
 //! | [`pcap`] | capture files |
 //! | [`memory`] | another thread, or a test |
 //! | [`generator`], [`sink`] | generated load; nothing |
+//! | [`absent`] | a device that is gone |
 //!
 //! [`open`] opens kernel devices for all workers. A NIC is shared with the host: [`classifier`]
 //! decides which frames are the gateway's, and [`neighbour_socket`] lets the slow path take part in
@@ -23,6 +24,7 @@ use crate::{
     pool::Pool,
 };
 
+pub mod absent;
 pub mod af_packet;
 pub mod af_xdp;
 mod bpf;
@@ -115,6 +117,11 @@ pub trait Port: Send {
 
     /// Returns whether no packet will ever come again, because a file was read to its end.
     fn is_exhausted(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the port stands for a device that is gone.
+    fn is_absent(&self) -> bool {
         false
     }
 

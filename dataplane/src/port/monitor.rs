@@ -1,5 +1,6 @@
 //! The state of a device, besides the counters of its queues.
 
+use super::Mac;
 use std::fmt;
 
 /// The slow path's view of an open device.
@@ -23,6 +24,8 @@ pub struct DeviceState {
     pub is_gone: bool,
     /// Largest payload of a frame, in bytes; `None` if the gateway need not follow it.
     pub mtu: Option<usize>,
+    /// MAC address; `None` if the gateway need not follow it.
+    pub mac: Option<Mac>,
     /// `true` if it is up: switched on, and its cable carries a signal.
     pub is_up: bool,
     /// Its speed in Mbit/s, if the device knows it.

@@ -14,7 +14,7 @@ use crate::{
     pool::{HEADROOM, Pool},
     wire::ethernet,
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 /// The least number of frames that wait in the ring of a queue.
 const MIN_FRAMES: usize = 32;
@@ -98,6 +98,8 @@ pub struct OpenDevice {
     pub mac: Mac,
     /// Largest payload of a frame, in bytes.
     pub mtu: usize,
+    /// The kernel's interface index.
+    pub index: u32,
     /// `true` if it is one end of a veth pair, on which AF_XDP may receive partial checksums; see
     /// [`Device::is_veth`].
     pub is_veth: bool,
@@ -133,28 +135,59 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, Por
     let mut passed_over = Vec::new();
     for way in ways {
         let attempt = match way {
-            Driver::AfPacket => open_af_packet(&device, request, pools),
+            Driver::AfPacket => {
+                let frame = pools.iter().map(Pool::frame_size).max().unwrap_or(0);
+                open_af_packet(&device, &request.rules, pools.len(), frame)
+            }
             _ => open_af_xdp(&device, *way == Driver::AfXdpNative, &request.rules, pools),
         };
         match attempt {
             Err(reason) => passed_over.push((*way, reason)),
-            Ok((ports, driver, classifier)) => {
-                let neighbours = NeighbourSocket::open(&device)?;
-                return Ok(OpenDevice {
-                    ports,
-                    driver,
-                    passed_over,
-                    mac: device.mac(),
-                    mtu: device.mtu()?,
-                    is_veth: device.is_veth(),
-                    host_mac: None,
-                    shared: Some(SharedDevice { classifier, neighbours }),
-                    monitor: Box::new(device),
-                });
-            }
+            Ok(ports) => return shared(device, ports, passed_over),
         }
     }
     Err(passed_over.pop().map_or_else(|| device.unsupported("no way to open it"), |(_, reason)| reason))
+}
+
+/// A device that can be opened again after it was gone, or that may appear after the start. It is
+/// opened by AF_PACKET, which needs nothing of the workers.
+#[derive(Clone, Debug)]
+pub struct Reopener {
+    /// The primary name that the device has. A device that has it as an alternative name only is not
+    /// opened.
+    pub device: String,
+    /// The rules that divide its frames between the gateway and the host, without the addresses that
+    /// the host's own network stack has at the moment.
+    pub rules: Rules,
+    /// The number of workers, each of which gets a port.
+    pub workers: usize,
+    /// Length of the longest frame that workers hold, in bytes.
+    pub frame_size: usize,
+}
+
+impl Reopener {
+    /// Returns whether the device exists and is up.
+    pub fn is_ready(&self) -> bool {
+        self.find().is_ok_and(|device| device.is_up().unwrap_or(false))
+    }
+
+    /// Opens the device for all workers. `host` lists the addresses of the host's own network stack.
+    ///
+    /// # Errors
+    /// As [`open`], for [`Kind::AfPacket`].
+    pub fn open(&self, host: impl IntoIterator<Item = IpAddr>) -> Result<OpenDevice, PortError> {
+        let device = self.find()?;
+        let mut rules = self.rules.clone();
+        rules.local.extend(host);
+        let ports = open_af_packet(&device, &rules, self.workers, self.frame_size)?;
+        shared(device, ports, Vec::new())
+    }
+
+    fn find(&self) -> Result<Device, PortError> {
+        let device = Device::find(&self.device)?;
+        let is_it = device.name() == self.device;
+        is_it.then_some(device).ok_or_else(|| PortError::NoDevice { device: self.device.clone() })
+    }
 }
 
 /// Returns an error unless frames of `pools` are large enough for a device of this MTU.
@@ -204,11 +237,31 @@ fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool])
     Ok((ports, driver, classifier))
 }
 
-fn open_af_packet(device: &Device, request: &Request<'_>, pools: &[Pool]) -> Result<Ports, PortError> {
-    let classifier = Arc::new(Classifier::packet(device, &request.rules)?);
-    let frame = pools.iter().map(Pool::frame_size).max().unwrap_or(0);
-    let ports = AfPacketPort::open(device, pools.len(), frame, &classifier)?;
+fn open_af_packet(device: &Device, rules: &Rules, workers: usize, frame: usize) -> Result<Ports, PortError> {
+    let classifier = Arc::new(Classifier::packet(device, rules)?);
+    let ports = AfPacketPort::open(device, workers, frame, &classifier)?;
     Ok((ports.into_iter().map(|port| Box::new(port) as _).collect(), Driver::AfPacket, classifier))
+}
+
+/// Completes an open device that is shared with the kernel.
+fn shared(
+    device: Device,
+    (ports, driver, classifier): Ports,
+    passed_over: Vec<(Driver, PortError)>,
+) -> Result<OpenDevice, PortError> {
+    let neighbours = NeighbourSocket::open(&device)?;
+    Ok(OpenDevice {
+        ports,
+        driver,
+        passed_over,
+        mac: device.mac(),
+        mtu: device.mtu()?,
+        index: device.index(),
+        is_veth: device.is_veth(),
+        host_mac: None,
+        shared: Some(SharedDevice { classifier, neighbours }),
+        monitor: Box::new(device),
+    })
 }
 
 fn open_tap(request: &Request<'_>, pools: &[Pool]) -> Result<OpenDevice, PortError> {
@@ -222,6 +275,7 @@ fn open_tap(request: &Request<'_>, pools: &[Pool]) -> Result<OpenDevice, PortErr
         passed_over: Vec::new(),
         mac,
         mtu: request.tap_mtu,
+        index: device.index(),
         is_veth: false,
         host_mac: Some(host_mac),
         shared: None,

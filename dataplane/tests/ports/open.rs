@@ -194,6 +194,8 @@ fn a_devices_state_follows_its_link() {
     let opened = open(&world, "gw0", Kind::AfPacket, &mut pools(1)).unwrap();
     let state = || opened.monitor.state();
     let veth = DeviceState {
+        mtu: Some(1500),
+        mac: Some(opened.mac),
         is_up: true,
         speed: Some(10_000),
         full_duplex: Some(true),

@@ -40,6 +40,9 @@ fn devices(review: &mut Review<'_>) -> bool {
     for (raw, port) in raw.port.iter().zip(&config.ports) {
         let Some(name) = port.kind.shared_device() else { continue };
         let raw = raw.get_ref();
+        if port.is_optional && matches!(Device::find(name), Err(PortError::NoDevice { .. })) {
+            continue;
+        }
         let place = |key: Option<_>| key.unwrap_or_else(|| raw.name.span());
         let device_place = place(raw.device.as_ref().map(Spanned::span));
         count += 1;

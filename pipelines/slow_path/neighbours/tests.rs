@@ -171,3 +171,39 @@ fn unconfirmed_stations_cannot_fill_the_table() {
     assert!(lost > 0);
     assert_eq!((n.waiting, n.unanswered.len()), (0, 0));
 }
+
+#[test]
+fn another_device_is_announced_and_its_stations_are_asked_again() {
+    let mut n = neighbours(Stations::Ask);
+    let [address, other] = ["10.0.0.7", "2001:db8::7"].map(|a| a.parse::<IpAddr>().unwrap());
+    n.resolve(SECOND, 1, address, None);
+    n.handle_frame(SECOND, 1, &answer(address));
+    n.resolve(SECOND, 1, other, Some(b"waits"));
+    actions(&mut n);
+    let mac = [2, 0, 0, 0, 0, 2];
+    n.restart(1, mac);
+    let told = actions(&mut n);
+    let [
+        Action::Send { port: 1, frame: arp },
+        Action::Send { port: 1, frame: nd },
+        Action::Failed { lost: 0, .. },
+        Action::Failed { lost: 1, .. },
+    ] = &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    let announced = Arp::parse(&arp[ethernet::HEADER..]).unwrap();
+    assert_eq!((announced.sender_mac, announced.sender), (mac, announced.target));
+    let packet = &nd[ethernet::HEADER..];
+    let advertised = Neighbour::parse(&IpHeader::parse(packet).unwrap(), packet).unwrap();
+    assert_eq!((advertised.mac, advertised.solicitation, advertised.solicited), (Some(mac), false, false));
+    assert_eq!((n.known().count(), n.poll_timeout()), (0, None));
+    // Requests have the new address too.
+    n.resolve(SECOND, 1, address, None);
+    let asked = actions(&mut n);
+    assert!(matches!(&asked[..], [Action::Send { frame, .. }] if frame[6..12] == mac), "{asked:?}");
+    // A port that nothing waits for, and whose only station needs no announcement.
+    let mut n = neighbours(Stations::Only(PEER));
+    n.restart(1, mac);
+    assert_eq!(actions(&mut n), []);
+}

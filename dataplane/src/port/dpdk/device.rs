@@ -160,6 +160,7 @@ impl Monitor for Arc<Device> {
         DeviceState {
             is_gone: false,
             mtu: None,
+            mac: None,
             is_up: state.is_up != 0,
             speed: (state.is_up != 0 && state.speed != 0).then_some(state.speed),
             full_duplex: (state.is_up != 0).then_some(state.is_full_duplex != 0),
