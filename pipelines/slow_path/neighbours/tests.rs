@@ -178,7 +178,7 @@ fn another_device_is_announced_and_its_stations_are_asked_again() {
     let [address, other] = ["10.0.0.7", "2001:db8::7"].map(|a| a.parse::<IpAddr>().unwrap());
     n.resolve(SECOND, 1, address, None);
     n.handle_frame(SECOND, 1, &answer(address));
-    n.resolve(SECOND, 1, other, Some(b"waits"));
+    n.resolve(SECOND, 1, other, waiting(b"waits"));
     actions(&mut n);
     let mac = [2, 0, 0, 0, 0, 2];
     n.restart(1, mac);
@@ -186,12 +186,13 @@ fn another_device_is_announced_and_its_stations_are_asked_again() {
     let [
         Action::Send { port: 1, frame: arp },
         Action::Send { port: 1, frame: nd },
-        Action::Failed { lost: 0, .. },
-        Action::Failed { lost: 1, .. },
+        Action::Failed { lost: none, .. },
+        Action::Failed { lost: one, .. },
     ] = &told[..]
     else {
         panic!("{told:?}")
     };
+    assert_eq!((none.len(), one.len()), (0, 1));
     let announced = Arp::parse(&arp[ethernet::HEADER..]).unwrap();
     assert_eq!((announced.sender_mac, announced.sender), (mac, announced.target));
     let packet = &nd[ethernet::HEADER..];

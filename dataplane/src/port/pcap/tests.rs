@@ -101,8 +101,11 @@ fn frames(port: &mut PcapPort) -> Vec<(Option<u64>, Vec<u8>)> {
     frames
 }
 
+/// A frame, with its time in a capture.
+type TimedFrame = (Option<u64>, Vec<u8>);
+
 /// Reads a capture to its end: its frames, and the records that were skipped.
-fn receive_all(path: &Path) -> (Vec<(Option<u64>, Vec<u8>)>, Skipped) {
+fn receive_all(path: &Path) -> (Vec<TimedFrame>, Skipped) {
     let mut port = open(Some(path), None).unwrap();
     (frames(&mut port), port.report().skipped())
 }
