@@ -61,11 +61,8 @@ fn wait_for_link(gateway: &Gateway, name: &str, link: &str) {
 fn watch_for_clear(lab: &Lab) {
     lab.forward("gw");
     lab.run("gw", "ip route add 10.98.0.0/24 via 192.0.2.254");
-    let rule = "ip saddr 10.99.0.0/24 counter";
-    lab.nft(
-        "core",
-        &format!("table inet watch {{ chain c {{ type filter hook prerouting priority 0; {rule} }} }}"),
-    );
+    let rule = "type filter hook prerouting priority 0; ip saddr 10.99.0.0/24 counter;";
+    lab.nft("core", &format!("table inet watch {{\n  chain c {{ {rule} }}\n}}"));
 }
 
 fn assert_none_in_clear(lab: &Lab) {
@@ -163,13 +160,13 @@ fn device_that_flaps_neither_fills_the_log_nor_disturbs_other_ports() {
     let spare = "[[port]]\nname = \"spare\"\nkind = \"af_packet\"\ndevice = \"g9\"\noptional = true\n";
     let gateway = lab.gateway("gw", &gateway_config("af_packet", &format!("{spare}{BY_CORE}")));
     let _terminal = start_terminal(&lab, "af_packet", "192.0.2.1");
-    let once = "link add g9 type dummy\nlink set g9 up\nlink set g9 mtu 1400\nlink del g9\n";
+    let once = "link add g9 type veth peer name g8\nlink set g8 up\nlink set g9 up\nlink set g9 mtu 1400\nlink del g9\n";
     std::fs::write(lab.path("flap"), once.repeat(200)).unwrap();
     let flapping = lab.spawn("gw", "ip -batch flap");
     ping(&lab, "term", SERVER, 100);
     flapping.finish();
-    lab.run("gw", "ip link add g9 type dummy");
-    lab.run("gw", "ip link set g9 up");
+    lab.run("gw", "ip link add g9 type veth peer name g8");
+    ["g8", "g9"].map(|device| lab.run("gw", &format!("ip link set {device} up")));
     wait_for_link(&gateway, "spare", "up");
     let lines = gateway.log().lines().filter(|line| line.contains("spare")).count();
     // The line that says what the host closes, and those that a port may cause.
