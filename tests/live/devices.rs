@@ -166,7 +166,9 @@ fn device_that_flaps_neither_fills_the_log_nor_disturbs_other_ports() {
     ping(&lab, "term", SERVER, 100);
     flapping.finish();
     lab.run("gw", "ip link add g9 type veth peer name g8");
-    ["g8", "g9"].map(|device| lab.run("gw", &format!("ip link set {device} up")));
+    for device in ["g8", "g9"] {
+        lab.run("gw", &format!("ip link set {device} up"));
+    }
     wait_for_link(&gateway, "spare", "up");
     let lines = gateway.log().lines().filter(|line| line.contains("spare")).count();
     // The line that says what the host closes, and those that a port may cause.
