@@ -1,3 +1,5 @@
+mod times;
+
 use super::{reader::PCAPNG_MAGIC, *};
 use pcap_file::{
     DataLink, TsResolution,
@@ -417,87 +419,4 @@ fn times_are_read_in_the_units_of_their_interface() {
     let times: Vec<_> = receive_all(&path).0.into_iter().map(|(time, _)| time.unwrap()).collect();
     let obsolete = 0x1_0000_0002 * 1000;
     assert_eq!(times, [7_000_001_000, 107_001_000_000, 5_500_000_000, 0, u64::MAX, 0, u64::MAX, obsolete]);
-}
-
-/// Carries all packets of a capture with these records, in bursts, to a second port, after each
-/// burst a packet that the gateway made. Returns the file that is written.
-fn carry(folder: &Folder, resolution: TsResolution, times: &[Duration], output: &str) -> Vec<u8> {
-    let (input, output) = (folder.file("in.pcap"), folder.file(output));
-    let header = PcapHeader { ts_resolution: resolution, ..PcapHeader::default() };
-    let mut writer = PcapWriter::with_header(File::create(&input).unwrap(), header).unwrap();
-    for (index, timestamp) in times.iter().enumerate() {
-        let data = Cow::Owned(vec![index as u8; 60]);
-        writer.write_packet(&PcapPacket { timestamp: *timestamp, orig_len: 60, data }).unwrap();
-    }
-    drop(writer);
-    let (captures, mut pool) = (Arc::default(), Pool::new(80, 2048).unwrap());
-    let mut from = PcapPort::open(Some(&input), None, MAC, &captures).unwrap();
-    let mut to = PcapPort::open(None, Some(&output), MAC, &captures).unwrap();
-    while !from.is_exhausted() {
-        let mut burst = Burst::new();
-        from.rx(&mut pool, &mut burst);
-        to.tx(&mut pool, &mut burst);
-        let mut own = pool.take().unwrap();
-        own.fill(HEADROOM, &[0xff; 60]).unwrap();
-        burst.push(own);
-        to.tx(&mut pool, &mut burst);
-        to.flush(&mut pool);
-    }
-    std::fs::read(output).unwrap()
-}
-
-#[test]
-fn packets_keep_their_time_and_own_ones_get_the_last_that_was_read() {
-    let folder = Folder::new("time");
-    let times: Vec<_> = (0..70).map(|i| Duration::new(1_700_000_000 + i, 123_456_789)).collect();
-    for (resolution, output) in [
-        (TsResolution::NanoSecond, "o.pcapng"),
-        (TsResolution::NanoSecond, "o.pcap"),
-        (TsResolution::MicroSecond, "o.pcapng"),
-    ] {
-        let bytes = carry(&folder, resolution, &times, output);
-        assert_eq!(bytes, carry(&folder, resolution, &times, output), "the same file each time");
-        let unit = if resolution == TsResolution::MicroSecond || output == "o.pcap" { 1000 } else { 1 };
-        let nanoseconds = |time: &Duration| time.as_nanos() as u64 / unit * unit;
-        let mut expected: Vec<_> =
-            (0..).zip(&times).map(|(index, time)| (Some(nanoseconds(time)), vec![index; 60])).collect();
-        // After the first burst and after the second, in which the end is seen.
-        for at in [64, 71] {
-            expected.insert(at, (Some(nanoseconds(&times[at.min(70) - 1])), vec![0xff; 60]));
-        }
-        assert_eq!(receive_all(&folder.file(output)).0, expected, "{output}");
-    }
-}
-
-#[test]
-fn packets_get_the_present_time_if_no_capture_is_read() {
-    let folder = Folder::new("present");
-    let path = folder.file("a.pcap");
-    let seconds = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let before = seconds();
-    write(&path, &samples()[..1]);
-    let found = receive_all(&path).0[0].0.unwrap() / 1_000_000_000;
-    assert!((before..=seconds()).contains(&found), "{found}");
-}
-
-#[test]
-fn errors_say_which_file_and_why() {
-    let folder = Folder::new("errors");
-    let path = folder.file("radio.pcap");
-    write_link_type(&path, 105, &[]);
-    let text = |input: &Path, output: Option<&Path>| {
-        open(Some(input), output).err().map(|e| e.to_string()).unwrap_or_default()
-    };
-    assert!(text(&path, None).ends_with("radio.pcap: link type 105 (IEEE802_11) is not supported"));
-    assert!(text(&folder.file("none"), None).contains("cannot read"));
-    std::fs::write(&path, b"no capture at all, and long enough").unwrap();
-    assert!(text(&path, None).contains("not a capture"));
-    std::fs::write(&path, [0x1f, 0x8b, 8, 0]).unwrap();
-    assert!(text(&path, None).ends_with("not a capture: it is compressed by gzip"));
-    std::fs::write(&path, b"").unwrap();
-    assert!(text(&path, None).ends_with("not a capture: too short"));
-    write(&path, &samples()[..1]);
-    assert!(text(&path, Some(&path)).contains("it is the input as well"));
-    assert_eq!(read(&path).0.len(), 1);
-    assert!(open(None, Some(&folder.file("no/such/folder"))).is_err());
 }
