@@ -95,6 +95,7 @@ drop_reasons! {
     NoHeadroom          Error   "frame too short for the headers of its tunnel",
     TxRingFull          Warning "the port's transmit ring was full",
     PuntRingFull        Warning "the ring to the slow path was full, or this traffic's share of it",
+    PathMtu             Info    "ICMP too big about ESP that no SA has sent lately by its path, or whose MTU changes nothing",
     ControlFormat       Warning "control message with a wrong checksum, length or marker",
     NoKeyExchange       Info    "control message, but no key exchange is configured",
     SlowPathLimit       Warning "beyond the slow path's limit on answers or waiting packets",

@@ -219,6 +219,11 @@ impl InboundSa {
         usize::from(self.inner_mtu.load(Relaxed))
     }
 
+    /// Sets the largest inner packet that fits the way back to the peer, in bytes.
+    pub fn set_inner_mtu(&self, inner_mtu: usize) {
+        self.inner_mtu.store(within_u16(inner_mtu), Relaxed);
+    }
+
     /// Sets the known path of the peer, and the largest inner packet that fits the way back. From
     /// then on any other path on which the peer is seen is reported, even if it was reported
     /// before.

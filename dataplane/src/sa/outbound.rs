@@ -132,7 +132,7 @@ impl OutboundSa {
         }
     }
 
-    /// Returns the largest outer packet in bytes.
+    /// Returns the largest outer packet in bytes. A path may take less: see [`Endpoint::mtu`].
     #[inline]
     pub fn mtu(&self) -> usize {
         usize::from(self.mtu)
@@ -187,9 +187,10 @@ impl OutboundSa {
         self.endpoint.load(reader).as_ref()
     }
 
-    /// Sends everything from the next burst on to `path`. A handover is this one store, which does
+    /// Sends everything from the next burst on to `path`, in outer packets of at most `mtu` bytes. A
+    /// handover is this one store, which does
     /// not touch keys, numbers and windows.
-    pub fn set_path(&self, writer: &mut Writer, path: Path) {
-        self.endpoint.store(writer, Some(Endpoint::new(path, self.spi, self.overhead, self.mtu)));
+    pub fn set_path(&self, writer: &mut Writer, path: Path, mtu: u16) {
+        self.endpoint.store(writer, Some(Endpoint::new(path, self.spi, self.overhead, mtu)));
     }
 }
