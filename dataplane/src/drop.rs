@@ -97,6 +97,7 @@ drop_reasons! {
     PortGone            Warning "to leave by a port whose device is gone, or has not appeared yet",
     DeviceRefused       Warning "refused by the device that it was to leave by, for example because it is longer than the device's MTU",
     PuntRingFull        Warning "the ring to the slow path was full, or this traffic's share of it",
+    PathMtu             Info    "ICMP too big about ESP that no SA has sent lately by its path, or whose MTU changes nothing",
     ControlFormat       Warning "control message with a wrong checksum, length or marker",
     NoKeyExchange       Info    "control message, but no key exchange is configured",
     SlowPathLimit       Warning "beyond the slow path's limit on answers or waiting packets",

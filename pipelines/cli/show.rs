@@ -70,7 +70,10 @@ fn sa(out: &mut impl Write, all: &[SaView]) -> io::Result<()> {
                 (remote, None) => known(remote),
                 (remote, Some(seen)) => format!("{} (seen at {seen})", known(remote)),
             },
-            format!("{mode}{}", known(&sa.encap)),
+            match sa.path_mtu {
+                None => format!("{mode}{}", known(&sa.encap)),
+                Some(mtu) => format!("{mode}{} (MTU {mtu})", known(&sa.encap)),
+            },
             sa.moves.to_string(),
             sa.last_move_s.map_or_else(|| "-".to_owned(), |s| format!("{} ago", seconds(s))),
             format!("{} ({})", sa.inbound.packets, bytes(sa.inbound.bytes)),
@@ -296,6 +299,7 @@ mod tests {
             remote: Some("192.0.2.7:4500".into()),
             encap: Some("udp".into()),
             seen: Some("192.0.2.8".into()),
+            path_mtu: Some(1400),
             moves: 2,
             last_move_s: Some(61.0),
             replayed: 1,
@@ -305,8 +309,8 @@ mod tests {
         let shown = text(&Reply::Sa(vec![view]), false);
         let line = shown.lines().nth(1).unwrap();
         let cells: Vec<&str> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
-        let wanted =
-            ["alice", "up", "203.0.113.1", "192.0.2.7:4500 (seen at 192.0.2.8)", "udp", "2", "1m 1s ago"];
+        let remote = "192.0.2.7:4500 (seen at 192.0.2.8)";
+        let wanted = ["alice", "up", "203.0.113.1", remote, "udp (MTU 1400)", "2", "1m 1s ago"];
         assert_eq!(cells[..7], wanted);
         assert_eq!(cells[9], "3");
     }

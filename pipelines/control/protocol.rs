@@ -179,6 +179,9 @@ pub struct SaView {
     pub encap: Option<String>,
     /// The peer's new address and port, if it was seen there and the gateway does not follow it.
     pub seen: Option<String>,
+    /// Longest outer packet that the path takes, in bytes, if a router on it has reported one.
+    #[serde(default)]
+    pub path_mtu: Option<u16>,
     /// How often the peer moved.
     pub moves: u64,
     /// Seconds since the last move.

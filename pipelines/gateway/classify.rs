@@ -9,6 +9,7 @@ use wayfarer_dataplane::{
     wire::{
         FormatError, esp,
         ethernet::{self, Ethernet},
+        icmp,
         ip::{Fragment, IpHeader, protocol},
         udp::{self, Udp},
     },
@@ -168,6 +169,22 @@ pub fn is_control(header: &IpHeader, packet: &[u8]) -> bool {
         && Udp::parse(datagram).is_ok_and(|udp| {
             let payload = &datagram[udp::HEADER..udp.length];
             udp.dst_port == esp::IKE_PORT || payload.starts_with(&esp::NON_ESP_MARKER)
+        })
+}
+
+/// Returns whether `packet`, which begins with `header`, is an ICMP error that says that ESP, or what
+/// was sent from one of the gateway's UDP ports for ESP, was too big.
+pub fn is_too_big(header: &IpHeader, packet: &[u8], tables: &Tables) -> bool {
+    icmp::is_too_big(header, packet)
+        && icmp::quoted(header, packet).is_some_and(|(quoted, bytes)| {
+            match (quoted.protocol, quoted.payload(bytes)) {
+                (protocol::ESP, _) => true,
+                (protocol::UDP, [high, low, ..]) => {
+                    let port = u16::from_be_bytes([*high, *low]);
+                    tables.settings.encap_ports.binary_search(&port).is_ok()
+                }
+                _ => false,
+            }
         })
 }
 

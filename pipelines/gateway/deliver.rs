@@ -127,8 +127,8 @@ pub(super) fn neighbour(packet: Packet, io: &mut Io) {
     }
 }
 
-/// Hands a packet in clear to the host's own stack, unless it should have come through a tunnel
-/// (RFC 4301 §5.2).
+/// Hands a packet in clear to the host's own stack, or to the slow path if it says that ESP was too
+/// big, unless it should have come through a tunnel (RFC 4301 §5.2).
 pub(super) fn deliver(
     packet: Packet,
     padding: u16,
@@ -141,7 +141,12 @@ pub(super) fn deliver(
     if tables.is_unprotected(&flow, None, reader) {
         return io.drop(packet, DropReason::Unprotected);
     }
-    if io.has_kernel_side(packet.port()) {
+    if flow.is_icmp()
+        && classify::is_too_big(header, packet.data(), tables)
+        && tables.is_own(header.dst, reader)
+    {
+        io.punt_packet(packet, Punt::PathMtu);
+    } else if io.has_kernel_side(packet.port()) {
         exception::host(packet, padding, io);
     } else if tables.is_local(header.dst, reader) {
         io.to_host(packet, tables);

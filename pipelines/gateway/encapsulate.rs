@@ -46,7 +46,7 @@ pub fn payload_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) ->
         Mode::Tunnel => endpoint.payload_limit(),
         Mode::Transport => {
             let outer = header.header_len() + endpoint.outer_len() - endpoint.ip_len();
-            header.header_len() + sa.overhead.payload_limit(outer, sa.mtu())
+            header.header_len() + sa.overhead.payload_limit(outer, endpoint.mtu())
         }
     }
 }

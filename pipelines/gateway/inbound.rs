@@ -235,12 +235,12 @@ fn finish<'r>(
         sa.seen_from(from, to, arrival.encap(packet), |path| io.tell(Event::NewPath { tunnel, path }));
     }
     decapsulate(packet, inner, arrival.header, arrival.esp_at(), sa)?;
-    let mut flow = Flow::of(inner, packet.data());
+    let flow = Flow::of(inner, packet.data());
     let admitted = match flow.is_icmp() {
-        true => admit_icmp(&mut flow, inner, packet.data(), sa, tables, reader),
-        false => sa.selector_of(&flow).ok_or(DropReason::InnerSelector),
+        true => admit_icmp(flow, inner, packet.data(), sa, tables, reader),
+        false => sa.selector_of(&flow).map(|selector| (selector, flow)).ok_or(DropReason::InnerSelector),
     };
-    let admitted = match admitted {
+    let (admitted, flow) = match admitted {
         Ok(admitted) => admitted,
         Err(reason) => {
             sa.refused.selector.fetch_add(1, Relaxed);
@@ -258,38 +258,39 @@ fn finish<'r>(
     Ok((sa, admitted, flow))
 }
 
-/// Returns the selector that admits an ICMP packet out of `sa`. An error must quote a packet of the
-/// SA, and that is enough: its own source may be any router (RFC 4301 §6.2). If its own addresses
-/// are not admitted, `flow` becomes the one that it stands for. If they are, it may be about another
-/// tunnel to the same peer, since the peer chooses the tunnel by them.
+/// Returns the selector that admits an ICMP packet of `flow` out of `sa`, and the flow by which it
+/// does. An error must quote a packet of the SA, and that is enough: its own source may be any router
+/// (RFC 4301 §6.2). If its own addresses are not admitted, the flow is the one that it stands for. If
+/// they are, it may be about another tunnel to the same peer, since the peer chooses the tunnel by
+/// them.
 ///
 /// # Errors
 /// `InnerSelector` or `IcmpQuote`, or why policy refuses the source.
 #[cold]
 #[inline(never)]
 fn admit_icmp<'r>(
-    flow: &mut Flow,
+    flow: Flow,
     inner: &IpHeader,
     packet: &[u8],
     sa: &'r InboundSa,
     tables: &Tables,
     reader: &Reader,
-) -> Result<&'r Selector, DropReason> {
-    let own = sa.selector_of(flow);
+) -> Result<(&'r Selector, Flow), DropReason> {
+    let own = sa.selector_of(&flow);
     if !icmp::is_error(inner, packet) {
-        return own.ok_or(DropReason::InnerSelector);
+        return own.map(|own| (own, flow)).ok_or(DropReason::InnerSelector);
     }
     let back = Flow::returned_by(inner, packet);
     let by_quote = back.and_then(|back| Some((back, sa.selector_of(&back)?)));
     match (own, by_quote) {
-        (Some(own), Some(_)) => Ok(own),
+        (Some(own), Some(_)) => Ok((own, flow)),
         (Some(own), None) => {
             let there = back.map(|back| tables.decide(&back.reversed(), reader));
             match there {
                 Some(Decision::Rule(Rule { action: Action::Protect(other), .. }))
                     if other.endpoint(reader).is_some_and(|to| sa.is_on(&to.path())) =>
                 {
-                    Ok(own)
+                    Ok((own, flow))
                 }
                 _ => Err(DropReason::IcmpQuote),
             }
@@ -297,10 +298,9 @@ fn admit_icmp<'r>(
         // The sender of a packet in transport mode is the peer itself.
         (None, Some((back, by_quote))) if sa.mode == Mode::Tunnel => {
             if tables.settings.discards {
-                permits_source(flow, sa, by_quote, tables, reader)?;
+                permits_source(&flow, sa, by_quote, tables, reader)?;
             }
-            *flow = back;
-            Ok(by_quote)
+            Ok((by_quote, back))
         }
         (None, _) => Err(DropReason::InnerSelector),
     }

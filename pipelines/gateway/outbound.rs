@@ -179,7 +179,7 @@ fn treat_in<'r>(
             let treatment = treat(packet, departure, &flow, tables, reader);
             if flow.is_icmp() && !matches!(treatment, Ok(Some(_))) {
                 // Errors of one flow quote different packets.
-                return treat_icmp(treatment, packet, departure, &flow, tables, reader);
+                return treat_icmp(treatment, packet, departure, flow, tables, reader);
             }
             *train = Some(Train { header, ports, from, treatment });
             treatment
@@ -233,7 +233,7 @@ fn treat_icmp<'r>(
     own: Treatment<'r>,
     packet: &Packet,
     departure: &Departure<'_>,
-    flow: &Flow,
+    flow: Flow,
     tables: &'r Tables,
     reader: &'r Reader,
 ) -> Treatment<'r> {
@@ -244,7 +244,7 @@ fn treat_icmp<'r>(
     let rule = |flow: &Flow| tables.decide_at(departure.buckets, flow, reader).rule();
     match treat(packet, departure, &back, tables, reader) {
         Ok(Some(sa)) => {
-            let is_first = rule(flow).is_none_or(|own| {
+            let is_first = rule(&flow).is_none_or(|own| {
                 let rank = own.selector.rank.remote;
                 rule(&back).is_some_and(|by_quote| by_quote.outranks(rank, own.tunnel()))
             });

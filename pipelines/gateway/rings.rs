@@ -41,13 +41,15 @@ pub enum Punt {
         /// Where ESP begins.
         esp_at: u16,
     },
+    /// An ICMP error about ESP that was too big for its path (the IP packet).
+    PathMtu,
     /// A packet that was dropped, which is to be reported to the sender (the IP packet).
     Problem(Problem),
 }
 
 /// The number of kinds of punts. Each kind has its own ring and its own share of a turn, so that a
 /// flood of one cannot starve another.
-pub const PUNT_KINDS: usize = 6;
+pub const PUNT_KINDS: usize = 7;
 
 impl Punt {
     /// Returns the number of the kind, below [`PUNT_KINDS`].
@@ -60,6 +62,7 @@ impl Punt {
             Self::Control => 3,
             Self::Problem(_) => 4,
             Self::Early { .. } => 5,
+            Self::PathMtu => 6,
         }
     }
 }
@@ -134,7 +137,7 @@ impl Rings {
     /// Makes empty rings of a worker with `ports` ports, for frames of up to `largest` bytes.
     pub fn new(largest: usize, ports: usize) -> Self {
         Self {
-            punts: [128, 256, 512, 256, 64, 128].map(|depth| FrameRing::new(depth, largest)),
+            punts: [128, 256, 512, 256, 64, 128, 64].map(|depth| FrameRing::new(depth, largest)),
             long: FrameRing::new(LONG_MESSAGES, LONGEST),
             inject: FrameRing::new(512, largest),
             events: ArrayQueue::new(4096),

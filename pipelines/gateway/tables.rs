@@ -240,6 +240,11 @@ impl Tables {
         self.settings.host.as_ref().is_some_and(|host| host.port == port)
     }
 
+    /// Returns whether `dst` is one of the gateway's own addresses.
+    pub fn is_own(&self, dst: Address, reader: &Reader) -> bool {
+        matches!(self.routes.find(dst, reader), Some(Hop::Local))
+    }
+
     /// Returns whether packets to `dst` end here, because it is an address of the gateway or the
     /// host.
     #[inline]

@@ -47,6 +47,12 @@ pub(super) fn due(tunnel: &Tunnel, which: &str, what: &str) {
     warn!(name: "limit_reached", peer, tunnel = tunnel.name, "{which}: {what} reached");
 }
 
+/// Logs that a router on the path of `tunnel`'s link takes outer packets of `mtu` bytes at most.
+pub(super) fn path_mtu(tunnel: &Tunnel, mtu: u16, left_out: Option<u64>) {
+    let peer = tunnel.path.map(|path| display(path.ends()[1].clone()));
+    info!(name: "path_mtu", peer, tunnel = tunnel.name, mtu, left_out, "a router on the path has a smaller MTU");
+}
+
 /// Logs that IPv6 packets may not fit into a tunnel, which has `room` for so many bytes.
 pub(super) fn no_room_for_ipv6(tunnel: &Tunnel, room: usize) {
     warn!(

@@ -5,6 +5,8 @@
 //! link's [`Roaming`] decides whether its peer is followed. Then a manually keyed link moves at
 //! once, and the driver of any other is asked.
 
+mod path_mtu;
+
 use super::{
     early_packets::{EarlyPacket, EarlyPackets},
     line_limit::LineLimit,
@@ -16,6 +18,7 @@ use super::{
     tunnels::{MoveError, Tunnel, Tunnels, keepalive},
 };
 use crate::gateway::tables::{Awaited, Hop};
+use path_mtu::PathMtu;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     net::IpAddr,
@@ -62,7 +65,9 @@ struct Link {
     roaming: Roaming<Path>,
     /// The last path that the link was to follow, while [`Timer::ReportAgain`] is pending for it.
     reports_again: Option<Path>,
-    /// Limits the log's lines about moves.
+    /// The MTU of the path, if a router on it has reported one.
+    path_mtu: Option<PathMtu>,
+    /// Limits the log's lines about moves and MTUs.
     lines: LineLimit,
 }
 
@@ -75,6 +80,8 @@ enum Timer {
     Move(LinkId),
     /// The end of the time for which no path is reported again.
     ReportAgain(LinkId),
+    /// The end of the time for which an MTU is believed.
+    PathMtu(LinkId),
 }
 
 /// A task of a link for the rest of the slow path.
@@ -192,9 +199,11 @@ impl Links {
             tunnels: Vec::new(),
             roaming: Roaming::new(now, roam, is_known),
             reports_again: None,
+            path_mtu: None,
             lines: LineLimit::default(),
         };
         self.links.entry(LinkId::of(tunnel.owner, id)).or_insert_with(new).tunnels.push(id);
+        self.inherit_path_mtu(id);
         Ok(id)
     }
 
@@ -281,7 +290,8 @@ impl Links {
             return Err(MoveError::Unreachable);
         }
         // A link without tunnels has nothing to move.
-        let Some(Link { tunnels, roaming, .. }) = self.links.get_mut(&link) else { return Ok(()) };
+        let Some(Link { tunnels, roaming, path_mtu, .. }) = self.links.get_mut(&link) else { return Ok(()) };
+        *path_mtu = path_mtu.filter(|known| known.is_of(&path));
         let mut result = Ok(());
         for id in tunnels {
             let Some(tunnel) = self.tunnels.get_mut(*id) else { continue };
@@ -469,6 +479,7 @@ impl Links {
                     self.carry_out(now, link, decision);
                 }
                 Timer::ReportAgain(link) => self.report_again(now, link),
+                Timer::PathMtu(link) => self.forget_path_mtu(now, link),
             }
         }
         busy

@@ -71,6 +71,11 @@ impl SlowPath {
                 }
             }
             Punt::Problem(problem) => self.answer_problem(now, port, problem, frame),
+            Punt::PathMtu => {
+                if let Err(reason) = self.links.handle_too_big(now, frame) {
+                    self.drops.count(reason);
+                }
+            }
             Punt::Early { spi, esp_at } => self.links.handle_early(now, spi, esp_at, frame),
             Punt::Control | Punt::Peer => {
                 let handled = match &mut self.ike {

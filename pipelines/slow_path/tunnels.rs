@@ -1,10 +1,15 @@
 //! The slow path's state of each tunnel, and its changes to the tunnel's SAs.
 
 use super::parts::{Owner, SaParts, TunnelParts};
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
-    sa::{Due, Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, TunnelId},
+    sa::{Due, Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, Spi, TunnelId},
     sharing::Sharing,
     table::Writer,
     wire::{Address, esp},
@@ -28,6 +33,8 @@ pub struct Tunnel {
     pub is_used: bool,
     /// The path to the peer, if one is known.
     pub path: Option<Path>,
+    /// Longest outer packet that the path takes, in bytes, if a router on it has reported one.
+    pub path_mtu: Option<u16>,
     /// The path by which the peer was last seen, if policy did not follow it.
     pub seen: Option<Path>,
     /// The configured length of the largest outer packet, in bytes; `None` for the port's MTU.
@@ -88,6 +95,8 @@ impl std::fmt::Display for MoveError {
 pub struct Tunnels {
     all: BTreeMap<TunnelId, Tunnel>,
     names: BTreeMap<String, TunnelId>,
+    /// By the SPI of packets to the peer.
+    spis: BTreeSet<(Spi, TunnelId)>,
     next: u32,
     sharing: Sharing,
     backend: Backend,
@@ -136,7 +145,7 @@ impl Tunnel {
             sequence: parts.inbound.sequence,
             selectors: parts.selectors.into_iter().collect(),
             limits: parts.limits,
-            inner_mtu: inner_mtu(&outbound, parts.path.as_ref()),
+            inner_mtu: inner_mtu(&outbound, parts.path.as_ref(), outbound.mtu()),
             path: parts.path.filter(|_| parts.send),
             sharing,
         }));
@@ -148,6 +157,7 @@ impl Tunnel {
             outbound,
             is_used: parts.send,
             path: parts.path,
+            path_mtu: None,
             seen: None,
             mtu_limit: parts.mtu,
             keepalive: parts.keepalive,
@@ -169,8 +179,36 @@ impl Tunnel {
     pub(super) fn start_use(&mut self) {
         self.is_used = true;
         if let Some(path) = self.path {
-            self.inbound.set_path(path, inner_mtu(&self.outbound, Some(&path)));
+            self.inbound.set_path(path, self.inner_mtu());
         }
+    }
+
+    /// Returns the longest outer packet in bytes.
+    pub(super) fn mtu(&self) -> u16 {
+        let own = self.outbound.mtu() as u16;
+        self.path_mtu.map_or(own, |path_mtu| path_mtu.min(own))
+    }
+
+    /// Returns the largest inner packet, in bytes, that fits in one outer packet.
+    fn inner_mtu(&self) -> usize {
+        inner_mtu(&self.outbound, self.path.as_ref(), self.mtu().into())
+    }
+
+    /// Sets the longest outer packet that the path takes, in bytes. `None` if none is known.
+    pub(super) fn set_path_mtu(&mut self, path_mtu: Option<u16>, writer: &mut Writer) {
+        self.path_mtu = path_mtu;
+        if let Some(path) = self.path {
+            self.outbound.set_path(writer, path, self.mtu());
+            self.inbound.set_inner_mtu(self.inner_mtu());
+        }
+    }
+
+    /// Returns whether one of the last `recent` packets has the sequence number `seq`, of which only
+    /// the low 32 bits are known.
+    pub(super) fn has_sent(&self, seq: u32, recent: u32) -> bool {
+        let last = self.outbound.sequence();
+        let back = (last as u32).wrapping_sub(seq);
+        back < recent && u64::from(back) < last
     }
 
     /// Checks that packets may be sent by `path`.
@@ -209,10 +247,13 @@ impl Tunnel {
             self.moves += 1;
             self.moved_at = Some(now);
         }
+        if self.path != Some(path) {
+            self.path_mtu = None;
+        }
         self.path = Some(path);
         self.seen = None;
-        self.outbound.set_path(writer, path);
-        self.inbound.set_path(path, inner_mtu(&self.outbound, Some(&path)));
+        self.outbound.set_path(writer, path, self.mtu());
+        self.inbound.set_path(path, self.inner_mtu());
         Ok(())
     }
 
@@ -220,8 +261,8 @@ impl Tunnel {
     fn fit(&mut self, mtu: usize, writer: &mut Writer) {
         let mtu = self.mtu_limit.map_or(mtu, |configured| configured.min(mtu));
         if self.outbound.mtu() != mtu {
-            self.outbound.set_mtu(writer, mtu, self.path);
-            self.inbound.set_inner_mtu(inner_mtu(&self.outbound, self.path.as_ref()));
+            self.outbound.set_mtu(mtu);
+            self.set_path_mtu(self.path_mtu, writer);
         }
     }
 
@@ -240,8 +281,8 @@ impl Tunnels {
     /// # Errors
     /// [`KeyError::Backend`] if the environment requests code that this processor cannot run.
     pub(super) fn new(sharing: Sharing) -> Result<Self, KeyError> {
-        let (all, names) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { all, names, next: 0, sharing, backend: Backend::from_env()? })
+        let (all, names, spis) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Ok(Self { all, names, spis, next: 0, sharing, backend: Backend::from_env()? })
     }
 
     /// Adds a tunnel made from `parts`. Its packets leave by a port with an MTU of `mtu` bytes.
@@ -259,6 +300,7 @@ impl Tunnels {
         let tunnel = Tunnel::new(parts, id, now, mtu, (self.sharing, self.backend), writer)?;
         // A tunnel's name contains a peer's name, so it must not take over an existing one.
         self.names.entry(tunnel.name.clone()).or_insert(id);
+        self.spis.insert((tunnel.outbound.spi, id));
         Ok((id, self.all.entry(id).or_insert(tunnel)))
     }
 
@@ -288,6 +330,12 @@ impl Tunnels {
         self.names.get(name).copied()
     }
 
+    /// Returns the tunnels whose packets to the peer have this SPI.
+    pub(super) fn sending_by(&self, spi: Spi) -> impl Iterator<Item = (TunnelId, &Tunnel)> {
+        let all = self.spis.range((spi, TunnelId(0))..=(spi, TunnelId(u32::MAX)));
+        all.filter_map(|(_, id)| Some((*id, self.get(*id)?)))
+    }
+
     /// Returns all tunnels, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (TunnelId, &Tunnel)> {
         self.all.iter().map(|(id, tunnel)| (*id, tunnel))
@@ -305,6 +353,7 @@ impl Tunnels {
     /// Removes and returns a tunnel.
     pub(super) fn remove(&mut self, id: TunnelId) -> Option<Tunnel> {
         let tunnel = self.all.remove(&id)?;
+        self.spis.remove(&(tunnel.outbound.spi, id));
         if self.named(&tunnel.name) == Some(id) {
             self.names.remove(&tunnel.name);
         }
@@ -321,12 +370,12 @@ fn is_unicast(address: IpAddr) -> bool {
         && address != limited_broadcast
 }
 
-/// Returns the largest inner packet, in bytes, that fits in one outer packet to `path`. If the path
-/// is not known, assumes the longest outer header.
-fn inner_mtu(sa: &OutboundSa, path: Option<&Path>) -> usize {
+/// Returns the largest inner packet, in bytes, that fits in one outer packet of `mtu` bytes to
+/// `path`. If the path is not known, assumes the longest outer header.
+fn inner_mtu(sa: &OutboundSa, path: Option<&Path>, mtu: usize) -> usize {
     const LONGEST_OUTER: usize = 48;
     let outer = path.map_or(LONGEST_OUTER, Path::outer_len);
-    sa.overhead.payload_limit(outer, sa.mtu())
+    sa.overhead.payload_limit(outer, mtu)
 }
 
 /// Returns the NAT keepalive for `path` (RFC 3948 §2.3) as an IP packet; `None` if the path does

@@ -135,7 +135,7 @@ impl OutboundSa {
         }
     }
 
-    /// Returns the largest outer packet in bytes.
+    /// Returns the largest outer packet in bytes. A path may take less: see [`Endpoint::mtu`].
     #[inline]
     pub fn mtu(&self) -> usize {
         usize::from(self.mtu.load(Relaxed))
@@ -190,19 +190,14 @@ impl OutboundSa {
         self.endpoint.load(reader).as_ref()
     }
 
-    /// Sends everything from the next burst on to `path`. A handover is this one store, which does
-    /// not touch keys, numbers and windows.
-    pub fn set_path(&self, writer: &mut Writer, path: Path) {
-        let mtu = self.mtu.load(Relaxed);
+    /// Sends everything from the next burst on to `path`, in outer packets of at most `mtu` bytes. A
+    /// handover is this one store, which does not touch keys, numbers and windows.
+    pub fn set_path(&self, writer: &mut Writer, path: Path, mtu: u16) {
         self.endpoint.store(writer, Some(Endpoint::new(path, self.spi, self.overhead, mtu)));
     }
 
-    /// Makes outer packets no longer than `mtu` bytes from the next burst on. `path` is the current
-    /// one, if there is one.
-    pub fn set_mtu(&self, writer: &mut Writer, mtu: usize, path: Option<Path>) {
+    /// Makes outer packets no longer than `mtu` bytes, from the next [`set_path`](Self::set_path) on.
+    pub fn set_mtu(&self, mtu: usize) {
         self.mtu.store(within_u16(mtu), Relaxed);
-        if let Some(path) = path {
-            self.set_path(writer, path);
-        }
     }
 }

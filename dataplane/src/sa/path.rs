@@ -115,6 +115,7 @@ pub struct Endpoint {
     ip_len: NonZeroU8,
     outer_len: u8,
     payload_limit: u16,
+    mtu: u16,
 }
 
 const _: () = assert!(size_of::<Option<Endpoint>>() == prefetch::LINE);
@@ -149,7 +150,7 @@ impl Endpoint {
         template[outer_len..outer_len + 4].copy_from_slice(&spi.0.to_be_bytes());
         let ip_len = NonZeroU8::new(ip_len as u8).expect("an IP header has bytes");
         let payload_limit = overhead.payload_limit(outer_len, mtu.into()) as u16;
-        Self { template, ip_len, outer_len: outer_len as u8, payload_limit }
+        Self { template, ip_len, outer_len: outer_len as u8, payload_limit, mtu }
     }
 
     /// Returns the path, read back from its headers.
@@ -206,6 +207,12 @@ impl Endpoint {
     #[inline]
     pub fn payload_limit(&self) -> usize {
         usize::from(self.payload_limit)
+    }
+
+    /// Returns the longest outer packet in bytes.
+    #[inline]
+    pub fn mtu(&self) -> usize {
+        usize::from(self.mtu)
     }
 
     /// Returns the UDP header, if there is one, with a length of zero, and the SPI.

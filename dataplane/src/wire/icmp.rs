@@ -1,7 +1,7 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors: those that a gateway sends about a packet that it
 //! could not forward, and the packets that others' errors quote.
 
-use super::{Address, be16, checksum, ip, put16};
+use super::{Address, be16, be32, checksum, ip, put16};
 use std::net::IpAddr;
 
 /// Bytes before the quoted packet.
@@ -41,6 +41,37 @@ pub fn is_error(header: &ip::IpHeader, packet: &[u8]) -> bool {
             (ip::protocol::ICMPV6, false) => matches!(kind, Some(1..=4)),
             _ => false,
         }
+}
+
+/// MTUs of networks, in bytes (RFC 1191 §7).
+const PLATEAUS: [u16; 10] = [32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68];
+
+/// Returns whether `packet` is an ICMP error that says that a packet was too big.
+pub fn is_too_big(header: &ip::IpHeader, packet: &[u8]) -> bool {
+    is_error(header, packet)
+        && match header.is_ipv4() {
+            true => header.payload(packet).starts_with(&[3, 4]),
+            false => header.payload(packet).starts_with(&[2]),
+        }
+}
+
+/// Returns the longest packet that passes, in bytes, as `packet` says: an ICMP error that a packet was
+/// too big. A router that says nothing has the next smaller plateau (RFC 1191 §5). Returns `None` if
+/// `packet` is no such error, or its checksum is wrong.
+pub fn reported_mtu(header: &ip::IpHeader, packet: &[u8]) -> Option<u16> {
+    let message = header.payload(packet);
+    let quoted = message.get(HEADER..HEADER + 4).filter(|_| is_too_big(header, packet))?;
+    let v4 = header.is_ipv4();
+    let pseudo = || checksum::pseudo_header(header.src, header.dst, header.protocol, message.len());
+    let sum = checksum::add(if v4 { 0 } else { pseudo() }, message);
+    if checksum::finish(sum) != 0 {
+        return None;
+    }
+    match (v4, be16(message, 6)) {
+        (true, 0) => PLATEAUS.into_iter().find(|mtu| *mtu < be16(quoted, 2)),
+        (true, mtu) => Some(mtu),
+        (false, _) => Some(be32(message, 4).min(u16::MAX.into()) as u16),
+    }
 }
 
 /// Returns the header of the packet that the ICMP error `packet` quotes, and what is quoted of it.

@@ -51,8 +51,15 @@ pub fn wire(data: &[u8]) {
     if icmp::may_answer(&header, packet) {
         for problem in [Problem::TooBig { mtu: 1280 }, Problem::TimeExceeded, Problem::HostUnreachable] {
             let answer = icmp::error(problem, header.dst.into(), &header, packet).expect("one family");
-            assert_eq!(IpHeader::parse(&answer).expect("a packet").dst, header.src);
+            let outer = IpHeader::parse(&answer).expect("a packet");
+            assert_eq!(outer.dst, header.src);
+            if let Some((quoted, bytes)) = icmp::quoted(&outer, &answer) {
+                assert_eq!((quoted.src, quoted.total_len()), (header.src, bytes.len()));
+            }
         }
+    }
+    if let Some((quoted, bytes)) = icmp::quoted(&header, packet) {
+        assert!(quoted.header_len() <= quoted.total_len() && quoted.total_len() == bytes.len());
     }
     let mut changed = packet.to_vec();
     ip::set_traffic_class(&mut changed, !header.traffic_class);
