@@ -84,8 +84,8 @@ fn shown(world: &mut World) -> Option<u16> {
 
 #[test]
 fn inner_senders_hear_of_a_smaller_mtu_outside() {
-    let kinds: [(fn(&mut Tunnel), usize, usize); 3] =
-        [(|_| {}, 54, FULL[0]), (over_ipv6, 74, FULL[1]), (in_udp, 62, FULL[0] - 8)];
+    type Kind = (fn(&mut Tunnel), usize, usize);
+    let kinds: [Kind; 3] = [(|_| {}, 54, FULL[0]), (over_ipv6, 74, FULL[1]), (in_udp, 62, FULL[0] - 8)];
     for (change, room, full) in kinds {
         let mut world = world(change);
         let outer = send(&mut world, 1, 1430 - room).unwrap();
