@@ -11,13 +11,12 @@ use super::{
     early_packets::{EarlyPacket, EarlyPackets},
     line_limit::LineLimit,
     link_log::{self, Move},
-    network::Network,
     parts::{Owner, TunnelParts},
     policies,
     table_writer::TableWriter,
     tunnels::{MoveError, Tunnel, Tunnels, keepalive},
 };
-use crate::gateway::tables::{Awaited, Hop};
+use crate::gateway::tables::Awaited;
 use path_mtu::PathMtu;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
@@ -142,18 +141,6 @@ impl Links {
     /// Returns all tunnels.
     pub(super) fn tunnels(&self) -> &Tunnels {
         &self.tunnels
-    }
-
-    /// Makes the packets of all tunnels fit the ports that they leave by.
-    pub(super) fn fit_ports(&mut self, network: &Network) {
-        let TableWriter { tables, writer, reader } = &mut self.tables;
-        self.tunnels.fit(writer, |local, remote| {
-            let port = match tables.routes.find(remote.unwrap_or(local), reader) {
-                Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) => Some(usize::from(*port)),
-                _ => None,
-            };
-            network.mtu_of(port.and_then(|port| network.ports.get(port)), local)
-        });
     }
 
     /// Returns the tunnels of a link.

@@ -1,7 +1,11 @@
-//! The MTU of the path to a link's peer, as routers on it report it (RFC 4301 §8.2, RFC 8201).
+//! The MTU of the way to a link's peer: of the port that it leaves by, and of the path behind that, as
+//! routers on it report it (RFC 4301 §8.2, RFC 8201).
 
 use super::{LinkId, Links, Timer};
-use crate::slow_path::link_log;
+use crate::{
+    gateway::tables::Hop,
+    slow_path::{link_log, network::Network, table_writer::TableWriter},
+};
 use std::time::Duration;
 use wayfarer_dataplane::{
     drop::DropReason,
@@ -78,6 +82,18 @@ impl Report {
 }
 
 impl Links {
+    /// Makes the packets of all tunnels fit the ports that they leave by.
+    pub(in crate::slow_path) fn fit_ports(&mut self, network: &Network) {
+        let TableWriter { tables, writer, reader } = &mut self.tables;
+        self.tunnels.fit(writer, |local, remote| {
+            let port = match tables.routes.find(remote.unwrap_or(local), reader) {
+                Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) => Some(usize::from(*port)),
+                _ => None,
+            };
+            network.mtu_of(port.and_then(|port| network.ports.get(port)), local)
+        });
+    }
+
     /// Handles the IP packet `packet`, which says that an ESP packet of ours was too big for its
     /// path: lowers the MTU of the whole link. Anybody may send such a packet, so it must quote one
     /// that the link has sent lately, by its present path.
