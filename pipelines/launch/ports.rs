@@ -113,7 +113,7 @@ fn open_device(
         udp_ports: ike_ports.chain(config.gateway.encap_ports.iter().copied()).collect(),
     };
     let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(largest_packet(pools));
-    let reopener = matches!(kind, Kind::Auto | Kind::AfPacket).then(|| Reopener {
+    let reopener = (kind != Kind::Tap).then(|| Reopener {
         device: primary_name(device),
         rules: Rules { local: own.clone(), ..rules.clone() },
         workers: pools.len(),

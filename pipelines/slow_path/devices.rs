@@ -1,9 +1,7 @@
-//! Follows the devices of ports: up and down, MTU, MAC address, removal and return. Logs what
-//! changes.
+//! Looks for changes of the devices of ports: up and down, MTU, MAC address, removal and return.
 
-use super::{SlowPath, handles::PortHandle, line_limit::LineLimit, neighbours::Stations, view::mac_text};
+use super::{handles::PortHandle, line_limit::LineLimit, neighbours::Stations};
 use std::{collections::BTreeMap, time::Duration};
-use tracing::{error, info, warn};
 use wayfarer_dataplane::port::{Mac, monitor::DeviceState, open::Reopener};
 
 /// Time between two polls of the devices if the kernel tells nothing.
@@ -28,8 +26,6 @@ pub(super) struct Devices {
 struct Known {
     is_up: bool,
     is_gone: bool,
-    /// True if it has another MAC address than the port, which cannot follow.
-    is_foreign: bool,
     /// When it may be opened again at the earliest.
     open_at: Duration,
     /// Limits the log's lines about it.
@@ -39,27 +35,21 @@ struct Known {
 impl Default for Known {
     /// Every device is assumed to be up at first.
     fn default() -> Self {
-        Self {
-            is_up: true,
-            is_gone: false,
-            is_foreign: false,
-            open_at: Duration::ZERO,
-            lines: LineLimit::default(),
-        }
+        Self { is_up: true, is_gone: false, open_at: Duration::ZERO, lines: LineLimit::default() }
     }
 }
 
 /// A device that differs from what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Change {
+pub(super) struct Change {
     /// Index of the device's port.
-    port: usize,
+    pub(super) port: usize,
     /// The device's state.
-    state: DeviceState,
-    /// True if it came up, went down, disappeared, or got a MAC address that the port cannot follow.
-    has_moved: bool,
+    pub(super) state: DeviceState,
+    /// True if it came up, went down or disappeared.
+    pub(super) has_moved: bool,
     /// True if it must be opened again: it was gone, or has another MAC address.
-    must_open: bool,
+    pub(super) must_open: bool,
 }
 
 impl Devices {
@@ -69,7 +59,7 @@ impl Devices {
     }
 
     /// Polls the devices if it is time, and returns those that changed.
-    fn poll(&mut self, now: Duration, ports: &[PortHandle]) -> Vec<Change> {
+    pub(super) fn poll(&mut self, now: Duration, ports: &[PortHandle]) -> Vec<Change> {
         if now < self.next {
             return Vec::new();
         }
@@ -80,10 +70,8 @@ impl Devices {
             .filter_map(|(port, handle, monitor)| {
                 let state = monitor.state();
                 let known = self.known.entry(port).or_default();
-                let is_foreign = has_other_mac(handle, &state) && handle.reopener.is_none();
-                let before = (known.is_up, known.is_gone, known.is_foreign);
-                (known.is_up, known.is_gone, known.is_foreign) = (state.is_up, state.is_gone, is_foreign);
-                let has_moved = before != (state.is_up, state.is_gone, is_foreign);
+                let has_moved = (known.is_up, known.is_gone) != (state.is_up, state.is_gone);
+                (known.is_up, known.is_gone) = (state.is_up, state.is_gone);
                 let must_open = now >= known.open_at && must_open(handle, &state);
                 let has_changed = has_moved
                     || must_open
@@ -116,19 +104,14 @@ impl Devices {
 }
 
 /// Returns the MTU that a port must take to follow its device, in bytes.
-fn new_mtu(port: &PortHandle, mtu: Option<usize>) -> Option<usize> {
+pub(super) fn new_mtu(port: &PortHandle, mtu: Option<usize>) -> Option<usize> {
     let is_followed = port.device.is_some();
     let mtu = mtu.filter(|_| is_followed)?.min(port.mtu_limit);
     (mtu != port.mtu).then_some(mtu)
 }
 
-/// Returns true if a device that is shared with the kernel has another MAC address than its port.
-fn has_other_mac(port: &PortHandle, state: &DeviceState) -> bool {
-    port.shared.is_some() && state.mac.is_some_and(|mac| mac != port.segment.mac)
-}
-
 /// Returns the MAC address that the host has at the other end of a port from now on.
-fn new_host_mac(port: &PortHandle, state: &DeviceState) -> Option<Mac> {
+pub(super) fn new_host_mac(port: &PortHandle, state: &DeviceState) -> Option<Mac> {
     let Stations::Only(known) = port.segment.stations else { return None };
     let is_followed = port.device.is_some() && port.shared.is_none();
     state.mac.filter(|mac| is_followed && *mac != known)
@@ -136,87 +119,8 @@ fn new_host_mac(port: &PortHandle, state: &DeviceState) -> Option<Mac> {
 
 /// Returns true if the device of a port must be opened again, and can be.
 fn must_open(port: &PortHandle, state: &DeviceState) -> bool {
-    (state.is_gone || has_other_mac(port, state)) && port.reopener.as_ref().is_some_and(Reopener::is_ready)
-}
-
-impl SlowPath {
-    /// Polls the devices if it is time, and follows what changed.
-    pub(super) fn handle_devices(&mut self, now: Duration) {
-        for Change { port, state, has_moved, must_open } in self.devices.poll(now, &self.network.ports) {
-            if has_moved {
-                self.log_device(now, port, &state);
-            }
-            if has_moved && state.is_gone {
-                self.close_port(port);
-            }
-            if must_open {
-                self.open_port(now, port);
-            } else {
-                self.follow_mtu(now, port, state.mtu);
-                self.follow_host_mac(now, port, &state);
-            }
-        }
-    }
-
-    fn log_device(&mut self, now: Duration, port: usize, state: &DeviceState) {
-        let Some(left_out) = self.devices.admits_line(now, port) else { return };
-        let handle = &self.network.ports[port];
-        let port = &handle.name;
-        match state {
-            DeviceState { is_gone: true, .. } if handle.reopener.is_some() => {
-                warn!(name: "device_gone", port, left_out, "there is no device: this port waits for it");
-            }
-            DeviceState { is_gone: true, .. } => {
-                error!(
-                    name: "device_gone", port, left_out,
-                    "the device is gone: no traffic passes this port until the gateway is restarted"
-                );
-            }
-            _ if has_other_mac(handle, state) && handle.reopener.is_none() => {
-                error!(
-                    name: "device_mac", port, left_out,
-                    "the device has another MAC address: what comes there is not the gateway's until it is \
-                     restarted"
-                );
-            }
-            DeviceState { is_up: false, .. } => {
-                info!(name: "device_down", port, left_out, "the device is down")
-            }
-            DeviceState { speed: speed_mbps, .. } => {
-                info!(name: "device_up", port, speed_mbps, left_out, "the device is up");
-            }
-        }
-    }
-
-    /// Sends frames for the host to the MAC address that its end of a TAP device has now.
-    fn follow_host_mac(&mut self, now: Duration, port: usize, state: &DeviceState) {
-        let Some(mac) = new_host_mac(&self.network.ports[port], state) else { return };
-        self.network.ports[port].segment.stations = Stations::Only(mac);
-        if let Some(host) = &self.links.tables.tables.settings.host
-            && usize::from(host.port) == port
-        {
-            host.mac.set(mac);
-        }
-        self.network.routes.set_station(&mut self.links.tables, port as u16, mac);
-        if let Some(left_out) = self.devices.admits_line(now, port) {
-            let (port, mac) = (&self.network.ports[port].name, mac_text(mac));
-            info!(name: "device_mac", port, mac, left_out, "the host's MAC address on the device has changed");
-        }
-    }
-
-    /// Makes a port take its device's MTU: what is forwarded, what tunnels carry, and what senders are
-    /// told (RFC 4301 §8.2).
-    pub(super) fn follow_mtu(&mut self, now: Duration, port: usize, mtu: Option<usize>) {
-        let handle = &mut self.network.ports[port];
-        let Some(mtu) = new_mtu(handle, mtu) else { return };
-        let from = std::mem::replace(&mut handle.mtu, mtu);
-        self.links.tables.tables.settings.ports[port].set_mtu(mtu);
-        self.links.fit_ports(&self.network);
-        if let Some(left_out) = self.devices.admits_line(now, port) {
-            let port = &self.network.ports[port].name;
-            info!(name: "device_mtu", port, from, mtu, left_out, "the device's MTU has changed");
-        }
-    }
+    let is_other = state.is_gone || state.mac.is_some_and(|mac| mac != port.segment.mac);
+    is_other && port.reopener.as_ref().is_some_and(Reopener::is_ready)
 }
 
 #[cfg(test)]

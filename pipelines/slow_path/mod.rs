@@ -5,6 +5,7 @@ pub mod neighbours;
 pub mod tunnels;
 
 mod clock;
+mod device_changes;
 mod devices;
 mod early_packets;
 mod handles;
@@ -18,7 +19,6 @@ mod parts;
 mod policies;
 mod problem_limit;
 mod punts;
-mod reopening;
 mod routes;
 mod table_writer;
 mod turn;

@@ -71,8 +71,8 @@ fn assert_none_in_clear(lab: &Lab) {
 }
 
 /// Checks that a port whose device is deleted drops and says so, and that it works again with the
-/// device that gets its name, whatever way of opening it had.
-fn comes_back(kind: &str) {
+/// device that gets its name.
+pub(crate) fn device_that_is_made_again_is_opened_again(kind: &str) {
     let lab = terminal_lab();
     let (gateway, _terminal) = start(&lab, kind, "192.0.2.1");
     watch_for_clear(&lab);
@@ -97,34 +97,10 @@ fn comes_back(kind: &str) {
     assert_none_in_clear(&lab);
 }
 
-#[test]
-fn device_that_is_made_again_is_opened_again() {
-    comes_back("af_packet");
-}
-
-#[test]
-fn device_of_an_automatic_port_comes_back_by_af_packet() {
-    comes_back("auto");
-}
-
-#[test]
-fn af_xdp_port_whose_device_is_gone_stays_gone() {
+/// Checks that a device's new MAC address is used, and that its stations are told.
+pub(crate) fn mac_address_is_followed_and_announced(kind: &str) {
     let lab = terminal_lab();
-    let (gateway, _terminal) = start(&lab, "af_xdp", "192.0.2.1");
-    watch_for_clear(&lab);
-    lab.run("gw", "ip link del g0");
-    wait_for_lines(&gateway, "until the gateway is restarted", 1);
-    connect(&lab);
-    assert!(!lab.output("srv", &format!("ping -c 3 -i 0.5 -W 1 {TERMINAL}")).status.success());
-    assert_eq!(port(&gateway, "outside").link.as_deref(), Some("gone"));
-    assert!(gateway.dropped("PortGone") >= 3, "{:?}", gateway.drops());
-    assert_none_in_clear(&lab);
-}
-
-#[test]
-fn mac_address_is_followed_and_announced() {
-    let lab = terminal_lab();
-    let (gateway, _terminal) = start(&lab, "af_packet", "192.0.2.1");
+    let (gateway, _terminal) = start(&lab, kind, "192.0.2.1");
     let mac = "02:00:00:00:00:77";
     lab.run("gw", &format!("ip link set g0 address {mac}"));
     wait_for("the router to hear of it", || {
@@ -133,6 +109,17 @@ fn mac_address_is_followed_and_announced() {
     assert_eq!(port(&gateway, "outside").mac, mac);
     ping(&lab, "term", SERVER, 20);
     ping(&lab, "srv", TERMINAL, 20);
+}
+
+#[test]
+fn tap_device_that_is_deleted_is_gone_and_the_log_says_what_to_do() {
+    let lab = terminal_lab();
+    let (_gateway, terminal) = start(&lab, "af_packet", "192.0.2.1");
+    lab.run("term", "ip link del wf0");
+    wait_for_lines(&terminal, "no traffic passes this port until the gateway is restarted", 1);
+    assert_eq!(port(&terminal, "programs").link.as_deref(), Some("gone"));
+    assert!(!lab.output("srv", &format!("ping -c 3 -i 0.02 -W 1 {TERMINAL}")).status.success());
+    assert!(terminal.dropped("PortGone") >= 3, "{:?}", terminal.drops());
 }
 
 #[test]

@@ -44,6 +44,8 @@ for_each_kind! {
     moves::ping_goes_on_over_ipv6,
     moves::tcp_goes_on,
     devices::mtu_is_followed,
+    devices::device_that_is_made_again_is_opened_again,
+    devices::mac_address_is_followed_and_announced,
     closed::host_stays_closed_until_opened,
     closed::no_form_of_a_packet_passes_in_clear,
     closed::unprotected_traffic_is_still_forwarded,
