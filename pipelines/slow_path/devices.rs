@@ -19,6 +19,8 @@ pub(super) struct Devices {
     /// When the devices may be polled again at the earliest.
     earliest: Duration,
     known: BTreeMap<usize, Known>,
+    /// True once the gateway ends, and takes its own devices away.
+    has_ended: bool,
 }
 
 /// What is known of the device of a port.
@@ -58,9 +60,14 @@ impl Devices {
         self.next = self.next.min(self.earliest);
     }
 
+    /// Ends all polls: what happens to the devices from now on is the gateway's own end.
+    pub(super) fn end(&mut self) {
+        self.has_ended = true;
+    }
+
     /// Polls the devices if it is time, and returns those that changed.
     pub(super) fn poll(&mut self, now: Duration, ports: &[PortHandle]) -> Vec<Change> {
-        if now < self.next {
+        if now < self.next || self.has_ended {
             return Vec::new();
         }
         (self.next, self.earliest) = (now + POLL_INTERVAL, now + LEAST_INTERVAL);
@@ -184,6 +191,9 @@ mod tests {
         devices.iter().for_each(|device| device.is_up.store(true, Relaxed));
         assert_eq!(poll(3000), [(0, true, Some(10_000)), (2, true, Some(10_000))]);
         assert_eq!(poll(4000), []);
+        devices.iter().for_each(|device| device.is_gone.store(true, Relaxed));
+        known.end();
+        assert_eq!(known.poll(Duration::from_secs(5), &ports), []);
     }
 
     #[test]

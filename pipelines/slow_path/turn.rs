@@ -39,8 +39,11 @@ impl SlowPath {
     /// Runs until it is told to stop.
     pub fn run(&mut self, stop: &Stop) {
         while !stop.stopped.load(Relaxed) {
-            if stop.closing.load(Relaxed) && self.close_peers(self.clock.now()) {
-                stop.closed.store(true, Relaxed);
+            if stop.closing.load(Relaxed) {
+                self.devices.end();
+                if self.close_peers(self.clock.now()) {
+                    stop.closed.store(true, Relaxed);
+                }
             }
             if !self.turn(self.clock.now()) {
                 std::thread::sleep(MAX_SLEEP);
