@@ -75,7 +75,7 @@ drop_reasons! {
     Dummy               Info    "dummy packet (next header 59) of traffic flow confidentiality",
     InnerMalformed      Error   "the decrypted content is not a valid IP packet",
     InnerSelector       Error   "authentic, but outside the SA's selectors",
-    IcmpQuote           Error   "ICMP error out of a tunnel, about a packet that did not go through it (RFC 4301 section 6.2)",
+    IcmpQuote           Error   "ICMP error about a packet that did not go through the tunnel it came by, or that it does not show (RFC 4301 section 6.2)",
     EcnForbidden        Error   "outer congestion mark on an inner packet that cannot carry it (RFC 6040)",
     SaExpired           Warning "the SA's hard lifetime is over",
     SequenceExhausted   Warning "the SA has no sequence number left",

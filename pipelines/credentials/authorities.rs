@@ -204,14 +204,14 @@ impl Authorities {
         let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error, &[]))?;
         let path = self.path(&parsed, others, None).map_err(|error| explain(&error, &[]))?;
         let known = Known { published, files: &files, answers, now: (self.clock)() };
-        let Findings { documents, uncovered, missing } = known.look_up(&path)?;
+        let Findings { documents, has_answers, uncovered, missing } = known.look_up(&path)?;
         let with_missing = |why: VerifyError| match missing.is_empty() {
             true => why,
             false => why.kind.because(format!("{}: {}", why.words, missing.join(", "))),
         };
-        // webpki looks at lists only. So if a responder speaks for a certificate, the others count as
-        // covered by lists that are about all certificates of their issuer.
-        let has_answers = documents.iter().any(|document| matches!(**document, Document::Status(..)));
+        // webpki looks at lists only, and at fewer of them. So if an answer or a fetched list covers a
+        // certificate, the others must be covered by these too, or by lists in files that are about all
+        // certificates of their issuer.
         let policy = match (has_answers, self.policy, &uncovered) {
             (true, CrlPolicy::Strict, Some(name)) => {
                 let words = format!("nothing that is up to date says that {name} is not revoked");

@@ -196,7 +196,7 @@ fn shown(identity: &Identity) -> String {
     }
 }
 
-fn seconds(time: UnixTime) -> SystemTime {
+pub(super) fn seconds(time: UnixTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(time.as_secs())
 }
 

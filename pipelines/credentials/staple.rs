@@ -49,12 +49,12 @@ impl Staple {
     pub(super) fn answers(&self) -> Result<Vec<Vec<u8>>, u64> {
         let now = SystemTime::now();
         let mut room = MOST_BYTES;
-        let mut answers = Vec::new();
+        let (mut answers, mut pending) = (Vec::new(), None);
         for query in &self.queries {
             let known = query.iter().map(|query| self.published.ask(query, now));
             let first = known.into_iter().find(|answer| !matches!(answer, Answer::Unavailable(_)));
             match first {
-                Some(Answer::Pending(number)) => return Err(number),
+                Some(Answer::Pending(number)) => pending = Some(number),
                 Some(Answer::Known(document)) => {
                     let Document::Status(status, der) = &*document else { continue };
                     if let Some(since) = status.revoked_at {
@@ -68,7 +68,7 @@ impl Staple {
                 Some(Answer::Unavailable(_)) | None => {}
             }
         }
-        Ok(answers)
+        pending.map_or(Ok(answers), Err)
     }
 
     /// Returns true while what has this number is being fetched.

@@ -26,6 +26,8 @@ pub(super) struct Known<'a> {
 #[derive(Default)]
 pub(super) struct Findings {
     pub(super) documents: Vec<Arc<Document>>,
+    /// True if one of them covers its certificate.
+    pub(super) has_answers: bool,
     /// The name of the first certificate that neither an answer nor a list about all certificates covers.
     pub(super) uncovered: Option<String>,
     /// The addresses of what cannot be had, and why.
@@ -62,14 +64,26 @@ impl Known<'_> {
             let mut is_covered = self.files.iter().any(is_its);
             match self.find(certificate, &issuer) {
                 Found::Document(document) => {
-                    is_covered |= match &*document {
+                    let covers = match &*document {
                         // The certificates after the first are authorities'.
-                        Document::List(fetched) => fetched.is_about(at > 0),
+                        Document::List(fetched) if fetched.is_about(at > 0) => {
+                            match fetched.list.find_serial(certificate.serial()) {
+                                Ok(None) => true,
+                                Ok(Some(entry)) => {
+                                    let since = refusal::seconds(entry.revocation_date);
+                                    return Err(refusal::revoked(&refusal::name(&certificate.der()), since));
+                                }
+                                Err(_) => false,
+                            }
+                        }
+                        Document::List(_) => false,
                         Document::Status(Status { revoked_at: None, .. }, _) => true,
                         Document::Status(Status { revoked_at: Some(since), .. }, _) => {
                             return Err(refusal::revoked(&refusal::name(&certificate.der()), *since));
                         }
                     };
+                    is_covered |= covers;
+                    findings.has_answers |= covers;
                     findings.documents.push(document);
                 }
                 Found::Pending(number) => (pending, is_covered) = (Some(number), true),

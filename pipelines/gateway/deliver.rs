@@ -16,6 +16,7 @@ use wayfarer_dataplane::{
     table::Reader,
     wire::{
         fragment::{self, Part, V6_FRAGMENT_HEADER},
+        icmp,
         ip::{Fragment, IpHeader, protocol},
     },
 };
@@ -146,6 +147,8 @@ pub(super) fn deliver(
         && tables.is_own(header.dst, reader)
     {
         io.punt_packet(packet, Punt::PathMtu);
+    } else if let Some(reason) = refused_quote(&flow, header, packet.data(), tables, reader) {
+        io.drop(packet, reason);
     } else if io.has_kernel_side(packet.port()) {
         exception::host(packet, padding, io);
     } else if tables.is_local(header.dst, reader) {
@@ -153,5 +156,23 @@ pub(super) fn deliver(
     } else {
         // The packet is local to a segment that the host is not on.
         io.drop(packet, DropReason::Martian);
+    }
+}
+
+/// Returns why an ICMP error to the host is refused: it tells of a packet that went through a tunnel, so
+/// that it should have come by that (RFC 4301 §6.2), or it does not show of which.
+fn refused_quote(
+    flow: &Flow,
+    header: &IpHeader,
+    packet: &[u8],
+    tables: &Tables,
+    reader: &Reader,
+) -> Option<DropReason> {
+    if !flow.is_icmp() || !icmp::is_error(header, packet) {
+        return None;
+    }
+    match Flow::returned_by(header, packet) {
+        Some(back) => tables.is_unprotected(&back, None, reader).then_some(DropReason::Unprotected),
+        None => Some(DropReason::IcmpQuote),
     }
 }

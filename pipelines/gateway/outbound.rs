@@ -26,7 +26,7 @@ use wayfarer_dataplane::{
     table::{Buckets, Reader},
     wire::{
         Address,
-        icmp::Problem,
+        icmp::{self, Problem},
         ip::{self, Fragment, IpHeader},
         tcp,
     },
@@ -226,7 +226,7 @@ fn treat<'r>(
 /// of `flow`, and whose treatment is `own` by them. An error is treated as the return traffic of the
 /// packet that it quotes (RFC 4301 §6.2), unless a rule of a longer prefix is for its own addresses:
 /// it goes through the SA of that traffic, and does not come in clear from where that traffic must
-/// not.
+/// not. One whose quote cannot be read, or is of another sender, does not pass at all.
 #[cold]
 #[inline(never)]
 fn treat_icmp<'r>(
@@ -240,7 +240,10 @@ fn treat_icmp<'r>(
     if !matches!(own, Ok(None) | Err(DropReason::NoPolicy | DropReason::Discard)) {
         return own;
     }
-    let Some(back) = Flow::returned_by(departure.header, packet.data()) else { return own };
+    let Some(back) = Flow::returned_by(departure.header, packet.data()) else {
+        let is_error = icmp::is_error(departure.header, packet.data());
+        return if is_error && own.is_ok() { Err(DropReason::IcmpQuote) } else { own };
+    };
     let rule = |flow: &Flow| tables.decide_at(departure.buckets, flow, reader).rule();
     match treat(packet, departure, &back, tables, reader) {
         Ok(Some(sa)) => {
@@ -252,11 +255,12 @@ fn treat_icmp<'r>(
             let may_send = sa.mode == Mode::Tunnel || back.src == flow.src;
             if is_first && may_send { Ok(Some(sa)) } else { own }
         }
-        Err(why @ (DropReason::Unprotected | DropReason::SourcePort | DropReason::SaExpired))
-            if !matches!(own, Err(DropReason::Discard)) =>
-        {
-            Err(why)
-        }
+        Err(
+            why @ (DropReason::Unprotected
+            | DropReason::SourcePort
+            | DropReason::SaExpired
+            | DropReason::FragmentPorts),
+        ) if !matches!(own, Err(DropReason::Discard)) => Err(why),
         _ => own,
     }
 }

@@ -26,10 +26,9 @@ impl SlowPath {
             }
             if must_open {
                 self.open_port(now, port);
-            } else {
-                self.follow_mtu(now, port, state.mtu);
-                self.follow_host_mac(now, port, &state);
             }
+            self.follow_mtu(now, port, state.mtu);
+            self.follow_host_mac(now, port, &state);
         }
     }
 

@@ -236,6 +236,54 @@ fn policies_of_longer_prefixes_go_before_a_quote() {
     assert_eq!(fate(&mut world, OUTSIDE, &in_clear), Ok(forwarded(&in_clear)));
 }
 
+/// Hosts act on such errors, so a bypass must not let them through.
+#[test]
+fn error_in_clear_must_show_of_which_packet_it_tells() {
+    for change in [wide as fn(&mut Config), narrow] {
+        let mut world = gateway(|config| {
+            change(config);
+            let bypass = |all| Policy { action: PolicyAction::Bypass, selector: selector(all, all) };
+            config.policies = ["0.0.0.0/0", "::/0"].map(bypass).to_vec();
+        });
+        for v6 in [false, true] {
+            let (router, kinds) = (if v6 { "2001:db8:5::1" } else { "172.31.5.1" }, HOST_UNREACHABLE);
+            let packet = &traffic(v6)[1];
+            let mut refused = |error: &[u8]| {
+                let fate = fate(&mut world, OUTSIDE, error);
+                assert!(matches!(fate, Err(Unprotected | IcmpQuote)), "{v6} {fate:?}");
+            };
+            let to = source(packet);
+            let kind = kinds[usize::from(v6)];
+            let header = IpHeader::parse(packet).unwrap().header_len();
+            let mut quotes = Vec::new();
+            for total in [0, header as u16, header as u16 + 7] {
+                let mut quote = packet[..header + 8].to_vec();
+                let at = if v6 { 4 } else { 2 };
+                let total = if v6 { total.saturating_sub(header as u16) } else { total };
+                quote[at..at + 2].copy_from_slice(&total.to_be_bytes());
+                quotes.push(quote);
+            }
+            quotes.push(packet[..header].to_vec());
+            if v6 {
+                // Hosts read on behind any number of extension headers.
+                let mut long = packet[..header].to_vec();
+                long[6] = 60;
+                for next in [60, 17] {
+                    let mut options = vec![0; 256];
+                    options[..2].copy_from_slice(&[next, 31]);
+                    long.extend(options);
+                }
+                long.extend(&packet[header..]);
+                quotes.push(long);
+            }
+            quotes.iter().map(|quote| message(router, &to, kind, quote)).for_each(|error| refused(&error));
+        }
+        // A host with another address that a bypass is for.
+        let elsewhere = message("172.31.5.1", "10.99.0.8", (3, 1), &traffic(false)[1][..28]);
+        assert_eq!(fate(&mut world, OUTSIDE, &elsewhere), Err(IcmpQuote));
+    }
+}
+
 #[test]
 fn error_between_two_tunnels_never_leaves_in_clear() {
     let mut world = gateway(|config| {

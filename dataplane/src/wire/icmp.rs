@@ -90,7 +90,9 @@ pub fn quoted<'a>(header: &ip::IpHeader, packet: &'a [u8]) -> Option<(ip::IpHead
         (6, false) => (ip::V6_HEADER, ip::V6_HEADER + usize::from(be16(quote.get(..6)?, 4))),
         _ => return None,
     };
-    // Extensions of the error (RFC 4884) follow the quoted packet.
+    // Extensions of the error (RFC 4884) follow the quoted packet. Hosts do not mind a total length that
+    // leaves no room for what they read.
+    let total = if total < ip_len + LEAST_QUOTED { MOST_READ } else { total };
     let quote = &quote[..quote.len().min(total).min(MOST_READ)];
     let mut whole = [0; MOST_READ];
     whole[..quote.len()].copy_from_slice(quote);
@@ -99,7 +101,7 @@ pub fn quoted<'a>(header: &ip::IpHeader, packet: &'a [u8]) -> Option<(ip::IpHead
     }
     ip::set_total_len(&mut whole, ip_len, quote.len());
     let quoted = ip::IpHeader::parse(&whole).ok()?;
-    (quote.len() >= total.min(quoted.header_len() + LEAST_QUOTED)).then_some((quoted, quote))
+    (quote.len() >= quoted.header_len() + LEAST_QUOTED).then_some((quoted, quote))
 }
 
 /// Returns whether a sender may be told of a problem with `packet`: never about an ICMP error, a

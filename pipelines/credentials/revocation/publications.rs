@@ -183,7 +183,6 @@ impl Publications {
         let mut state = self.0.state();
         let at = Instant::now();
         let server = http::server(&query.url);
-        state.servers.done(server, at);
         match fetched {
             Ok((document, bytes)) => {
                 debug!(url = query.url, bytes, "an authority's word on revocation was fetched");
@@ -210,6 +209,7 @@ impl Publications {
                 }
             }
         }
+        state.servers.done(server, at);
         state.forget_excess();
         // The server has room for another request.
         self.0.wanted.notify_one();

@@ -10,11 +10,12 @@ use std::{
 /// Queries that wait, for all servers together.
 const MOST_QUERIES: usize = 4096;
 /// Requests to one server at a time.
-const MOST_RUNNING: usize = 3;
+const MOST_RUNNING: usize = 2;
 /// Servers that are remembered although nothing is to be fetched from them.
 const MOST_IDLE: usize = 64;
-/// Time until another try of a server that did not answer.
-const RETRY: Duration = Duration::from_secs(10);
+/// Time until another try of a server that did not answer: longer than it takes to try the servers of a
+/// whole chain one after another.
+const RETRY: Duration = Duration::from_secs(60);
 /// Time between two lines in the log about a server.
 const LOG: Duration = Duration::from_secs(60);
 

@@ -135,6 +135,28 @@ fn answers_and_lists_cover_a_chain_together() {
     }
 }
 
+/// webpki does not read such a list, so it says nothing of anybody.
+#[test]
+fn list_whose_scope_has_no_name_is_none() {
+    let (root, server) = (Ca::root("root"), Server::start());
+    let Responder(folder) = Responder::new(&root);
+    folder.write("crlnumber", "01\n");
+    let config = "[ca]\ndefault_ca=own\n[own]\ndatabase=index\ncrlnumber=crlnumber\ndefault_md=sha256\n\
+                  default_crl_days=9\ncrl_extensions=scope\n[scope]\nissuingDistributionPoint=critical,@point\n\
+                  [point]\nonlyuser=TRUE\n";
+    folder.write("config", config);
+    openssl(&folder.path(""), "ca -config config -gencrl -keyfile ca.key -cert ca.pem -out list.pem")
+        .unwrap();
+    openssl(&folder.path(""), "crl -in list.pem -outform DER -out list").unwrap();
+    server.put("/list", fs::read(folder.path("list")).unwrap());
+    for serial in [2, 3] {
+        let peer = Peer::new(&root, &with_point(&server.url("/list"), serial));
+        assert_eq!(peer.verify(&trusting(&root, Revocation::IfAvailable)), Ok(()));
+        let why = peer.verify(&trusting(&root, Revocation::Required)).unwrap_err();
+        assert!(why.words.contains("it has a part that is not supported"), "{why}");
+    }
+}
+
 #[test]
 fn list_speaks_if_the_responder_does_not() {
     let root = Ca::root("root");

@@ -9,7 +9,7 @@ use crate::{
 use std::time::Duration;
 use wayfarer_dataplane::{
     drop::DropReason,
-    sa::{Encap, Path, Spi, TunnelId},
+    sa::{Df, Encap, Path, Spi, TunnelId},
     wire::{
         esp, icmp,
         ip::{self, IpHeader, protocol},
@@ -112,7 +112,9 @@ impl Links {
             .take(ALIKE)
             .find(|(_, tunnel)| tunnel.path == Some(report.path) && tunnel.has_sent(report.seq, RECENT))
             .ok_or(DropReason::PathMtu)?;
-        if report.mtu >= tunnel.mtu() {
+        // Routers cut what they may into fragments.
+        let may_be_cut = report.path.local.is_ipv4() && tunnel.outbound.marking.df == Df::Clear;
+        if may_be_cut || report.mtu >= tunnel.mtu() {
             return Err(DropReason::PathMtu);
         }
         let id = LinkId::of(tunnel.owner, id);

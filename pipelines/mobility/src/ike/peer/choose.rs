@@ -158,12 +158,13 @@ impl Candidates {
         size_of_val(&*self.0)
     }
 
-    /// Returns the first candidate that `is_for` accepts and that permits the chosen algorithms. One
-    /// that does not leaves the peer to those after it that name it as closely.
+    /// Returns the first candidate that `is_for` accepts, that `may_take` the peer and that permits the
+    /// chosen algorithms. One that does not leaves the peer to those after it that name it as closely.
     fn first(
         &self,
         connections: &Connections,
         is_for: impl Fn(&Connection) -> bool,
+        may_take: impl Fn(&Connection) -> bool,
     ) -> Result<usize, NoChoice> {
         let mut refusing: Option<(usize, usize)> = None;
         for candidate in &self.0 {
@@ -173,7 +174,7 @@ impl Candidates {
             };
             let closeness = connection.remote_id.closeness();
             let is_close = refusing.is_none_or(|(closest, _)| closeness >= closest);
-            match candidate.fits {
+            match candidate.fits && may_take(connection) {
                 true if is_close => return Ok(index),
                 false if refusing.is_none_or(|(closest, _)| closeness > closest) => {
                     refusing = Some((closeness, index));
@@ -212,17 +213,15 @@ impl Candidates {
                 RemoteAuth::Key(verifier) => verifier.may_trust(&request.certificates.chain),
                 RemoteAuth::Psk(_) | RemoteAuth::Eap(_) => true,
             };
-            return match self.first(connections, |c| is_named(c) && may_trust(c)) {
-                // One whose authorities did not certify the peer says why.
-                Err(NoChoice { reason: Reason::NoConnection, .. }) => self.first(connections, is_named),
-                chosen => chosen,
-            };
+            // One whose authorities did not certify the peer says why.
+            let trusting = self.first(connections, is_named, may_trust);
+            return trusting.or_else(|_| self.first(connections, is_named, |_| true));
         }
         let mut fitting = self.indexed(connections).filter(|(_, connection)| fits(connection));
         let first = fitting.clone().next();
         let matching = fitting.find(|(_, connection)| connection.remote_id.matches(identity));
         // Without one that fits, this says why.
-        matching.or(first).map_or_else(|| self.first(connections, fits), |(index, _)| Ok(index))
+        matching.or(first).map_or_else(|| self.first(connections, fits, |_| true), |(index, _)| Ok(index))
     }
 
     /// Returns the post-quantum key with this identity, and the index of its connection: that with
@@ -271,12 +270,16 @@ impl Candidates {
             true => names.iter().any(|name| pattern.matches_name(name)),
             false => forms.iter().any(|name| pattern.matches(name)),
         };
-        let index = self.first(connections, |connection| {
-            connection.has_same_remote_auth(preliminary)
-                && (!is_eap || connection.has_same_local_auth(preliminary, asked.as_ref()))
-                && connection.own_id(asked.as_ref()).is_some()
-                && is_named(&connection.remote_id)
-        })?;
+        let index = self.first(
+            connections,
+            |connection| {
+                connection.has_same_remote_auth(preliminary)
+                    && (!is_eap || connection.has_same_local_auth(preliminary, asked.as_ref()))
+                    && connection.own_id(asked.as_ref()).is_some()
+                    && is_named(&connection.remote_id)
+            },
+            |_| true,
+        )?;
         let needed = connections.get(index).and_then(|connection| connection.ppk.as_ref());
         let is_mixed = |needed: &Ppk| mixed.is_some_and(|mixed| mixed.secret.0 == needed.secret.0);
         match needed.is_some_and(|needed| needed.required && !is_eap && !is_mixed(needed)) {
