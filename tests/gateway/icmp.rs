@@ -285,6 +285,23 @@ fn error_in_clear_must_show_of_which_packet_it_tells() {
 }
 
 #[test]
+fn nobody_in_clear_tells_the_host_about_its_packets_to_a_peer() {
+    let mut tunnel = tunnel(1, suite(SUITE));
+    tunnel.remote = Remote::At(ip("192.0.2.1"), 0);
+    tunnel.selectors = vec![selector("203.0.113.1", "10.98.0.1")];
+    let mut world = World::host(vec![tunnel]);
+    world.meet_neighbours();
+    let [ours, others] =
+        ["10.98.0.1", "198.51.100.9"].map(|to| datagram("203.0.113.1", to, (PORT, 5000), &[2; 40]));
+    let router = "198.51.100.1";
+    assert_eq!(fate(&mut world, OUTSIDE, &error(router, TIME_EXCEEDED, &ours)), Err(Unprotected));
+    let cut = message(router, "203.0.113.1", (11, 0), &ours[..27]);
+    assert_eq!(fate(&mut world, OUTSIDE, &cut), Err(IcmpQuote));
+    let in_clear = error(router, TIME_EXCEEDED, &others);
+    assert_eq!(fate(&mut world, OUTSIDE, &in_clear), Ok(in_clear));
+}
+
+#[test]
 fn error_between_two_tunnels_never_leaves_in_clear() {
     let mut world = gateway(|config| {
         config.tunnels[0].selectors = vec![selector("10.96.0.0/11", "10.98.0.1")];

@@ -1,15 +1,8 @@
-//! The MTU of the way to a link's peer: of the port that it leaves by, and of the path behind that, as
-//! routers on it report it (RFC 4301 §8.2, RFC 8201).
+//! The MTU of the path to a link's peer, as routers on it report it (RFC 4301 §8.2, RFC 8201).
 
-use super::{LinkId, Links, Timer};
-use crate::{
-    gateway::tables::Hop,
-    slow_path::{link_log, network::Network, table_writer::TableWriter},
-};
 use std::time::Duration;
 use wayfarer_dataplane::{
-    drop::DropReason,
-    sa::{Df, Encap, Path, Spi, TunnelId},
+    sa::{Encap, Path, Spi},
     wire::{
         esp, icmp,
         ip::{self, IpHeader, protocol},
@@ -17,24 +10,17 @@ use wayfarer_dataplane::{
     },
 };
 
-/// The time after which a smaller MTU is forgotten, in case the path has become better (RFC 8201
-/// §4, RFC 1191 §6.3).
-const LIFETIME: Duration = Duration::from_secs(600);
-/// The number of packets, up to the last one sent, that a report may be about.
-const RECENT: u32 = 1 << 16;
 /// The smallest MTU that is believed over IPv4, in bytes: what every host takes (RFC 791 §3.1).
 const V4_LEAST: u16 = 576;
-/// Most tunnels with one outbound SPI that are looked at. Peers choose these SPIs.
-const ALIKE: usize = 64;
 
 /// The MTU of a link's path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PathMtu {
-    path: Path,
+    pub(super) path: Path,
     /// Longest outer packet, in bytes.
-    mtu: u16,
+    pub(super) mtu: u16,
     /// When it is forgotten.
-    until: Duration,
+    pub(super) until: Duration,
 }
 
 impl PathMtu {
@@ -46,19 +32,19 @@ impl PathMtu {
 
 /// An ICMP error that says that an ESP packet of ours was too big.
 #[derive(Clone, Copy, Debug)]
-struct Report {
-    path: Path,
-    spi: Spi,
+pub(super) struct Report {
+    pub(super) path: Path,
+    pub(super) spi: Spi,
     /// The low 32 bits of the sequence number.
-    seq: u32,
+    pub(super) seq: u32,
     /// Longest outer packet that would pass, in bytes.
-    mtu: u16,
+    pub(super) mtu: u16,
 }
 
 impl Report {
     /// Reads the IP packet `packet`. Returns `None` if it is no such error, if it quotes no ESP
     /// header, or if its MTU is one that an IPv6 link cannot have.
-    fn read(packet: &[u8]) -> Option<Self> {
+    pub(super) fn read(packet: &[u8]) -> Option<Self> {
         let header = IpHeader::parse(packet).ok()?;
         let reported = icmp::reported_mtu(&header, packet)?;
         let (quoted, bytes) = icmp::quoted(&header, packet)?;
@@ -78,82 +64,5 @@ impl Report {
         };
         let path = Path { local: quoted.src.into(), remote: quoted.dst.into(), encap };
         (quoted.src == header.dst).then_some(Self { path, spi: Spi(spi), seq, mtu })
-    }
-}
-
-impl Links {
-    /// Makes the packets of all tunnels fit the ports that they leave by.
-    pub(in crate::slow_path) fn fit_ports(&mut self, network: &Network) {
-        let TableWriter { tables, writer, reader } = &mut self.tables;
-        self.tunnels.fit(writer, |local, remote| {
-            let port = match tables.routes.find(remote.unwrap_or(local), reader) {
-                Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) => Some(usize::from(*port)),
-                _ => None,
-            };
-            network.mtu_of(port.and_then(|port| network.ports.get(port)), local)
-        });
-    }
-
-    /// Handles the IP packet `packet`, which says that an ESP packet of ours was too big for its
-    /// path: lowers the MTU of the whole link. Anybody may send such a packet, so it must quote one
-    /// that the link has sent lately, by its present path.
-    ///
-    /// # Errors
-    /// `PathMtu` if it changes nothing.
-    pub(in crate::slow_path) fn handle_too_big(
-        &mut self,
-        now: Duration,
-        packet: &[u8],
-    ) -> Result<(), DropReason> {
-        let report = Report::read(packet).ok_or(DropReason::PathMtu)?;
-        let (id, tunnel) = self
-            .tunnels
-            .sending_by(report.spi)
-            .take(ALIKE)
-            .find(|(_, tunnel)| tunnel.path == Some(report.path) && tunnel.has_sent(report.seq, RECENT))
-            .ok_or(DropReason::PathMtu)?;
-        // Routers cut what they may into fragments.
-        let may_be_cut = report.path.local.is_ipv4() && tunnel.outbound.marking.df == Df::Clear;
-        if may_be_cut || report.mtu >= tunnel.mtu() {
-            return Err(DropReason::PathMtu);
-        }
-        let id = LinkId::of(tunnel.owner, id);
-        let link = self.links.get_mut(&id).ok_or(DropReason::PathMtu)?;
-        if let Some(left_out) = link.lines.admits(now) {
-            link_log::path_mtu(tunnel, report.mtu, left_out);
-        }
-        let until = now + LIFETIME;
-        link.path_mtu = Some(PathMtu { path: report.path, mtu: report.mtu, until });
-        self.timers.insert((until, Timer::PathMtu(id)));
-        self.apply_path_mtu(id);
-        Ok(())
-    }
-
-    /// Forgets the MTU of a link's path if its time is over.
-    pub(super) fn forget_path_mtu(&mut self, now: Duration, id: LinkId) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        if link.path_mtu.take_if(|known| known.until <= now).is_some() {
-            self.apply_path_mtu(id);
-        }
-    }
-
-    /// Has all tunnels of a link use the MTU of the path.
-    fn apply_path_mtu(&mut self, id: LinkId) {
-        let Some(link) = self.links.get(&id) else { return };
-        for id in &link.tunnels {
-            if let Some(tunnel) = self.tunnels.get_mut(*id) {
-                let known = link.path_mtu.filter(|known| tunnel.path.is_some_and(|path| known.is_of(&path)));
-                tunnel.set_path_mtu(known.map(|known| known.mtu), &mut self.tables.writer);
-            }
-        }
-    }
-
-    /// Has the new tunnel `id` use the MTU of its link's path.
-    pub(super) fn inherit_path_mtu(&mut self, id: TunnelId) {
-        let Some(tunnel) = self.tunnels.get(id) else { return };
-        let link = LinkId::of(tunnel.owner, id);
-        if self.links.get(&link).is_some_and(|link| link.path_mtu.is_some()) {
-            self.apply_path_mtu(link);
-        }
     }
 }

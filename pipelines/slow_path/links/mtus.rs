@@ -1,0 +1,100 @@
+//! The MTUs of links: those of the ports that they leave by, and of the paths behind these.
+
+use super::{
+    LinkId, Links, Timer,
+    path_mtu::{PathMtu, Report},
+};
+use crate::{
+    gateway::tables::Hop,
+    slow_path::{link_log, network::Network, table_writer::TableWriter},
+};
+use std::time::Duration;
+use wayfarer_dataplane::{
+    drop::DropReason,
+    sa::{Df, TunnelId},
+};
+
+/// The time after which a smaller MTU is forgotten, in case the path has become better (RFC 8201
+/// §4, RFC 1191 §6.3).
+const LIFETIME: Duration = Duration::from_secs(600);
+/// The number of packets, up to the last one sent, that a report may be about.
+const RECENT: u32 = 1 << 16;
+/// Most tunnels with one outbound SPI that are looked at. Peers choose these SPIs.
+const ALIKE: usize = 64;
+
+impl Links {
+    /// Makes the packets of all tunnels fit the ports that they leave by.
+    pub(in crate::slow_path) fn fit_ports(&mut self, network: &Network) {
+        let TableWriter { tables, writer, reader } = &mut self.tables;
+        self.tunnels.fit(writer, |local, remote| {
+            let port = match tables.routes.find(remote.unwrap_or(local), reader) {
+                Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) => Some(usize::from(*port)),
+                _ => None,
+            };
+            network.mtu_of(port.and_then(|port| network.ports.get(port)), local)
+        });
+    }
+
+    /// Handles the IP packet `packet`, which says that an ESP packet of ours was too big for its
+    /// path: lowers the MTU of the whole link. Anybody may send such a packet, so it must quote one
+    /// that the link has sent lately, by its present path.
+    ///
+    /// # Errors
+    /// `PathMtu` if it changes nothing.
+    pub(in crate::slow_path) fn handle_too_big(
+        &mut self,
+        now: Duration,
+        packet: &[u8],
+    ) -> Result<(), DropReason> {
+        let report = Report::read(packet).ok_or(DropReason::PathMtu)?;
+        let (id, tunnel) = self
+            .tunnels
+            .sending_by(report.spi)
+            .take(ALIKE)
+            .find(|(_, tunnel)| tunnel.path == Some(report.path) && tunnel.has_sent(report.seq, RECENT))
+            .ok_or(DropReason::PathMtu)?;
+        // Routers cut what they may into fragments.
+        let may_be_cut = report.path.local.is_ipv4() && tunnel.outbound.marking.df == Df::Clear;
+        if may_be_cut || report.mtu >= tunnel.mtu() {
+            return Err(DropReason::PathMtu);
+        }
+        let id = LinkId::of(tunnel.owner, id);
+        let link = self.links.get_mut(&id).ok_or(DropReason::PathMtu)?;
+        if let Some(left_out) = link.lines.admits(now) {
+            link_log::path_mtu(tunnel, report.mtu, left_out);
+        }
+        let until = now + LIFETIME;
+        link.path_mtu = Some(PathMtu { path: report.path, mtu: report.mtu, until });
+        self.timers.insert((until, Timer::PathMtu(id)));
+        self.apply_path_mtu(id);
+        Ok(())
+    }
+
+    /// Forgets the MTU of a link's path if its time is over.
+    pub(super) fn forget_path_mtu(&mut self, now: Duration, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.path_mtu.take_if(|known| known.until <= now).is_some() {
+            self.apply_path_mtu(id);
+        }
+    }
+
+    /// Has all tunnels of a link use the MTU of the path.
+    fn apply_path_mtu(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(&id) else { return };
+        for id in &link.tunnels {
+            if let Some(tunnel) = self.tunnels.get_mut(*id) {
+                let known = link.path_mtu.filter(|known| tunnel.path.is_some_and(|path| known.is_of(&path)));
+                tunnel.set_path_mtu(known.map(|known| known.mtu), &mut self.tables.writer);
+            }
+        }
+    }
+
+    /// Has the new tunnel `id` use the MTU of its link's path.
+    pub(super) fn inherit_path_mtu(&mut self, id: TunnelId) {
+        let Some(tunnel) = self.tunnels.get(id) else { return };
+        let link = LinkId::of(tunnel.owner, id);
+        if self.links.get(&link).is_some_and(|link| link.path_mtu.is_some()) {
+            self.apply_path_mtu(link);
+        }
+    }
+}
