@@ -106,7 +106,8 @@ impl Io {
     fn replace_ports(&mut self) {
         for (index, mut port) in self.rings.take_new_ports() {
             port.attach();
-            let old = std::mem::replace(&mut self.ports[index], port);
+            let mut old = std::mem::replace(&mut self.ports[index], port);
+            old.retire(&mut self.pool);
             self.earlier[index] = self.earlier[index].plus(old.stats());
             // If the ring is full, the port is closed here.
             drop(self.rings.old_ports.push(old));
@@ -422,5 +423,6 @@ impl Io {
 impl Drop for Io {
     fn drop(&mut self) {
         self.free_fragments();
+        self.ports.iter_mut().for_each(|port| port.retire(&mut self.pool));
     }
 }

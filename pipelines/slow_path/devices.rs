@@ -112,7 +112,7 @@ impl Devices {
 
 /// Returns the MTU that a port must take to follow its device, in bytes.
 pub(super) fn new_mtu(port: &PortHandle, mtu: Option<usize>) -> Option<usize> {
-    let is_followed = port.device.is_some();
+    let is_followed = port.device.is_some() || port.vlan.is_some();
     let mtu = mtu.filter(|_| is_followed)?.min(port.mtu_limit);
     (mtu != port.mtu).then_some(mtu)
 }
@@ -120,7 +120,7 @@ pub(super) fn new_mtu(port: &PortHandle, mtu: Option<usize>) -> Option<usize> {
 /// Returns the MAC address that the host has at the other end of a port from now on.
 pub(super) fn new_host_mac(port: &PortHandle, state: &DeviceState) -> Option<Mac> {
     let Stations::Only(known) = port.segment.stations else { return None };
-    let is_followed = port.device.is_some() && port.shared.is_none();
+    let is_followed = (port.device.is_some() && port.shared.is_none()) || port.vlan.is_some();
     state.mac.filter(|mac| is_followed && *mac != known)
 }
 
@@ -164,6 +164,8 @@ mod tests {
             mtu: 1500,
             mtu_limit: 1500,
             device: None,
+            vlan: None,
+            sub_ports: vec![],
             segment,
             shared: None,
             monitor,

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     packet::{BURST, Burst},
     pool::{HEADROOM, Pool},
+    wire::{ethernet, vlan},
 };
 use arrayvec::ArrayVec;
 use std::{
@@ -52,6 +53,8 @@ pub struct AfPacketPort {
     stats: PortStats,
     /// `true` if the device is gone.
     is_unbound: bool,
+    /// `true` if frames get back the outermost tag, which the kernel takes out of them.
+    keeps_tags: bool,
     /// Packets that the kernel dropped, in total. The kernel's own count restarts each time it is
     /// read.
     missed: Cell<u64>,
@@ -126,6 +129,7 @@ impl AfPacketPort {
             next: 0,
             stats,
             is_unbound: false,
+            keeps_tags: classifier.has_vlans(),
             missed,
             _classifier: classifier.clone(),
         })
@@ -165,6 +169,8 @@ struct ReceivedFrame<'a> {
     vnet: [u8; VNET_HEADER],
     bytes: &'a [u8],
     is_whole: bool,
+    /// The EtherType and value of the outermost tag, if there was one.
+    tag: Option<(u16, u16)>,
 }
 
 impl<'a> ReceivedFrame<'a> {
@@ -185,11 +191,15 @@ impl<'a> ReceivedFrame<'a> {
                 std::slice::from_raw_parts(slot.add(at), len),
             )
         };
-        Some(Self { vnet, bytes, is_whole: header.tp_len == header.tp_snaplen })
+        let has = |flag| header.tp_status & flag != 0;
+        let ethertype =
+            if has(libc::TP_STATUS_VLAN_TPID_VALID) { header.tp_vlan_tpid } else { ethernet::VLAN };
+        let tag = has(libc::TP_STATUS_VLAN_VALID).then_some((ethertype, header.tp_vlan_tci));
+        Some(Self { vnet, bytes, is_whole: header.tp_len == header.tp_snaplen, tag })
     }
 
-    /// Copies the frame to `to` and completes its checksum.
-    fn copy_to(&self, to: &mut crate::packet::Packet) -> Result<(), Unusable> {
+    /// Copies the frame to `to`, with its outermost tag if `keeps_tags`, and completes its checksum.
+    fn copy_to(&self, to: &mut crate::packet::Packet, keeps_tags: bool) -> Result<(), Unusable> {
         if !self.is_whole || !matches!(self.vnet[1], GSO_NONE | GSO_TCPV4 | GSO_TCPV6) {
             return Err(Unusable::Oversize);
         }
@@ -198,6 +208,12 @@ impl<'a> ReceivedFrame<'a> {
             let start = u16::from_ne_bytes([self.vnet[6], self.vnet[7]]);
             let offset = u16::from_ne_bytes([self.vnet[8], self.vnet[9]]);
             complete_checksum(to.data_mut(), start.into(), offset.into()).ok_or(Unusable::Broken)?;
+        }
+        if let Some((ethertype, value)) = self.tag.filter(|_| keeps_tags) {
+            if to.len() < ethernet::HEADER || to.push_front(vlan::TAG).is_none() {
+                return Err(Unusable::Broken);
+            }
+            vlan::put_back(to.data_mut(), ethertype, value);
         }
         Ok(())
     }
@@ -231,7 +247,8 @@ impl Port for AfPacketPort {
             let Some(mut packet) = pool.take() else { return };
             // SAFETY: the status says that the slot is ours until we give it back.
             let received = unsafe { ReceivedFrame::read(slot, self.slot_size) };
-            let copied = received.ok_or(Unusable::Broken).and_then(|r| r.copy_to(&mut packet));
+            let copied =
+                received.ok_or(Unusable::Broken).and_then(|r| r.copy_to(&mut packet, self.keeps_tags));
             status.store(libc::TP_STATUS_KERNEL, Release);
             self.next = if (self.next + 2) * self.slot_size > RING { 0 } else { self.next + 1 };
             match copied {

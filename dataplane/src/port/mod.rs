@@ -14,6 +14,7 @@
 //! | [`memory`] | another thread, or a test |
 //! | [`generator`], [`sink`] | generated load; nothing |
 //! | [`absent`] | a device that is gone |
+//! | [`vlan`] | one VLAN of any of the others |
 //!
 //! [`open`] opens kernel devices for all workers. A NIC is shared with the host: [`classifier`]
 //! decides which frames are the gateway's, and [`neighbour_socket`] lets the slow path take part in
@@ -41,6 +42,7 @@ pub mod pcap;
 pub mod sink;
 mod sys;
 pub mod tap;
+pub mod vlan;
 
 pub use error::PortError;
 
@@ -60,6 +62,8 @@ pub struct PortStats {
     pub rx_errors: u64,
     /// Received but longer than one frame: jumbo frames, or joined by LRO or GRO.
     pub rx_oversize: u64,
+    /// Received in a VLAN, or in none, that no port of the device has.
+    pub rx_foreign: u64,
     /// Given to the device.
     pub tx_packets: u64,
     /// Bytes of the packets in `tx_packets`, including the Ethernet header.
@@ -79,6 +83,7 @@ impl PortStats {
             rx_missed: self.rx_missed + other.rx_missed,
             rx_errors: self.rx_errors + other.rx_errors,
             rx_oversize: self.rx_oversize + other.rx_oversize,
+            rx_foreign: self.rx_foreign + other.rx_foreign,
             tx_packets: self.tx_packets + other.tx_packets,
             tx_bytes: self.tx_bytes + other.tx_bytes,
             tx_errors: self.tx_errors + other.tx_errors,
@@ -114,6 +119,10 @@ pub trait Port: Send {
     /// Tells the device to send, and collects frames that it has sent. Called once a turn, after
     /// all `tx`.
     fn flush(&mut self, _pool: &mut Pool) {}
+
+    /// Gives back the frames that it holds and can still reach. Called once, on the worker's own thread,
+    /// after all else.
+    fn retire(&mut self, _pool: &mut Pool) {}
 
     /// Returns whether no packet will ever come again, because a file was read to its end.
     fn is_exhausted(&self) -> bool {

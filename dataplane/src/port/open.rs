@@ -126,7 +126,7 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, Por
     if !device.is_up()? {
         return Err(device.unsupported("the device is down"));
     }
-    check_frames(device.name(), device.mtu()?, pools)?;
+    check_frames(device.name(), device.mtu()? + tags(&request.rules), pools)?;
     let ways: &[Driver] = match request.kind {
         Kind::Auto => &[Driver::AfXdpNative, Driver::AfXdpGeneric, Driver::AfPacket],
         Kind::AfXdp => &[Driver::AfXdpNative, Driver::AfXdpGeneric],
@@ -190,6 +190,11 @@ impl Reopener {
     }
 }
 
+/// Returns the largest length of the tags that received frames have, in bytes.
+fn tags(rules: &Rules) -> usize {
+    rules.vlans.iter().map(|vlan| vlan.tags()).max().unwrap_or(0)
+}
+
 /// Returns an error unless frames of `pools` are large enough for a device of this MTU.
 pub(super) fn check_frames(device: &str, mtu: usize, pools: &[Pool]) -> Result<(), PortError> {
     let reason = match pools.iter().map(Pool::frame_size).min() {
@@ -212,7 +217,8 @@ fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool])
         let reason = format!("AF_XDP needs a queue for each of {workers} workers; it has {queues}");
         return Err(device.unsupported(reason));
     }
-    // Frames in a VLAN are not the port's. Not every driver can leave tags in frames.
+    // Frames in a VLAN are those of another port or the kernel's. Not every driver can leave tags in
+    // frames.
     let _ = device.keep_tags();
     if !native {
         // Joined packets would not fit a frame. Not every driver has GRO to turn off.
@@ -268,7 +274,7 @@ fn open_tap(request: &Request<'_>, pools: &[Pool]) -> Result<OpenDevice, PortErr
     let ports = TapPort::open(request.device, request.tap_mtu, pools.len().max(1))?;
     let (mac, host_mac) = (ports[0].mac(), ports[0].host_mac());
     let device = Device::find(request.device)?;
-    check_frames(device.name(), device.mtu()?, pools)?;
+    check_frames(device.name(), device.mtu()? + tags(&request.rules), pools)?;
     Ok(OpenDevice {
         ports: ports.into_iter().map(|port| Box::new(port) as _).collect(),
         driver: Driver::Tap,

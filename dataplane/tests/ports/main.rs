@@ -12,4 +12,5 @@ mod open;
 mod pcap;
 mod tap;
 mod traffic;
+mod vlans;
 mod world;
