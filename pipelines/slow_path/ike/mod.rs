@@ -14,7 +14,7 @@
 //! | `moves` | moves by hand that the peer has not answered |
 //! | `unconfirmed` | limits what is sent on unconfirmed paths |
 //! | `inner`, `host` | inner addresses that gateways assign to us |
-//! | `helpers` | threads for long tasks |
+//! | `helpers`, `postponed` | threads for long tasks; tasks that wait for authorities |
 //! | `dialling`, `resolver` | connects to peers; looks up host names |
 //! | `log` | lines about peers in the log |
 //! | `crash_secret` | the secret of crash tokens, which survives a crash |
@@ -36,6 +36,7 @@ mod key_log;
 mod log;
 mod moves;
 mod peers;
+mod postponed;
 mod prefixes;
 mod resolver;
 mod unconfirmed;
