@@ -159,7 +159,13 @@ impl Io {
     /// Frees a packet that was consumed, not dropped.
     #[inline]
     pub fn free(&mut self, packet: Packet) {
+        self.counters.consumed.add(1);
         self.pool.give(packet);
+    }
+
+    /// Gives back a frame that no packet came into.
+    pub fn give_back(&mut self, frame: Packet) {
+        self.pool.give(frame);
     }
 
     /// Drops a packet.
@@ -380,6 +386,21 @@ impl Io {
         }
         self.punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
         self.now = None;
+    }
+
+    /// Returns how many packets the ports took, came from the slow path or were made, less those whose
+    /// end was counted and the fragments that wait. It is zero after each turn.
+    pub fn unaccounted(&self) -> i64 {
+        let c = &self.counters;
+        let received: u64 = self
+            .ports
+            .iter()
+            .zip(&self.earlier)
+            .map(|(port, earlier)| earlier.plus(port.stats()).rx_packets)
+            .sum();
+        let came = received + c.injected.value() + c.made.value();
+        let ended = c.sent.value() + c.dropped() + c.consumed.value();
+        came as i64 - (ended + self.reassembly.waiting() as u64) as i64
     }
 
     /// Returns whether no port will ever receive again.

@@ -130,7 +130,9 @@ impl SlowPath {
                 sealed: c.sealed.value(),
                 sealed_bytes: c.sealed_bytes.value(),
                 sent: c.sent.value(),
-                dropped: DropReason::ALL.iter().map(|&r| c.drops.of(r)).sum(),
+                made: c.made.value(),
+                consumed: c.consumed.value(),
+                dropped: c.dropped(),
                 punted: c.punted.value(),
                 injected: c.injected.value(),
                 turns: c.turns.value(),
@@ -158,7 +160,31 @@ impl SlowPath {
                 meaning: reason.meaning().to_owned(),
             }
         };
-        DropReason::ALL.iter().map(view).collect()
+        DropReason::ALL.iter().map(view).chain(self.port_losses()).collect()
+    }
+
+    /// Returns what the ports lost before a worker saw it, as drops of all ports together.
+    fn port_losses(&self) -> impl Iterator<Item = DropView> {
+        let ports = self.ports_view();
+        let all: [(&str, fn(&PortView) -> u64, &str); 3] = [
+            (
+                "PortMissed",
+                |port| port.rx_missed,
+                "lost by a port, because its ring was full or no frame was free",
+            ),
+            (
+                "PortErrors",
+                |port| port.rx_errors,
+                "received by a port, but not usable, for example cut short",
+            ),
+            ("PortOversize", |port| port.rx_oversize, "received by a port, but longer than a frame"),
+        ];
+        all.into_iter().map(move |(reason, count, meaning)| DropView {
+            reason: reason.to_owned(),
+            severity: "warning".to_owned(),
+            packets: ports.iter().map(count).sum(),
+            meaning: meaning.to_owned(),
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Port, PortError, PortStats, classifier::Classifier, device::Device, 
 use crate::{packet::Burst, pool::Pool};
 use ring::{Consumer, Producer};
 use std::{
+    collections::VecDeque,
     io,
     os::fd::{AsRawFd, OwnedFd},
     ptr::NonNull,
@@ -47,7 +48,8 @@ pub struct AfXdpPort {
     /// The number of frames in the fill and receive rings, and the number that should be there.
     lent: usize,
     target: usize,
-    in_flight: usize,
+    /// The lengths of the frames that the device has not completed yet, in bytes.
+    in_flight: VecDeque<u32>,
     stats: PortStats,
     _classifier: Arc<Classifier>,
 }
@@ -120,7 +122,8 @@ impl AfXdpPort {
             umem: arena.0,
             lent: 0,
             target: fill.min(RING as usize),
-            in_flight: 0,
+            // One ring has those to be sent, another those that were sent.
+            in_flight: VecDeque::with_capacity(2 * RING as usize),
             stats: PortStats::default(),
             _classifier: classifier.clone(),
         })
@@ -156,11 +159,14 @@ impl AfXdpPort {
 
     /// Takes back frames that the device has sent.
     fn reap(&mut self, pool: &mut Pool) {
-        if self.in_flight == 0 {
+        if self.in_flight.is_empty() {
             return;
         }
         while let Some(address) = self.completion.pop() {
-            self.in_flight = self.in_flight.saturating_sub(1);
+            // Frames are completed in the order in which they were given to the device.
+            let length = self.in_flight.pop_front().unwrap_or(0);
+            self.stats.tx_packets += 1;
+            self.stats.tx_bytes += u64::from(length);
             // SAFETY: the frame was sent as a packet, and the kernel says that it no longer needs
             // it.
             if let Some(packet) = unsafe { pool.reclaim(address, 0) } {
@@ -232,11 +238,10 @@ impl Port for AfXdpPort {
                 pool.give(packet);
                 continue;
             }
-            self.stats.sent(&packet);
             let (addr, len) = (pool.address(&packet), packet.len() as u32);
             packet.into_base();
             self.tx.push(libc::xdp_desc { addr, len, options: 0 });
-            self.in_flight += 1;
+            self.in_flight.push_back(len);
         }
         self.tx.publish();
     }
@@ -248,7 +253,7 @@ impl Port for AfXdpPort {
     }
 
     fn is_drained(&self) -> bool {
-        self.in_flight == 0
+        self.in_flight.is_empty()
     }
 
     fn refused(&self) -> u64 {
