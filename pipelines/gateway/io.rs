@@ -94,22 +94,28 @@ impl Io {
         self.ports.iter_mut().for_each(|port| port.attach());
     }
 
-    /// Takes the ports that the slow path has opened in place of others.
+    /// Takes the ports that the slow path has opened in place of others, and the frames of those that
+    /// it has closed.
     #[inline]
-    pub fn take_new_ports(&mut self) {
-        if self.rings.has_new_ports() {
+    pub fn take_changes(&mut self) {
+        if self.rings.has_changes() {
             self.replace_ports();
         }
     }
 
     #[cold]
     fn replace_ports(&mut self) {
-        for (index, mut port) in self.rings.take_new_ports() {
+        let rings = self.rings.clone();
+        while let Some((index, mut port)) = rings.take_new_port() {
             port.attach();
             let old = std::mem::replace(&mut self.ports[index], port);
             self.earlier[index] = self.earlier[index].plus(old.stats());
-            // If the ring is full, the port is closed here.
-            drop(self.rings.old_ports.push(old));
+            if let Err((_, old)) = rings.old_ports.push((index, old)) {
+                self.pool.give_returned(old.close());
+            }
+        }
+        while let Some(frames) = rings.take_returned() {
+            self.pool.give_returned(frames);
         }
     }
 

@@ -114,7 +114,7 @@ impl Worker {
     pub fn turn(&mut self) -> bool {
         let mut busy = false;
         let Self { io, tables, reader, headers, .. } = self;
-        io.take_new_ports();
+        io.take_changes();
         for port in 0..io.ports() {
             let wire = io.wire_of(port);
             if wire.is_some() && busy && !io.counters().turns.value().is_multiple_of(TAP_TURNS) {

@@ -1,8 +1,8 @@
 //! Follows the devices of ports, and logs what has changed.
 //!
-//! A device may disappear and come back: a USB modem, a veth pair or VLAN that is made again. While it
-//! is gone, workers have an [`AbsentPort`] in its place, which drops what they send. The barrier
-//! stays, because it knows the device by its name.
+//! A device may disappear and come back: a USB modem, a veth pair or VLAN that is made again. A TAP
+//! device is made again here. While a device is gone, workers have an [`AbsentPort`] in its place,
+//! which drops what they send. The barrier stays, because it knows the device by its name.
 
 use super::{
     SlowPath,
@@ -17,6 +17,9 @@ use wayfarer_dataplane::port::{absent::AbsentPort, monitor::DeviceState, open::O
 impl SlowPath {
     /// Polls the devices if it is time, and follows what changed.
     pub(super) fn handle_devices(&mut self, now: Duration) {
+        if self.devices.must_fit(now) {
+            self.links.fit_ports(&self.network);
+        }
         for Change { port, state, has_moved, must_open } in self.devices.poll(now, &self.network.ports) {
             if has_moved {
                 self.log_device(now, port, &state);
@@ -58,17 +61,21 @@ impl SlowPath {
     /// Sends frames for the host to the MAC address that its end of a TAP device has now.
     fn follow_host_mac(&mut self, now: Duration, port: usize, state: &DeviceState) {
         let Some(mac) = new_host_mac(&self.network.ports[port], state) else { return };
-        self.network.ports[port].segment.stations = Stations::Only(mac);
-        if let Some(host) = &self.links.tables.tables.settings.host
-            && usize::from(host.port) == port
-        {
-            host.mac.set(mac);
-        }
-        self.network.routes.set_station(&mut self.links.tables, port as u16, mac);
+        self.set_stations(port, Stations::Only(mac));
         if let Some(left_out) = self.devices.admits_line(now, port) {
             let (port, mac) = (&self.network.ports[port].name, mac_text(mac));
             info!(name: "device_mac", port, mac, left_out, "the host's MAC address on the device has changed");
         }
+    }
+
+    fn set_stations(&mut self, port: usize, stations: Stations) {
+        self.network.ports[port].segment.stations = stations;
+        if let (Some(host), Stations::Only(mac)) = (&self.links.tables.tables.settings.host, stations)
+            && usize::from(host.port) == port
+        {
+            host.mac.set(mac);
+        }
+        self.network.routes.set_stations(&mut self.links.tables, port as u16, stations);
     }
 
     /// Makes a port take its device's MTU: what is forwarded, what tunnels carry, and what senders are
@@ -122,7 +129,7 @@ impl SlowPath {
 
     /// Has the workers and the slow path use a device in place of a port's earlier one.
     fn use_device(&mut self, port: usize, opened: OpenDevice) {
-        let OpenDevice { ports, driver, mac, index, shared, monitor, .. } = opened;
+        let OpenDevice { ports, driver, mac, index, station, shared, monitor, .. } = opened;
         // Frames to the new address must be known when the first one comes.
         self.links.tables.tables.settings.ports[port].mac.set(mac);
         let handle = &mut self.network.ports[port];
@@ -134,16 +141,30 @@ impl SlowPath {
         for (worker, queue) in self.workers.iter().zip(ports) {
             worker.rings.replace_port(port, queue);
         }
-        self.neighbours.restart(port as u16, mac);
-        if let Some(kernel) = &mut self.kernel {
+        let stations = station.map_or(Stations::Ask, Stations::Only);
+        self.set_stations(port, stations);
+        self.neighbours.restart(port as u16, mac, stations);
+        let is_host = self.links.tables.tables.settings.host.as_ref();
+        if is_host.is_some_and(|host| usize::from(host.port) == port) {
+            if let Some(ike) = &mut self.ike {
+                ike.use_host_device(index, &self.links);
+            }
+        } else if let Some(kernel) = &mut self.kernel {
             kernel.set_device(port as u16, index);
         }
     }
 
-    /// Closes the ports that workers no longer use.
+    /// Closes the ports that workers no longer use, and gives the workers the frames that these held.
     pub(super) fn close_old_ports(&self) {
         for worker in &self.workers {
-            while worker.rings.old_ports.pop().is_some() {}
+            while let Some((port, old)) = worker.rings.old_ports.pop() {
+                let returned = old.close();
+                let frames = returned.len();
+                if frames > 0 && worker.rings.return_frames(returned) {
+                    let port = &self.network.ports[port].name;
+                    info!(name: "frames_returned", port, frames, "the frames in the rings of the earlier device came back");
+                }
+            }
         }
     }
 }

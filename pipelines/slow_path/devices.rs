@@ -19,6 +19,10 @@ pub(super) struct Devices {
     /// When the devices may be polled again at the earliest.
     earliest: Duration,
     known: BTreeMap<usize, Known>,
+    /// True if links may leave by ports with other MTUs since the last call of [`Devices::must_fit`].
+    have_routes_changed: bool,
+    /// When links may be made to fit their ports again at the earliest.
+    fit_at: Duration,
     /// True once the gateway ends, and takes its own devices away.
     has_ended: bool,
 }
@@ -58,6 +62,21 @@ impl Devices {
     /// Has the devices polled as soon as that may be.
     pub(super) fn look_soon(&mut self) {
         self.next = self.next.min(self.earliest);
+    }
+
+    /// Records that routes have changed, and so perhaps the ports by which links leave.
+    pub(super) fn routes_changed(&mut self) {
+        self.have_routes_changed = true;
+    }
+
+    /// Returns true if all links must be made to fit the ports that they leave by. Since that takes
+    /// time for each link, it is at most once in a while, however often routes change.
+    pub(super) fn must_fit(&mut self, now: Duration) -> bool {
+        let must = self.have_routes_changed && now >= self.fit_at;
+        if must {
+            (self.have_routes_changed, self.fit_at) = (false, now + POLL_INTERVAL);
+        }
+        must
     }
 
     /// Ends all polls: what happens to the devices from now on is the gateway's own end.
@@ -194,6 +213,20 @@ mod tests {
         devices.iter().for_each(|device| device.is_gone.store(true, Relaxed));
         known.end();
         assert_eq!(known.poll(Duration::from_secs(5), &ports), []);
+    }
+
+    #[test]
+    fn routes_that_flap_make_links_fit_their_ports_once_a_second() {
+        let mut known = Devices::default();
+        assert!(!known.must_fit(Duration::ZERO));
+        let mut fits = 0;
+        for ms in 0..3000 {
+            known.routes_changed();
+            fits += u32::from(known.must_fit(Duration::from_millis(ms)));
+        }
+        assert_eq!(fits, 3);
+        // The last change counts too.
+        assert!(known.must_fit(Duration::from_secs(3)) && !known.must_fit(Duration::from_secs(9)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Tests of the program in network namespaces with real veth devices, with traffic from ping,
 //! iperf3 and the kernel's own stack. They need root, and `ip`, `ethtool`, `nft`, `ping`, `iperf3`,
-//! `tcpdump`, `setpriv`, `dnsmasq`.
+//! `tcpdump`, `setpriv`, `dnsmasq`, `python3`.
 
 mod closed;
 mod devices;
@@ -12,7 +12,9 @@ mod host;
 mod lab;
 mod moves;
 mod nics;
+mod offloads;
 mod paths;
+mod point_to_point;
 #[cfg(feature = "bench")]
 mod rate;
 mod strongswan;

@@ -64,7 +64,7 @@ pub(in crate::slow_path) struct Ike {
     connections: BTreeMap<usize, ConnectionParts>,
     guards: Guards,
     unconfirmed: UnconfirmedPaths,
-    inner: InnerAddresses,
+    pub(super) inner: InnerAddresses,
     key_log: Option<KeyLog>,
     /// Keeps other gateways from using the same secret.
     _crash_secret: Option<CrashSecret>,

@@ -13,7 +13,7 @@
 //! | `peers` | what is installed for each peer |
 //! | `moves` | moves by hand that the peer has not answered |
 //! | `unconfirmed` | limits what is sent on unconfirmed paths |
-//! | `inner`, `host` | inner addresses that gateways assign to us |
+//! | `inner`, `host`, `host_device` | inner addresses that gateways assign to us |
 //! | `helpers`, `postponed` | threads for long tasks; tasks that wait for authorities |
 //! | `dialling`, `resolver` | connects to peers; looks up host names |
 //! | `log` | lines about peers in the log |
@@ -31,6 +31,7 @@ mod driver;
 mod guard;
 mod helpers;
 mod host;
+mod host_device;
 mod inner;
 mod key_log;
 mod log;
