@@ -143,9 +143,11 @@ pub(super) fn new_host_mac(port: &PortHandle, state: &DeviceState) -> Option<Mac
     state.mac.filter(|mac| is_followed && *mac != known)
 }
 
-/// Returns true if the device of a port must be opened again, and can be.
+/// Returns true if the device of a port must be opened again, and can be. A TAP device has the host's
+/// MAC address, not the port's.
 fn must_open(port: &PortHandle, state: &DeviceState) -> bool {
-    let is_other = state.is_gone || state.mac.is_some_and(|mac| mac != port.segment.mac);
+    let has_other_mac = || port.shared.is_some() && state.mac.is_some_and(|mac| mac != port.segment.mac);
+    let is_other = state.is_gone || has_other_mac();
     is_other && port.reopener.as_ref().is_some_and(Reopener::is_ready)
 }
 
@@ -157,7 +159,7 @@ mod tests {
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     };
-    use wayfarer_dataplane::port::monitor::Monitor;
+    use wayfarer_dataplane::port::{classifier::Rules, monitor::Monitor};
 
     /// A monitor whose state a test sets, and which counts how often it is polled.
     #[derive(Clone, Debug, Default)]
@@ -213,6 +215,24 @@ mod tests {
         devices.iter().for_each(|device| device.is_gone.store(true, Relaxed));
         known.end();
         assert_eq!(known.poll(Duration::from_secs(5), &ports), []);
+    }
+
+    #[test]
+    fn tap_device_is_made_again_only_if_it_is_gone() {
+        let mut tap = port(None);
+        tap.reopener = Some(Reopener {
+            device: "wf0".into(),
+            rules: Rules::default(),
+            workers: 1,
+            frame_size: 2048,
+            tap_mtu: Some(1500),
+        });
+        let state = DeviceState { is_up: true, mac: Some([2, 0, 0, 0, 0, 9]), ..DeviceState::default() };
+        assert!(!must_open(&tap, &state));
+        assert!(must_open(&tap, &DeviceState { is_gone: true, ..state.clone() }));
+        // Any other device must be there.
+        tap.reopener.as_mut().unwrap().tap_mtu = None;
+        assert!(!must_open(&tap, &DeviceState { is_gone: true, ..state }));
     }
 
     #[test]
