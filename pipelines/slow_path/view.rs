@@ -166,23 +166,24 @@ impl SlowPath {
     /// Returns what the ports lost before a worker saw it, as drops of all ports together.
     fn port_losses(&self) -> impl Iterator<Item = DropView> {
         let ports = self.ports_view();
-        let all: [(&str, fn(&PortView) -> u64, &str); 3] = [
+        let sum = |count: fn(&PortView) -> u64| ports.iter().map(count).sum();
+        let all: [(&str, u64, &str); 3] = [
             (
                 "PortMissed",
-                |port| port.rx_missed,
+                sum(|port| port.rx_missed),
                 "lost by a port, because its ring was full or no frame was free",
             ),
             (
                 "PortErrors",
-                |port| port.rx_errors,
+                sum(|port| port.rx_errors),
                 "received by a port, but not usable, for example cut short",
             ),
-            ("PortOversize", |port| port.rx_oversize, "received by a port, but longer than a frame"),
+            ("PortOversize", sum(|port| port.rx_oversize), "received by a port, but longer than a frame"),
         ];
-        all.into_iter().map(move |(reason, count, meaning)| DropView {
+        all.into_iter().map(|(reason, packets, meaning)| DropView {
             reason: reason.to_owned(),
             severity: "warning".to_owned(),
-            packets: ports.iter().map(count).sum(),
+            packets,
             meaning: meaning.to_owned(),
         })
     }
