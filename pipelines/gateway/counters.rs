@@ -71,6 +71,11 @@ pub struct WorkerCounters {
     pub punted: Counter,
     /// Frames taken from the slow path.
     pub injected: Counter,
+    /// Packets that the worker made: the fragments of packets that it cut.
+    pub made: Counter,
+    /// Packets that ended here without being dropped: handed to the slow path, cut into fragments, or
+    /// joined to another fragment.
+    pub consumed: Counter,
     /// Turns of the poll loop.
     pub turns: Counter,
     /// Turns in which no packet came.
@@ -131,6 +136,11 @@ impl PortCounters {
 }
 
 impl WorkerCounters {
+    /// Returns the number of all dropped packets.
+    pub fn dropped(&self) -> u64 {
+        DropReason::ALL.iter().map(|&reason| self.drops.of(reason)).sum()
+    }
+
     /// Makes counters at zero for a worker with `ports` ports.
     pub fn new(ports: usize) -> Self {
         Self {
@@ -142,6 +152,8 @@ impl WorkerCounters {
             sent: Counter::default(),
             punted: Counter::default(),
             injected: Counter::default(),
+            made: Counter::default(),
+            consumed: Counter::default(),
             turns: Counter::default(),
             idle_turns: Counter::default(),
             cpu_ns: Counter::default(),

@@ -29,9 +29,10 @@ pub fn fragment(
     for piece in pieces {
         let mut made = io.take()?;
         if made.set_len(piece.len()).is_none() {
-            io.free(made);
+            io.give_back(made);
             return Err(DropReason::NoHeadroom);
         }
+        io.counters().made.add(1);
         made.set_port(packet.port());
         if let Some(time) = packet.time() {
             made.set_time(time);

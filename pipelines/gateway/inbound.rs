@@ -295,8 +295,8 @@ fn admit_icmp<'r>(
                 _ => Err(DropReason::IcmpQuote),
             }
         }
-        // The sender of a packet in transport mode is the peer itself.
-        (None, Some((back, by_quote))) if sa.mode == Mode::Tunnel => {
+        // The sender of a packet in transport mode is the peer itself, to which the quoted packet went.
+        (None, Some((back, by_quote))) if sa.mode == Mode::Tunnel || back.src == flow.src => {
             if tables.settings.discards {
                 permits_source(&flow, sa, by_quote, tables, reader)?;
             }

@@ -168,6 +168,12 @@ impl Reassembly {
         self.groups.iter_mut().for_each(|group| group.expire(now, drop));
     }
 
+    /// Returns the number of fragments that wait.
+    pub fn waiting(&self) -> usize {
+        let held = self.groups.iter().flat_map(|group| &group.held);
+        held.filter(|held| held.packet.is_some()).count()
+    }
+
     /// Takes all fragments out.
     pub fn drain(&mut self) -> impl Iterator<Item = Packet> {
         self.groups.iter_mut().flat_map(|group| group.held.drain(..)).filter_map(|held| held.packet)

@@ -114,7 +114,7 @@ impl Worker {
     pub fn turn(&mut self) -> bool {
         let mut busy = false;
         let Self { io, tables, reader, headers, .. } = self;
-        io.take_new_ports();
+        io.take_changes();
         for port in 0..io.ports() {
             let wire = io.wire_of(port);
             if wire.is_some() && busy && !io.counters().turns.value().is_multiple_of(TAP_TURNS) {
@@ -159,6 +159,12 @@ impl Worker {
         self.io.profile()
     }
 
+    /// Returns how many packets the ports took, came from the slow path or were made, less those whose
+    /// end was counted and the fragments that wait. It is zero between turns.
+    pub fn unaccounted(&self) -> i64 {
+        self.io.unaccounted()
+    }
+
     /// Takes frames from the slow path; returns whether there were any.
     fn inject(&mut self) -> bool {
         let rings = self.io.rings().clone();
@@ -175,10 +181,12 @@ impl Worker {
             };
             packet.set_port(FROM_SLOW_PATH);
             let headroom = packet.headroom();
-            match rings.inject.pop(|what, frame| packet.fill(headroom, frame).map(|()| what)) {
+            let popped = rings.inject.pop(|what, frame| packet.fill(headroom, frame).map(|()| what));
+            io.counters().injected.add(popped.is_some().into());
+            match popped {
                 Some(Some(what)) => sorted.inject(packet, header, what, tables, reader, io),
                 Some(None) => io.drop(packet, DropReason::NoHeadroom),
-                None => io.free(packet),
+                None => io.give_back(packet),
             }
         }
         sorted.process(&mut headers.inner, tables, reader, io);
@@ -319,7 +327,6 @@ impl<'r> SortedBurst<'r> {
         reader: &'r Reader,
         io: &mut Io,
     ) {
-        io.counters().injected.add(1);
         if let Inject::Frame { port } = what {
             return io.send(packet, port);
         }

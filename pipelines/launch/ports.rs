@@ -21,6 +21,7 @@ use wayfarer_dataplane::{
         device::Device,
         dpdk::{self, Eal},
         generator::Generator,
+        link_layer::LinkLayer,
         open::{self, Kind, OpenDevice, Reopener},
         pcap::{self, Captures, PcapPort, Skipped},
         sink::Sink,
@@ -120,24 +121,25 @@ fn open_device(
         only_vlans: on_device().all(|port| port.tagging.is_some()),
     };
     let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(largest_packet(pools));
-    let reopener = (kind != Kind::Tap).then(|| Reopener {
+    let tap_mtu = port.mtu.unwrap_or(MTU);
+    let reopener = Reopener {
         device: primary_name(device),
         rules: Rules { local: own.clone(), ..rules.clone() },
         workers: pools.len(),
         frame_size: pools.iter().map(Pool::frame_size).max().unwrap_or(0),
-    });
-    if port.is_optional && reopener.as_ref().is_some_and(|reopener| !reopener.is_ready()) {
+        tap_mtu: (kind == Kind::Tap).then_some(tap_mtu),
+    };
+    if port.is_optional && !reopener.is_ready() {
         return Ok(absent(port, mtu_limit, reopener, pools.len()));
     }
-    let tap_mtu = port.mtu.unwrap_or(MTU);
     let request = open::Request { device, kind, rules, tap_mtu };
-    let OpenDevice { ports, driver, passed_over, mac, mtu, index, is_veth, host_mac, shared, monitor } =
+    let OpenDevice { ports, driver, passed_over, mac, mtu, index, needs_finished, station, shared, monitor } =
         open::open(&request, pools)?;
     for (driver, why) in passed_over {
         info!(port = port.name, "not {driver}: {why}");
     }
     info!(port = port.name, device, "opened as {driver}");
-    if is_veth {
+    if needs_finished {
         warn!(
             port = port.name,
             "the other end of this veth pair must not offload checksums or segmentation: \
@@ -155,25 +157,25 @@ fn open_device(
         mtu_limit,
         fills_checksums: false,
         addresses: port.addresses.clone(),
-        stations: host_mac.map_or(Stations::Ask, Stations::Only),
-        is_host: host_mac.is_some(),
+        stations: station.map_or(Stations::Ask, Stations::Only),
+        is_host: kind == Kind::Tap,
         shared,
         exception: None,
         monitor: Some(monitor),
         capture: None,
-        reopener,
+        reopener: Some(reopener),
         queues: ports,
     })
 }
 
 /// Returns a port whose device is not there yet.
-fn absent(port: &model::Port, mtu_limit: usize, reopener: Option<Reopener>, workers: usize) -> OpenPort {
+fn absent(port: &model::Port, mtu_limit: usize, reopener: Reopener, workers: usize) -> OpenPort {
     OpenPort {
         mtu: MTU.min(mtu_limit),
         mtu_limit,
         stations: Stations::Ask,
         monitor: Some(Box::new(AbsentDevice)),
-        reopener,
+        reopener: Some(reopener),
         ..open_other(port, "-", (0..workers).map(|_| Box::new(AbsentPort) as _).collect())
     }
 }
@@ -195,6 +197,11 @@ fn open_dpdk(
 ) -> Result<OpenPort, PortError> {
     let not_started =
         || PortError::NotSupported { device: device.to_owned(), reason: "DPDK has not been started".into() };
+    let interface = interface(config, device);
+    if interface.as_ref().is_some_and(|interface| interface.link() == LinkLayer::Ip) {
+        let reason = "DPDK needs Ethernet, but its interface carries bare IP packets".into();
+        return Err(PortError::NotSupported { device: device.to_owned(), reason });
+    }
     // UDP over IPv4 may go without a checksum (RFC 768); without IPv6, a driver may have a faster
     // way to send.
     let fill_checksums = port.addresses.iter().any(|(own, _)| own.is_ipv6());
@@ -202,7 +209,7 @@ fn open_dpdk(
     let dpdk::OpenDevice { ports, kind, mac, mtu, fills_checksums, monitor } =
         eal.ok_or_else(not_started)?.open(&request, pools)?;
     info!(port = port.name, device, "opened as {kind}");
-    if device.starts_with("net_af_packet") && is_on_veth(config, device) {
+    if device.starts_with("net_af_packet") && interface.is_some_and(|interface| interface.is_veth()) {
         warn!(
             port = port.name,
             "the other end of this veth pair must not offload checksums or segmentation: \
@@ -232,12 +239,12 @@ fn open_dpdk(
     })
 }
 
-/// Returns whether a DPDK virtual device uses one end of a veth pair.
-fn is_on_veth(config: &Config, device: &str) -> bool {
+/// Returns the kernel's device that a virtual device of DPDK uses, if there is one.
+fn interface(config: &Config, device: &str) -> Option<Device> {
     let vdevs = config.dpdk.iter().flat_map(|options| &options.vdev);
     let mut own = vdevs.filter(|vdev| vdev.split(',').next() == Some(device));
-    let interface = own.find_map(|vdev| vdev.split(',').find_map(|word| word.strip_prefix("iface=")));
-    interface.is_some_and(|name| Device::find(name).is_ok_and(|device| device.is_veth()))
+    let name = own.find_map(|vdev| vdev.split(',').find_map(|word| word.strip_prefix("iface=")))?;
+    Device::find(name).ok()
 }
 
 /// Opens the TAP device that stands for `port`, number `of`, in the kernel. It has the port's MAC

@@ -1,8 +1,8 @@
 //! Follows the devices of ports, and logs what has changed.
 //!
-//! A device may disappear and come back: a USB modem, a veth pair or VLAN that is made again. While it
-//! is gone, workers have an [`AbsentPort`] in its place, which drops what they send. The barrier
-//! stays, because it knows the device by its name.
+//! A device may disappear and come back: a USB modem, a veth pair or VLAN that is made again. A TAP
+//! device is made again here. While a device is gone, workers have an [`AbsentPort`] in its place,
+//! which drops what they send. The barrier stays, because it knows the device by its name.
 
 use super::{
     SlowPath,
@@ -29,12 +29,17 @@ struct Part {
     mtu: usize,
     /// The kernel's index of the device, if its routes and addresses are the port's.
     device: Option<u32>,
+    /// The MAC address of the only station, if there is only one.
+    station: Option<Mac>,
     shared: Option<SharedDevice>,
 }
 
 impl SlowPath {
     /// Polls the devices if it is time, and follows what changed.
     pub(super) fn handle_devices(&mut self, now: Duration) {
+        if self.devices.must_fit(now) {
+            self.links.fit_ports(&self.network);
+        }
         let changes = self.devices.poll(now, &self.network.ports);
         // The first of the ports that share a device opens it for all, so all are closed before.
         for Change { port, state, .. } in changes.iter().filter(|change| change.has_moved) {
@@ -82,17 +87,21 @@ impl SlowPath {
     /// Sends frames for the host to the MAC address that its end of a TAP device has now.
     fn follow_host_mac(&mut self, now: Duration, port: usize, state: &DeviceState) {
         let Some(mac) = new_host_mac(&self.network.ports[port], state) else { return };
-        self.network.ports[port].segment.stations = Stations::Only(mac);
-        if let Some(host) = &self.links.tables.tables.settings.host
-            && usize::from(host.port) == port
-        {
-            host.mac.set(mac);
-        }
-        self.network.routes.set_station(&mut self.links.tables, port as u16, mac);
+        self.set_stations(port, Stations::Only(mac));
         if let Some(left_out) = self.devices.admits_line(now, port) {
             let (port, mac) = (&self.network.ports[port].name, mac_text(mac));
             info!(name: "device_mac", port, mac, left_out, "the host's MAC address on the device has changed");
         }
+    }
+
+    fn set_stations(&mut self, port: usize, stations: Stations) {
+        self.network.ports[port].segment.stations = stations;
+        if let (Some(host), Stations::Only(mac)) = (&self.links.tables.tables.settings.host, stations)
+            && usize::from(host.port) == port
+        {
+            host.mac.set(mac);
+        }
+        self.network.routes.set_stations(&mut self.links.tables, port as u16, stations);
     }
 
     /// Makes a port take its device's MTU: what is forwarded, what tunnels carry, and what senders are
@@ -147,10 +156,10 @@ impl SlowPath {
     /// Has the workers and the slow path use a device in place of a port's earlier one, and divides it
     /// among the ports that share it.
     fn use_device(&mut self, now: Duration, port: usize, opened: OpenDevice) {
-        let OpenDevice { ports, driver, mac, mtu, index, mut shared, monitor, .. } = opened;
+        let OpenDevice { ports, driver, mac, mtu, index, station, mut shared, monitor, .. } = opened;
         let sub_ports = self.network.ports[port].sub_ports.clone();
         if sub_ports.is_empty() {
-            let whole = Part { kind: driver.to_string(), mac, mtu, device: Some(index), shared };
+            let whole = Part { kind: driver.to_string(), mac, mtu, device: Some(index), station, shared };
             return self.use_part(now, port, whole, ports, Some(monitor));
         }
         let taggings: Vec<_> = sub_ports.iter().map(|sub_port| sub_port.tagging).collect();
@@ -162,6 +171,7 @@ impl SlowPath {
                 mac,
                 mtu: mtu.saturating_sub(tagging.map_or(0, |tagging| tagging.vlan.mtu_cost())),
                 device: is_untagged.then_some(index),
+                station,
                 shared: if is_untagged { shared.take() } else { None },
             };
             self.devices.opened(now, port, true);
@@ -174,7 +184,7 @@ impl SlowPath {
         &mut self,
         now: Duration,
         port: usize,
-        Part { kind, mac, mtu, device, shared }: Part,
+        Part { kind, mac, mtu, device, station, shared }: Part,
         queues: Vec<Box<dyn Port>>,
         monitor: Option<Box<dyn Monitor>>,
     ) {
@@ -186,17 +196,30 @@ impl SlowPath {
         for (worker, queue) in self.workers.iter().zip(queues) {
             worker.rings.replace_port(port, queue);
         }
-        self.neighbours.restart(port as u16, mac);
-        if let (Some(kernel), Some(device)) = (&mut self.kernel, device) {
-            kernel.set_device(port as u16, device);
+        let stations = station.map_or(Stations::Ask, Stations::Only);
+        self.set_stations(port, stations);
+        self.neighbours.restart(port as u16, mac, stations);
+        let host = self.links.tables.tables.settings.host.as_ref();
+        let is_host = host.is_some_and(|host| usize::from(host.port) == port);
+        match (device, &mut self.ike, &mut self.kernel) {
+            (Some(index), Some(ike), _) if is_host => ike.use_host_device(index, &self.links),
+            (Some(index), _, Some(kernel)) if !is_host => kernel.set_device(port as u16, index),
+            _ => {}
         }
         self.follow_mtu(now, port, Some(mtu));
     }
 
-    /// Closes the ports that workers no longer use.
+    /// Closes the ports that workers no longer use, and gives the workers the frames that these held.
     pub(super) fn close_old_ports(&self) {
         for worker in &self.workers {
-            while worker.rings.old_ports.pop().is_some() {}
+            while let Some((port, old)) = worker.rings.old_ports.pop() {
+                let returned = old.close();
+                let frames = returned.len();
+                if frames > 0 && worker.rings.return_frames(returned) {
+                    let port = &self.network.ports[port].name;
+                    info!(name: "frames_returned", port, frames, "the frames in the rings of the earlier device came back");
+                }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wayfarer_dataplane::{
     port::{
         monitor::Monitor,
+        neighbour_socket::NeighbourSocket,
         open::{Reopener, SharedDevice},
         vlan::Tagging,
     },
@@ -57,11 +58,18 @@ pub struct PortHandle {
     pub sub_ports: Vec<SubPort>,
     /// The port's addresses, for neighbour discovery.
     pub segment: Segment,
-    /// The sockets and classifier of a device that is shared with the kernel. Neighbour discovery
-    /// uses these, not the device's queues.
+    /// The sockets and classifier of a device that is shared with the kernel.
     pub shared: Option<SharedDevice>,
     /// The monitor of the port's device, if there is one.
     pub monitor: Option<Box<dyn Monitor>>,
     /// Opens the port's device again when it comes back; `None` if that is not possible.
     pub reopener: Option<Reopener>,
+}
+
+impl PortHandle {
+    /// Returns the socket for ARP and neighbour discovery of a device that is shared with the kernel.
+    /// Other ports carry those frames themselves.
+    pub(super) fn neighbour_socket(&self) -> Option<&NeighbourSocket> {
+        self.shared.as_ref()?.neighbours.as_ref()
+    }
 }

@@ -288,6 +288,7 @@ impl Links {
                 Err(why) => result = Err(why),
             }
         }
+        self.fit_link(link);
         result
     }
 

@@ -3,6 +3,7 @@
 
 use super::{
     SlowPath,
+    handles::PortHandle,
     neighbours::{Action, Waiting},
     table_writer::TableWriter,
 };
@@ -48,9 +49,9 @@ impl SlowPath {
         let mut busy = false;
         let mut frame = [0; MAX_FRAME_LEN];
         for (index, port) in self.network.ports.iter().enumerate() {
-            let Some(shared) = &port.shared else { continue };
+            let Some(neighbours) = port.neighbour_socket() else { continue };
             for _ in 0..MAX_PUNTS {
-                let Some(length) = shared.neighbours.recv(&mut frame) else { break };
+                let Some(length) = neighbours.recv(&mut frame) else { break };
                 self.neighbours.handle_frame(now, index as u16, &frame[..length.min(MAX_FRAME_LEN)]);
                 busy = true;
             }
@@ -111,10 +112,10 @@ impl SlowPath {
     }
 
     fn send_neighbour_frame(&mut self, port: u16, frame: &[u8]) {
-        match self.network.ports.get(usize::from(port)).and_then(|p| p.shared.as_ref()) {
+        match self.network.ports.get(usize::from(port)).and_then(PortHandle::neighbour_socket) {
             None => self.inject(Inject::Frame { port }, frame),
-            Some(shared) => {
-                if shared.neighbours.send(frame).is_err() {
+            Some(neighbours) => {
+                if neighbours.send(frame).is_err() {
                     // The device is down or its queue is full. Neighbour discovery retries by
                     // itself.
                     self.drops.count(DropReason::TxRingFull);

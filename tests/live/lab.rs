@@ -29,6 +29,8 @@ pub(crate) struct Lab {
     spaces: RefCell<HashSet<String>>,
     /// `true` if a NIC may hold the last packet back until another one comes.
     pub(crate) holds_back: Cell<bool>,
+    /// `true` if devices keep their offloads, which veth pairs have by default.
+    pub(crate) offloads: Cell<bool>,
 }
 
 impl Lab {
@@ -42,6 +44,7 @@ impl Lab {
             dir: tempfile::tempdir().unwrap(),
             spaces: RefCell::default(),
             holds_back: Cell::default(),
+            offloads: Cell::default(),
         };
         for (name, key) in [("up", "11"), ("down", "22")] {
             let path = lab.path(name);
@@ -82,8 +85,8 @@ impl Lab {
         self.dir.path().join(name)
     }
 
-    /// Joins two devices of two queues each, given as namespace, name and addresses. Offloads are
-    /// off, so that frames and checksums are as on a wire.
+    /// Joins two devices of two queues each, given as namespace, name and addresses. Offloads are off
+    /// unless the lab keeps them, so that frames and checksums are as on a wire.
     pub(crate) fn link(&self, ends: [(&str, &str, &[&str]); 2]) {
         let [(a, a_device, _), (b, b_device, _)] = ends;
         let (a, b) = (self.full(a), self.full(b));
@@ -97,7 +100,9 @@ impl Lab {
                 self.run(space, &format!("ip address add {address} dev {device}{nodad}"));
             }
             self.run(space, &format!("ip link set {device} up"));
-            self.run(space, &format!("ethtool -K {device} tx off tso off gso off gro off"));
+            if !self.offloads.get() {
+                self.run(space, &format!("ethtool -K {device} tx off tso off gso off gro off"));
+            }
         }
     }
 
@@ -292,6 +297,11 @@ impl Gateway {
     /// Returns the packets that each worker received.
     pub(crate) fn received(&self) -> Vec<u64> {
         self.show::<WorkerView>("workers").iter().map(|worker| worker.received).collect()
+    }
+
+    /// Returns the number of free frames of all workers.
+    pub(crate) fn free_frames(&self) -> u64 {
+        self.show::<WorkerView>("workers").iter().map(|worker| worker.free_frames).sum()
     }
 
     /// Returns the dropped packets by reason.

@@ -12,7 +12,9 @@ mod host;
 mod lab;
 mod moves;
 mod nics;
+mod offloads;
 mod paths;
+mod point_to_point;
 #[cfg(feature = "bench")]
 mod rate;
 mod strongswan;

@@ -7,7 +7,7 @@
 //! | port | what is behind it |
 //! |---|---|
 //! | [`af_xdp`] | a queue of a NIC, with the worker's own frames in its rings |
-//! | [`af_packet`] | any Ethernet device, through a ring shared with the kernel |
+//! | [`af_packet`] | any device, through a ring shared with the kernel |
 //! | [`dpdk`] | a NIC through DPDK's poll-mode drivers |
 //! | [`tap`] | the host's own network stack |
 //! | [`pcap`] | capture files |
@@ -22,7 +22,7 @@
 
 use crate::{
     packet::{Burst, Packet},
-    pool::Pool,
+    pool::{Pool, Returned},
 };
 
 pub mod absent;
@@ -34,15 +34,18 @@ pub mod device;
 pub mod dpdk;
 mod error;
 pub mod generator;
+pub mod link_layer;
 pub mod memory;
 pub mod monitor;
 pub mod neighbour_socket;
 pub mod open;
 pub mod pcap;
+mod segments;
 pub mod sink;
 mod sys;
 pub mod tap;
 pub mod vlan;
+mod vnet_header;
 
 pub use error::PortError;
 
@@ -60,7 +63,7 @@ pub struct PortStats {
     pub rx_missed: u64,
     /// Received but not usable, for example cut short.
     pub rx_errors: u64,
-    /// Received but longer than one frame: jumbo frames, or joined by LRO or GRO.
+    /// Received but longer than one frame: jumbo frames, or joined ones on a port that cannot cut them.
     pub rx_oversize: u64,
     /// Received in a VLAN, or in none, that no port of the device has.
     pub rx_foreign: u64,
@@ -103,7 +106,8 @@ impl PortStats {
     }
 }
 
-/// One queue of a device. Every method is for the worker's own thread, and none blocks.
+/// One queue of a device. Every method is for the worker's own thread and does not block, but
+/// [`Port::close`].
 pub trait Port: Send {
     /// Prepares the port. Called once, on the worker's own thread, before all else.
     fn attach(&mut self) {}
@@ -119,10 +123,6 @@ pub trait Port: Send {
     /// Tells the device to send, and collects frames that it has sent. Called once a turn, after
     /// all `tx`.
     fn flush(&mut self, _pool: &mut Pool) {}
-
-    /// Gives back the frames that it holds and can still reach. Called once, on the worker's own thread,
-    /// after all else.
-    fn retire(&mut self, _pool: &mut Pool) {}
 
     /// Returns whether no packet will ever come again, because a file was read to its end.
     fn is_exhausted(&self) -> bool {
@@ -144,6 +144,12 @@ pub trait Port: Send {
     /// without a system call.
     fn refused(&self) -> u64 {
         0
+    }
+
+    /// Closes the port, on any thread, which may take long. Returns the frames that the device held and
+    /// uses no more, for the pool that they came from.
+    fn close(self: Box<Self>) -> Returned {
+        Returned::default()
     }
 
     /// Returns the counters of this queue. May be a system call, so it is not for each turn.

@@ -6,6 +6,7 @@
 mod af_packet;
 mod af_xdp;
 mod allocation;
+mod bare_ip;
 mod classifier;
 mod frames;
 mod open;

@@ -35,6 +35,19 @@ impl Links {
         });
     }
 
+    /// Makes the packets of a link's tunnels fit the port that they leave by now.
+    pub(super) fn fit_link(&mut self, id: LinkId) {
+        let TableWriter { tables, writer, reader } = &mut self.tables;
+        let Some(link) = self.links.get(&id) else { return };
+        for id in &link.tunnels {
+            let Some(tunnel) = self.tunnels.get_mut(*id) else { continue };
+            let hop = tunnel.path.and_then(|path| tables.routes.find(path.remote, reader));
+            if let Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) = hop {
+                tunnel.fit(tables.settings.ports[usize::from(*port)].mtu(), writer);
+            }
+        }
+    }
+
     /// Handles the IP packet `packet`, which says that an ESP packet of ours was too big for its
     /// path: lowers the MTU of the whole link. Anybody may send such a packet, so it must quote one
     /// that the link has sent lately, by its present path.

@@ -9,7 +9,8 @@
 //! | anything else to the host, including IPv6 with other extension headers | kernel |
 //! | multicast, broadcast, in a VLAN, IPv6 link-local, not IP, malformed | kernel |
 //!
-//! Frames to any other MAC address, also multicast and broadcast, are the kernel's.
+//! Frames to any other MAC address, also multicast and broadcast, are the kernel's. A device without
+//! Ethernet has no MAC addresses: there the IP header decides alone.
 //!
 //! A port may be in a VLAN ([`vlan`](super::vlan)). The kernel has no device there, so everything in
 //! it to the NIC's own address, to groups and to all stations is the gateway's, with ARP and neighbour
@@ -134,10 +135,11 @@ impl Classifier {
         let tables = tables(device, rules)?;
         let program = |flavour| program(flavour, &tables, device.mac(), &rules.udp_ports, rules.scope());
         let load = |flavour, kind| program(flavour).load_into_kernel(kind);
-        let filter = load(Flavour::SocketFilter, ProgramKind::SocketFilter)
+        let filter = load(Flavour::SocketFilter(device.link()), ProgramKind::SocketFilter)
             .map_err(|e| failed("load the socket filter", e))?;
         let attach = |program: OwnedFd| bpf::attach(&program, device.index(), Hook::TcxIngress);
-        let link = load(Flavour::Tcx, ProgramKind::Tcx).and_then(attach).map_err(|e| match e.raw_os_error() {
+        let tcx = load(Flavour::Tcx(device.link()), ProgramKind::Tcx);
+        let link = tcx.and_then(attach).map_err(|e| match e.raw_os_error() {
             Some(libc::EINVAL) => device.unsupported(
                 "this kernel has no TCX (Linux 6.6 or later), so it would forward in clear what must be encrypted",
             ),
@@ -155,14 +157,8 @@ impl Classifier {
     ) -> Result<Self, PortError> {
         let has_vlans = !rules.vlans.is_empty();
         let all_vlans = has_vlans.then(|| device.receive_all_vlans()).transpose()?;
-        Ok(Self {
-            device: device.name().to_owned(),
-            local,
-            role,
-            has_vlans,
-            _link: link,
-            _all_vlans: all_vlans,
-        })
+        let device = device.name().to_owned();
+        Ok(Self { device, local, role, has_vlans, _link: link, _all_vlans: all_vlans })
     }
 
     /// Adds an address of the host: there only ESP and the UDP ports go to the gateway. Takes

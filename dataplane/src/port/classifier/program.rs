@@ -1,9 +1,10 @@
-//! The BPF program that divides frames, for all three hooks.
+//! The instructions that divide a device's frames, for each hook.
 
 use crate::{
     port::{
         Mac,
         bpf::{If, Label, Map, Op, Program, Register, Width},
+        link_layer::LinkLayer,
     },
     wire::vlan::Vlan,
 };
@@ -13,6 +14,7 @@ const MAP_LOOKUP: i32 = 1;
 const MAP_UPDATE: i32 = 2;
 const MAP_DELETE: i32 = 3;
 const SKB_LOAD_BYTES: i32 = 26;
+const SKB_LOAD_BYTES_RELATIVE: i32 = 68;
 const REDIRECT_MAP: i32 = 51;
 const XDP_LOAD_BYTES: i32 = 189;
 const XDP_DROP: i32 = 1;
@@ -20,8 +22,12 @@ const XDP_PASS: i32 = 2;
 const TCX_NEXT: i32 = -1;
 const TCX_DROP: i32 = 2;
 
+/// The start of offsets for `SKB_LOAD_BYTES_RELATIVE`: the IP header.
+const HEADER_START_NET: i32 = 1;
+
 // Offsets in the contexts of the programs, `struct xdp_md` and `struct __sk_buff`.
 const XDP_RX_QUEUE: i16 = 16;
+const SKB_PROTOCOL: i16 = 16;
 const SKB_VLAN_PRESENT: i16 = 20;
 const SKB_VLAN_TCI: i16 = 24;
 const SKB_VLAN_PROTOCOL: i16 = 28;
@@ -68,11 +74,22 @@ pub(super) fn vlan_key(vlan: Vlan) -> [u8; 4] {
     (outer | u32::from(vlan.inner())).to_ne_bytes()
 }
 
+/// The hook, and what the program is given there.
 #[derive(Clone, Copy)]
 pub(super) enum Flavour<'a> {
     Xdp(&'a Map<4>),
-    Tcx,
-    SocketFilter,
+    Tcx(LinkLayer),
+    SocketFilter(LinkLayer),
+}
+
+impl Flavour<'_> {
+    /// Returns what the frames begin with.
+    fn link(self) -> LinkLayer {
+        match self {
+            Self::Xdp(_) => LinkLayer::Ethernet,
+            Self::Tcx(link) | Self::SocketFilter(link) => link,
+        }
+    }
 }
 
 // Registers that calls do not change.
@@ -114,7 +131,7 @@ fn half(network_order: [u8; 2]) -> i32 {
 }
 
 /// Copies `len` bytes at `offset` of the frame (or at register `POSITION`) to the stack, or jumps
-/// to `short`.
+/// to `short`. Without Ethernet the IP header is the start, whatever a tunnel has left before it.
 fn fetch(p: &mut Program, flavour: Flavour<'_>, offset: Option<i32>, to: i16, len: i32, short: Label) {
     p.copy(1, CONTEXT);
     match offset {
@@ -124,7 +141,14 @@ fn fetch(p: &mut Program, flavour: Flavour<'_>, offset: Option<i32>, to: i16, le
     p.copy(3, STACK);
     p.apply(Op::Add, 3, i32::from(to));
     p.set(4, len);
-    p.call(if matches!(flavour, Flavour::Xdp(_)) { XDP_LOAD_BYTES } else { SKB_LOAD_BYTES });
+    match flavour {
+        Flavour::Xdp(_) => p.call(XDP_LOAD_BYTES),
+        _ if flavour.link() == LinkLayer::Ethernet => p.call(SKB_LOAD_BYTES),
+        _ => {
+            p.set(5, HEADER_START_NET);
+            p.call(SKB_LOAD_BYTES_RELATIVE);
+        }
+    }
     p.jump_if(If::NotEqual, 0, 0, short);
 }
 
@@ -158,24 +182,6 @@ fn refuse_taken_tag(p: &mut Program, kernels: Label) {
     p.apply(Op::And, 1, i32::from(u16::from_be_bytes(VLAN_ID)));
     p.jump_if(If::NotEqual, 1, 0, kernels);
     p.place(no_vlan);
-}
-
-/// Skips tags of VLAN 0 in the frame, and jumps to `kernels` at any other. Register 1 is the EtherType
-/// before and afterwards.
-fn skip_tags(p: &mut Program, flavour: Flavour<'_>, kernels: Label) {
-    for _ in 0..TAGS {
-        let (tag, no_tag) = (p.label(), p.label());
-        jump_if_tag(p, tag);
-        p.jump(no_tag);
-        p.place(tag);
-        fetch(p, flavour, None, ETHERNET, 4, kernels);
-        p.load(Width::Half, 1, STACK, ETHERNET);
-        p.apply(Op::And, 1, half(VLAN_ID));
-        p.jump_if(If::NotEqual, 1, 0, kernels);
-        p.apply(Op::Add, POSITION, 4);
-        p.load(Width::Half, 1, STACK, ETHERNET + 2);
-        p.place(no_tag);
-    }
 }
 
 /// Begins the key of the frame's VLAN with the tag that the kernel has taken off.
@@ -302,6 +308,59 @@ fn divide_udp(
     p.jump(ours);
 }
 
+/// Puts the EtherType into register 1 and the offset of what follows it into `POSITION`, or jumps to
+/// the receiver of a frame that is not for the device's own MAC address, or in a VLAN.
+fn ethernet(p: &mut Program, flavour: Flavour<'_>, mac: Mac, [ours, kernels]: [Label; 2]) {
+    fetch(p, flavour, Some(0), ETHERNET, 14, kernels);
+    check_mac(p, mac, kernels);
+    p.load(Width::Half, 1, STACK, ETHERNET + 12);
+    p.set(POSITION, 14);
+    for _ in 0..TAGS {
+        let (tag, no_tag) = (p.label(), p.label());
+        jump_if_tag(p, tag);
+        p.jump(no_tag);
+        p.place(tag);
+        fetch(p, flavour, None, ETHERNET, 4, kernels);
+        p.load(Width::Half, 1, STACK, ETHERNET);
+        p.apply(Op::And, 1, half(VLAN_ID));
+        p.jump_if(If::NotEqual, 1, 0, kernels);
+        p.apply(Op::Add, POSITION, 4);
+        p.load(Width::Half, 1, STACK, ETHERNET + 2);
+        p.place(no_tag);
+    }
+    jump_if_tag(p, ours);
+}
+
+/// Reads the headers before the IP header, as [`ethernet`] does, and divides the frames that are in a
+/// VLAN. With `has_untagged`, goes on with those that are in none; otherwise they are the kernel's.
+fn ethernet_with_vlans(
+    p: &mut Program,
+    flavour: Flavour<'_>,
+    vlans: &Map<4>,
+    mac: Mac,
+    has_untagged: bool,
+    [ours, kernels]: [Label; 2],
+) {
+    p.set(VLAN_KEY, 0);
+    if !matches!(flavour, Flavour::Xdp(_)) {
+        read_taken_tag(p);
+    }
+    fetch(p, flavour, Some(0), ETHERNET, 14, kernels);
+    p.load(Width::Half, 1, STACK, ETHERNET + 12);
+    p.set(POSITION, 14);
+    read_tags(p, flavour, kernels);
+    if !has_untagged {
+        return divide_vlans(p, vlans, mac, [ours, kernels, kernels]);
+    }
+    let untagged = p.label();
+    p.copy(ETHERTYPE, 1);
+    divide_vlans(p, vlans, mac, [ours, kernels, untagged]);
+    p.place(untagged);
+    check_mac(p, mac, kernels);
+    p.copy(1, ETHERTYPE);
+    jump_if_tag(p, ours);
+}
+
 /// Returns the program for a device with the address `mac`, whose ports serve `scope`.
 pub(super) fn program(
     flavour: Flavour<'_>,
@@ -311,49 +370,32 @@ pub(super) fn program(
     scope: Scope,
 ) -> Program {
     let mut p = Program::default();
-    let [ours, kernels] = std::array::from_fn(|_| p.label());
-    let is_xdp = matches!(flavour, Flavour::Xdp(_));
+    let labels @ [ours, kernels] = std::array::from_fn(|_| p.label());
 
     p.copy(CONTEXT, 1);
-    if scope == Scope::Untagged {
-        if !is_xdp {
-            refuse_taken_tag(&mut p, kernels);
+    if scope == Scope::Untagged && !matches!(flavour, Flavour::Xdp(_)) {
+        refuse_taken_tag(&mut p, kernels);
+    }
+    match (flavour.link(), scope) {
+        (LinkLayer::Ethernet, Scope::Untagged) => ethernet(&mut p, flavour, mac, labels),
+        (LinkLayer::Ethernet, _) => {
+            ethernet_with_vlans(&mut p, flavour, &tables.vlans, mac, scope == Scope::Both, labels);
         }
-        fetch(&mut p, flavour, Some(0), ETHERNET, 14, kernels);
-        check_mac(&mut p, mac, kernels);
-        p.load(Width::Half, 1, STACK, ETHERNET + 12);
-        p.set(POSITION, 14);
-        skip_tags(&mut p, flavour, kernels);
-    } else {
-        p.set(VLAN_KEY, 0);
-        if !is_xdp {
-            read_taken_tag(&mut p);
-        }
-        fetch(&mut p, flavour, Some(0), ETHERNET, 14, kernels);
-        p.load(Width::Half, 1, STACK, ETHERNET + 12);
-        p.set(POSITION, 14);
-        read_tags(&mut p, flavour, kernels);
-        if scope == Scope::Both {
-            let untagged = p.label();
-            p.copy(ETHERTYPE, 1);
-            divide_vlans(&mut p, &tables.vlans, mac, [ours, kernels, untagged]);
-            p.place(untagged);
-            check_mac(&mut p, mac, kernels);
-            p.copy(1, ETHERTYPE);
-        } else {
-            divide_vlans(&mut p, &tables.vlans, mac, [ours, kernels, kernels]);
+        (LinkLayer::Ip, _) => {
+            p.load(Width::Word, 1, CONTEXT, SKB_PROTOCOL);
+            p.set(POSITION, 0);
         }
     }
     // The verifier refuses instructions that are never reached.
     if scope != Scope::Vlans {
-        divide_packets(&mut p, flavour, tables, udp_ports, [ours, kernels]);
+        divide_packets(&mut p, flavour, tables, udp_ports, labels);
     }
     end(&mut p, flavour, [ours, kernels]);
     p
 }
 
-/// Jumps to the receiver of what is behind all tags, whose EtherType is in register 1, or goes on if it
-/// is the gateway's.
+/// Jumps to the receiver of an IP packet, whose EtherType is in register 1, or goes on if it is the
+/// gateway's.
 fn divide_packets(
     p: &mut Program,
     flavour: Flavour<'_>,
@@ -362,7 +404,6 @@ fn divide_packets(
     [ours, kernels]: [Label; 2],
 ) {
     let [is_v6, look_up, foreign] = std::array::from_fn(|_| p.label());
-    jump_if_tag(p, ours);
     p.jump_if(If::Equal, 1, half([0x86, 0xdd]), is_v6);
     p.jump_if(If::NotEqual, 1, half([0x08, 0x00]), kernels);
 
@@ -442,8 +483,8 @@ fn end(p: &mut Program, flavour: Flavour<'_>, [ours, kernels]: [Label; 2]) {
             p.set(3, XDP_DROP);
             p.call(REDIRECT_MAP);
         }
-        Flavour::Tcx => p.set(0, TCX_DROP),
-        Flavour::SocketFilter => p.set(0, i32::MAX),
+        Flavour::Tcx(_) => p.set(0, TCX_DROP),
+        Flavour::SocketFilter(_) => p.set(0, i32::MAX),
     }
     p.exit();
     p.place(kernels);
@@ -451,8 +492,8 @@ fn end(p: &mut Program, flavour: Flavour<'_>, [ours, kernels]: [Label; 2]) {
         0,
         match flavour {
             Flavour::Xdp(_) => XDP_PASS,
-            Flavour::Tcx => TCX_NEXT,
-            Flavour::SocketFilter => 0,
+            Flavour::Tcx(_) => TCX_NEXT,
+            Flavour::SocketFilter(_) => 0,
         },
     );
     p.exit();

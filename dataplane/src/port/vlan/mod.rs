@@ -19,7 +19,10 @@ mod trunk;
 pub use tagging::{Priority, Tagging};
 
 use super::{Port, PortStats, monitor::Monitor};
-use crate::{packet::Burst, pool::Pool};
+use crate::{
+    packet::Burst,
+    pool::{Pool, Returned},
+};
 use monitor::SubPortMonitor;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use trunk::Trunk;
@@ -83,10 +86,6 @@ impl Port for VlanPort {
         self.trunk().device.flush(pool);
     }
 
-    fn retire(&mut self, pool: &mut Pool) {
-        self.trunk().retire(self.index, pool);
-    }
-
     fn is_exhausted(&self) -> bool {
         self.trunk().is_exhausted(self.index)
     }
@@ -101,6 +100,15 @@ impl Port for VlanPort {
 
     fn refused(&self) -> u64 {
         self.trunk().refused(self.index)
+    }
+
+    /// Closes the port, and the device with the last of its ports.
+    fn close(self: Box<Self>) -> Returned {
+        let mut frames = self.trunk().retire(self.index);
+        if let Some(last) = Arc::into_inner(self.trunk) {
+            frames.extend(last.into_inner().unwrap_or_else(PoisonError::into_inner).close());
+        }
+        frames
     }
 
     fn stats(&self) -> PortStats {

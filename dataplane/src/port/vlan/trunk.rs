@@ -3,7 +3,7 @@
 use super::tagging::{Priority, Tagging};
 use crate::{
     packet::{BURST, Burst, Packet},
-    pool::Pool,
+    pool::{Pool, Returned},
     port::{Port, PortStats},
     wire::{
         ethernet::{self, Ethernet},
@@ -26,9 +26,9 @@ pub(super) struct Trunk {
     /// The index of the port in no VLAN.
     untagged: Option<usize>,
     is_attached: bool,
-    /// The port that found the device empty, and asks it again before all others: so an idle device
-    /// is asked once a turn, however many ports it has.
-    watcher: Option<usize>,
+    /// `true` if the device had nothing. Then only the first port asks it again: so it is asked once a
+    /// turn, however many ports it has, and all others get their frames in the same turn.
+    is_idle: bool,
     /// Frames of VLANs that no port has.
     foreign: u64,
 }
@@ -72,7 +72,7 @@ impl Trunk {
             by_vlan,
             untagged: taggings.iter().position(Option::is_none),
             is_attached: false,
-            watcher: None,
+            is_idle: false,
             foreign: 0,
         }
     }
@@ -97,15 +97,15 @@ impl Trunk {
     }
 
     fn may_poll(&self, index: usize) -> bool {
-        self.watcher.is_none_or(|watcher| watcher == index)
-            && self.ports.iter().all(|port| port.waiting.is_empty())
+        let is_first = self.ports[..index].iter().all(|port| port.is_retired);
+        (is_first || !self.is_idle) && self.ports.iter().all(|port| port.waiting.is_empty())
     }
 
     /// Reads a burst of the device for port `index`, and lets frames of other ports wait.
     fn poll(&mut self, index: usize, pool: &mut Pool, burst: &mut Burst) {
         let mut received = Burst::new();
         self.device.rx(pool, &mut received);
-        self.watcher = received.is_empty().then_some(index);
+        self.is_idle = received.is_empty();
         for mut packet in received.take(BURST) {
             match self.sort(&mut packet) {
                 Some(to) if to == index && burst.room() > 0 => burst.push(packet),
@@ -167,16 +167,17 @@ impl Trunk {
         }
     }
 
-    /// Gives up the frames that wait for port `index`, and all that come for it.
-    pub(super) fn retire(&mut self, index: usize, pool: &mut Pool) {
+    /// Returns the frames that wait for port `index`. From now on those that come for it are lost.
+    pub(super) fn retire(&mut self, index: usize) -> Returned {
         let port = &mut self.ports[index];
         port.is_retired = true;
         port.stats.rx_missed += port.waiting.len() as u64;
-        pool.give_all(&mut port.waiting);
-        self.watcher = None;
-        if self.ports.iter().all(|port| port.is_retired) {
-            self.device.retire(pool);
-        }
+        Returned::of(&mut port.waiting)
+    }
+
+    /// Closes the device, once all ports are retired. Returns the frames that it held.
+    pub(super) fn close(self) -> Returned {
+        self.device.close()
     }
 
     pub(super) fn is_exhausted(&self, index: usize) -> bool {
@@ -214,10 +215,10 @@ impl Trunk {
     }
 }
 
-impl Drop for Trunk {
+impl Drop for Member {
     /// The frames that still wait are lost to their pool, as those in a device's rings are.
     fn drop(&mut self) {
-        self.ports.iter_mut().for_each(|port| port.waiting.forget());
+        self.waiting.forget();
     }
 }
 
