@@ -79,7 +79,8 @@ fn tcp_passes_and_the_kernel_answers_nothing() {
             }
         }
         for (gateway, space) in gateways.iter().zip(["gwa", "gwb"]) {
-            gateway.assert_no_drops();
+            // The queue of a TUN device is short, so TCP finds its end.
+            gateway.assert_no_drops_but(&["TxRingFull"]);
             assert_eq!(lab.counted(space, "Icmp", "OutDestUnreachs"), 0);
         }
         // The kernel still answers for the host itself.
