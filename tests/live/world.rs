@@ -116,6 +116,15 @@ pub(crate) enum Outside {
 
 /// Starts two gateways with a host behind each, which has both families.
 pub(crate) fn two_gateways(kind: &str, outside: Outside) -> (Lab, Gateway, Gateway) {
+    two_gateways_with(kind, outside, [""; 2])
+}
+
+/// Does the same, with more lines in the sections `[gateway]` and `[[tunnel]]`.
+pub(crate) fn two_gateways_with(
+    kind: &str,
+    outside: Outside,
+    [of_gateway, of_tunnel]: [&str; 2],
+) -> (Lab, Gateway, Gateway) {
     let lab = Lab::new(&["ha", "gwa", "core", "gwb", "hb"]);
     lab.link([
         ("ha", "h0", &["10.1.0.2/24", "2001:db8:1::2/64"]),
@@ -150,7 +159,7 @@ pub(crate) fn two_gateways(kind: &str, outside: Outside) -> (Lab, Gateway, Gatew
             let ([spi_in, spi_out], [key_in, key_out]) =
                 ([u32::from(ours) << 8, u32::from(theirs) << 8], keys);
             format!(
-                r#"
+                r#"{of_gateway}
 [[port]]
 name = "outside"
 kind = "{kind}"
@@ -170,6 +179,7 @@ local = "{own}"
 remote = "{peer}"
 inner_local = ["10.{ours}.0.0/24", "2001:db8:{ours}::/64"]
 inner_remote = ["10.{theirs}.0.0/24", "2001:db8:{theirs}::/64"]
+{of_tunnel}
 inbound = {{ spi = {spi_in}, cipher = "aes128gcm16", key_file = "{key_in}" }}
 outbound = {{ spi = {spi_out}, cipher = "aes128gcm16", key_file = "{key_out}" }}
 "#

@@ -9,6 +9,7 @@ use super::{
     monitor::Monitor,
     neighbour_socket::NeighbourSocket,
     tap::TapPort,
+    too_big_socket::TooBigSocket,
 };
 use crate::{
     pool::{HEADROOM, Pool},
@@ -84,6 +85,8 @@ pub struct SharedDevice {
     pub classifier: Arc<Classifier>,
     /// ARP and neighbour discovery, which the ports do not carry.
     pub neighbours: NeighbourSocket,
+    /// ICMP errors to the host about packets that were too big, which may be the gateway's.
+    pub too_big: TooBigSocket,
 }
 
 /// An open device.
@@ -250,6 +253,7 @@ fn shared(
     passed_over: Vec<(Driver, PortError)>,
 ) -> Result<OpenDevice, PortError> {
     let neighbours = NeighbourSocket::open(&device)?;
+    let too_big = TooBigSocket::open(&device)?;
     Ok(OpenDevice {
         ports,
         driver,
@@ -259,7 +263,7 @@ fn shared(
         index: device.index(),
         is_veth: device.is_veth(),
         host_mac: None,
-        shared: Some(SharedDevice { classifier, neighbours }),
+        shared: Some(SharedDevice { classifier, neighbours, too_big }),
         monitor: Box::new(device),
     })
 }
