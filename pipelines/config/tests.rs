@@ -5,6 +5,7 @@ mod dpdk;
 mod ike;
 mod refused;
 mod texts;
+mod vlans;
 mod warnings;
 
 use super::{model::*, *};

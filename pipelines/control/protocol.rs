@@ -245,6 +245,9 @@ pub struct PortView {
     /// Packets received, but longer than one frame.
     #[serde(default)]
     pub rx_oversize: u64,
+    /// Packets received in a VLAN, or in none, that no port of the device has.
+    #[serde(default)]
+    pub rx_foreign: u64,
     /// Packets sent.
     pub tx_packets: u64,
     /// Bytes sent.

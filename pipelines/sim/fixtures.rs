@@ -157,6 +157,8 @@ pub fn bare_port(index: usize, stations: Stations, queues: Vec<Box<dyn Port>>) -
         stations,
         is_host: false,
         device: None,
+        vlan: None,
+        sub_ports: vec![],
         shared: None,
         exception: None,
         monitor: None,

@@ -23,4 +23,5 @@ mod roaming;
 mod size;
 mod storms;
 mod tunnels;
+mod vlans;
 mod workers;
