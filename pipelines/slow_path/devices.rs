@@ -2,7 +2,7 @@
 
 use super::{handles::PortHandle, line_limit::LineLimit, neighbours::Stations};
 use std::{collections::BTreeMap, time::Duration};
-use wayfarer_dataplane::port::{Mac, monitor::DeviceState, open::Reopener};
+use wayfarer_dataplane::port::{Mac, monitor::DeviceState};
 
 /// Time between two polls of the devices if the kernel tells nothing.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -159,7 +159,7 @@ mod tests {
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     };
-    use wayfarer_dataplane::port::{classifier::Rules, monitor::Monitor};
+    use wayfarer_dataplane::port::{classifier::Rules, monitor::Monitor, open::Reopener};
 
     /// A monitor whose state a test sets, and which counts how often it is polled.
     #[derive(Clone, Debug, Default)]
