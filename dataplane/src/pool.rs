@@ -39,6 +39,18 @@ pub struct Returned(pub(crate) Vec<NonNull<u8>>);
 unsafe impl Send for Returned {}
 
 impl Returned {
+    /// Takes the frames of all packets of a burst.
+    pub(crate) fn of(burst: &mut Burst) -> Self {
+        let frames = burst.iter().map(Packet::base).collect();
+        burst.forget();
+        Self(frames)
+    }
+
+    /// Adds frames of the same pool.
+    pub(crate) fn extend(&mut self, frames: Self) {
+        self.0.extend(frames.0);
+    }
+
     /// Returns the number of frames.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -94,14 +94,14 @@ pub struct WorkerCounters {
 
 /// One queue's [`PortStats`], shared.
 #[derive(Debug, Default)]
-pub struct PortCounters([Counter; 8]);
+pub struct PortCounters([Counter; 9]);
 
 impl PortCounters {
     /// Publishes `stats`.
     pub fn set(&self, stats: &PortStats) {
-        let PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize, .. } = *stats;
+        let PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize, rx_foreign, .. } = *stats;
         let PortStats { tx_packets, tx_bytes, tx_errors, .. } = *stats;
-        let received = [rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize];
+        let received = [rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize, rx_foreign];
         let sent = [tx_packets, tx_bytes, tx_errors];
         for (counter, value) in self.0.iter().zip(received.into_iter().chain(sent)) {
             counter.set(value);
@@ -110,9 +110,28 @@ impl PortCounters {
 
     /// Returns the statistics published last.
     pub fn stats(&self) -> PortStats {
-        let [rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize, tx_packets, tx_bytes, tx_errors] =
-            std::array::from_fn(|i| self.0[i].value());
-        PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize, tx_packets, tx_bytes, tx_errors }
+        let [
+            rx_packets,
+            rx_bytes,
+            rx_missed,
+            rx_errors,
+            rx_oversize,
+            rx_foreign,
+            tx_packets,
+            tx_bytes,
+            tx_errors,
+        ] = std::array::from_fn(|i| self.0[i].value());
+        PortStats {
+            rx_packets,
+            rx_bytes,
+            rx_missed,
+            rx_errors,
+            rx_oversize,
+            rx_foreign,
+            tx_packets,
+            tx_bytes,
+            tx_errors,
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! Opens a configuration's ports, and the TAP devices that give the kernel the packets that are not
 //! the gateway's.
 
-use super::assembly::{Exception, OpenPort};
+use super::{
+    assembly::{Exception, OpenPort},
+    sub_ports::{self, MTU},
+};
 use crate::{
     config::model::{self, Config, PortKind},
     device_lock::primary_name,
@@ -27,9 +30,6 @@ use wayfarer_dataplane::{
     wire::{esp, ethernet},
 };
 
-/// Largest IP packet, in bytes, of ports without a device.
-const MTU: usize = 1500;
-
 /// Opens every port with one queue for each pool: first the ports in the order of the
 /// configuration, then their exception paths. `host` lists the addresses of the host's own network
 /// stack.
@@ -46,10 +46,14 @@ pub(super) fn open_all(
         let port = port.name.clone();
         |why| (port, why)
     };
-    let (mut ports, captures) = (Vec::new(), Arc::default());
-    for port in &config.ports {
-        ports.push(open(config, port, host, eal, &captures, pools).map_err(failed(port))?);
+    let (mut opened, captures) = (Vec::new(), Arc::default());
+    for ports in sub_ports::devices(config) {
+        let device = sub_ports::device(config, &ports);
+        let device = open(config, &device, host, eal, &captures, pools).map_err(failed(&device))?;
+        opened.extend(sub_ports::divide(config, &ports, device));
     }
+    opened.sort_unstable_by_key(|(index, _)| *index);
+    let mut ports: Vec<_> = opened.into_iter().map(|(_, port)| port).collect();
     for (of, port) in config.ports.iter().enumerate() {
         if let PortKind::Dpdk { exception: Some(exception), .. } = &port.kind {
             let path = open_exception(exception, of, &mut ports[of], pools.len());
@@ -107,11 +111,14 @@ fn open_device(
 ) -> Result<OpenPort, PortError> {
     let own: Vec<IpAddr> =
         config.ports.iter().flat_map(|p| p.addresses.iter().map(|(own, _)| *own)).collect();
+    let on_device = || config.ports.iter().filter(|port| port.kind.device() == Some(device));
     let has_ike = !config.ike.connections.is_empty();
     let ike_ports = has_ike.then_some(esp::IKE_PORT).into_iter();
     let rules = Rules {
         local: host.iter().chain(&own).copied().collect(),
         udp_ports: ike_ports.chain(config.gateway.encap_ports.iter().copied()).collect(),
+        vlans: on_device().filter_map(|port| Some(port.tagging?.vlan)).collect(),
+        only_vlans: on_device().all(|port| port.tagging.is_some()),
     };
     let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(largest_packet(pools));
     let tap_mtu = port.mtu.unwrap_or(MTU);
@@ -143,6 +150,8 @@ fn open_device(
         name: port.name.clone(),
         kind: driver.to_string(),
         device: Some(index),
+        vlan: None,
+        sub_ports: Vec::new(),
         mac: port.mac.unwrap_or(mac),
         mtu: mtu.min(mtu_limit),
         mtu_limit,
@@ -212,6 +221,8 @@ fn open_dpdk(
         name: port.name.clone(),
         kind,
         device: None,
+        vlan: None,
+        sub_ports: Vec::new(),
         mac,
         mtu,
         mtu_limit: mtu,
@@ -257,6 +268,8 @@ fn open_exception(
         name: exception.device.clone(),
         kind: format!("tap (exception of {})", port.name),
         device: None,
+        vlan: None,
+        sub_ports: Vec::new(),
         mac: port.mac,
         mtu: port.mtu,
         mtu_limit: port.mtu,
@@ -279,6 +292,8 @@ fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> Ope
         name: port.name.clone(),
         kind: kind.to_owned(),
         device: None,
+        vlan: None,
+        sub_ports: Vec::new(),
         mac: mac(port),
         mtu: port.mtu.unwrap_or(MTU),
         mtu_limit: port.mtu.unwrap_or(MTU),
@@ -328,6 +343,7 @@ mod tests {
             let config = model::Port {
                 name: "outside".into(),
                 kind: PortKind::Sink,
+                tagging: None,
                 addresses: vec![],
                 mtu: Some(1400),
                 mac: Some(mac),

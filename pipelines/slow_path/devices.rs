@@ -2,7 +2,7 @@
 
 use super::{handles::PortHandle, line_limit::LineLimit, neighbours::Stations};
 use std::{collections::BTreeMap, time::Duration};
-use wayfarer_dataplane::port::{Mac, monitor::DeviceState, open::Reopener};
+use wayfarer_dataplane::port::{Mac, monitor::DeviceState};
 
 /// Time between two polls of the devices if the kernel tells nothing.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -131,7 +131,7 @@ impl Devices {
 
 /// Returns the MTU that a port must take to follow its device, in bytes.
 pub(super) fn new_mtu(port: &PortHandle, mtu: Option<usize>) -> Option<usize> {
-    let is_followed = port.device.is_some();
+    let is_followed = port.device.is_some() || port.vlan.is_some();
     let mtu = mtu.filter(|_| is_followed)?.min(port.mtu_limit);
     (mtu != port.mtu).then_some(mtu)
 }
@@ -139,16 +139,16 @@ pub(super) fn new_mtu(port: &PortHandle, mtu: Option<usize>) -> Option<usize> {
 /// Returns the MAC address that the host has at the other end of a port from now on.
 pub(super) fn new_host_mac(port: &PortHandle, state: &DeviceState) -> Option<Mac> {
     let Stations::Only(known) = port.segment.stations else { return None };
-    let is_followed = port.device.is_some() && port.shared.is_none();
+    let is_followed = (port.device.is_some() && port.shared.is_none()) || port.vlan.is_some();
     state.mac.filter(|mac| is_followed && *mac != known)
 }
 
 /// Returns true if the device of a port must be opened again, and can be. A TAP device has the host's
 /// MAC address, not the port's.
 fn must_open(port: &PortHandle, state: &DeviceState) -> bool {
-    let has_other_mac = || port.shared.is_some() && state.mac.is_some_and(|mac| mac != port.segment.mac);
-    let is_other = state.is_gone || has_other_mac();
-    is_other && port.reopener.as_ref().is_some_and(Reopener::is_ready)
+    let Some(reopener) = &port.reopener else { return false };
+    let has_other_mac = || reopener.tap_mtu.is_none() && state.mac.is_some_and(|mac| mac != port.segment.mac);
+    (state.is_gone || has_other_mac()) && reopener.is_ready()
 }
 
 #[cfg(test)]
@@ -159,7 +159,7 @@ mod tests {
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     };
-    use wayfarer_dataplane::port::{classifier::Rules, monitor::Monitor};
+    use wayfarer_dataplane::port::{classifier::Rules, monitor::Monitor, open::Reopener};
 
     /// A monitor whose state a test sets, and which counts how often it is polled.
     #[derive(Clone, Debug, Default)]
@@ -185,6 +185,8 @@ mod tests {
             mtu: 1500,
             mtu_limit: 1500,
             device: None,
+            vlan: None,
+            sub_ports: vec![],
             segment,
             shared: None,
             monitor,

@@ -24,7 +24,7 @@ mod table_writer;
 mod turn;
 mod view;
 
-pub use handles::{PortHandle, WorkerHandle};
+pub use handles::{PortHandle, SubPort, WorkerHandle, kind_in_vlan};
 pub use turn::Stop;
 
 use crate::{

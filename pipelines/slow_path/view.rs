@@ -105,6 +105,7 @@ impl SlowPath {
                 rx_missed: sum(|s| s.rx_missed) + state.as_ref().map_or(0, |s| s.rx_missed),
                 rx_errors: sum(|s| s.rx_errors) + state.as_ref().map_or(0, |s| s.rx_errors),
                 rx_oversize: sum(|s| s.rx_oversize),
+                rx_foreign: sum(|s| s.rx_foreign),
                 tx_packets: sum(|s| s.tx_packets),
                 tx_bytes: sum(|s| s.tx_bytes),
                 tx_errors: sum(|s| s.tx_errors) + state.as_ref().map_or(0, |s| s.tx_errors),

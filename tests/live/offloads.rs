@@ -11,7 +11,7 @@ use super::{
 fn joined_frames_of_tcp_pass_both_ways_with_the_devices_as_they_are() {
     let lab = Lab::new(&["ha", "gwa", "core", "gwb", "hb"]);
     lab.offloads.set(true);
-    let gateways = start_two_gateways(&lab, "auto", Outside::V4);
+    let gateways = start_two_gateways(&lab, "auto", Outside::V4, [""; 2]);
     let mut server = IperfServer::start(&lab, "hb");
     for to in ["10.2.0.2", "2001:db8:2::2"] {
         for options in ["", "-R", "-P 4 --bidir"] {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     packet::{BURST, Burst, Packet},
     pool::{HEADROOM, Pool},
-    wire::ethernet,
+    wire::{ethernet, vlan},
 };
 use arrayvec::ArrayVec;
 use std::{
@@ -59,6 +59,10 @@ pub struct AfPacketPort {
     stats: PortStats,
     /// `true` if the device is gone.
     is_unbound: bool,
+    /// `true` if frames get back the outermost tag, which the kernel takes out of them.
+    keeps_tags: bool,
+    /// The outermost tag of `joined`.
+    joined_tag: Option<Tag>,
     /// Packets that the kernel dropped or had no room to copy, in total. The kernel's own count
     /// restarts each time it is read.
     missed: Cell<u64>,
@@ -137,6 +141,8 @@ impl AfPacketPort {
             joined: JoinedFrame::new(),
             stats,
             is_unbound: false,
+            keeps_tags: classifier.has_vlans(),
+            joined_tag: None,
             missed,
             _classifier: classifier.clone(),
         })
@@ -185,7 +191,13 @@ impl AfPacketPort {
     /// [`Unusable`], if it is not a joined frame.
     #[cold]
     fn take_joined(&mut self, frame: Option<ReceivedFrame<'_>>, has_copy: bool) -> Result<(), Unusable> {
+        self.joined_tag = frame.as_ref().and_then(|frame| frame.tag).filter(|_| self.keeps_tags);
         let (header, length) = match frame {
+            // The copy does not tell its tag.
+            _ if has_copy && self.keeps_tags => {
+                let _ = receive_long(&self.socket, self.joined.room());
+                return Err(Unusable::Oversize);
+            }
             _ if has_copy => receive_long(&self.socket, self.joined.room()).ok_or(Unusable::Broken)?,
             None => return Err(Unusable::Broken),
             Some(frame) if !frame.is_whole => {
@@ -211,7 +223,8 @@ impl AfPacketPort {
         let headroom = self.headroom();
         while self.joined.is_left() && burst.room() > 0 {
             let Some(mut packet) = pool.take() else { return };
-            match self.joined.next(&mut packet, headroom) {
+            let next = self.joined.next(&mut packet, headroom);
+            match next.and_then(|()| put_back(self.joined_tag, &mut packet)) {
                 Ok(()) => {
                     self.stats.received(&packet);
                     burst.push(packet);
@@ -250,6 +263,21 @@ struct ReceivedFrame<'a> {
     header: VnetHeader,
     bytes: &'a [u8],
     is_whole: bool,
+    tag: Option<Tag>,
+}
+
+/// The EtherType and value of the outermost tag, which the kernel takes out of a frame.
+type Tag = (u16, u16);
+
+/// Puts the tag back into a frame, if it has one.
+#[inline]
+fn put_back(tag: Option<Tag>, packet: &mut Packet) -> Result<(), Unusable> {
+    let Some((ethertype, value)) = tag else { return Ok(()) };
+    if packet.len() < ethernet::HEADER || packet.push_front(vlan::TAG).is_none() {
+        return Err(Unusable::Broken);
+    }
+    vlan::put_back(packet.data_mut(), ethertype, value);
+    Ok(())
 }
 
 impl<'a> ReceivedFrame<'a> {
@@ -270,7 +298,11 @@ impl<'a> ReceivedFrame<'a> {
                 std::slice::from_raw_parts(slot.add(at), len),
             )
         };
-        Some(Self { header: VnetHeader(vnet), bytes, is_whole: header.tp_len == header.tp_snaplen })
+        let has = |flag| header.tp_status & flag != 0;
+        let ethertype =
+            if has(libc::TP_STATUS_VLAN_TPID_VALID) { header.tp_vlan_tpid } else { ethernet::VLAN };
+        let tag = has(libc::TP_STATUS_VLAN_VALID).then_some((ethertype, header.tp_vlan_tci));
+        Some(Self { header: VnetHeader(vnet), bytes, is_whole: header.tp_len == header.tp_snaplen, tag })
     }
 
     /// Returns whether the frame is one packet, all of which is in the slot.
@@ -304,7 +336,9 @@ impl Port for AfPacketPort {
             let received = unsafe { ReceivedFrame::read(slot, self.slot_size) };
             match received {
                 Some(frame) if frame.is_packet() => {
+                    let tag = frame.tag.filter(|_| self.keeps_tags);
                     let copied = frame.copy_to(&mut packet, headroom);
+                    let copied = copied.and_then(|()| put_back(tag, &mut packet));
                     self.release_slot();
                     match copied {
                         Ok(()) => {

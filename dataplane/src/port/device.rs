@@ -244,6 +244,29 @@ impl Device {
         }
     }
 
+    /// Makes the NIC receive frames of all VLANs and to all groups for as long as the returned socket is
+    /// open. Otherwise it may drop those that no device of the kernel wants. Only promiscuous mode makes
+    /// every NIC pass all VLANs.
+    ///
+    /// # Errors
+    /// No permission.
+    pub(crate) fn receive_all_vlans(&self) -> Result<OwnedFd, PortError> {
+        let failed = |e| PortError::system(&self.name, "receive frames of all VLANs", "CAP_NET_RAW", e);
+        // With protocol 0 it receives nothing.
+        let socket = sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).map_err(failed)?;
+        for mode in [libc::PACKET_MR_ALLMULTI, libc::PACKET_MR_PROMISC] {
+            let request = libc::packet_mreq {
+                mr_ifindex: self.index as i32,
+                mr_type: mode as u16,
+                mr_alen: 0,
+                mr_address: [0; 8],
+            };
+            sys::set_option(&socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+                .map_err(failed)?;
+        }
+        Ok(socket)
+    }
+
     pub(crate) fn error(&self, action: &'static str, source: io::Error) -> PortError {
         PortError::system(&self.name, action, NET_ADMIN, source)
     }

@@ -14,10 +14,11 @@
 //! | [`memory`] | another thread, or a test |
 //! | [`generator`], [`sink`] | generated load; nothing |
 //! | [`absent`] | a device that is gone |
+//! | [`vlan`] | one VLAN of any of the others |
 //!
 //! [`open`] opens kernel devices for all workers. A NIC is shared with the host: [`classifier`]
-//! decides which frames are the gateway's, and [`neighbour_socket`] lets the slow path take part in
-//! ARP and neighbour discovery.
+//! decides which frames are the gateway's, [`neighbour_socket`] lets the slow path take part in ARP and
+//! neighbour discovery, and [`too_big_socket`] lets it hear of paths with a smaller MTU.
 
 use crate::{
     packet::{Burst, Packet},
@@ -41,8 +42,11 @@ pub mod open;
 pub mod pcap;
 mod segments;
 pub mod sink;
+mod socket_filter;
 mod sys;
 pub mod tap;
+pub mod too_big_socket;
+pub mod vlan;
 mod vnet_header;
 
 pub use error::PortError;
@@ -63,6 +67,8 @@ pub struct PortStats {
     pub rx_errors: u64,
     /// Received but longer than one frame: jumbo frames, or joined ones on a port that cannot cut them.
     pub rx_oversize: u64,
+    /// Received in a VLAN, or in none, that no port of the device has.
+    pub rx_foreign: u64,
     /// Given to the device.
     pub tx_packets: u64,
     /// Bytes of the packets in `tx_packets`, including the Ethernet header.
@@ -82,6 +88,7 @@ impl PortStats {
             rx_missed: self.rx_missed + other.rx_missed,
             rx_errors: self.rx_errors + other.rx_errors,
             rx_oversize: self.rx_oversize + other.rx_oversize,
+            rx_foreign: self.rx_foreign + other.rx_foreign,
             tx_packets: self.tx_packets + other.tx_packets,
             tx_bytes: self.tx_bytes + other.tx_bytes,
             tx_errors: self.tx_errors + other.tx_errors,

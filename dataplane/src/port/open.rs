@@ -10,6 +10,7 @@ use super::{
     monitor::Monitor,
     neighbour_socket::NeighbourSocket,
     tap::TapPort,
+    too_big_socket::TooBigSocket,
 };
 use crate::{
     pool::{HEADROOM, Pool},
@@ -90,6 +91,9 @@ pub struct SharedDevice {
     /// ARP and neighbour discovery, which the ports do not carry. `None` on a device without
     /// Ethernet, which has neither.
     pub neighbours: Option<NeighbourSocket>,
+    /// ICMP errors to the host about packets that were too big, which may be the gateway's. `None` on a
+    /// device without Ethernet.
+    pub too_big: Option<TooBigSocket>,
 }
 
 /// An open device.
@@ -128,14 +132,17 @@ pub struct OpenDevice {
 pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, PortError> {
     if request.kind == Kind::Tap {
         let opened = open_tap(request.device, request.tap_mtu, pools.len().max(1))?;
-        check_frames(request.device, opened.mtu, pools)?;
+        check_frames(request.device, opened.mtu + tags(&request.rules), pools)?;
         return Ok(opened);
     }
     let device = Device::find(request.device)?;
     if !device.is_up()? {
         return Err(device.unsupported("the device is down"));
     }
-    check_frames(device.name(), device.mtu()?, pools)?;
+    if device.link() == LinkLayer::Ip && !request.rules.vlans.is_empty() {
+        return Err(device.unsupported("it has no Ethernet, and so no VLANs"));
+    }
+    check_frames(device.name(), device.mtu()? + tags(&request.rules), pools)?;
     let ways: &[Driver] = match request.kind {
         Kind::Auto => &[Driver::AfXdpNative, Driver::AfXdpGeneric, Driver::AfPacket],
         Kind::AfXdp => &[Driver::AfXdpNative, Driver::AfXdpGeneric],
@@ -222,6 +229,11 @@ impl Reopener {
     }
 }
 
+/// Returns the largest length of the tags that received frames have, in bytes.
+fn tags(rules: &Rules) -> usize {
+    rules.vlans.iter().map(|vlan| vlan.tags()).max().unwrap_or(0)
+}
+
 /// Returns an error unless frames of `pools` are large enough for a device of this MTU.
 pub(super) fn check_frames(device: &str, mtu: usize, pools: &[Pool]) -> Result<(), PortError> {
     let reason = match pools.iter().map(Pool::frame_size).min() {
@@ -244,7 +256,8 @@ fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool])
         let reason = format!("AF_XDP needs a queue for each of {workers} workers; it has {queues}");
         return Err(device.unsupported(reason));
     }
-    // Frames in a VLAN are not the port's. Not every driver can leave tags in frames.
+    // Frames in a VLAN are those of another port or the kernel's. Not every driver can leave tags in
+    // frames.
     let _ = device.keep_tags();
     if !native {
         // Joined packets would not fit a frame. Not every driver has GRO to turn off.
@@ -287,6 +300,7 @@ fn shared(
 ) -> Result<OpenDevice, PortError> {
     let has_ethernet = device.link() == LinkLayer::Ethernet;
     let neighbours = has_ethernet.then(|| NeighbourSocket::open(&device)).transpose()?;
+    let too_big = has_ethernet.then(|| TooBigSocket::open(&device)).transpose()?;
     let is_af_packet = matches!(driver, Driver::AfPacket | Driver::AfPacketIp);
     Ok(OpenDevice {
         ports,
@@ -297,7 +311,7 @@ fn shared(
         index: device.index(),
         needs_finished: !is_af_packet && device.is_veth(),
         station: (!has_ethernet).then_some(FAR_MAC),
-        shared: Some(SharedDevice { classifier, neighbours }),
+        shared: Some(SharedDevice { classifier, neighbours, too_big }),
         monitor: Box::new(device),
     })
 }

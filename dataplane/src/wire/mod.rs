@@ -15,6 +15,7 @@ pub mod ip;
 pub mod nd;
 pub mod tcp;
 pub mod udp;
+pub mod vlan;
 
 pub use address::Address;
 

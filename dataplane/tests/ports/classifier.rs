@@ -71,6 +71,7 @@ impl Listener {
         let rules = Rules {
             local: [LOCAL4, LOCAL6, LINK_LOCAL].map(|a| a.parse().unwrap()).to_vec(),
             udp_ports: vec![500, 4500],
+            ..Rules::default()
         };
         let mut pool = Pool::new(256, 2048).unwrap();
         let (port, classifier, neighbours, mac) = world.gw(|| {
@@ -429,10 +430,10 @@ fn full_tables_refuse_more() {
     let world = World::new(1, 1);
     world.gw(|| {
         let device = Device::find("gw0").unwrap();
-        let rules = Rules { local: vec![], udp_ports: (1..=17).collect() };
+        let rules = Rules { udp_ports: (1..=17).collect(), ..Rules::default() };
         let error = Classifier::packet(&device, &rules).unwrap_err();
         assert_eq!(error.to_string(), "gw0: more than 16 UDP ports");
-        let rules = Rules { local: vec![], udp_ports: (1..=16).collect() };
+        let rules = Rules { udp_ports: (1..=16).collect(), ..Rules::default() };
         let classifier = Classifier::packet(&device, &rules).unwrap();
         let address = |n: u32| IpAddr::from(n.to_be_bytes());
         (1..=MAX_LOCAL).for_each(|n| classifier.set_local(address(n)).unwrap());

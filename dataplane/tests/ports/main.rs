@@ -13,4 +13,5 @@ mod open;
 mod pcap;
 mod tap;
 mod traffic;
+mod vlans;
 mod world;

@@ -12,6 +12,10 @@
 //! Frames to any other MAC address, also multicast and broadcast, are the kernel's. A device without
 //! Ethernet has no MAC addresses: there the IP header decides alone.
 //!
+//! A port may be in a VLAN ([`vlan`](super::vlan)). The kernel has no device there, so everything in
+//! it to the NIC's own address, to groups and to all stations is the gateway's, with ARP and neighbour
+//! discovery. If all ports are in VLANs, whatever is in none is the kernel's.
+//!
 //! Only the first fragment of a UDP datagram shows its ports. The program remembers those of the
 //! gateway, so that the later ones follow. A later fragment that overtakes the first goes to the
 //! kernel, which never sees the rest and answers nothing, and the gateway waits for it in vain.
@@ -39,7 +43,8 @@ use super::{
     device::Device,
     sys,
 };
-use program::{Flavour, Tables, program};
+use crate::wire::vlan::Vlan;
+use program::{Flavour, Scope, Tables, program, vlan_key};
 use std::{
     io,
     net::IpAddr,
@@ -60,6 +65,20 @@ pub struct Rules {
     pub local: Vec<IpAddr>,
     /// UDP ports at those addresses that belong to the gateway, at most [`MAX_PORTS`].
     pub udp_ports: Vec<u16>,
+    /// The VLANs of the gateway's ports.
+    pub vlans: Vec<Vlan>,
+    /// `true` if none of the gateway's ports is in no VLAN.
+    pub only_vlans: bool,
+}
+
+impl Rules {
+    fn scope(&self) -> Scope {
+        match (&self.vlans[..], self.only_vlans) {
+            ([], _) => Scope::Untagged,
+            (_, true) => Scope::Vlans,
+            (_, false) => Scope::Both,
+        }
+    }
 }
 
 /// A program on one device, its tables, and the functions that change them. It is detached when its
@@ -69,7 +88,10 @@ pub struct Classifier {
     device: String,
     local: Map<16>,
     role: Role,
+    has_vlans: bool,
     _link: OwnedFd,
+    /// Makes the NIC receive all VLANs, if some are the gateway's.
+    _all_vlans: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -89,7 +111,7 @@ impl Classifier {
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
         let tables = tables(device, rules)?;
         let sockets = Map::new(MapKind::Xsk, queues).map_err(|e| failed("make a BPF map", e))?;
-        let program = program(Flavour::Xdp(&sockets), &tables, device.mac(), &rules.udp_ports)
+        let program = program(Flavour::Xdp(&sockets), &tables, device.mac(), &rules.udp_ports, rules.scope())
             .load_into_kernel(ProgramKind::Xdp)
             .map_err(|e| failed("load the XDP program", e))?;
         let hook = if native { Hook::XdpNative } else { Hook::XdpGeneric };
@@ -101,8 +123,7 @@ impl Classifier {
             }
             _ => failed("attach the XDP program", e),
         })?;
-        let (device, role) = (device.name().to_owned(), Role::Xdp { sockets, native });
-        Ok(Self { device, local: tables.local, role, _link: link })
+        Self::new(device, rules, tables.local, Role::Xdp { sockets, native }, link)
     }
 
     /// Filters packet sockets, and keeps the gateway's frames from the kernel's stack.
@@ -112,7 +133,7 @@ impl Classifier {
     pub fn packet(device: &Device, rules: &Rules) -> Result<Self, PortError> {
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
         let tables = tables(device, rules)?;
-        let program = |flavour| program(flavour, &tables, device.mac(), &rules.udp_ports);
+        let program = |flavour| program(flavour, &tables, device.mac(), &rules.udp_ports, rules.scope());
         let load = |flavour, kind| program(flavour).load_into_kernel(kind);
         let filter = load(Flavour::SocketFilter(device.link()), ProgramKind::SocketFilter)
             .map_err(|e| failed("load the socket filter", e))?;
@@ -124,8 +145,20 @@ impl Classifier {
             ),
             _ => failed("attach the TCX program", e),
         })?;
-        let (device, role) = (device.name().to_owned(), Role::Packet { filter });
-        Ok(Self { device, local: tables.local, role, _link: link })
+        Self::new(device, rules, tables.local, Role::Packet { filter }, link)
+    }
+
+    fn new(
+        device: &Device,
+        rules: &Rules,
+        local: Map<16>,
+        role: Role,
+        link: OwnedFd,
+    ) -> Result<Self, PortError> {
+        let has_vlans = !rules.vlans.is_empty();
+        let all_vlans = has_vlans.then(|| device.receive_all_vlans()).transpose()?;
+        let device = device.name().to_owned();
+        Ok(Self { device, local, role, has_vlans, _link: link, _all_vlans: all_vlans })
     }
 
     /// Adds an address of the host: there only ESP and the UDP ports go to the gateway. Takes
@@ -143,6 +176,11 @@ impl Classifier {
     /// The error of the system.
     pub fn remove_local(&self, address: IpAddr) -> Result<(), PortError> {
         self.local.remove(key(address)).map_err(|e| self.failed(e))
+    }
+
+    /// Returns whether some of the gateway's ports are in VLANs.
+    pub(crate) fn has_vlans(&self) -> bool {
+        self.has_vlans
     }
 
     /// Returns whether an XDP program runs in the driver.
@@ -180,7 +218,11 @@ fn tables(device: &Device, rules: &Rules) -> Result<Tables, PortError> {
     let local = Map::new(MapKind::Hash, MAX_LOCAL).map_err(|e| failed("make a BPF map", e))?;
     rules.local.iter().try_for_each(|a| local.insert(key(*a), 1)).map_err(|e| failed(CHANGE_TABLE, e))?;
     let fragmented = Map::new(MapKind::LruHash, MAX_FRAGMENTED).map_err(|e| failed("make a BPF map", e))?;
-    Ok(Tables { local, fragmented })
+    let vlans = Map::new(MapKind::Hash, rules.vlans.len().max(1) as u32);
+    let vlans = vlans.map_err(|e| failed("make a BPF map", e))?;
+    let mut all = rules.vlans.iter();
+    all.try_for_each(|vlan| vlans.insert(vlan_key(*vlan), 1)).map_err(|e| failed("list the VLANs", e))?;
+    Ok(Tables { local, fragmented, vlans })
 }
 
 const CHANGE_TABLE: &str = "change the table of local addresses";

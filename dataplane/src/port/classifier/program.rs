@@ -1,9 +1,12 @@
 //! The instructions that divide a device's frames, for each hook.
 
-use crate::port::{
-    Mac,
-    bpf::{If, Label, Map, Op, Program, Register, Width},
-    link_layer::LinkLayer,
+use crate::{
+    port::{
+        Mac,
+        bpf::{If, Label, Map, Op, Program, Register, Width},
+        link_layer::LinkLayer,
+    },
+    wire::vlan::Vlan,
 };
 
 // linux/bpf.h: helpers and return values of programs.
@@ -27,12 +30,22 @@ const XDP_RX_QUEUE: i16 = 16;
 const SKB_PROTOCOL: i16 = 16;
 const SKB_VLAN_PRESENT: i16 = 20;
 const SKB_VLAN_TCI: i16 = 24;
+const SKB_VLAN_PROTOCOL: i16 = 28;
 
 /// The part of a tag that names the VLAN (IEEE 802.1Q).
 const VLAN_ID: [u8; 2] = [0x0f, 0xff];
-/// The largest number of VLAN 0 tags that are skipped. Frames with more go to the gateway, which
-/// sorts them out.
+/// The largest number of tags that are read. Frames with more go to the gateway, which sorts them
+/// out.
 const TAGS: usize = 2;
+/// The same if ports are in VLANs, whose tags come in pairs.
+const TAGS_WITH_VLANS: usize = 4;
+/// The EtherTypes of tags (IEEE 802.1Q and 802.1ad).
+const VLAN: [u8; 2] = [0x81, 0x00];
+const OUTER_VLAN: [u8; 2] = [0x88, 0xa8];
+/// The bit in a VLAN's key beside the number of an 802.1ad tag, and the position of the outer of two
+/// tags.
+const OUTER_FLAG: i32 = 0x1000;
+const OUTER_SHIFT: i32 = 16;
 
 /// The tables of a classifier.
 pub(super) struct Tables {
@@ -40,6 +53,25 @@ pub(super) struct Tables {
     pub(super) local: Map<16>,
     /// Fragmented UDP datagrams to the gateway: source, destination, identification.
     pub(super) fragmented: Map<FRAGMENT_KEY>,
+    /// The gateway's VLANs. Not used if there are none.
+    pub(super) vlans: Map<4>,
+}
+
+/// The frames that the gateway's ports serve.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Those in no VLAN.
+    Untagged,
+    /// Those in the gateway's VLANs.
+    Vlans,
+    /// Both.
+    Both,
+}
+
+/// Returns the key of a VLAN in its table.
+pub(super) fn vlan_key(vlan: Vlan) -> [u8; 4] {
+    let outer = vlan.outer().map_or(0, |id| (u32::from(id) | OUTER_FLAG as u32) << OUTER_SHIFT);
+    (outer | u32::from(vlan.inner())).to_ne_bytes()
 }
 
 /// The hook, and what the program is given there.
@@ -64,7 +96,11 @@ impl Flavour<'_> {
 const CONTEXT: Register = 6;
 /// What the frame is of a fragmented packet.
 const FRAGMENT: Register = 7;
+/// Before the IP header is read: the EtherType behind all tags.
+const ETHERTYPE: Register = 7;
 const PROTOCOL: Register = 8;
+/// Before the IP header is read: the key of the frame's VLAN, 0 if it is in none.
+const VLAN_KEY: Register = 8;
 /// The offset of the next header in the frame.
 const POSITION: Register = 9;
 const STACK: Register = 10;
@@ -79,6 +115,10 @@ const LATER: i32 = 2;
 // source in the same form is before it, and the identification behind it.
 const ETHERNET: i16 = -16;
 const IP: i16 = -56;
+/// While tags are read: a tag's value and the EtherType behind it, its flag, and the VLAN's key.
+const TAG: i16 = IP;
+const FLAG: i16 = IP + 4;
+const IN_VLAN: i16 = IP + 8;
 const SOURCE: i16 = IP + 8;
 const KEY: i16 = IP + 24;
 const ID: i16 = IP + 40;
@@ -121,8 +161,89 @@ fn mapped(p: &mut Program, to: i16, from: Register) {
 
 /// Jumps to `tag` if the EtherType in register 1 is that of a tag (IEEE 802.1Q or 802.1ad).
 fn jump_if_tag(p: &mut Program, tag: Label) {
-    p.jump_if(If::Equal, 1, half([0x81, 0x00]), tag);
-    p.jump_if(If::Equal, 1, half([0x88, 0xa8]), tag);
+    p.jump_if(If::Equal, 1, half(VLAN), tag);
+    p.jump_if(If::Equal, 1, half(OUTER_VLAN), tag);
+}
+
+/// Jumps to `kernels` unless the frame is addressed to `mac`.
+fn check_mac(p: &mut Program, mac: Mac, kernels: Label) {
+    p.load(Width::Word, 1, STACK, ETHERNET);
+    p.jump_if(If::NotEqual, 1, i32::from_ne_bytes([mac[0], mac[1], mac[2], mac[3]]), kernels);
+    p.load(Width::Half, 1, STACK, ETHERNET + 4);
+    p.jump_if(If::NotEqual, 1, half([mac[4], mac[5]]), kernels);
+}
+
+/// Jumps to `kernels` if the tag that the kernel has taken off names a VLAN.
+fn refuse_taken_tag(p: &mut Program, kernels: Label) {
+    let no_vlan = p.label();
+    p.load(Width::Word, 1, CONTEXT, SKB_VLAN_PRESENT);
+    p.jump_if(If::Equal, 1, 0, no_vlan);
+    p.load(Width::Word, 1, CONTEXT, SKB_VLAN_TCI);
+    p.apply(Op::And, 1, i32::from(u16::from_be_bytes(VLAN_ID)));
+    p.jump_if(If::NotEqual, 1, 0, kernels);
+    p.place(no_vlan);
+}
+
+/// Begins the key of the frame's VLAN with the tag that the kernel has taken off.
+fn read_taken_tag(p: &mut Program) {
+    let done = p.label();
+    p.load(Width::Word, 1, CONTEXT, SKB_VLAN_PRESENT);
+    p.jump_if(If::Equal, 1, 0, done);
+    p.load(Width::Word, VLAN_KEY, CONTEXT, SKB_VLAN_TCI);
+    p.apply(Op::And, VLAN_KEY, i32::from(u16::from_be_bytes(VLAN_ID)));
+    p.jump_if(If::Equal, VLAN_KEY, 0, done);
+    p.load(Width::Word, 1, CONTEXT, SKB_VLAN_PROTOCOL);
+    p.jump_if(If::NotEqual, 1, half(OUTER_VLAN), done);
+    p.apply(Op::Add, VLAN_KEY, OUTER_FLAG);
+    p.place(done);
+}
+
+/// Reads the tags in the frame into the key of its VLAN, and jumps to `kernels` if they name more than
+/// two. Register 1 is the EtherType before and afterwards.
+fn read_tags(p: &mut Program, flavour: Flavour<'_>, kernels: Label) {
+    for _ in 0..TAGS_WITH_VLANS {
+        let [outer, inner, tag, skip, no_tag] = std::array::from_fn(|_| p.label());
+        p.jump_if(If::Equal, 1, half(VLAN), inner);
+        p.jump_if(If::Equal, 1, half(OUTER_VLAN), outer);
+        p.jump(no_tag);
+        p.place(outer);
+        p.store_constant(Width::Word, STACK, FLAG, OUTER_FLAG);
+        p.jump(tag);
+        p.place(inner);
+        p.store_constant(Width::Word, STACK, FLAG, 0);
+        p.place(tag);
+        fetch(p, flavour, None, TAG, 4, kernels);
+        p.load(Width::Half, 1, STACK, TAG);
+        p.half_from_network(1);
+        p.apply(Op::And, 1, i32::from(u16::from_be_bytes(VLAN_ID)));
+        p.jump_if(If::Equal, 1, 0, skip);
+        p.jump_if(If::AtLeast, VLAN_KEY, 1 << OUTER_SHIFT, kernels);
+        p.apply(Op::ShiftLeft, VLAN_KEY, OUTER_SHIFT);
+        p.add(VLAN_KEY, 1);
+        p.load(Width::Word, 1, STACK, FLAG);
+        p.add(VLAN_KEY, 1);
+        p.place(skip);
+        p.apply(Op::Add, POSITION, 4);
+        p.load(Width::Half, 1, STACK, TAG + 2);
+        p.place(no_tag);
+    }
+}
+
+/// Jumps to the receiver of a frame that is in a VLAN. In the gateway's VLANs, the kernel gets only
+/// what is for other stations.
+fn divide_vlans(p: &mut Program, vlans: &Map<4>, mac: Mac, [ours, kernels, untagged]: [Label; 3]) {
+    p.jump_if(If::Equal, VLAN_KEY, 0, untagged);
+    p.store(Width::Word, STACK, IN_VLAN, VLAN_KEY);
+    p.set_map(1, vlans);
+    p.copy(2, STACK);
+    p.apply(Op::Add, 2, i32::from(IN_VLAN));
+    p.call(MAP_LOOKUP);
+    p.jump_if_null(0, kernels);
+    p.load(Width::Byte, 1, STACK, ETHERNET);
+    p.apply(Op::And, 1, 1);
+    p.jump_if(If::NotEqual, 1, 0, ours);
+    check_mac(p, mac, kernels);
+    p.jump(ours);
 }
 
 /// Sets `FRAGMENT` by the field in register 1, whose bits of the offset are `offset`, and jumps to
@@ -191,10 +312,7 @@ fn divide_udp(
 /// the receiver of a frame that is not for the device's own MAC address, or in a VLAN.
 fn ethernet(p: &mut Program, flavour: Flavour<'_>, mac: Mac, [ours, kernels]: [Label; 2]) {
     fetch(p, flavour, Some(0), ETHERNET, 14, kernels);
-    p.load(Width::Word, 1, STACK, ETHERNET);
-    p.jump_if(If::NotEqual, 1, i32::from_ne_bytes([mac[0], mac[1], mac[2], mac[3]]), kernels);
-    p.load(Width::Half, 1, STACK, ETHERNET + 4);
-    p.jump_if(If::NotEqual, 1, half([mac[4], mac[5]]), kernels);
+    check_mac(p, mac, kernels);
     p.load(Width::Half, 1, STACK, ETHERNET + 12);
     p.set(POSITION, 14);
     for _ in 0..TAGS {
@@ -213,34 +331,84 @@ fn ethernet(p: &mut Program, flavour: Flavour<'_>, mac: Mac, [ours, kernels]: [L
     jump_if_tag(p, ours);
 }
 
-/// Returns the program of a device with the address `mac`, which takes UDP to `udp_ports`.
-pub(super) fn program(flavour: Flavour<'_>, tables: &Tables, mac: Mac, udp_ports: &[u16]) -> Program {
+/// Reads the headers before the IP header, as [`ethernet`] does, and divides the frames that are in a
+/// VLAN. With `has_untagged`, goes on with those that are in none; otherwise they are the kernel's.
+fn ethernet_with_vlans(
+    p: &mut Program,
+    flavour: Flavour<'_>,
+    vlans: &Map<4>,
+    mac: Mac,
+    has_untagged: bool,
+    [ours, kernels]: [Label; 2],
+) {
+    p.set(VLAN_KEY, 0);
+    if !matches!(flavour, Flavour::Xdp(_)) {
+        read_taken_tag(p);
+    }
+    fetch(p, flavour, Some(0), ETHERNET, 14, kernels);
+    p.load(Width::Half, 1, STACK, ETHERNET + 12);
+    p.set(POSITION, 14);
+    read_tags(p, flavour, kernels);
+    if !has_untagged {
+        return divide_vlans(p, vlans, mac, [ours, kernels, kernels]);
+    }
+    let untagged = p.label();
+    p.copy(ETHERTYPE, 1);
+    divide_vlans(p, vlans, mac, [ours, kernels, untagged]);
+    p.place(untagged);
+    check_mac(p, mac, kernels);
+    p.copy(1, ETHERTYPE);
+    jump_if_tag(p, ours);
+}
+
+/// Returns the program for a device with the address `mac`, whose ports serve `scope`.
+pub(super) fn program(
+    flavour: Flavour<'_>,
+    tables: &Tables,
+    mac: Mac,
+    udp_ports: &[u16],
+    scope: Scope,
+) -> Program {
     let mut p = Program::default();
-    let [ours, kernels, is_v6, look_up, foreign] = std::array::from_fn(|_| p.label());
+    let labels @ [ours, kernels] = std::array::from_fn(|_| p.label());
 
     p.copy(CONTEXT, 1);
-    if !matches!(flavour, Flavour::Xdp(_)) {
-        // The kernel has already taken the first tag off.
-        let no_vlan = p.label();
-        p.load(Width::Word, 1, CONTEXT, SKB_VLAN_PRESENT);
-        p.jump_if(If::Equal, 1, 0, no_vlan);
-        p.load(Width::Word, 1, CONTEXT, SKB_VLAN_TCI);
-        p.apply(Op::And, 1, i32::from(u16::from_be_bytes(VLAN_ID)));
-        p.jump_if(If::NotEqual, 1, 0, kernels);
-        p.place(no_vlan);
+    if scope == Scope::Untagged && !matches!(flavour, Flavour::Xdp(_)) {
+        refuse_taken_tag(&mut p, kernels);
     }
-    match flavour.link() {
-        LinkLayer::Ethernet => ethernet(&mut p, flavour, mac, [ours, kernels]),
-        LinkLayer::Ip => {
+    match (flavour.link(), scope) {
+        (LinkLayer::Ethernet, Scope::Untagged) => ethernet(&mut p, flavour, mac, labels),
+        (LinkLayer::Ethernet, _) => {
+            ethernet_with_vlans(&mut p, flavour, &tables.vlans, mac, scope == Scope::Both, labels);
+        }
+        (LinkLayer::Ip, _) => {
             p.load(Width::Word, 1, CONTEXT, SKB_PROTOCOL);
             p.set(POSITION, 0);
         }
     }
+    // The verifier refuses instructions that are never reached.
+    if scope != Scope::Vlans {
+        divide_packets(&mut p, flavour, tables, udp_ports, labels);
+    }
+    end(&mut p, flavour, [ours, kernels]);
+    p
+}
+
+/// Jumps to the receiver of an IP packet, whose EtherType is in register 1, or goes on if it is the
+/// gateway's.
+fn divide_packets(
+    p: &mut Program,
+    flavour: Flavour<'_>,
+    tables: &Tables,
+    udp_ports: &[u16],
+    [ours, kernels]: [Label; 2],
+) {
+    let [is_v6, look_up, foreign] = std::array::from_fn(|_| p.label());
     p.jump_if(If::Equal, 1, half([0x86, 0xdd]), is_v6);
     p.jump_if(If::NotEqual, 1, half([0x08, 0x00]), kernels);
 
     // IPv4 (RFC 791 §3.1).
-    fetch(&mut p, flavour, None, IP, 20, kernels);
+    fetch(p, flavour, None, IP, 20, kernels);
     p.load(Width::Byte, 1, STACK, IP);
     p.copy(2, 1);
     p.apply(Op::ShiftRight, 1, 4);
@@ -256,19 +424,19 @@ pub(super) fn program(flavour: Flavour<'_>, tables: &Tables, mac: Mac, udp_ports
     p.jump_if(If::AtLeast, 1, 224, kernels);
     p.load(Width::Byte, PROTOCOL, STACK, IP + 9);
     p.load(Width::Word, 1, STACK, IP + 16);
-    mapped(&mut p, KEY, 1);
+    mapped(p, KEY, 1);
     p.load(Width::Half, 1, STACK, IP + 6);
     p.apply(Op::And, 1, half([0x3f, 0xff]));
-    set_fragment(&mut p, [0x1f, 0xff], look_up);
+    set_fragment(p, [0x1f, 0xff], look_up);
     p.load(Width::Half, 1, STACK, IP + 4);
     p.store(Width::Word, STACK, ID, 1);
     p.load(Width::Word, 1, STACK, IP + 12);
-    mapped(&mut p, SOURCE, 1);
+    mapped(p, SOURCE, 1);
     p.jump(look_up);
 
     // IPv6 (RFC 8200 §3).
     p.place(is_v6);
-    fetch(&mut p, flavour, None, IP, 40, kernels);
+    fetch(p, flavour, None, IP, 40, kernels);
     p.load(Width::Byte, 1, STACK, IP);
     p.apply(Op::ShiftRight, 1, 4);
     p.jump_if(If::NotEqual, 1, 6, kernels);
@@ -278,12 +446,12 @@ pub(super) fn program(flavour: Flavour<'_>, tables: &Tables, mac: Mac, udp_ports
     p.load(Width::Byte, PROTOCOL, STACK, IP + 6);
     p.apply(Op::Add, POSITION, 40);
     p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_FRAGMENT, look_up);
-    fetch(&mut p, flavour, None, ETHERNET, 8, look_up);
+    fetch(p, flavour, None, ETHERNET, 8, look_up);
     p.apply(Op::Add, POSITION, 8);
     p.load(Width::Byte, PROTOCOL, STACK, ETHERNET);
     p.load(Width::Half, 1, STACK, ETHERNET + 2);
     p.apply(Op::And, 1, half([0xff, 0xf9]));
-    set_fragment(&mut p, [0xff, 0xf8], look_up);
+    set_fragment(p, [0xff, 0xf8], look_up);
     p.load(Width::Word, 1, STACK, ETHERNET + 4);
     p.store(Width::Word, STACK, ID, 1);
 
@@ -295,7 +463,7 @@ pub(super) fn program(flavour: Flavour<'_>, tables: &Tables, mac: Mac, udp_ports
     p.jump_if_null(0, foreign);
     p.jump_if(If::Equal, PROTOCOL, libc::IPPROTO_ESP, ours);
     p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, kernels);
-    divide_udp(&mut p, flavour, tables, udp_ports, [ours, kernels]);
+    divide_udp(p, flavour, tables, udp_ports, [ours, kernels]);
 
     // A router must not forward link-local addresses (RFC 4291 §2.5.6): they are traffic of the
     // host itself.
@@ -303,7 +471,10 @@ pub(super) fn program(flavour: Flavour<'_>, tables: &Tables, mac: Mac, udp_ports
     p.load(Width::Half, 1, STACK, KEY);
     p.apply(Op::And, 1, half([0xff, 0xc0]));
     p.jump_if(If::Equal, 1, half([0xfe, 0x80]), kernels);
+}
 
+/// Ends the program.
+fn end(p: &mut Program, flavour: Flavour<'_>, [ours, kernels]: [Label; 2]) {
     p.place(ours);
     match flavour {
         Flavour::Xdp(sockets) => {
@@ -326,5 +497,4 @@ pub(super) fn program(flavour: Flavour<'_>, tables: &Tables, mac: Mac, udp_ports
         },
     );
     p.exit();
-    p
 }
