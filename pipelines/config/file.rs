@@ -139,6 +139,7 @@ pub(super) struct Tunnel {
     pub df: Key<Df>,
     pub tfc: Key<Scalar>,
     pub mtu: Key<Scalar>,
+    pub outer_fragments: Option<bool>,
     pub udp6_checksum: Option<bool>,
     pub keepalive: Key<String>,
     #[serde(default)]

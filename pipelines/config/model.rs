@@ -239,6 +239,8 @@ pub struct Tunnel {
     pub tfc: usize,
     /// Largest outer packet, in bytes; `None`: the port's MTU.
     pub mtu: Option<usize>,
+    /// `true` if outer packets may be sent in fragments.
+    pub outer_fragments: bool,
     /// `true` if UDP over IPv6 carries a checksum.
     pub udp6_checksum: bool,
     /// Interval of NAT keepalives; `None`: none are sent.

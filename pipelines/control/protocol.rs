@@ -393,6 +393,9 @@ pub struct PeerView {
     pub nat: String,
     /// `esp` or `udp`.
     pub encap: String,
+    /// Longest outer packet that the path takes, in bytes, if a router on it has reported one.
+    #[serde(default)]
+    pub path_mtu: Option<u16>,
     /// Inner addresses: given to the peer, or received from it.
     pub inner: Vec<String>,
     /// `true` if the addresses may change by MOBIKE (RFC 4555).

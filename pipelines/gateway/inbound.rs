@@ -7,9 +7,9 @@
 use super::{
     batch::Batch,
     decapsulate::decapsulate,
+    departure::{Departure, Departures, Origin},
     forward,
     io::{FROM_TUNNEL, Io},
-    outbound::{Departure, Departures, Origin},
     policy::{Action, Decision, Rule},
     profile::Stage,
     rings::{Event, Punt},

@@ -3,10 +3,11 @@
 use super::{
     classify::{self, Class, Unclassified, classify},
     deliver::{control, defragment, deliver, neighbour},
+    departure::{Departure, Departures, Origin},
     exception,
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, Io},
-    outbound::{self, Departure, Departures, Origin},
+    outbound,
     profile::{Profile, Stage},
     rings::Inject,
     tables::Tables,

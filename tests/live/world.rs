@@ -121,13 +121,18 @@ pub(crate) enum Outside {
 
 /// Starts two gateways with a host behind each, which has both families.
 pub(crate) fn two_gateways(kind: &str, outside: Outside) -> (Lab, Gateway, Gateway) {
+    two_gateways_with(kind, outside, [""; 2])
+}
+
+/// Does the same, with more lines in the sections `[gateway]` and `[[tunnel]]`.
+pub(crate) fn two_gateways_with(kind: &str, outside: Outside, more: [&str; 2]) -> (Lab, Gateway, Gateway) {
     let lab = Lab::new(&["ha", "gwa", "core", "gwb", "hb"]);
-    let [a, b] = start_two_gateways(&lab, kind, outside);
+    let [a, b] = start_two_gateways(&lab, kind, outside, more);
     (lab, a, b)
 }
 
-/// Does the same as [`two_gateways`] in a lab that has the namespaces.
-pub(crate) fn start_two_gateways(lab: &Lab, kind: &str, outside: Outside) -> [Gateway; 2] {
+/// Does the same as [`two_gateways_with`] in a lab that has the namespaces.
+pub(crate) fn start_two_gateways(lab: &Lab, kind: &str, outside: Outside, more: [&str; 2]) -> [Gateway; 2] {
     two_hosts(lab);
     lab.link([
         ("gwa", "a0", &["192.0.2.1/24", "2001:db8:a::1/64"]),
@@ -145,7 +150,7 @@ pub(crate) fn start_two_gateways(lab: &Lab, kind: &str, outside: Outside) -> [Ga
         }
     };
     let route = |via: &str| format!("[[route]]\nto = \"{all}\"\nvia = \"{via}\"\n");
-    let [a, b] = pair_configs(kind, ["a0", "b0"], ends);
+    let [a, b] = pair_configs(kind, ["a0", "b0"], ends, more);
     let gateways = [("gwa", a, routers[0]), ("gwb", b, routers[1])]
         .map(|(space, config, via)| lab.gateway(space, &(config + &route(via))));
     wait_for_pair(lab);
@@ -173,14 +178,20 @@ pub(crate) fn wait_for_pair(lab: &Lab) {
     }
 }
 
-/// Configures two gateways, without routes, whose outer devices and addresses are `devices` and `ends`.
-pub(crate) fn pair_configs(kind: &str, devices: [&str; 2], ends: [&str; 2]) -> [String; 2] {
+/// Configures two gateways, without routes, whose outer devices and addresses are `devices` and `ends`,
+/// with more lines in the sections `[gateway]` and `[[tunnel]]`.
+pub(crate) fn pair_configs(
+    kind: &str,
+    devices: [&str; 2],
+    ends: [&str; 2],
+    [of_gateway, of_tunnel]: [&str; 2],
+) -> [String; 2] {
     let config = |[ours, theirs]: [usize; 2], inside: &str, keys: [&str; 2]| {
         let (device, own) = (devices[ours - 1], ends[ours - 1]);
         let [local, remote] = [ours, theirs].map(|n| ends[n - 1].split_once('/').expect("a subnet").0);
         let ([spi_in, spi_out], [key_in, key_out]) = ([ours, theirs].map(|n| n << 8), keys);
         format!(
-            r#"
+            r#"{of_gateway}
 [[port]]
 name = "outside"
 kind = "{kind}"
@@ -197,6 +208,7 @@ local = "{local}"
 remote = "{remote}"
 inner_local = ["10.{ours}.0.0/24", "2001:db8:{ours}::/64"]
 inner_remote = ["10.{theirs}.0.0/24", "2001:db8:{theirs}::/64"]
+{of_tunnel}
 inbound = {{ spi = {spi_in}, cipher = "aes128gcm16", key_file = "{key_in}" }}
 outbound = {{ spi = {spi_out}, cipher = "aes128gcm16", key_file = "{key_out}" }}
 "#

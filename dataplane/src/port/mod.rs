@@ -17,8 +17,8 @@
 //! | [`vlan`] | one VLAN of any of the others |
 //!
 //! [`open`] opens kernel devices for all workers. A NIC is shared with the host: [`classifier`]
-//! decides which frames are the gateway's, and [`neighbour_socket`] lets the slow path take part in
-//! ARP and neighbour discovery.
+//! decides which frames are the gateway's, [`neighbour_socket`] lets the slow path take part in ARP and
+//! neighbour discovery, and [`too_big_socket`] lets it hear of paths with a smaller MTU.
 
 use crate::{
     packet::{Burst, Packet},
@@ -42,8 +42,10 @@ pub mod open;
 pub mod pcap;
 mod segments;
 pub mod sink;
+mod socket_filter;
 mod sys;
 pub mod tap;
+pub mod too_big_socket;
 pub mod vlan;
 mod vnet_header;
 

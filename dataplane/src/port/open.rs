@@ -10,6 +10,7 @@ use super::{
     monitor::Monitor,
     neighbour_socket::NeighbourSocket,
     tap::TapPort,
+    too_big_socket::TooBigSocket,
 };
 use crate::{
     pool::{HEADROOM, Pool},
@@ -90,6 +91,9 @@ pub struct SharedDevice {
     /// ARP and neighbour discovery, which the ports do not carry. `None` on a device without
     /// Ethernet, which has neither.
     pub neighbours: Option<NeighbourSocket>,
+    /// ICMP errors to the host about packets that were too big, which may be the gateway's. `None` on a
+    /// device without Ethernet.
+    pub too_big: Option<TooBigSocket>,
 }
 
 /// An open device.
@@ -296,6 +300,7 @@ fn shared(
 ) -> Result<OpenDevice, PortError> {
     let has_ethernet = device.link() == LinkLayer::Ethernet;
     let neighbours = has_ethernet.then(|| NeighbourSocket::open(&device)).transpose()?;
+    let too_big = has_ethernet.then(|| TooBigSocket::open(&device)).transpose()?;
     let is_af_packet = matches!(driver, Driver::AfPacket | Driver::AfPacketIp);
     Ok(OpenDevice {
         ports,
@@ -306,7 +311,7 @@ fn shared(
         index: device.index(),
         needs_finished: !is_af_packet && device.is_veth(),
         station: (!has_ethernet).then_some(FAR_MAC),
-        shared: Some(SharedDevice { classifier, neighbours }),
+        shared: Some(SharedDevice { classifier, neighbours, too_big }),
         monitor: Box::new(device),
     })
 }

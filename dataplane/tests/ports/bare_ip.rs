@@ -22,7 +22,11 @@ const FRAMES: usize = 256;
 const SINGLE: [u8; 10] = [0; 10];
 
 fn open(world: &World, kind: Kind, workers: usize) -> (OpenDevice, Vec<Pool>) {
-    let rules = Rules { local: LOCAL.map(|a| a.parse().unwrap()).to_vec(), udp_ports: vec![500, 4500] };
+    let rules = Rules {
+        local: LOCAL.map(|a| a.parse().unwrap()).to_vec(),
+        udp_ports: vec![500, 4500],
+        ..Rules::default()
+    };
     let request = Request { device: "tun0", kind, rules, tap_mtu: 1500 };
     let mut pools: Vec<_> = (0..workers).map(|_| Pool::new(FRAMES, 2048).unwrap()).collect();
     (world.gw(|| open::open(&request, &mut pools).unwrap()), pools)

@@ -1,3 +1,5 @@
+#![allow(clippy::unusual_byte_groupings, reason = "class, drop precedence and ECN")]
+
 use super::*;
 use crate::{
     packet::BURST,
