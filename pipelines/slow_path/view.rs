@@ -168,22 +168,35 @@ impl SlowPath {
     fn port_losses(&self) -> impl Iterator<Item = DropView> {
         let ports = self.ports_view();
         let sum = |count: fn(&PortView) -> u64| ports.iter().map(count).sum();
-        let all: [(&str, u64, &str); 3] = [
+        let all: [(&str, &str, u64, &str); 4] = [
             (
                 "PortMissed",
+                "warning",
                 sum(|port| port.rx_missed),
                 "lost by a port, because its ring was full or no frame was free",
             ),
             (
                 "PortErrors",
+                "warning",
                 sum(|port| port.rx_errors),
                 "received by a port, but not usable, for example cut short",
             ),
-            ("PortOversize", sum(|port| port.rx_oversize), "received by a port, but longer than a frame"),
+            (
+                "PortOversize",
+                "warning",
+                sum(|port| port.rx_oversize),
+                "received by a port, but longer than a frame",
+            ),
+            (
+                "PortForeign",
+                "info",
+                sum(|port| port.rx_foreign),
+                "received in a VLAN, or in none, that no port of the device has",
+            ),
         ];
-        all.into_iter().map(|(reason, packets, meaning)| DropView {
+        all.into_iter().map(|(reason, severity, packets, meaning)| DropView {
             reason: reason.to_owned(),
-            severity: "warning".to_owned(),
+            severity: severity.to_owned(),
             packets,
             meaning: meaning.to_owned(),
         })

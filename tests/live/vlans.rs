@@ -153,6 +153,7 @@ pub(crate) fn all_ports_follow_their_device(kind: &str) {
 const ASK: &str = "\
 from scapy.all import ARP, Dot1AD, Dot1Q, Ether, conf, srp1
 conf.verb = 0
+conf.iface = 'b0'
 for tags in [Dot1Q(vlan=100, prio=3), Dot1AD(vlan=7) / Dot1Q(vlan=100), Dot1Q(vlan=101)]:
     request = Ether(dst='ff:ff:ff:ff:ff:ff') / tags / ARP(psrc='192.0.2.9', pdst='192.0.2.1')
     answer = srp1(request, iface='b0', timeout=2)
@@ -173,6 +174,6 @@ pub(crate) fn scapy_sees_answers_only_in_the_vlan(kind: &str) {
         );
         let _gateway = lab.gateway("gwa", &config);
         std::fs::write(lab.path("ask.py"), ASK).unwrap();
-        assert_eq!(lab.run("gwb", "python3 ask.py"), expected, "{vlan}");
+        assert_eq!(lab.run("gwb", "/usr/bin/python3 -B ask.py"), expected, "{vlan}");
     }
 }

@@ -55,7 +55,8 @@ impl Trunk {
         let mut pools = [Pool::new(512, 2048).unwrap()];
         let request = Request { device: "gw0", kind, rules, tap_mtu: 1500 };
         let opened = world.gw(|| open::open(&request, &mut pools).unwrap());
-        assert!(world.in_gw("ip -d link show gw0").contains("promiscuity 1 allmulti 1"));
+        let link = world.in_gw("ip -d link show gw0");
+        assert!(link.contains("promiscuity 1") && link.contains("allmulti 1"), "{link}");
         let mut taggings =
             vlans.map(|vlan| Some(Tagging { vlan, priority: Priority::Fixed(0), sets_dscp: false })).to_vec();
         taggings.extend(has_untagged.then_some(None));
