@@ -13,8 +13,8 @@ use wayfarer_dataplane::{
     },
 };
 
-/// The MTU of Ethernet in bytes: the longest inner packet for which outer packets are cut, so that inner
-/// hosts need no smaller MTU than they are used to.
+/// The MTU of Ethernet in bytes: the longest inner packet for which outer packets are cut, so that
+/// inner hosts need no smaller MTU than they are used to.
 const ETHERNET_MTU: usize = 1500;
 
 /// The layout of an encapsulated packet.
@@ -57,7 +57,7 @@ pub fn payload_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) ->
 
 /// Returns the longest IP packet, in bytes, that one SA carries to `endpoint` without cutting it: in
 /// one outer packet, or in one that is cut into fragments instead (RFC 2473 §7).
-pub fn inner_mtu(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) -> usize {
+pub fn whole_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) -> usize {
     let limit = payload_limit(sa, endpoint, header);
     // Of IPv6, only headers without extensions are cut.
     if sa.mode == Mode::Transport && !header.is_ipv4() && header.has_options() {

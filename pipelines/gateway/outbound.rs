@@ -7,7 +7,7 @@
 
 use super::{
     departure::{Departure, Departures, Fate, Origin},
-    encapsulate::{encapsulate, inner_mtu, payload_limit},
+    encapsulate::{encapsulate, payload_limit, whole_limit},
     fragment::fragment,
     io::Io,
     policy::{Action, Decision},
@@ -226,7 +226,7 @@ fn protect_too_big<'r>(
 ) -> Fate {
     let header = departure.header;
     let is_hop = sa.mode == Mode::Tunnel;
-    let is_cut_outside = header.total_len() <= inner_mtu(sa, endpoint, header);
+    let is_cut_outside = header.total_len() <= whole_limit(sa, endpoint, header);
     if !is_cut_outside && (header.dont_fragment || !is_hop) {
         return Fate::TooBig;
     }

@@ -2,7 +2,7 @@
 
 use super::{
     departure::{Departure, Departures, Fate},
-    encapsulate::{self, inner_mtu},
+    encapsulate::{self, whole_limit},
     forward,
     fragment::fragment_outer,
     io::Io,
@@ -97,7 +97,7 @@ fn send<'r>(
             Fate::Expired => io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit),
             // Packets to be fragmented were replaced before this.
             Fate::TooBig | Fate::Pieces | Fate::OuterPieces => {
-                let limit = departure.way().map_or(0, |(sa, to)| inner_mtu(sa, to, departure.header));
+                let limit = departure.way().map_or(0, |(sa, to)| whole_limit(sa, to, departure.header));
                 let mtu = limit.min(usize::from(u16::MAX)) as u16;
                 io.refuse(packet, Problem::TooBig { mtu }, DropReason::TooBig);
             }

@@ -61,8 +61,8 @@ impl SlowPath {
         busy
     }
 
-    /// Handles ICMP errors about packets that were too big, to the host on devices that are shared with the
-    /// kernel. The kernel handles them too.
+    /// Handles ICMP errors about packets that were too big, to the host on devices that are shared
+    /// with the kernel. The kernel handles them too.
     fn handle_too_big_frames(&mut self, now: Duration) -> bool {
         let mut busy = false;
         let mut frame = [0; MAX_FRAME_LEN];

@@ -24,8 +24,8 @@ fn piece(protocol: u8, unit: u16, length: usize, more: bool) -> Vec<u8> {
     packet
 }
 
-/// Sends `attack` between the two fragments of a good packet, which must come out, and another good packet.
-/// Returns the drops by reason.
+/// Sends `attack` between the two fragments of a good packet, and then another good packet. Both must
+/// come out. Returns the drops by reason.
 fn between_good_fragments(attack: &[Vec<u8>]) -> Vec<(DropReason, u64)> {
     let mut world = World::new(vec![tunnel(1, suite(SUITE))]);
     world.meet_neighbours();

@@ -66,8 +66,9 @@ fn set_mtu(lab: &Lab, mtu: usize) {
     }
 }
 
-/// Sends UDP packets without payload and of these sizes, IP header included, from `ha` to `hb`, which sends them back. Repeats
-/// each until it has passed both ways, and returns how many were lost.
+/// Sends UDP packets from `ha` to `hb`, which sends them back: one without payload, and one of each of
+/// these sizes, IP header included. Repeats each until it has passed both ways, and returns how many
+/// were lost.
 fn exchange(lab: &Lab, [from, to]: [&str; 2], sizes: impl IntoIterator<Item = usize>) -> usize {
     let bind = |space: &str, address: &str| {
         let end = SocketAddr::new(address.parse().unwrap(), 9999);
@@ -115,8 +116,8 @@ fn sizes(largest: usize) -> impl Iterator<Item = usize> {
     (48..1200).step_by(47).chain(1200..1500.min(largest)).chain((1500..=largest).step_by(93)).chain([largest])
 }
 
-/// Checks that packets of every size pass both ways or are repeated by hosts that have heard why they were
-/// lost, and that TCP fills each path.
+/// Checks that packets of every size pass both ways, or are repeated by hosts that have heard why they
+/// were lost, and that TCP passes each path.
 pub(crate) fn links_of_every_mtu(kind: &str) {
     for outside in [Outside::V4, Outside::V6] {
         // A veth pair with a program for AF_XDP takes no longer packets.
@@ -126,8 +127,8 @@ pub(crate) fn links_of_every_mtu(kind: &str) {
         for mtu in [9000, 1492, 1400, 1280].into_iter().filter(|mtu| *mtu <= largest) {
             set_mtu(&lab, mtu);
             for hosts in HOSTS {
-                // The first is lost for each gateway and its host to hear of the path, and so is one for the
-                // host to hear of the tunnel.
+                // Each way, one is lost for the gateway to hear of the path, and one for the host to
+                // hear of the tunnel. Another tells the host what the port takes.
                 let lost = exchange(&lab, hosts, sizes(largest));
                 assert!(lost <= 6, "{mtu}: {lost} lost");
             }

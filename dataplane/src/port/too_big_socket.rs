@@ -11,8 +11,8 @@ use super::{
 };
 use std::os::fd::OwnedFd;
 
-/// A packet socket that receives whole frames of ICMP "fragmentation needed" (RFC 792) and ICMPv6 "packet
-/// too big" (RFC 4443) that quote ESP, UDP or fragments of IPv6. Never blocks.
+/// A packet socket that receives whole frames of ICMP "fragmentation needed" (RFC 792) and ICMPv6
+/// "packet too big" (RFC 4443) that quote ESP, UDP or fragments of IPv6. Never blocks.
 #[derive(Debug)]
 pub struct TooBigSocket(OwnedFd);
 
@@ -42,8 +42,8 @@ const ESP: u32 = libc::IPPROTO_ESP as u32;
 const UDP: u32 = libc::IPPROTO_UDP as u32;
 const FRAGMENT: u32 = libc::IPPROTO_FRAGMENT as u32;
 
-/// Accepts the frames that [`TooBigSocket`] receives, if they are in no VLAN: without a tag, or with one
-/// of VLAN 0.
+/// Accepts the frames that [`TooBigSocket`] receives, if they are in no VLAN: without a tag, or with
+/// one of VLAN 0.
 const FILTER: [libc::sock_filter; 29] = [
     op(LOAD_WORD, PACKET_TYPE),
     jump(JUMP_EQUAL, libc::PACKET_HOST as u32, 0, 26),

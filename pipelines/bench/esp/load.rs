@@ -140,8 +140,8 @@ impl Load {
         self.total_moves
     }
 
-    /// Fills `batch` with fresh packets for `port`, each of a random terminal, and returns their number.
-    /// Of packets from terminals, `moves` are the first from a new address.
+    /// Fills `batch` with fresh packets for `port`, each of a random terminal, and returns their
+    /// number. Of packets from terminals, `moves` are the first from a new address.
     pub(super) fn fill(&mut self, batch: &mut Batch, port: usize, size: Size, moves: u32) -> u64 {
         let before = self.serial;
         if port == OUTSIDE {
@@ -295,8 +295,8 @@ fn is_flood(random: &mut Random, flood: u32) -> bool {
 /// Length of a frame of strangers, in bytes. No terminal's is as short.
 const STRANGER: usize = ethernet::HEADER + ip::V4_HEADER + 16;
 
-/// Writes the first fragment of a packet that no other one completes, from a random address. Returns the
-/// frame's length.
+/// Writes the first fragment of a packet that no other one completes, from a random address. Returns
+/// the frame's length.
 fn emit_stranger(frame: &mut [u8], random: u64) -> u16 {
     emit_ethernet(frame, OUTSIDE);
     let packet = &mut frame[ethernet::HEADER..STRANGER];
