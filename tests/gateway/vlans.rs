@@ -71,7 +71,8 @@ impl Trunk {
         let mut frames = self.exchange(tagged(TAGS[port], frame(MAC, STATION_MAC[port], packet)));
         while let Some(frame) = frames.pop() {
             let asked = [OUTSIDE, INSIDE].into_iter().find_map(|port| {
-                Some((port, answer_neighbour(&without(TAGS[port], &frame)?, STATION_MAC[port])?))
+                let plain = without(TAGS[port], &without_priority(&frame))?;
+                Some((port, answer_neighbour(&plain, STATION_MAC[port])?))
             });
             match asked {
                 Some((port, reply)) => frames.extend(self.exchange(tagged(TAGS[port], reply))),
@@ -94,6 +95,16 @@ impl Trunk {
 /// Puts tags into a frame.
 fn tagged(tags: &[u8], mut frame: Vec<u8>) -> Vec<u8> {
     frame.splice(12..12, tags.iter().copied());
+    frame
+}
+
+/// Returns the frame with the priority of its one or two tags cleared.
+fn without_priority(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[14] &= 0x1f;
+    if frame[16..18] == [0x81, 0] {
+        frame[18] &= 0x1f;
+    }
     frame
 }
 
