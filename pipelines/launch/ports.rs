@@ -14,7 +14,7 @@ use wayfarer_dataplane::{
     port::{
         Mac, Port, PortError,
         absent::{AbsentDevice, AbsentPort},
-        classifier::Rules,
+        classifier::{NatRule, Rules},
         device::Device,
         dpdk::{self, Eal},
         generator::Generator,
@@ -111,6 +111,11 @@ fn open_device(
     let rules = Rules {
         local: host.iter().chain(&own).copied().collect(),
         udp_ports: ike_ports.chain(config.gateway.encap_ports.iter().copied()).collect(),
+        nats: config
+            .nats
+            .iter()
+            .map(|nat| NatRule { address: nat.address, ports: nat.ports.clone() })
+            .collect(),
     };
     let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(largest_packet(pools));
     let reopener = (kind != Kind::Tap).then(|| Reopener {

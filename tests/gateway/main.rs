@@ -11,6 +11,7 @@ mod fuzz_corpus;
 mod icmp;
 mod links;
 mod log;
+mod nat;
 mod path_mtu;
 mod peer_commands;
 mod policy;

@@ -6,13 +6,15 @@
 //! | IP to an address that is not the host's: to be forwarded | gateway |
 //! | ESP (protocol 50) to an address of the host, also in fragments | gateway |
 //! | UDP to an address of the host and a listed port, also in fragments | gateway |
+//! | TCP and UDP to a port of a NAT, also in fragments | gateway |
+//! | ICMP replies with an identifier of a NAT, also in fragments; ICMP errors about what a NAT sent | gateway |
 //! | anything else to the host, including IPv6 with other extension headers | kernel |
 //! | multicast, broadcast, in a VLAN, IPv6 link-local, not IP, malformed | kernel |
 //!
 //! Frames to any other MAC address, also multicast and broadcast, are the kernel's.
 //!
-//! Only the first fragment of a UDP datagram shows its ports. The program remembers those of the
-//! gateway, so that the later ones follow. A later fragment that overtakes the first goes to the
+//! Only the first fragment of a packet shows its ports. The program remembers those of the gateway, so
+//! that the later ones follow. A later fragment that overtakes the first goes to the
 //! kernel, which never sees the rest and answers nothing, and the gateway waits for it in vain.
 //!
 //! A tag of VLAN 0, of 802.1Q or 802.1ad, only states a priority: the frame is in no VLAN (IEEE
@@ -30,11 +32,20 @@
 //! gateway, and TCX drops the gateway's frames before the kernel's stack. Otherwise a kernel that
 //! forwards would send in clear what must be encrypted.
 
+mod frame;
+mod nat;
+
+pub use nat::NatRule;
+
 use super::{
     PortError,
     bpf::{self, Hook, If, Label, Map, MapKind, Op, Program, ProgramKind, Register, Width},
     device::Device,
     sys,
+};
+use frame::{
+    CONTEXT, ETHERNET, FIRST, FRAGMENT, Flavour, ID, IP, KEY, LATER, MAP_DELETE, MAP_LOOKUP, POSITION,
+    PROTOCOL, SOURCE, STACK, Tables, WHOLE, call_with_fragment, fetch, half, remember,
 };
 use std::{
     io,
@@ -46,16 +57,13 @@ use std::{
 pub const MAX_LOCAL: u32 = 4096;
 /// The largest number of UDP ports.
 pub const MAX_PORTS: usize = 16;
-/// The number of fragmented datagrams to the gateway that are remembered.
+/// The largest number of NATs.
+pub const MAX_NATS: usize = 16;
+/// The number of fragmented packets to the gateway that are remembered.
 const MAX_FRAGMENTED: u32 = 4096;
 
-// linux/bpf.h: helpers and return values of programs.
-const MAP_LOOKUP: i32 = 1;
-const MAP_UPDATE: i32 = 2;
-const MAP_DELETE: i32 = 3;
-const SKB_LOAD_BYTES: i32 = 26;
+// linux/bpf.h: a helper, and return values of programs.
 const REDIRECT_MAP: i32 = 51;
-const XDP_LOAD_BYTES: i32 = 189;
 const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
 const TCX_NEXT: i32 = -1;
@@ -79,6 +87,8 @@ pub struct Rules {
     pub local: Vec<IpAddr>,
     /// UDP ports at those addresses that belong to the gateway, at most [`MAX_PORTS`].
     pub udp_ports: Vec<u16>,
+    /// What belongs to NATs of the gateway, at most [`MAX_NATS`].
+    pub nats: Vec<NatRule>,
 }
 
 /// A program on one device, its tables, and the functions that change them. It is detached when its
@@ -89,14 +99,6 @@ pub struct Classifier {
     local: Map<16>,
     role: Role,
     _link: OwnedFd,
-}
-
-/// The tables of a classifier.
-struct Tables {
-    /// Addresses of the host.
-    local: Map<16>,
-    /// Fragmented UDP datagrams to the gateway: source, destination, identification.
-    fragmented: Map<FRAGMENT_KEY>,
 }
 
 #[derive(Debug)]
@@ -116,7 +118,7 @@ impl Classifier {
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
         let tables = tables(device, rules)?;
         let sockets = Map::new(MapKind::Xsk, queues).map_err(|e| failed("make a BPF map", e))?;
-        let program = program(Flavour::Xdp(&sockets), &tables, device, &rules.udp_ports)
+        let program = program(Flavour::Xdp(&sockets), &tables, device, rules)
             .load_into_kernel(ProgramKind::Xdp)
             .map_err(|e| failed("load the XDP program", e))?;
         let hook = if native { Hook::XdpNative } else { Hook::XdpGeneric };
@@ -139,7 +141,7 @@ impl Classifier {
     pub fn packet(device: &Device, rules: &Rules) -> Result<Self, PortError> {
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
         let tables = tables(device, rules)?;
-        let load = |flavour, kind| program(flavour, &tables, device, &rules.udp_ports).load_into_kernel(kind);
+        let load = |flavour, kind| program(flavour, &tables, device, rules).load_into_kernel(kind);
         let filter = load(Flavour::SocketFilter, ProgramKind::SocketFilter)
             .map_err(|e| failed("load the socket filter", e))?;
         let attach = |program: OwnedFd| bpf::attach(&program, device.index(), Hook::TcxIngress);
@@ -201,6 +203,9 @@ fn tables(device: &Device, rules: &Rules) -> Result<Tables, PortError> {
     if rules.udp_ports.len() > MAX_PORTS {
         return Err(device.unsupported(format!("more than {MAX_PORTS} UDP ports")));
     }
+    if rules.nats.len() > MAX_NATS {
+        return Err(device.unsupported(format!("more than {MAX_NATS} NATs")));
+    }
     let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
     let local = Map::new(MapKind::Hash, MAX_LOCAL).map_err(|e| failed("make a BPF map", e))?;
     rules.local.iter().try_for_each(|a| local.insert(key(*a), 1)).map_err(|e| failed(CHANGE_TABLE, e))?;
@@ -217,58 +222,6 @@ fn key(address: IpAddr) -> [u8; 16] {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
     }
-}
-
-#[derive(Clone, Copy)]
-enum Flavour<'a> {
-    Xdp(&'a Map<4>),
-    Tcx,
-    SocketFilter,
-}
-
-// Registers that calls do not change.
-const CONTEXT: Register = 6;
-/// What the frame is of a fragmented packet.
-const FRAGMENT: Register = 7;
-const PROTOCOL: Register = 8;
-/// The offset of the next header in the frame.
-const POSITION: Register = 9;
-const STACK: Register = 10;
-
-// Values of `FRAGMENT`.
-const WHOLE: i32 = 0;
-const FIRST: i32 = 1;
-const LATER: i32 = 2;
-
-// The stack: IP header, then Ethernet header or IPv6's fragment header. `KEY` is an IPv6 destination,
-// or an IPv4 one mapped to the same form, aligned to 8 as the verifier requires. Of a fragment, the
-// source in the same form is before it, and the identification behind it.
-const ETHERNET: i16 = -16;
-const IP: i16 = -56;
-const SOURCE: i16 = IP + 8;
-const KEY: i16 = IP + 24;
-const ID: i16 = IP + 40;
-/// Length of the key of a fragmented datagram in bytes.
-const FRAGMENT_KEY: usize = (ID + 4 - SOURCE) as usize;
-
-/// Returns a constant as a load from memory would read it.
-fn half(network_order: [u8; 2]) -> i32 {
-    i32::from(u16::from_ne_bytes(network_order))
-}
-
-/// Copies `len` bytes at `offset` of the frame (or at register `POSITION`) to the stack, or jumps
-/// to `short`.
-fn fetch(p: &mut Program, flavour: Flavour<'_>, offset: Option<i32>, to: i16, len: i32, short: Label) {
-    p.copy(1, CONTEXT);
-    match offset {
-        Some(offset) => p.set(2, offset),
-        None => p.copy(2, POSITION),
-    }
-    p.copy(3, STACK);
-    p.apply(Op::Add, 3, i32::from(to));
-    p.set(4, len);
-    p.call(if matches!(flavour, Flavour::Xdp(_)) { XDP_LOAD_BYTES } else { SKB_LOAD_BYTES });
-    p.jump_if(If::NotEqual, 0, 0, short);
 }
 
 /// Writes the IPv4 address in register `from` to the stack, mapped to IPv6.
@@ -299,14 +252,6 @@ fn set_fragment(p: &mut Program, offset: [u8; 2], done: Label) {
     p.place(end);
 }
 
-/// Calls a helper with the table of fragmented datagrams, the key of this one, and arguments 3 and 4.
-fn call_with_fragment(p: &mut Program, fragmented: &Map<FRAGMENT_KEY>, helper: i32) {
-    p.set_map(1, fragmented);
-    p.copy(2, STACK);
-    p.apply(Op::Add, 2, i32::from(SOURCE));
-    p.call(helper);
-}
-
 /// Jumps to the receiver of a UDP datagram to an address of the host, or of a fragment of one.
 fn divide_udp(
     p: &mut Program,
@@ -333,12 +278,7 @@ fn divide_udp(
 
     p.place(our_port);
     p.jump_if(If::Equal, FRAGMENT, WHOLE, ours);
-    p.store_constant(Width::Word, STACK, IP, 1);
-    p.copy(3, STACK);
-    p.apply(Op::Add, 3, i32::from(IP));
-    p.set(4, 0);
-    call_with_fragment(p, &tables.fragmented, MAP_UPDATE);
-    p.jump(ours);
+    remember(p, tables, ours);
 
     p.place(later);
     call_with_fragment(p, &tables.fragmented, MAP_LOOKUP);
@@ -346,9 +286,9 @@ fn divide_udp(
     p.jump(ours);
 }
 
-fn program(flavour: Flavour<'_>, tables: &Tables, device: &Device, udp_ports: &[u16]) -> Program {
+fn program(flavour: Flavour<'_>, tables: &Tables, device: &Device, rules: &Rules) -> Program {
     let mut p = Program::default();
-    let [ours, kernels, is_v6, look_up, foreign] = std::array::from_fn(|_| p.label());
+    let [ours, kernels, is_v6, look_up, foreign, others] = std::array::from_fn(|_| p.label());
     let mac = device.mac();
 
     p.copy(CONTEXT, 1);
@@ -441,8 +381,11 @@ fn program(flavour: Flavour<'_>, tables: &Tables, device: &Device, udp_ports: &[
     p.call(MAP_LOOKUP);
     p.jump_if_null(0, foreign);
     p.jump_if(If::Equal, PROTOCOL, libc::IPPROTO_ESP, ours);
-    p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, kernels);
-    divide_udp(&mut p, flavour, tables, udp_ports, [ours, kernels]);
+    p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, others);
+    divide_udp(&mut p, flavour, tables, &rules.udp_ports, [ours, others]);
+
+    p.place(others);
+    nat::divide(&mut p, flavour, tables, &rules.nats, [ours, kernels]);
 
     // A router must not forward link-local addresses (RFC 4291 §2.5.6): they are traffic of the
     // host itself.

@@ -8,6 +8,7 @@ mod af_xdp;
 mod allocation;
 mod classifier;
 mod frames;
+mod nat;
 mod open;
 mod pcap;
 mod tap;

@@ -121,7 +121,7 @@ impl Tester {
         for name in &names {
             let device = primary_name(name);
             devices.push(DeviceLock::take(&device).map_err(|why| failed(name)(why.of(&device)))?);
-            let rules = Rules { local: host.clone(), udp_ports: vec![] };
+            let rules = Rules { local: host.clone(), ..Rules::default() };
             let request = Request { device: name, kind: options.kind, rules, tap_mtu: largest };
             let opened = open::open(&request, &mut pools).map_err(failed(name))?;
             ports.extend(opened.ports);
