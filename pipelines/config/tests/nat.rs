@@ -11,7 +11,7 @@ fn nats(more: &str) -> Vec<Nat> {
 
 #[test]
 fn a_nat_needs_an_inside_and_a_port() {
-    let minutes = |minutes| Duration::from_secs(60 * minutes);
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let default = Nat {
         inside: vec!["10.98.0.0/16".parse().unwrap()],
         port: 0,

@@ -27,7 +27,7 @@ const LAST: u16 = 20_999;
 
 /// Makes the NAT of these tests.
 fn nat(inside: &str) -> Nat {
-    let minutes = |minutes| Duration::from_secs(60 * minutes);
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     Nat {
         inside: vec![inside.parse().unwrap()],
         port: OUTSIDE,
