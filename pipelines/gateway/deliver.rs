@@ -43,6 +43,7 @@ fn punt_control(
 }
 
 /// A packet that arrived in fragments and is complete.
+#[allow(clippy::large_enum_variant, reason = "workers allocate nothing, and it is moved once")]
 pub(super) enum Defragmented {
     /// It is the gateway's, and is in one frame.
     Whole(Packet),
