@@ -30,6 +30,38 @@ pub struct Pool {
     memory: Memory,
 }
 
+/// Frames that a port held when it was closed. If nobody gives them back to their pool, they are lost to
+/// it.
+#[derive(Debug, Default)]
+pub struct Returned(pub(crate) Vec<NonNull<u8>>);
+
+// SAFETY: the frames belong to this value alone.
+unsafe impl Send for Returned {}
+
+impl Returned {
+    /// Takes the frames of all packets of a burst.
+    pub(crate) fn of(burst: &mut Burst) -> Self {
+        let frames = burst.iter().map(Packet::base).collect();
+        burst.forget();
+        Self(frames)
+    }
+
+    /// Adds frames of the same pool.
+    pub(crate) fn extend(&mut self, frames: Self) {
+        self.0.extend(frames.0);
+    }
+
+    /// Returns the number of frames.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// The memory that holds the frames.
 #[derive(Debug)]
 enum Memory {
@@ -186,6 +218,15 @@ impl Pool {
         burst.forget();
         #[cfg(feature = "dpdk")]
         self.spill();
+    }
+
+    /// Takes back frames that a closed port held.
+    ///
+    /// # Panics
+    /// Panics like [`Pool::give`].
+    pub fn give_returned(&mut self, frames: Returned) {
+        assert!(frames.0.iter().all(|base| self.owns(*base)), "a frame of another pool");
+        self.free.extend(frames.0);
     }
 
     /// Returns the number of free frames. Frames that wait in a device's rings are not free.

@@ -88,8 +88,11 @@ impl Barrier {
     pub(crate) fn raise(config: &Config) -> Result<Self, (String, PortError)> {
         let mut this = Self::default();
         let mut cannot_tell = None;
-        for port in &config.ports {
+        for (index, port) in config.ports.iter().enumerate() {
             let Some(device) = port.kind.shared_device() else { continue };
+            if config.ports[..index].iter().any(|earlier| earlier.shares_device(port)) {
+                continue;
+            }
             let device = primary_name(device);
             match DeviceLock::take(&device) {
                 Ok(lock) => this._devices.push(lock),

@@ -98,7 +98,10 @@ pub fn run(mut config: Config, duration: Duration) -> Result<Row, PortsError> {
         Some(workers) => workers.truncate(1),
         None => config.gateway.workers = super::core_of(0).map(|core| vec![core.id]),
     }
-    let shared = config.ports.iter().filter_map(|port| Some((port, port.kind.shared_device()?)));
+    let is_first =
+        |(index, port): &(usize, &PortConfig)| !config.ports[..*index].iter().any(|p| p.shares_device(port));
+    let firsts = config.ports.iter().enumerate().filter(is_first);
+    let shared = firsts.filter_map(|(_, port)| Some((port, port.kind.shared_device()?)));
     let take = |(port, device): (&PortConfig, &str)| {
         let device = primary_name(device);
         DeviceLock::take(&device)

@@ -72,10 +72,7 @@ fn sa(out: &mut impl Write, all: &[SaView]) -> io::Result<()> {
                 (remote, None) => known(remote),
                 (remote, Some(seen)) => format!("{} (seen at {seen})", known(remote)),
             },
-            match sa.path_mtu {
-                None => format!("{mode}{}", known(&sa.encap)),
-                Some(mtu) => format!("{mode}{} (MTU {mtu})", known(&sa.encap)),
-            },
+            with_mtu(format!("{mode}{}", known(&sa.encap)), sa.path_mtu),
             sa.moves.to_string(),
             sa.last_move_s.map_or_else(|| "-".to_owned(), |s| format!("{} ago", seconds(s))),
             format!("{} ({})", sa.inbound.packets, bytes(sa.inbound.bytes)),
@@ -86,6 +83,14 @@ fn sa(out: &mut impl Write, all: &[SaView]) -> io::Result<()> {
         ]
     };
     table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Adds the MTU of the path, if one is known, to the encapsulation.
+fn with_mtu(encap: String, path_mtu: Option<u16>) -> String {
+    match path_mtu {
+        None => encap,
+        Some(mtu) => format!("{encap} (MTU {mtu})"),
+    }
 }
 
 fn known(value: &Option<String>) -> String {
@@ -101,8 +106,10 @@ fn workers(out: &mut impl Write, all: &[WorkerView]) -> io::Result<()> {
         ("SEALED", Right),
         ("SENT", Right),
         ("DROPPED", Right),
+        ("CONSUMED", Right),
         ("PUNTED", Right),
         ("INJECTED", Right),
+        ("MADE", Right),
         ("IDLE", Right),
         ("CPU", Right),
         ("FREE FRAMES", Right),
@@ -117,8 +124,10 @@ fn workers(out: &mut impl Write, all: &[WorkerView]) -> io::Result<()> {
             format!("{} ({})", worker.sealed, bytes(worker.sealed_bytes)),
             worker.sent.to_string(),
             worker.dropped.to_string(),
+            worker.consumed.to_string(),
             worker.punted.to_string(),
             worker.injected.to_string(),
+            worker.made.to_string(),
             format!("{:.1}%", 100.0 * worker.idle_turns as f64 / worker.turns.max(1) as f64),
             seconds(worker.cpu_s),
             worker.free_frames.to_string(),
@@ -176,7 +185,7 @@ fn peers(out: &mut impl Write, all: &[PeerView]) -> io::Result<()> {
                 None => peer.remote.clone(),
             },
             peer.nat.clone(),
-            peer.encap.clone(),
+            with_mtu(peer.encap.clone(), peer.path_mtu),
             joined(&peer.inner),
             if peer.mobike { peer.moves.to_string() } else { "no MOBIKE".to_owned() },
             peer.last_move_s.map_or_else(|| "-".to_owned(), |s| format!("{} ago", seconds(s))),
@@ -338,6 +347,7 @@ mod tests {
             remote_name: Some("cl.example.org".into()),
             nat: "there".into(),
             encap: "udp".into(),
+            path_mtu: Some(1400),
             inner: vec!["10.98.0.1".into()],
             mobike: true,
             moves: 3,
@@ -361,7 +371,7 @@ mod tests {
             "203.0.113.1:4500",
             "192.0.2.2:1025 (cl.example.org)",
             "there",
-            "udp",
+            "udp (MTU 1400)",
         ];
         assert_eq!(cells(1)[..8], wanted);
         let wanted = ["10.98.0.1", "3", "1m 1s ago", "1", "2h 3m", "aes256gcm16-prfsha384-ecp256"];

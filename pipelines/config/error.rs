@@ -142,6 +142,12 @@ pub enum Rule {
     Family,
     /// These two keys have no prefixes of the same family.
     NoPair(&'static str),
+    /// The value must be a VLAN, or one within another.
+    Vlan,
+    /// The value must be a priority of a VLAN tag.
+    Pcp,
+    /// The port has the device of the port in this line, but other settings of the device.
+    SharedDevice(usize),
     /// No port has this name.
     UnknownPort,
     /// The value must be IPv4.
@@ -319,6 +325,14 @@ impl fmt::Display for Rule {
             Self::Own => f.write_str("is the gateway's own address"),
             Self::Family => f.write_str("one address is IPv4, the other IPv6"),
             Self::NoPair(keys) => write!(f, "{keys} have no prefixes of the same family"),
+            Self::Vlan => f.write_str(
+                "must be a VLAN like 100, or two like [100, 200]: that of the 802.1ad tag, then that of the 802.1Q tag",
+            ),
+            Self::Pcp => f.write_str("must be \"dscp\" or a number from 0 to 7"),
+            Self::SharedDevice(line) => write!(
+                f,
+                "has the device of the port in line {line}, so it needs the same kind, mac, optional, promiscuous and count"
+            ),
             Self::UnknownPort => f.write_str("no [[port]] has this name"),
             Self::Ipv4 => f.write_str("must be IPv4, the only family that [[nat]] translates"),
             Self::NotOnPort => f.write_str("must be one of the IPv4 addresses of the [[nat]]'s port"),

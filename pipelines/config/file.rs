@@ -4,7 +4,7 @@
 mod field;
 mod ike;
 
-pub(super) use field::{Key, List, Mode, Roam, Scalar};
+pub(super) use field::{Key, List, Mode, Numbers, Roam, Scalar};
 pub(super) use ike::{
     Auth, Coa, CoaClient, Connection, CrlPolicy, Encap as IkeEncap, Ike, Method, Pool, Radius, Revocation,
 };
@@ -75,6 +75,9 @@ pub(super) struct Port {
     pub name: Spanned<String>,
     pub kind: Key<Kind>,
     pub device: Key<String>,
+    pub vlan: Key<Numbers>,
+    pub pcp: Key<Scalar>,
+    pub dscp: Key<PortDscp>,
     pub input: Key<String>,
     pub output: Key<String>,
     pub host: Key<bool>,
@@ -86,6 +89,13 @@ pub(super) struct Port {
     pub exception: Key<String>,
     pub exception_rate: Key<i64>,
     pub optional: Key<bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PortDscp {
+    Keep,
+    Pcp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -145,6 +155,7 @@ pub(super) struct Tunnel {
     pub df: Key<Df>,
     pub tfc: Key<Scalar>,
     pub mtu: Key<Scalar>,
+    pub outer_fragments: Option<bool>,
     pub udp6_checksum: Option<bool>,
     pub keepalive: Key<String>,
     #[serde(default)]

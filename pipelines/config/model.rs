@@ -14,7 +14,7 @@ use std::{
 };
 use wayfarer_dataplane::{
     crypto::Suite,
-    port::{Mac, dpdk},
+    port::{Mac, dpdk, vlan::Tagging},
     sa::{Df, Limits, Mode, Selector, Spi},
     table::Prefix,
 };
@@ -75,6 +75,8 @@ pub struct Port {
     pub name: String,
     /// Kind, with its settings.
     pub kind: PortKind,
+    /// The VLAN that the port is in, and its marks; `None`: it is in none.
+    pub tagging: Option<Tagging>,
     /// The gateway's addresses on this port, each with its subnet.
     pub addresses: Vec<(IpAddr, Prefix)>,
     /// Largest IP packet, in bytes; `None`: the device's.
@@ -85,6 +87,21 @@ pub struct Port {
     pub is_host: bool,
     /// `true` if the device may be missing, or down, when the gateway starts.
     pub is_optional: bool,
+}
+
+impl Port {
+    /// Returns whether both ports are on one device: a network device, or the same files if a port is in
+    /// a VLAN.
+    pub fn shares_device(&self, other: &Self) -> bool {
+        match (self.kind.device(), other.kind.device()) {
+            (Some(own), Some(device)) => own == device,
+            (None, None) => {
+                let has_vlan = self.tagging.is_some() || other.tagging.is_some();
+                has_vlan && self.kind == other.kind && self.kind != PortKind::Sink
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The kind of a port.
@@ -141,6 +158,14 @@ pub enum PortKind {
 }
 
 impl PortKind {
+    /// Returns the configured name of the port's device, if it has one.
+    pub(crate) fn device(&self) -> Option<&str> {
+        match self {
+            Self::Tap { device } | Self::Dpdk { device, .. } => Some(device),
+            _ => self.shared_device(),
+        }
+    }
+
     /// Returns the configured name of the device that the port shares with the kernel.
     pub(crate) fn shared_device(&self) -> Option<&str> {
         match self {
@@ -244,6 +269,8 @@ pub struct Tunnel {
     pub tfc: usize,
     /// Largest outer packet, in bytes; `None`: the port's MTU.
     pub mtu: Option<usize>,
+    /// `true` if outer packets may be sent in fragments.
+    pub outer_fragments: bool,
     /// `true` if UDP over IPv6 carries a checksum.
     pub udp6_checksum: bool,
     /// Interval of NAT keepalives; `None`: none are sent.

@@ -6,6 +6,7 @@ mod ike;
 mod nat;
 mod refused;
 mod texts;
+mod vlans;
 mod warnings;
 
 use super::{model::*, *};
@@ -119,6 +120,7 @@ fn defaults_are_filled_in() {
         (Roam::Follow, false, 1024, false)
     );
     assert_eq!((tunnel.dscp, tunnel.df, tunnel.tfc, tunnel.mtu), (None, Df::Copy, 0, None));
+    assert!(!tunnel.outer_fragments);
     assert_eq!((tunnel.udp6_checksum, tunnel.keepalive, tunnel.limits), (true, None, Limits::NONE));
     assert_eq!((tunnel.soft_time, tunnel.hard_time), (None, None));
     assert_eq!(tunnel.selectors.len(), 1);
@@ -152,6 +154,7 @@ dscp = 46
 df = "set"
 tfc = "1KiB"
 mtu = 1400
+outer_fragments = true
 udp6_checksum = false
 keepalive = "20s"
 lifetime = { soft_packets = 5, hard_packets = 6, soft_bytes = "1GiB", hard_bytes = "1TiB", soft_time = "5m", hard_time = "1h" }
@@ -177,6 +180,9 @@ lifetime = { soft_packets = 5, hard_packets = 6, soft_bytes = "1GiB", hard_bytes
         (t.window, t.esn, t.dscp, t.df, t.tfc, t.mtu),
         (65536, true, Some(46), Df::Set, 1024, Some(1400))
     );
+    assert!(t.outer_fragments);
+    let cut = Folder::new().parse(&format!("{text}{}", tunnel.replace("df = \"set\"\n", ""))).unwrap();
+    assert_eq!(cut.tunnels[0].df, Df::Clear, "routers may cut what we may");
     assert_eq!((t.udp6_checksum, t.keepalive), (false, Some(Duration::from_secs(20))));
     let limits = Limits { soft_packets: 5, hard_packets: 6, soft_bytes: 1 << 30, hard_bytes: 1 << 40 };
     assert_eq!(t.limits, limits);

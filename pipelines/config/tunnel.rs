@@ -65,6 +65,7 @@ impl RawTunnel<'_> {
             Some(file::Mode::Transport) => Mode::Transport,
             Some(file::Mode::Tunnel) | None => Mode::Tunnel,
         };
+        let outer_fragments = raw.outer_fragments.unwrap_or(false);
         let window = |n: &i64| value::integer(*n, 64..=65536);
         Ok(Tunnel {
             name: source.value("tunnel.name", &raw.name, |name| value::name(name))?,
@@ -84,7 +85,8 @@ impl RawTunnel<'_> {
             esn: raw.esn.unwrap_or(false),
             dscp: source.optional("tunnel.dscp", &raw.dscp, value::dscp)?.flatten(),
             df: match raw.df.as_ref().map(Spanned::get_ref) {
-                Some(file::Df::Copy) | None => Df::Copy,
+                None => Df::default_for(outer_fragments),
+                Some(file::Df::Copy) => Df::Copy,
                 Some(file::Df::Set) => Df::Set,
                 Some(file::Df::Clear) => Df::Clear,
             },
@@ -92,6 +94,7 @@ impl RawTunnel<'_> {
                 .optional("tunnel.tfc", &raw.tfc, |size| value::size_within(size, 0..=65472))?
                 .unwrap_or(0),
             mtu: source.optional("tunnel.mtu", &raw.mtu, |size| mtu(size, local.is_ipv6()))?,
+            outer_fragments,
             udp6_checksum: raw.udp6_checksum.unwrap_or(true),
             keepalive: source.optional("tunnel.keepalive", &raw.keepalive, |text| value::duration(text))?,
             limits: self.limits()?,

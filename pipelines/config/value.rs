@@ -12,10 +12,13 @@ use std::{
 };
 use wayfarer_dataplane::{
     crypto::Suite,
-    port::Mac,
+    port::{Mac, vlan::Priority},
     sa::PortRange,
     table::{Prefix, PrefixError},
-    wire::ip::protocol,
+    wire::{
+        ip::protocol,
+        vlan::{self, Vlan},
+    },
 };
 use wayfarer_mobility::{
     identity::Identity,
@@ -87,6 +90,26 @@ pub(super) fn size_within(value: &Scalar, range: RangeInclusive<usize>) -> Resul
     let bytes = size(value)?;
     let broken = Rule::Range(*range.start() as u64, *range.end() as u64);
     usize::try_from(bytes).ok().filter(|b| range.contains(b)).ok_or(broken)
+}
+
+/// Returns the VLAN of a list of one number, or of two from the outside in.
+pub(super) fn vlan(list: &[i64]) -> Result<Vlan, Rule> {
+    let id = |number: &i64| integer(*number, 1..=vlan::MAX_ID);
+    let vlan = match list {
+        [inner] => Vlan::new(None, id(inner)?),
+        [outer, inner] => Vlan::new(Some(id(outer)?), id(inner)?),
+        _ => None,
+    };
+    vlan.ok_or(Rule::Vlan)
+}
+
+/// Parses the priority of frames in a VLAN: `"dscp"`, or a number from 0 to 7.
+pub(super) fn priority(value: &Scalar) -> Result<Priority, Rule> {
+    match value {
+        Scalar::Text(text) if text == "dscp" => Ok(Priority::Dscp),
+        Scalar::Integer(priority @ 0..=7) => Ok(Priority::Fixed(*priority as u8)),
+        _ => Err(Rule::Pcp),
+    }
 }
 
 /// Parses a count: a number of at least 1, or a text of digits.

@@ -249,6 +249,9 @@ pub struct PortView {
     /// Packets received, but longer than one frame.
     #[serde(default)]
     pub rx_oversize: u64,
+    /// Packets received in a VLAN, or in none, that no port of the device has.
+    #[serde(default)]
+    pub rx_foreign: u64,
     /// Packets sent.
     pub tx_packets: u64,
     /// Bytes sent.
@@ -339,6 +342,13 @@ pub struct WorkerView {
     pub sent: u64,
     /// Packets dropped.
     pub dropped: u64,
+    /// Packets that the worker made: the fragments of packets that it cut.
+    #[serde(default)]
+    pub made: u64,
+    /// Packets that ended in the gateway without being dropped: handed to the slow path, cut into
+    /// fragments, or joined to another fragment.
+    #[serde(default)]
+    pub consumed: u64,
     /// Frames handed to the slow path.
     pub punted: u64,
     /// Frames taken from the slow path.
@@ -423,6 +433,9 @@ pub struct PeerView {
     pub nat: String,
     /// `esp` or `udp`.
     pub encap: String,
+    /// Longest outer packet that the path takes, in bytes, if a router on it has reported one.
+    #[serde(default)]
+    pub path_mtu: Option<u16>,
     /// Inner addresses: given to the peer, or received from it.
     pub inner: Vec<String>,
     /// `true` if the addresses may change by MOBIKE (RFC 4555).

@@ -168,7 +168,7 @@ impl Authorities {
             return Err(VerifyErrorKind::Certificate.because(words));
         }
         let crls = self.crls.lists();
-        let crls: Vec<_> = crls.iter().collect();
+        let crls: Vec<_> = crls.iter().map(|file| &file.list).collect();
         let explain = |error: &Error| refusal::of_chain(error, Sent { own, others }, &crls);
         let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error))?;
         if self.is_trusted_peer(own) {
@@ -183,9 +183,30 @@ impl Authorities {
         }
     }
 
+    /// Checks that the peer is `identity` and made this signature. Without `may_wait`, what is still being
+    /// fetched cannot be had.
+    fn check(
+        &self,
+        identity: &Identity,
+        certificates: &PeerCertificates,
+        signature: &PeerSignature,
+        may_wait: bool,
+    ) -> Result<(), VerifyError> {
+        let chain: Vec<CertificateDer<'_>> = certificates.chain.iter().map(|der| der[..].into()).collect();
+        let (own, others) =
+            chain.split_first().ok_or_else(|| VerifyErrorKind::Certificate.because("the peer sent none"))?;
+        let parsed = self.vouch_for(own, others)?;
+        if !certificate::identities(own).iter().any(|own| certificate::is_same(own, identity)) {
+            return Err(refusal::misnamed(own, identity));
+        }
+        scheme::verify(&parsed, signature, self.allows_sha1)?;
+        self.check_status(own, others, &certificates.ocsp, may_wait)
+    }
+
     /// Checks that no certificate of the chain from an authority to `own` is revoked by what the
     /// authorities publish, or by what their responders say in `answers`, which the peer sent. Whoever
     /// calls this knows that the chain is valid, so that an authority has chosen where it publishes that.
+    /// Without `may_wait`, what is still being fetched cannot be had.
     ///
     /// # Errors
     /// [`VerifyErrorKind::Revoked`], or [`VerifyErrorKind::Pending`] while something is fetched.
@@ -194,6 +215,7 @@ impl Authorities {
         own: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
         answers: &[Vec<u8>],
+        may_wait: bool,
     ) -> Result<(), VerifyError> {
         let published = self.published.as_ref().filter(|_| !self.is_trusted_peer(own));
         let Some(published) = published else { return Ok(()) };
@@ -203,7 +225,8 @@ impl Authorities {
         };
         let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error, &[]))?;
         let path = self.path(&parsed, others, None).map_err(|error| explain(&error, &[]))?;
-        let known = Known { published, files: &files, answers, now: (self.clock)() };
+        let (now, is_strict) = ((self.clock)(), self.policy == CrlPolicy::Strict);
+        let known = Known { published, files: &files, answers, now, is_strict, may_wait };
         let Findings { documents, has_answers, uncovered, missing } = known.look_up(&path)?;
         let with_missing = |why: VerifyError| match missing.is_empty() {
             true => why,
@@ -220,12 +243,13 @@ impl Authorities {
             (true, ..) => UnknownStatusPolicy::Allow,
             (false, policy, _) => policy.status(),
         };
-        // What was fetched is newer than a file, which was looked at before.
+        // What was fetched is newer than a file, and what a file revokes was refused before, even if the
+        // file has expired.
         let fetched = documents.iter().filter_map(|document| match &**document {
             Document::List(fetched) => Some(&fetched.list),
             Document::Status(..) => None,
         });
-        let all: Vec<&CertRevocationList<'_>> = fetched.chain(files.iter()).collect();
+        let all: Vec<&CertRevocationList<'_>> = fetched.chain(known.files().map(|file| &file.list)).collect();
         let checked = match RevocationOptionsBuilder::new(&all) {
             Ok(options) => {
                 let options = options.with_status_policy(policy);
@@ -337,15 +361,16 @@ impl Verifier for Authorities {
         certificates: &PeerCertificates,
         signature: &PeerSignature,
     ) -> Result<(), VerifyError> {
-        let chain: Vec<CertificateDer<'_>> = certificates.chain.iter().map(|der| der[..].into()).collect();
-        let (own, others) =
-            chain.split_first().ok_or_else(|| VerifyErrorKind::Certificate.because("the peer sent none"))?;
-        let parsed = self.vouch_for(own, others)?;
-        if !certificate::identities(own).iter().any(|own| certificate::is_same(own, identity)) {
-            return Err(refusal::misnamed(own, identity));
-        }
-        scheme::verify(&parsed, signature, self.allows_sha1)?;
-        self.check_status(own, others, &certificates.ocsp)
+        self.check(identity, certificates, signature, true)
+    }
+
+    fn verify_now(
+        &self,
+        identity: &Identity,
+        certificates: &PeerCertificates,
+        signature: &PeerSignature,
+    ) -> Result<(), VerifyError> {
+        self.check(identity, certificates, signature, false)
     }
 
     fn wants_ocsp(&self) -> bool {

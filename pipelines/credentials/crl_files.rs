@@ -1,7 +1,11 @@
 //! The files of revocation lists, which are read again when they change.
 
-use super::files::{self, CredentialError, CredentialProblem};
+use super::{
+    files::{self, CredentialError, CredentialProblem},
+    revocation::list,
+};
 use std::{
+    cmp::Reverse,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -17,11 +21,21 @@ pub(super) struct CrlFiles {
     content: Mutex<Content>,
 }
 
+/// A revocation list from a file.
+#[derive(Debug)]
+pub(super) struct FileList {
+    pub(super) list: CertRevocationList<'static>,
+    /// The time of which it is.
+    this_update: SystemTime,
+    /// The time of its next update, when it has expired.
+    pub(super) next_update: SystemTime,
+}
+
 /// What the files held when they were read last.
 #[derive(Debug, Default)]
 struct Content {
     stamps: Vec<Stamp>,
-    lists: Arc<Vec<CertRevocationList<'static>>>,
+    lists: Arc<Vec<FileList>>,
 }
 
 /// Size and time of change of a file; `None` if it cannot be looked at.
@@ -39,8 +53,9 @@ impl CrlFiles {
         Ok(Self { files, content: Mutex::new(Content { stamps, lists }) })
     }
 
-    /// Returns the lists. If a file has changed, all are read again; if that fails, those before stay.
-    pub(super) fn lists(&self) -> Arc<Vec<CertRevocationList<'static>>> {
+    /// Returns the lists, the newest first. If a file has changed, all are read again; if that fails,
+    /// those before stay.
+    pub(super) fn lists(&self) -> Arc<Vec<FileList>> {
         let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamps(&self.files);
         if now != content.stamps {
@@ -68,13 +83,21 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
     files.iter().map(stamp).collect()
 }
 
-fn read(files: &[PathBuf]) -> Result<Vec<CertRevocationList<'static>>, CredentialError> {
+fn read(files: &[PathBuf]) -> Result<Vec<FileList>, CredentialError> {
     let all = files.iter().map(|file| read_one(file)).collect::<Result<Vec<_>, _>>()?;
-    Ok(all.into_iter().flatten().collect())
+    let mut lists: Vec<_> = all.into_iter().flatten().collect();
+    // webpki looks only at the first list of an issuer.
+    lists.sort_by_key(|file| Reverse(file.this_update));
+    Ok(lists)
 }
 
-fn read_one(file: &Path) -> Result<Vec<CertRevocationList<'static>>, CredentialError> {
-    let parse = |der: &[u8]| OwnedCertRevocationList::from_der(der).map(CertRevocationList::from);
-    let lists = files::crls(file)?.iter().map(|der| parse(der)).collect::<Result<Vec<_>, _>>();
-    lists.map_err(|_| CredentialProblem::BadCrl.of(file))
+fn read_one(file: &Path) -> Result<Vec<FileList>, CredentialError> {
+    let lists = files::crls(file)?.iter().map(|der| parse(der)).collect::<Option<Vec<_>>>();
+    lists.ok_or_else(|| CredentialProblem::BadCrl.of(file))
+}
+
+fn parse(der: &[u8]) -> Option<FileList> {
+    let list = OwnedCertRevocationList::from_der(der).ok()?.into();
+    let (this_update, next_update) = list::times(der)?;
+    Some(FileList { list, this_update, next_update })
 }

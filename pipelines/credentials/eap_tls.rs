@@ -111,6 +111,7 @@ impl Authenticator for EapTlsServer {
             names: Vec::new(),
             identity: None,
             refusal: None,
+            may_wait: true,
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
         })
@@ -190,6 +191,8 @@ struct Server {
     identity: Option<Vec<u8>>,
     /// Why its certificate was refused.
     refusal: Option<VerifyError>,
+    /// False if what authorities publish and has not come yet cannot be had.
+    may_wait: bool,
     incoming: Incoming,
     outgoing: Outgoing,
 }
@@ -266,7 +269,7 @@ impl Server {
     /// Goes on once it is known whether the peer's certificate is revoked.
     fn check_status(&mut self, mut connection: Box<ServerConnection>) -> Option<Step> {
         let (own, others) = connection.peer_certificates()?.split_first()?;
-        let next = match self.authorities.check_status(own, others, &[]) {
+        let next = match self.authorities.check_status(own, others, &[], self.may_wait) {
             Ok(()) => self.conclude(&mut connection).map(Stage::SuccessPending),
             Err(VerifyError { kind: VerifyErrorKind::Pending(number), .. }) => {
                 self.stage = Stage::StatusPending(connection);
@@ -388,6 +391,10 @@ impl Conversation for Server {
 
     fn is_pending(&self, number: u64) -> bool {
         self.authorities.is_pending(number)
+    }
+
+    fn stop_waiting(&mut self) {
+        self.may_wait = false;
     }
 }
 

@@ -2,12 +2,14 @@
 //! the peer.
 
 use super::{
-    certificate, refusal,
-    revocation::{Answer, Document, Issuer, Publications, Query, ocsp::Status},
+    certificate,
+    crl_files::FileList,
+    refusal,
+    revocation::{Answer, Document, Issuer, LATE, Publications, Query, ocsp::Status},
 };
 use std::{iter, sync::Arc, time::SystemTime};
 use wayfarer_mobility::crypto::{VerifyError, VerifyErrorKind};
-use webpki::{Cert, CertRevocationList, VerifiedPath};
+use webpki::{Cert, VerifiedPath};
 
 /// Most answers of responders that a peer may bring along. Others are not looked at.
 const MOST_ANSWERS: usize = 8;
@@ -15,11 +17,15 @@ const MOST_ANSWERS: usize = 8;
 /// Where authorities may have said something.
 pub(super) struct Known<'a> {
     pub(super) published: &'a Publications,
-    /// Lists from files.
-    pub(super) files: &'a [CertRevocationList<'a>],
+    /// Lists from files, the newest first.
+    pub(super) files: &'a [FileList],
     /// Answers of responders that the peer brought along (RFC 4806), in DER.
     pub(super) answers: &'a [Vec<u8>],
     pub(super) now: SystemTime,
+    /// True if lists in files that have expired do not count.
+    pub(super) is_strict: bool,
+    /// False if what is still being fetched cannot be had.
+    pub(super) may_wait: bool,
 }
 
 /// What authorities say of the certificates of a chain.
@@ -30,8 +36,15 @@ pub(super) struct Findings {
     pub(super) has_answers: bool,
     /// The name of the first certificate that neither an answer nor a list about all certificates covers.
     pub(super) uncovered: Option<String>,
-    /// The addresses of what cannot be had, and why.
+    /// What cannot be had or has expired, and why.
     pub(super) missing: Vec<String>,
+}
+
+/// What is said of one certificate.
+enum Word {
+    Good,
+    /// It was revoked at this time.
+    Revoked(SystemTime),
 }
 
 /// What there is about one certificate.
@@ -47,8 +60,8 @@ impl Known<'_> {
     /// Looks up the certificates of a path.
     ///
     /// # Errors
-    /// [`VerifyErrorKind::Pending`] while something is fetched, and [`VerifyErrorKind::Revoked`] if a
-    /// responder says so.
+    /// [`VerifyErrorKind::Pending`] while something is fetched, and [`VerifyErrorKind::Revoked`] if
+    /// something that was fetched or brought along says so.
     pub(super) fn look_up(&self, path: &VerifiedPath<'_>) -> Result<Findings, VerifyError> {
         let own: &Cert<'_> = path.end_entity();
         let certificates: Vec<_> = iter::once(own).chain(path.intermediate_certificates()).collect();
@@ -59,31 +72,18 @@ impl Known<'_> {
                 None => certificate::sequence(&path.anchor().subject_public_key_info).unwrap_or_default(),
             };
             let issuer = Issuer { name: certificate.issuer().to_vec(), key };
-            let is_its =
-                |list: &CertRevocationList<'_>| list.issuer() == certificate.issuer() && is_about_all(list);
-            let mut is_covered = self.files.iter().any(is_its);
-            match self.find(certificate, &issuer) {
+            let is_its = |file: &FileList| file.list.issuer() == certificate.issuer();
+            let mut is_covered = self.files().any(|file| is_its(file) && is_about_all(file));
+            // The certificates after the first are authorities'.
+            let word = |document: &Document| word(document, certificate, at > 0);
+            match self.find(certificate, &issuer, word) {
                 Found::Document(document) => {
-                    let covers = match &*document {
-                        // The certificates after the first are authorities'.
-                        Document::List(fetched) if fetched.is_about(at > 0) => {
-                            match fetched.list.find_serial(certificate.serial()) {
-                                Ok(None) => true,
-                                Ok(Some(entry)) => {
-                                    let since = refusal::seconds(entry.revocation_date);
-                                    return Err(refusal::revoked(&refusal::name(&certificate.der()), since));
-                                }
-                                Err(_) => false,
-                            }
-                        }
-                        Document::List(_) => false,
-                        Document::Status(Status { revoked_at: None, .. }, _) => true,
-                        Document::Status(Status { revoked_at: Some(since), .. }, _) => {
-                            return Err(refusal::revoked(&refusal::name(&certificate.der()), *since));
-                        }
-                    };
-                    is_covered |= covers;
-                    findings.has_answers |= covers;
+                    let word = word(&document);
+                    if let Some(Word::Revoked(since)) = word {
+                        return Err(refusal::revoked(&refusal::name(&certificate.der()), since));
+                    }
+                    is_covered |= word.is_some();
+                    findings.has_answers |= word.is_some();
                     findings.documents.push(document);
                 }
                 Found::Pending(number) => (pending, is_covered) = (Some(number), true),
@@ -91,6 +91,10 @@ impl Known<'_> {
             }
             if !is_covered {
                 findings.uncovered.get_or_insert_with(|| refusal::name(&certificate.der()));
+                let expired = self.files.iter().find(|file| is_its(file) && !self.counts(file));
+                findings.missing.extend(expired.map(|file| {
+                    format!("its issuer's list in a file expired on {}", refusal::date(file.next_update))
+                }));
             }
         }
         match pending {
@@ -99,39 +103,75 @@ impl Known<'_> {
         }
     }
 
-    /// Finds what there is about a certificate of `issuer`.
-    fn find(&self, certificate: &Cert<'_>, issuer: &Issuer) -> Found {
+    /// Returns the lists from files that count.
+    pub(super) fn files(&self) -> impl Iterator<Item = &FileList> {
+        self.files.iter().filter(|file| self.counts(file))
+    }
+
+    fn counts(&self, file: &FileList) -> bool {
+        !self.is_strict || self.now < file.next_update
+    }
+
+    /// Finds what there is about a certificate of `issuer`. `word` returns what a document says of it.
+    fn find(
+        &self,
+        certificate: &Cert<'_>,
+        issuer: &Issuer,
+        word: impl Fn(&Document) -> Option<Word>,
+    ) -> Found {
         let der = certificate.der();
         let responders = Query::of_responders(&der, certificate.serial(), issuer);
         let queries = [responders, Query::of_lists(&der, issuer)].concat();
+        let fetched: Vec<_> = queries.iter().filter_map(|query| self.published.last(query)).collect();
+        let is_revoked = |document: &Document| matches!(word(document), Some(Word::Revoked(_)));
         if let Some(brought) = self.brought(certificate, issuer) {
-            // A peer could keep an answer from the time before it was revoked, so what was fetched
-            // precedes one that is good.
-            let fetched = || queries.iter().find_map(|query| self.published.known(query, self.now));
-            let precedes = brought.revoked_at.is_none().then(fetched).flatten();
-            return Found::Document(
-                precedes.unwrap_or_else(|| Arc::new(Document::Status(brought, Vec::new()))),
-            );
+            // A peer could keep a good answer from the time before it was revoked, even until what says
+            // so has expired.
+            let contradicts = |document: &Arc<Document>| {
+                let is_later = document.this_update() > brought.this_update();
+                is_revoked(document) && (is_later || self.now < document.next_update())
+            };
+            if is_revoked(&brought) || !fetched.iter().any(contradicts) {
+                return Found::Document(Arc::new(brought));
+            }
         }
         let mut missing = Vec::new();
         for query in &queries {
             match self.published.ask(query, self.now) {
                 Answer::Known(document) => return Found::Document(document),
-                Answer::Pending(number) => return Found::Pending(number),
+                Answer::Pending(number) if self.may_wait => return Found::Pending(number),
+                Answer::Pending(_) => missing.push(format!("{:?}: {LATE}", query.url)),
                 Answer::Unavailable(why) => missing.push(format!("{:?}: {why}", query.url)),
             }
         }
-        Found::Nothing(missing)
+        // A revoked certificate does not become valid because nothing new can be had.
+        let speaking = fetched.into_iter().filter(|document| word(document).is_some());
+        let last = speaking.max_by_key(|document| document.this_update());
+        last.filter(|document| is_revoked(document)).map_or(Found::Nothing(missing), Found::Document)
     }
 
     /// Returns the answer about a certificate of `issuer` that the peer brought along.
-    fn brought(&self, certificate: &Cert<'_>, issuer: &Issuer) -> Option<Status> {
+    fn brought(&self, certificate: &Cert<'_>, issuer: &Issuer) -> Option<Document> {
         let of_it = |answer: &Vec<u8>| Status::parse(answer, issuer, certificate.serial(), self.now).ok();
-        self.answers.iter().take(MOST_ANSWERS).find_map(of_it)
+        let status = self.answers.iter().take(MOST_ANSWERS).find_map(of_it)?;
+        Some(Document::Status(status, Vec::new()))
     }
 }
 
+/// Returns what a document says of a certificate; `None` if it is not about it.
+fn word(document: &Document, certificate: &Cert<'_>, is_authority: bool) -> Option<Word> {
+    let revoked_at = match document {
+        Document::List(fetched) if fetched.is_about(is_authority) => {
+            let entry = fetched.list.find_serial(certificate.serial()).ok()?;
+            entry.map(|entry| refusal::seconds(entry.revocation_date))
+        }
+        Document::List(_) => return None,
+        Document::Status(status, _) => status.revoked_at,
+    };
+    Some(revoked_at.map_or(Word::Good, Word::Revoked))
+}
+
 /// Returns true if a list is about all certificates of its issuer.
-fn is_about_all(list: &CertRevocationList<'_>) -> bool {
-    list.issuing_distribution_point().is_none()
+fn is_about_all(file: &FileList) -> bool {
+    file.list.issuing_distribution_point().is_none()
 }

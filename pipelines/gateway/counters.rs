@@ -71,6 +71,11 @@ pub struct WorkerCounters {
     pub punted: Counter,
     /// Frames taken from the slow path.
     pub injected: Counter,
+    /// Packets that the worker made: the fragments of packets that it cut.
+    pub made: Counter,
+    /// Packets that ended here without being dropped: handed to the slow path, cut into fragments, or
+    /// joined to another fragment.
+    pub consumed: Counter,
     /// Turns of the poll loop.
     pub turns: Counter,
     /// Turns in which no packet came.
@@ -89,14 +94,14 @@ pub struct WorkerCounters {
 
 /// One queue's [`PortStats`], shared.
 #[derive(Debug, Default)]
-pub struct PortCounters([Counter; 8]);
+pub struct PortCounters([Counter; 9]);
 
 impl PortCounters {
     /// Publishes `stats`.
     pub fn set(&self, stats: &PortStats) {
-        let PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize, .. } = *stats;
+        let PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize, rx_foreign, .. } = *stats;
         let PortStats { tx_packets, tx_bytes, tx_errors, .. } = *stats;
-        let received = [rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize];
+        let received = [rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize, rx_foreign];
         let sent = [tx_packets, tx_bytes, tx_errors];
         for (counter, value) in self.0.iter().zip(received.into_iter().chain(sent)) {
             counter.set(value);
@@ -105,13 +110,37 @@ impl PortCounters {
 
     /// Returns the statistics published last.
     pub fn stats(&self) -> PortStats {
-        let [rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize, tx_packets, tx_bytes, tx_errors] =
-            std::array::from_fn(|i| self.0[i].value());
-        PortStats { rx_packets, rx_bytes, rx_missed, rx_errors, rx_oversize, tx_packets, tx_bytes, tx_errors }
+        let [
+            rx_packets,
+            rx_bytes,
+            rx_missed,
+            rx_errors,
+            rx_oversize,
+            rx_foreign,
+            tx_packets,
+            tx_bytes,
+            tx_errors,
+        ] = std::array::from_fn(|i| self.0[i].value());
+        PortStats {
+            rx_packets,
+            rx_bytes,
+            rx_missed,
+            rx_errors,
+            rx_oversize,
+            rx_foreign,
+            tx_packets,
+            tx_bytes,
+            tx_errors,
+        }
     }
 }
 
 impl WorkerCounters {
+    /// Returns the number of all dropped packets.
+    pub fn dropped(&self) -> u64 {
+        DropReason::ALL.iter().map(|&reason| self.drops.of(reason)).sum()
+    }
+
     /// Makes counters at zero for a worker with `ports` ports.
     pub fn new(ports: usize) -> Self {
         Self {
@@ -123,6 +152,8 @@ impl WorkerCounters {
             sent: Counter::default(),
             punted: Counter::default(),
             injected: Counter::default(),
+            made: Counter::default(),
+            consumed: Counter::default(),
             turns: Counter::default(),
             idle_turns: Counter::default(),
             cpu_ns: Counter::default(),

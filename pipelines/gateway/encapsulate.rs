@@ -13,6 +13,10 @@ use wayfarer_dataplane::{
     },
 };
 
+/// The MTU of Ethernet in bytes: the longest inner packet for which outer packets are cut, so that inner
+/// hosts need no smaller MTU than they are used to.
+const ETHERNET_MTU: usize = 1500;
+
 /// The layout of an encapsulated packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
@@ -48,6 +52,23 @@ pub fn payload_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) ->
             let outer = header.header_len() + endpoint.outer_len() - endpoint.ip_len();
             header.header_len() + sa.overhead.payload_limit(outer, endpoint.mtu())
         }
+    }
+}
+
+/// Returns the longest IP packet, in bytes, that one SA carries to `endpoint` without cutting it: in
+/// one outer packet, or in one that is cut into fragments instead (RFC 2473 §7).
+pub fn inner_mtu(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) -> usize {
+    let limit = payload_limit(sa, endpoint, header);
+    // Of IPv6, only headers without extensions are cut.
+    if sa.mode == Mode::Transport && !header.is_ipv4() && header.has_options() {
+        return limit;
+    }
+    if sa.outer_fragments {
+        limit.max(ETHERNET_MTU)
+    } else if header.is_ipv4() {
+        limit
+    } else {
+        limit.max(ip::V6_MIN_MTU)
     }
 }
 

@@ -1,4 +1,4 @@
-//! IPv4 fragmentation of forwarded packets (RFC 791 §3.2).
+//! Fragmentation (RFC 791 §3.2, RFC 8200 §4.5): of forwarded IPv4 packets, and of outer packets.
 
 use super::io::Io;
 use wayfarer_dataplane::{
@@ -6,7 +6,7 @@ use wayfarer_dataplane::{
     packet::Packet,
     wire::{
         fragment::{CutError, Cutter},
-        ip::IpHeader,
+        ip::{self, IpHeader},
     },
 };
 
@@ -22,25 +22,62 @@ pub fn fragment(
     io: &mut Io,
     mut each: impl FnMut(&mut Io, Packet, IpHeader),
 ) -> Result<(), DropReason> {
-    let pieces = Cutter::v4(packet.data(), header, mtu).map_err(|why| match why {
+    write(packet, Cutter::v4(packet.data(), header, mtu), io, |io, piece| {
+        match IpHeader::parse(piece.data()) {
+            Ok(header) => each(io, piece, header),
+            Err(_) => io.drop(piece, DropReason::InnerMalformed),
+        }
+    })
+}
+
+/// Cuts the gateway's own `packet`, without IPv6 extension headers, into fragments of at most `mtu`
+/// bytes with the identification `id`, of which IPv4 has the low 16 bits, and passes each to `each`.
+/// Clears the DF bit.
+///
+/// # Errors
+/// The reason why the rest of the packet is dropped.
+pub fn fragment_outer(
+    packet: &mut Packet,
+    mtu: usize,
+    id: u32,
+    io: &mut Io,
+    each: impl FnMut(&mut Io, Packet),
+) -> Result<(), DropReason> {
+    let header = IpHeader::parse(packet.data()).map_err(|_| DropReason::IpHeaderLength)?;
+    let pieces = match header.is_ipv4() {
+        true => {
+            ip::allow_fragments(packet.data_mut(), header.header_len(), id as u16);
+            Cutter::v4(packet.data(), &header, mtu)
+        }
+        false => Cutter::v6(packet.data(), &header, mtu, id),
+    };
+    write(packet, pieces, io, each)
+}
+
+/// Writes the fragments of `packet` to packets of their own.
+fn write(
+    packet: &Packet,
+    pieces: Result<Cutter<'_>, CutError>,
+    io: &mut Io,
+    mut each: impl FnMut(&mut Io, Packet),
+) -> Result<(), DropReason> {
+    let pieces = pieces.map_err(|why| match why {
         CutError::BeyondLongest => DropReason::IpTotalLength,
         CutError::Mtu => DropReason::TooBig,
     })?;
     for piece in pieces {
         let mut made = io.take()?;
         if made.set_len(piece.len()).is_none() {
-            io.free(made);
+            io.give_back(made);
             return Err(DropReason::NoHeadroom);
         }
+        io.counters().made.add(1);
         made.set_port(packet.port());
         if let Some(time) = packet.time() {
             made.set_time(time);
         }
         piece.write(made.data_mut());
-        match IpHeader::parse(made.data()) {
-            Ok(header) => each(io, made, header),
-            Err(_) => io.drop(made, DropReason::InnerMalformed),
-        }
+        each(io, made);
     }
     Ok(())
 }

@@ -7,10 +7,10 @@
 use super::{
     batch::Batch,
     decapsulate::decapsulate,
+    departure::{Departure, Departures, Origin},
     forward,
     io::{FROM_TUNNEL, Io},
     nat,
-    outbound::{Departure, Departures, Origin},
     policy::{Action, Decision, Rule},
     profile::Stage,
     rings::{Event, Punt},
@@ -296,8 +296,8 @@ fn admit_icmp<'r>(
                 _ => Err(DropReason::IcmpQuote),
             }
         }
-        // The sender of a packet in transport mode is the peer itself.
-        (None, Some((back, by_quote))) if sa.mode == Mode::Tunnel => {
+        // The sender of a packet in transport mode is the peer itself, to which the quoted packet went.
+        (None, Some((back, by_quote))) if sa.mode == Mode::Tunnel || back.src == flow.src => {
             if tables.settings.discards {
                 permits_source(&flow, sa, by_quote, tables, reader)?;
             }

@@ -97,22 +97,28 @@ impl Io {
         self.ports.iter_mut().for_each(|port| port.attach());
     }
 
-    /// Takes the ports that the slow path has opened in place of others.
+    /// Takes the ports that the slow path has opened in place of others, and the frames of those that
+    /// it has closed.
     #[inline]
-    pub fn take_new_ports(&mut self) {
-        if self.rings.has_new_ports() {
+    pub fn take_changes(&mut self) {
+        if self.rings.has_changes() {
             self.replace_ports();
         }
     }
 
     #[cold]
     fn replace_ports(&mut self) {
-        for (index, mut port) in self.rings.take_new_ports() {
+        let rings = self.rings.clone();
+        while let Some((index, mut port)) = rings.take_new_port() {
             port.attach();
             let old = std::mem::replace(&mut self.ports[index], port);
             self.earlier[index] = self.earlier[index].plus(old.stats());
-            // If the ring is full, the port is closed here.
-            drop(self.rings.old_ports.push(old));
+            if let Err((_, old)) = rings.old_ports.push((index, old)) {
+                self.pool.give_returned(old.close());
+            }
+        }
+        while let Some(frames) = rings.take_returned() {
+            self.pool.give_returned(frames);
         }
     }
 
@@ -162,7 +168,13 @@ impl Io {
     /// Frees a packet that was consumed, not dropped.
     #[inline]
     pub fn free(&mut self, packet: Packet) {
+        self.counters.consumed.add(1);
         self.pool.give(packet);
+    }
+
+    /// Gives back a frame that no packet came into.
+    pub fn give_back(&mut self, frame: Packet) {
+        self.pool.give(frame);
     }
 
     /// Drops a packet.
@@ -245,8 +257,8 @@ impl Io {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// Keeps a fragment of a packet to the gateway or through its NAT. Returns all fragments of the packet if it is
-    /// complete.
+    /// Keeps a fragment of a packet to the gateway or through its NAT. Returns all fragments of the
+    /// packet if it is complete.
     pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader) -> Option<Whole> {
         let now = self.now();
         let from_tunnel = fragment.port() == FROM_TUNNEL;
@@ -395,6 +407,21 @@ impl Io {
         }
         self.punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
         self.now = None;
+    }
+
+    /// Returns how many packets the ports took, came from the slow path or were made, less those whose
+    /// end was counted and the fragments that wait. It is zero after each turn.
+    pub fn unaccounted(&self) -> i64 {
+        let c = &self.counters;
+        let received: u64 = self
+            .ports
+            .iter()
+            .zip(&self.earlier)
+            .map(|(port, earlier)| earlier.plus(port.stats()).rx_packets)
+            .sum();
+        let came = received + c.injected.value() + c.made.value();
+        let ended = c.sent.value() + c.dropped() + c.consumed.value();
+        came as i64 - (ended + self.reassembly.waiting() as u64) as i64
     }
 
     /// Returns whether no port will ever receive again.

@@ -6,108 +6,27 @@
 //! ```
 
 use super::{
-    batch::Batch,
-    encapsulate::{self, Layout, encapsulate, payload_limit},
-    forward,
+    departure::{Departure, Departures, Fate, Origin},
+    encapsulate::{encapsulate, inner_mtu, payload_limit},
     fragment::fragment,
     io::Io,
     policy::{Action, Decision},
     profile::Stage,
-    rings::Event,
-    tables::{Hop, Tables},
+    seal::{seal, seal_and_cut},
+    tables::Tables,
 };
-use arrayvec::ArrayVec;
 use wayfarer_dataplane::{
-    crypto::{self, SealJob},
     drop::DropReason,
-    packet::{BURST, Packet},
+    packet::Packet,
     prefetch,
-    sa::{Due, Endpoint, Flow, Mode, OutboundSa},
-    table::{Buckets, Reader},
+    sa::{Endpoint, Flow, Mode, OutboundSa},
+    table::Reader,
     wire::{
-        Address,
-        icmp::{self, Problem},
+        icmp,
         ip::{self, Fragment, IpHeader},
         tcp,
     },
 };
-
-/// A note on a packet to be forwarded by policy.
-#[derive(Clone, Copy, Debug)]
-pub struct Departure<'r> {
-    header: &'r IpHeader,
-    origin: Origin,
-    /// The packet's length before encapsulation, in bytes.
-    inner_len: u16,
-    layout: Layout,
-    sa: Option<&'r OutboundSa>,
-    seq: u64,
-    /// The endpoint of the SA.
-    endpoint: Option<&'r Endpoint>,
-    /// The hash buckets for the look-up of policy.
-    buckets: Buckets,
-    fate: Fate,
-}
-
-/// A burst of departures.
-pub type Departures<'r> = Batch<Departure<'r>>;
-
-impl<'r> Departure<'r> {
-    /// Notes a packet that begins with `header`.
-    #[inline(always)]
-    pub fn new(header: &'r IpHeader, origin: Origin, tables: &Tables) -> Self {
-        let buckets = tables.policies.buckets(header.dst);
-        tables.policies.prefetch_bucket(buckets);
-        Self {
-            header,
-            origin,
-            inner_len: 0,
-            layout: Layout::default(),
-            sa: None,
-            seq: 0,
-            endpoint: None,
-            buckets,
-            fate: Fate::Protect,
-        }
-    }
-
-    /// Returns the SA that protects the packet, and the endpoint that it is sent to.
-    #[inline]
-    fn way(&self) -> Option<(&'r OutboundSa, &'r Endpoint)> {
-        Some((self.sa?, self.endpoint?))
-    }
-}
-
-/// The fate of a packet. It is one byte, so that a note consists of scalars only, which the
-/// compiler writes in place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// The packet goes through its SA.
-    Protect,
-    /// The packet goes in clear.
-    Clear,
-    /// The packet goes through its SA in fragments.
-    Pieces,
-    /// The hop limit ran out, which is reported to the sender.
-    Expired,
-    /// The packet is too big for its SA, which is reported to the sender.
-    TooBig,
-    /// The packet is dropped.
-    Drop(DropReason),
-}
-
-const _: () = assert!(size_of::<Fate>() == 1);
-
-/// The origin of a packet, which decides the checks before it is forwarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A wire, in clear: anybody may have sent the packet.
-    Wire,
-    /// A tunnel, whose selectors have admitted the packet.
-    Tunnel,
-    /// This host: its own stack, or the slow path.
-    Host,
-}
 
 /// Processes a burst of departures up to sending. Each pass prefetches the memory that the next one
 /// reads, so that the cache misses of a burst overlap.
@@ -136,17 +55,16 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
             sa.prefetch_parts();
         }
     }
-    let mut too_big = false;
+    let mut is_cut = false;
     for (packet, departure) in departures.iter_mut() {
         if let Some(sa) = departure.sa {
-            departure.fate = protect(packet, departure, sa, tables, reader);
-            too_big |= departure.fate == Fate::Pieces;
+            departure.fate = protect(packet, departure, sa, tables, reader, &mut is_cut);
         }
     }
-    if too_big {
-        cut(departures, tables, reader, io);
+    match is_cut {
+        true => seal_in_pieces(departures, tables, reader, io),
+        false => seal(departures, tables, reader, io),
     }
-    seal(departures, tables, reader, io);
 }
 
 /// The flow of the previous packet, and its treatment. Packets of one flow often follow one
@@ -265,7 +183,7 @@ fn treat_icmp<'r>(
     }
 }
 
-/// Encapsulates a packet for `sa`, if it fits into one outer packet.
+/// Encapsulates a packet for `sa`. Sets `is_cut` if it is to be cut into fragments.
 #[inline]
 fn protect<'r>(
     packet: &mut Packet,
@@ -273,6 +191,7 @@ fn protect<'r>(
     sa: &'r OutboundSa,
     tables: &'r Tables,
     reader: &'r Reader,
+    is_cut: &mut bool,
 ) -> Fate {
     let Some(endpoint) = sa.endpoint(reader) else { return Fate::Drop(DropReason::NoEndpoint) };
     departure.endpoint = Some(endpoint);
@@ -285,50 +204,115 @@ fn protect<'r>(
     if is_hop && header.hop_limit <= 1 {
         return Fate::Expired;
     }
-    let fits = header.total_len() <= limit;
-    if !fits && (header.dont_fragment || !is_hop) {
-        return Fate::TooBig;
+    if header.total_len() > limit {
+        let fate = protect_too_big(packet, departure, (sa, endpoint), tables, limit);
+        *is_cut |= matches!(fate, Fate::Pieces | Fate::OuterPieces);
+        return fate;
     }
     if is_hop {
-        ip::decrement_hop_limit(packet.data_mut());
-        if tables.settings.mss_clamp {
-            tcp::fit_mss(packet.data_mut(), header, limit);
-        }
-    }
-    if !fits {
-        return Fate::Pieces;
+        pass(packet, header, tables, limit);
     }
     wrap(packet, header, departure, sa, endpoint)
 }
 
-/// Replaces each packet that is too big by its fragments. If the burst becomes full, its packets
-/// are sent first.
+/// Does the same for a packet that does not fit into one outer packet, whose payload has `limit` bytes.
 #[cold]
-fn cut<'r>(departures: &mut Departures<'r>, tables: &Tables, reader: &Reader, io: &mut Io) {
-    let mut all = Departures::default();
-    let mut add = |packet, departure: Departure<'r>, io: &mut Io| {
-        if all.is_full() {
-            seal(&mut all, tables, reader, io);
+fn protect_too_big<'r>(
+    packet: &mut Packet,
+    departure: &mut Departure<'r>,
+    (sa, endpoint): (&'r OutboundSa, &'r Endpoint),
+    tables: &Tables,
+    limit: usize,
+) -> Fate {
+    let header = departure.header;
+    let is_hop = sa.mode == Mode::Tunnel;
+    let is_cut_outside = header.total_len() <= inner_mtu(sa, endpoint, header);
+    if !is_cut_outside && (header.dont_fragment || !is_hop) {
+        return Fate::TooBig;
+    }
+    if is_hop {
+        pass(packet, header, tables, limit);
+    }
+    if !is_cut_outside {
+        return Fate::Pieces;
+    }
+    match wrap(packet, header, departure, sa, endpoint) {
+        Fate::Protect => Fate::OuterPieces,
+        fate => fate,
+    }
+}
+
+/// Changes a packet as the gateway does that it passes. Its TCP segments get no longer than fit into
+/// `limit` bytes.
+#[inline]
+fn pass(packet: &mut Packet, header: &IpHeader, tables: &Tables, limit: usize) {
+    ip::decrement_hop_limit(packet.data_mut());
+    if tables.settings.mss_clamp {
+        tcp::fit_mss(packet.data_mut(), header, limit);
+    }
+}
+
+/// Packets to be sealed, in their order.
+#[derive(Default)]
+struct Queue<'r> {
+    departures: Departures<'r>,
+    /// `true` if the outer packets are to be cut.
+    is_cut_outside: bool,
+}
+
+impl<'r> Queue<'r> {
+    /// Appends a packet. Seals and sends those before it if there is no room, or if they are of the
+    /// other kind.
+    fn push(
+        &mut self,
+        packet: Packet,
+        departure: Departure<'r>,
+        is_cut_outside: bool,
+        (tables, reader): (&Tables, &Reader),
+        io: &mut Io,
+    ) {
+        if self.departures.is_full() || self.is_cut_outside != is_cut_outside {
+            self.seal(tables, reader, io);
         }
-        all.push(packet, departure);
-    };
-    for (packet, departure) in departures.drain() {
-        let (Fate::Pieces, Some((sa, endpoint))) = (departure.fate, departure.way()) else {
-            add(packet, departure, io);
-            continue;
-        };
-        let limit = payload_limit(sa, endpoint, departure.header);
-        let done = fragment(&packet, departure.header, limit, io, |io, mut piece, header| {
-            let mut part = Departure { fate: Fate::Protect, ..departure };
-            part.fate = wrap(&mut piece, &header, &mut part, sa, endpoint);
-            add(piece, part, io);
-        });
-        match done {
-            Ok(()) => io.free(packet),
-            Err(reason) => io.drop(packet, reason),
+        self.is_cut_outside = is_cut_outside;
+        self.departures.push(packet, departure);
+    }
+
+    fn seal(&mut self, tables: &Tables, reader: &Reader, io: &mut Io) {
+        match self.is_cut_outside {
+            true => seal_and_cut(&mut self.departures, tables, reader, io),
+            false => seal(&mut self.departures, tables, reader, io),
         }
     }
-    *departures = all;
+}
+
+/// Replaces each packet that is too big by its fragments, then seals and sends all packets. Those whose
+/// outer packets are too big are sealed whole.
+#[cold]
+fn seal_in_pieces(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &mut Io) {
+    let mut queue = Queue::default();
+    let at = (tables, reader);
+    for (packet, departure) in departures.drain() {
+        match (departure.fate, departure.way()) {
+            (Fate::OuterPieces, _) => {
+                queue.push(packet, Departure { fate: Fate::Protect, ..departure }, true, at, io);
+            }
+            (Fate::Pieces, Some((sa, endpoint))) => {
+                let limit = payload_limit(sa, endpoint, departure.header);
+                let done = fragment(&packet, departure.header, limit, io, |io, mut piece, header| {
+                    let mut part = Departure { fate: Fate::Protect, ..departure };
+                    part.fate = wrap(&mut piece, &header, &mut part, sa, endpoint);
+                    queue.push(piece, part, false, at, io);
+                });
+                match done {
+                    Ok(()) => io.free(packet),
+                    Err(reason) => io.drop(packet, reason),
+                }
+            }
+            _ => queue.push(packet, departure, false, at, io),
+        }
+    }
+    queue.seal(tables, reader, io);
 }
 
 #[inline]
@@ -347,128 +331,4 @@ fn wrap(
         }
         Err(reason) => Fate::Drop(reason),
     }
-}
-
-/// Numbers, seals and sends the burst, which is empty afterwards.
-fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &mut Io) {
-    if departures.is_empty() {
-        return;
-    }
-    io.mark(Stage::Encapsulate);
-    number(departures, io);
-    io.mark(Stage::Number);
-    let mut jobs: ArrayVec<SealJob<'_>, BURST> = ArrayVec::new();
-    for (packet, Departure { sa, layout, seq, fate, .. }) in departures.iter_mut() {
-        if let (Some(sa), Fate::Protect) = (sa, fate) {
-            let esp = &mut packet.data_mut()[layout.esp_at()..];
-            jobs.push(SealJob { key: &sa.key, seq: *seq, iv: sa.iv(*seq), esn: sa.esn, esp });
-        }
-    }
-    crypto::seal(&mut jobs);
-    drop(jobs);
-    io.mark(Stage::Seal);
-    let (mut sealed, mut bytes) = (0, 0);
-    let mut way: Option<(Address, Option<&Hop>)> = None;
-    for (mut packet, departure) in departures.drain() {
-        match departure.fate {
-            Fate::Protect => {
-                sealed += 1;
-                bytes += u64::from(departure.inner_len);
-                let outer_dst = outer_dst(&departure);
-                let (_, hop) = match way {
-                    Some(last) if last.0 == outer_dst => last,
-                    _ => *way.insert((outer_dst, tables.routes.find(outer_dst, reader))),
-                };
-                let hop = hop.copied();
-                if let Some(sa) = departure.sa {
-                    encapsulate::checksum(&mut packet, departure.layout, sa, || tables.fills_checksums(hop));
-                }
-                io.route_by(hop, packet, outer_dst, tables);
-            }
-            Fate::Clear => forward::clear(packet, departure.header, tables, reader, io),
-            Fate::Expired => io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit),
-            // Packets to be fragmented were replaced before this.
-            Fate::TooBig | Fate::Pieces => {
-                let limit = departure.way().map_or(0, |(sa, to)| payload_limit(sa, to, departure.header));
-                let mtu = limit.min(usize::from(u16::MAX)) as u16;
-                io.refuse(packet, Problem::TooBig { mtu }, DropReason::TooBig);
-            }
-            Fate::Drop(reason) => io.drop(packet, reason),
-        }
-    }
-    io.counters().sealed.add(sealed);
-    io.counters().sealed_bytes.add(bytes);
-    io.mark(Stage::Route);
-}
-
-/// Returns the destination in the outer header of a sealed packet.
-#[inline]
-fn outer_dst(departure: &Departure<'_>) -> Address {
-    match departure.way() {
-        Some((sa, endpoint)) if sa.mode == Mode::Tunnel => endpoint.remote(),
-        _ => departure.header.dst,
-    }
-}
-
-/// Counts packets against the lifetimes of their SAs, and numbers those within them, by one
-/// operation for each run of packets of one SA.
-fn number(departures: &mut Departures<'_>, io: &mut Io) {
-    let (mut packets, mut notes) = departures.columns();
-    while let Some(sa) = notes.first().map(|d| d.sa) {
-        let run = notes.iter().take_while(|d| same(d.sa, sa)).count();
-        let (these, packets_left) = packets.split_at_mut(run);
-        let (run, notes_left) = notes.split_at_mut(run);
-        if let Some(sa) = sa {
-            number_run(these, run, sa, io);
-        }
-        (packets, notes) = (packets_left, notes_left);
-    }
-}
-
-#[inline]
-fn same(a: Option<&OutboundSa>, b: Option<&OutboundSa>) -> bool {
-    a.map(std::ptr::from_ref) == b.map(std::ptr::from_ref)
-}
-
-#[inline]
-fn number_run(packets: &mut [Packet], run: &mut [Departure<'_>], sa: &OutboundSa, io: &mut Io) {
-    let tunnel = sa.tunnel;
-    let within = charge(run, sa, io);
-    let first = sa.take_sequence(within);
-    let protected = packets.iter_mut().zip(run).filter(|(_, d)| d.fate == Fate::Protect);
-    for ((packet, d), seq) in protected.zip(first..) {
-        d.seq = seq;
-        if seq <= sa.last_sequence() {
-            if let Some(endpoint) = d.endpoint {
-                encapsulate::number(packet, d.header, d.layout, sa, endpoint, seq);
-            }
-            continue;
-        }
-        sa.life.once(Due::Sequence, |due| io.tell(Event::Due { tunnel, inbound: false, due }));
-        d.fate = Fate::Drop(DropReason::SequenceExhausted);
-    }
-}
-
-/// Counts a run of packets of one SA against its lifetime; returns how many are within it.
-#[inline]
-fn charge(run: &mut [Departure<'_>], sa: &OutboundSa, io: &mut Io) -> u64 {
-    let (mut within, mut bytes) = (0, 0);
-    for d in run.iter().filter(|d| d.fate == Fate::Protect) {
-        within += 1;
-        bytes += u64::from(d.inner_len);
-    }
-    if sa.life.charge_run(within, bytes) {
-        return within;
-    }
-    let tunnel = sa.tunnel;
-    let mut within = 0;
-    for d in run.iter_mut().filter(|d| d.fate == Fate::Protect) {
-        let tell = |due| io.tell(Event::Due { tunnel, inbound: false, due });
-        if sa.life.charge(usize::from(d.inner_len), tell) {
-            within += 1;
-        } else {
-            d.fate = Fate::Drop(DropReason::SaExpired);
-        }
-    }
-    within
 }

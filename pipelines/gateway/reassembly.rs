@@ -1,5 +1,5 @@
-//! Reassembly of packets to the gateway itself, or through its NAT, that arrive in fragments (RFC 791 §3.2, RFC 8200
-//! §4.5).
+//! Reassembly of packets to the gateway itself, or through its NAT, that arrive in fragments (RFC 791
+//! §3.2, RFC 8200 §4.5).
 //!
 //! A worker holds fragments in their frames until their packet is complete. Ports spread fragments
 //! over workers by addresses, so all fragments of a packet come to one worker.
@@ -125,8 +125,8 @@ impl Reassembly {
         Self { seed: RandomState::new(), groups, limit }
     }
 
-    /// Adds a fragment, which begins with `header` and may come out of a tunnel. Returns the whole packet if the fragment
-    /// completes it. Passes all packets that are dropped to `drop`.
+    /// Adds a fragment, which begins with `header` and may come out of a tunnel. Returns the whole packet
+    /// if the fragment completes it. Passes all packets that are dropped to `drop`.
     pub fn add(
         &mut self,
         now: Instant,
@@ -169,6 +169,12 @@ impl Reassembly {
     /// Drops the fragments of packets that have taken too long.
     pub fn expire(&mut self, now: Instant, drop: &mut impl FnMut(Packet, DropReason)) {
         self.groups.iter_mut().for_each(|group| group.expire(now, drop));
+    }
+
+    /// Returns the number of fragments that wait.
+    pub fn waiting(&self) -> usize {
+        let held = self.groups.iter().flat_map(|group| &group.held);
+        held.filter(|held| held.packet.is_some()).count()
     }
 
     /// Takes all fragments out.

@@ -11,7 +11,7 @@ use std::{
 };
 use wayfarer_dataplane::{
     packet::BURST,
-    pool::HEADROOM,
+    pool::{HEADROOM, Returned},
     port::Port,
     ring::FrameRing,
     sa::{Due, Path, Spi, TunnelId},
@@ -138,10 +138,13 @@ pub struct Rings {
     pub events: ArrayQueue<Event>,
     /// By index, the port that the worker is to use in place of its own.
     new_ports: Box<[ArrayQueue<Box<dyn Port>>]>,
-    /// `true` if there may be new ports.
-    has_new_ports: AtomicBool,
-    /// Ports that the worker no longer uses. The slow path closes them, because that may take long.
-    pub old_ports: ArrayQueue<Box<dyn Port>>,
+    /// Frames that ports held which the slow path has closed.
+    returned: ArrayQueue<Returned>,
+    /// `true` if there may be new ports or returned frames.
+    has_changes: AtomicBool,
+    /// Ports that the worker no longer uses, each with its index. The slow path closes them, because
+    /// that may take long.
+    pub old_ports: ArrayQueue<(usize, Box<dyn Port>)>,
 }
 
 impl Rings {
@@ -153,7 +156,8 @@ impl Rings {
             inject: FrameRing::new(512, largest),
             events: ArrayQueue::new(4096),
             new_ports: (0..ports).map(|_| ArrayQueue::new(1)).collect(),
-            has_new_ports: AtomicBool::new(false),
+            returned: ArrayQueue::new(ports.max(1)),
+            has_changes: AtomicBool::new(false),
             old_ports: ArrayQueue::new(ports.max(1)),
         }
     }
@@ -162,19 +166,36 @@ impl Rings {
     pub fn replace_port(&self, index: usize, port: Box<dyn Port>) {
         // One that the worker has not taken yet is closed.
         drop(self.new_ports[index].force_push(port));
-        self.has_new_ports.store(true, Release);
+        self.has_changes.store(true, Release);
     }
 
-    /// Returns whether the worker must take new ports.
+    /// Has the worker take back frames of its pool. Returns `false` if it has too many to take already;
+    /// they are lost then.
+    pub fn return_frames(&self, frames: Returned) -> bool {
+        let is_taken = self.returned.push(frames).is_ok();
+        self.has_changes.store(true, Release);
+        is_taken
+    }
+
+    /// Returns whether the worker must take new ports or returned frames.
     #[inline]
-    pub(super) fn has_new_ports(&self) -> bool {
-        self.has_new_ports.load(Relaxed)
+    pub(super) fn has_changes(&self) -> bool {
+        self.has_changes.load(Relaxed)
     }
 
-    /// Takes the new ports, each with its index.
-    pub(super) fn take_new_ports(&self) -> impl Iterator<Item = (usize, Box<dyn Port>)> {
-        self.has_new_ports.swap(false, Acquire);
-        self.new_ports.iter().enumerate().filter_map(|(index, port)| Some((index, port.pop()?)))
+    /// Takes frames of a port that was closed.
+    pub(super) fn take_returned(&self) -> Option<Returned> {
+        self.returned.pop()
+    }
+
+    /// Takes a new port, with its index. Until there is none left, there may be more, also if the worker
+    /// fails with one.
+    pub(super) fn take_new_port(&self) -> Option<(usize, Box<dyn Port>)> {
+        self.has_changes.swap(false, Acquire);
+        let ports = self.new_ports.iter().enumerate();
+        let taken = ports.filter_map(|(index, port)| Some((index, port.pop()?))).next()?;
+        self.has_changes.store(true, Relaxed);
+        Some(taken)
     }
 
     /// Returns the length of the longest IP packet that the worker takes from the slow path, in bytes.
@@ -195,5 +216,24 @@ impl Rings {
     /// Returns whether a message of `length` bytes is longer than a frame.
     pub(super) fn is_long(&self, length: usize) -> bool {
         length > self.inject.largest()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wayfarer_dataplane::port::absent::AbsentPort;
+
+    #[test]
+    fn worker_that_fails_with_one_new_port_is_told_of_the_others() {
+        let rings = Rings::new(2048, 3);
+        rings.replace_port(0, Box::new(AbsentPort));
+        rings.replace_port(2, Box::new(AbsentPort));
+        let index = |taken: Option<(usize, Box<dyn Port>)>| taken.map(|(index, _)| index);
+        assert_eq!(index(rings.take_new_port()), Some(0));
+        // Here the worker panics. It looks again in its next turn.
+        assert!(rings.has_changes());
+        assert_eq!(index(rings.take_new_port()), Some(2));
+        assert_eq!((index(rings.take_new_port()), rings.has_changes()), (None, false));
     }
 }

@@ -3,11 +3,11 @@
 use super::{
     classify::{self, Class, Unclassified, classify},
     deliver::{Defragmented, control, defragment, deliver, neighbour},
+    departure::{Departure, Departures, Origin},
     exception, forward,
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, FROM_TUNNEL, Io},
-    nat,
-    outbound::{self, Departure, Departures, Origin},
+    nat, outbound,
     profile::{Profile, Stage},
     rings::Inject,
     tables::{Hop, Tables},
@@ -115,7 +115,7 @@ impl Worker {
     pub fn turn(&mut self) -> bool {
         let mut busy = false;
         let Self { io, tables, reader, headers, .. } = self;
-        io.take_new_ports();
+        io.take_changes();
         for port in 0..io.ports() {
             let wire = io.wire_of(port);
             if wire.is_some() && busy && !io.counters().turns.value().is_multiple_of(TAP_TURNS) {
@@ -160,6 +160,12 @@ impl Worker {
         self.io.profile()
     }
 
+    /// Returns how many packets the ports took, came from the slow path or were made, less those whose
+    /// end was counted and the fragments that wait. It is zero between turns.
+    pub fn unaccounted(&self) -> i64 {
+        self.io.unaccounted()
+    }
+
     /// Takes frames from the slow path; returns whether there were any.
     fn inject(&mut self) -> bool {
         let rings = self.io.rings().clone();
@@ -176,10 +182,12 @@ impl Worker {
             };
             packet.set_port(FROM_SLOW_PATH);
             let headroom = packet.headroom();
-            match rings.inject.pop(|what, frame| packet.fill(headroom, frame).map(|()| what)) {
+            let popped = rings.inject.pop(|what, frame| packet.fill(headroom, frame).map(|()| what));
+            io.counters().injected.add(popped.is_some().into());
+            match popped {
                 Some(Some(what)) => sorted.inject(packet, header, what, tables, reader, io),
                 Some(None) => io.drop(packet, DropReason::NoHeadroom),
-                None => io.free(packet),
+                None => io.give_back(packet),
             }
         }
         sorted.process(&mut headers.inner, tables, reader, io);
@@ -282,7 +290,8 @@ impl<'r> SortedBurst<'r> {
         }
     }
 
-    /// Keeps a fragment of a packet to the gateway or its NAT until the packet is complete, then sorts the packet.
+    /// Keeps a fragment of a packet to the gateway or its NAT until the packet is complete, then sorts the
+    /// packet.
     #[cold]
     #[inline(never)]
     fn fragment(
@@ -347,7 +356,6 @@ impl<'r> SortedBurst<'r> {
         reader: &'r Reader,
         io: &mut Io,
     ) {
-        io.counters().injected.add(1);
         if let Inject::Frame { port } = what {
             return io.send(packet, port);
         }

@@ -14,7 +14,7 @@ use crate::{
         worker::Worker,
     },
     slow_path::{
-        ControlRequest, NewIke, PortHandle, SlowPath, Stop, WorkerHandle,
+        ControlRequest, NewIke, PortHandle, SlowPath, Stop, SubPort, WorkerHandle,
         neighbours::{Segment, Stations},
     },
 };
@@ -43,6 +43,7 @@ use wayfarer_dataplane::{
         pcap::CaptureReport,
     },
     table::{Prefix, Writer},
+    wire::vlan::Vlan,
 };
 
 /// Most requests that may wait for the slow path.
@@ -57,6 +58,11 @@ pub struct OpenPort {
     pub kind: String,
     /// The kernel's interface index of the device; `None` if the kernel has no such device.
     pub device: Option<u32>,
+    /// The VLAN that the port is in.
+    pub vlan: Option<Vlan>,
+    /// The ports that share the device, in the order in which it is divided. Only for the first of
+    /// them, and empty if the port has its device for itself.
+    pub sub_ports: Vec<SubPort>,
     /// The gateway's MAC address on this port.
     pub mac: Mac,
     /// Largest IP packet, in bytes.
@@ -355,6 +361,8 @@ fn port_handle(port: OpenPort) -> PortHandle {
         // Kernel routes through the TAP device of an exception path belong to the port that it
         // stands for.
         device: port.device.filter(|_| port.exception.is_none()),
+        vlan: port.vlan,
+        sub_ports: port.sub_ports,
         segment,
         shared: port.shared,
         monitor: port.monitor,

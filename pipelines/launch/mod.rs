@@ -5,6 +5,7 @@ mod assembly;
 mod error;
 mod ports;
 mod reload;
+mod sub_ports;
 
 pub use assembly::{Assembly, Exception, Gateway, OpenPort, WorkerResources};
 pub use error::{LaunchError, StartError};

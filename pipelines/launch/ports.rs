@@ -1,7 +1,10 @@
 //! Opens a configuration's ports, and the TAP devices that give the kernel the packets that are not
 //! the gateway's.
 
-use super::assembly::{Exception, OpenPort};
+use super::{
+    assembly::{Exception, OpenPort},
+    sub_ports::{self, MTU},
+};
 use crate::{
     config::model::{self, Config, PortKind},
     device_lock::primary_name,
@@ -18,6 +21,7 @@ use wayfarer_dataplane::{
         device::Device,
         dpdk::{self, Eal},
         generator::Generator,
+        link_layer::LinkLayer,
         open::{self, Kind, OpenDevice, Reopener},
         pcap::{self, Captures, PcapPort, Skipped},
         sink::Sink,
@@ -25,9 +29,6 @@ use wayfarer_dataplane::{
     },
     wire::{esp, ethernet},
 };
-
-/// Largest IP packet, in bytes, of ports without a device.
-const MTU: usize = 1500;
 
 /// Opens every port with one queue for each pool: first the ports in the order of the
 /// configuration, then their exception paths. `host` lists the addresses of the host's own network
@@ -45,10 +46,14 @@ pub(super) fn open_all(
         let port = port.name.clone();
         |why| (port, why)
     };
-    let (mut ports, captures) = (Vec::new(), Arc::default());
-    for port in &config.ports {
-        ports.push(open(config, port, host, eal, &captures, pools).map_err(failed(port))?);
+    let (mut opened, captures) = (Vec::new(), Arc::default());
+    for ports in sub_ports::devices(config) {
+        let device = sub_ports::device(config, &ports);
+        let device = open(config, &device, host, eal, &captures, pools).map_err(failed(&device))?;
+        opened.extend(sub_ports::divide(config, &ports, device));
     }
+    opened.sort_unstable_by_key(|(index, _)| *index);
+    let mut ports: Vec<_> = opened.into_iter().map(|(_, port)| port).collect();
     for (of, port) in config.ports.iter().enumerate() {
         if let PortKind::Dpdk { exception: Some(exception), .. } = &port.kind {
             let path = open_exception(exception, of, &mut ports[of], pools.len());
@@ -106,6 +111,7 @@ fn open_device(
 ) -> Result<OpenPort, PortError> {
     let own: Vec<IpAddr> =
         config.ports.iter().flat_map(|p| p.addresses.iter().map(|(own, _)| *own)).collect();
+    let on_device = || config.ports.iter().filter(|port| port.kind.device() == Some(device));
     let has_ike = !config.ike.connections.is_empty();
     let ike_ports = has_ike.then_some(esp::IKE_PORT).into_iter();
     let rules = Rules {
@@ -116,26 +122,29 @@ fn open_device(
             .iter()
             .map(|nat| NatRule { address: nat.address, ports: nat.ports.clone() })
             .collect(),
+        vlans: on_device().filter_map(|port| Some(port.tagging?.vlan)).collect(),
+        only_vlans: on_device().all(|port| port.tagging.is_some()),
     };
     let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(largest_packet(pools));
-    let reopener = (kind != Kind::Tap).then(|| Reopener {
+    let tap_mtu = port.mtu.unwrap_or(MTU);
+    let reopener = Reopener {
         device: primary_name(device),
         rules: Rules { local: own.clone(), ..rules.clone() },
         workers: pools.len(),
         frame_size: pools.iter().map(Pool::frame_size).max().unwrap_or(0),
-    });
-    if port.is_optional && reopener.as_ref().is_some_and(|reopener| !reopener.is_ready()) {
+        tap_mtu: (kind == Kind::Tap).then_some(tap_mtu),
+    };
+    if port.is_optional && !reopener.is_ready() {
         return Ok(absent(port, mtu_limit, reopener, pools.len()));
     }
-    let tap_mtu = port.mtu.unwrap_or(MTU);
     let request = open::Request { device, kind, rules, tap_mtu };
-    let OpenDevice { ports, driver, passed_over, mac, mtu, index, is_veth, host_mac, shared, monitor } =
+    let OpenDevice { ports, driver, passed_over, mac, mtu, index, needs_finished, station, shared, monitor } =
         open::open(&request, pools)?;
     for (driver, why) in passed_over {
         info!(port = port.name, "not {driver}: {why}");
     }
     info!(port = port.name, device, "opened as {driver}");
-    if is_veth {
+    if needs_finished {
         warn!(
             port = port.name,
             "the other end of this veth pair must not offload checksums or segmentation: \
@@ -146,30 +155,32 @@ fn open_device(
         name: port.name.clone(),
         kind: driver.to_string(),
         device: Some(index),
+        vlan: None,
+        sub_ports: Vec::new(),
         mac: port.mac.unwrap_or(mac),
         mtu: mtu.min(mtu_limit),
         mtu_limit,
         fills_checksums: false,
         addresses: port.addresses.clone(),
-        stations: host_mac.map_or(Stations::Ask, Stations::Only),
-        is_host: host_mac.is_some(),
+        stations: station.map_or(Stations::Ask, Stations::Only),
+        is_host: kind == Kind::Tap,
         shared,
         exception: None,
         monitor: Some(monitor),
         capture: None,
-        reopener,
+        reopener: Some(reopener),
         queues: ports,
     })
 }
 
 /// Returns a port whose device is not there yet.
-fn absent(port: &model::Port, mtu_limit: usize, reopener: Option<Reopener>, workers: usize) -> OpenPort {
+fn absent(port: &model::Port, mtu_limit: usize, reopener: Reopener, workers: usize) -> OpenPort {
     OpenPort {
         mtu: MTU.min(mtu_limit),
         mtu_limit,
         stations: Stations::Ask,
         monitor: Some(Box::new(AbsentDevice)),
-        reopener,
+        reopener: Some(reopener),
         ..open_other(port, "-", (0..workers).map(|_| Box::new(AbsentPort) as _).collect())
     }
 }
@@ -191,6 +202,11 @@ fn open_dpdk(
 ) -> Result<OpenPort, PortError> {
     let not_started =
         || PortError::NotSupported { device: device.to_owned(), reason: "DPDK has not been started".into() };
+    let interface = interface(config, device);
+    if interface.as_ref().is_some_and(|interface| interface.link() == LinkLayer::Ip) {
+        let reason = "DPDK needs Ethernet, but its interface carries bare IP packets".into();
+        return Err(PortError::NotSupported { device: device.to_owned(), reason });
+    }
     // UDP over IPv4 may go without a checksum (RFC 768); without IPv6, a driver may have a faster
     // way to send.
     let fill_checksums = port.addresses.iter().any(|(own, _)| own.is_ipv6());
@@ -198,7 +214,7 @@ fn open_dpdk(
     let dpdk::OpenDevice { ports, kind, mac, mtu, fills_checksums, monitor } =
         eal.ok_or_else(not_started)?.open(&request, pools)?;
     info!(port = port.name, device, "opened as {kind}");
-    if device.starts_with("net_af_packet") && is_on_veth(config, device) {
+    if device.starts_with("net_af_packet") && interface.is_some_and(|interface| interface.is_veth()) {
         warn!(
             port = port.name,
             "the other end of this veth pair must not offload checksums or segmentation: \
@@ -210,6 +226,8 @@ fn open_dpdk(
         name: port.name.clone(),
         kind,
         device: None,
+        vlan: None,
+        sub_ports: Vec::new(),
         mac,
         mtu,
         mtu_limit: mtu,
@@ -226,12 +244,12 @@ fn open_dpdk(
     })
 }
 
-/// Returns whether a DPDK virtual device uses one end of a veth pair.
-fn is_on_veth(config: &Config, device: &str) -> bool {
+/// Returns the kernel's device that a virtual device of DPDK uses, if there is one.
+fn interface(config: &Config, device: &str) -> Option<Device> {
     let vdevs = config.dpdk.iter().flat_map(|options| &options.vdev);
     let mut own = vdevs.filter(|vdev| vdev.split(',').next() == Some(device));
-    let interface = own.find_map(|vdev| vdev.split(',').find_map(|word| word.strip_prefix("iface=")));
-    interface.is_some_and(|name| Device::find(name).is_ok_and(|device| device.is_veth()))
+    let name = own.find_map(|vdev| vdev.split(',').find_map(|word| word.strip_prefix("iface=")))?;
+    Device::find(name).ok()
 }
 
 /// Opens the TAP device that stands for `port`, number `of`, in the kernel. It has the port's MAC
@@ -255,6 +273,8 @@ fn open_exception(
         name: exception.device.clone(),
         kind: format!("tap (exception of {})", port.name),
         device: None,
+        vlan: None,
+        sub_ports: Vec::new(),
         mac: port.mac,
         mtu: port.mtu,
         mtu_limit: port.mtu,
@@ -277,6 +297,8 @@ fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> Ope
         name: port.name.clone(),
         kind: kind.to_owned(),
         device: None,
+        vlan: None,
+        sub_ports: Vec::new(),
         mac: mac(port),
         mtu: port.mtu.unwrap_or(MTU),
         mtu_limit: port.mtu.unwrap_or(MTU),
@@ -326,6 +348,7 @@ mod tests {
             let config = model::Port {
                 name: "outside".into(),
                 kind: PortKind::Sink,
+                tagging: None,
                 addresses: vec![],
                 mtu: Some(1400),
                 mac: Some(mac),

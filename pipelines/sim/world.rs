@@ -91,7 +91,17 @@ impl World {
     }
 
     /// Turns workers and slow path until there is nothing left to do.
+    ///
+    /// # Panics
+    /// If a worker's counters do not add up.
     pub fn settle(&mut self) {
+        self.run_until_idle();
+        for (worker, _) in &self.assembly.workers {
+            assert_eq!(worker.unaccounted(), 0, "packets whose end was not counted, or counted twice");
+        }
+    }
+
+    fn run_until_idle(&mut self) {
         loop {
             let mut busy = false;
             for (worker, _) in &mut self.assembly.workers {

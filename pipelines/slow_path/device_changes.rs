@@ -1,31 +1,56 @@
 //! Follows the devices of ports, and logs what has changed.
 //!
-//! A device may disappear and come back: a USB modem, a veth pair or VLAN that is made again. While it
-//! is gone, workers have an [`AbsentPort`] in its place, which drops what they send. The barrier
-//! stays, because it knows the device by its name.
+//! A device may disappear and come back: a USB modem, a veth pair or VLAN that is made again. A TAP
+//! device is made again here. While a device is gone, workers have an [`AbsentPort`] in its place,
+//! which drops what they send. The barrier stays, because it knows the device by its name.
 
 use super::{
     SlowPath,
     devices::{Change, new_host_mac, new_mtu},
+    handles::{PortHandle, SubPort, kind_in_vlan},
     neighbours::Stations,
     view::mac_text,
 };
 use std::time::Duration;
 use tracing::{error, info, warn};
-use wayfarer_dataplane::port::{absent::AbsentPort, monitor::DeviceState, open::OpenDevice};
+use wayfarer_dataplane::port::{
+    Mac, Port,
+    absent::AbsentPort,
+    monitor::{DeviceState, Monitor},
+    open::{OpenDevice, SharedDevice},
+    vlan,
+};
+
+/// What a port is on the device that it uses from now on.
+struct Part {
+    kind: String,
+    mac: Mac,
+    /// Largest IP packet, in bytes.
+    mtu: usize,
+    /// The kernel's index of the device, if its routes and addresses are the port's.
+    device: Option<u32>,
+    /// The MAC address of the only station, if there is only one.
+    station: Option<Mac>,
+    shared: Option<SharedDevice>,
+}
 
 impl SlowPath {
     /// Polls the devices if it is time, and follows what changed.
     pub(super) fn handle_devices(&mut self, now: Duration) {
-        for Change { port, state, has_moved, must_open } in self.devices.poll(now, &self.network.ports) {
-            if has_moved {
-                self.log_device(now, port, &state);
+        if self.devices.must_fit(now) {
+            self.links.fit_ports(&self.network);
+        }
+        let changes = self.devices.poll(now, &self.network.ports);
+        // The first of the ports that share a device opens it for all, so all are closed before.
+        for Change { port, state, .. } in changes.iter().filter(|change| change.has_moved) {
+            self.log_device(now, *port, state);
+            if state.is_gone {
+                self.close_port(*port);
             }
-            if has_moved && state.is_gone {
-                self.close_port(port);
-            }
+        }
+        for Change { port, state, must_open, .. } in changes {
             if must_open {
-                self.open_port(now, port);
+                self.open_device(now, port);
             }
             self.follow_mtu(now, port, state.mtu);
             self.follow_host_mac(now, port, &state);
@@ -34,10 +59,14 @@ impl SlowPath {
 
     fn log_device(&mut self, now: Duration, port: usize, state: &DeviceState) {
         let Some(left_out) = self.devices.admits_line(now, port) else { return };
+        let is_opener = |other: &PortHandle| {
+            other.reopener.is_some() && other.sub_ports.iter().any(|sub_port| sub_port.port == port)
+        };
         let handle = &self.network.ports[port];
+        let may_return = handle.reopener.is_some() || self.network.ports.iter().any(is_opener);
         let port = &handle.name;
         match state {
-            DeviceState { is_gone: true, .. } if handle.reopener.is_some() => {
+            DeviceState { is_gone: true, .. } if may_return => {
                 warn!(name: "device_gone", port, left_out, "there is no device: this port waits for it");
             }
             DeviceState { is_gone: true, .. } => {
@@ -58,17 +87,21 @@ impl SlowPath {
     /// Sends frames for the host to the MAC address that its end of a TAP device has now.
     fn follow_host_mac(&mut self, now: Duration, port: usize, state: &DeviceState) {
         let Some(mac) = new_host_mac(&self.network.ports[port], state) else { return };
-        self.network.ports[port].segment.stations = Stations::Only(mac);
-        if let Some(host) = &self.links.tables.tables.settings.host
-            && usize::from(host.port) == port
-        {
-            host.mac.set(mac);
-        }
-        self.network.routes.set_station(&mut self.links.tables, port as u16, mac);
+        self.set_stations(port, Stations::Only(mac));
         if let Some(left_out) = self.devices.admits_line(now, port) {
             let (port, mac) = (&self.network.ports[port].name, mac_text(mac));
             info!(name: "device_mac", port, mac, left_out, "the host's MAC address on the device has changed");
         }
+    }
+
+    fn set_stations(&mut self, port: usize, stations: Stations) {
+        self.network.ports[port].segment.stations = stations;
+        if let (Some(host), Stations::Only(mac)) = (&self.links.tables.tables.settings.host, stations)
+            && usize::from(host.port) == port
+        {
+            host.mac.set(mac);
+        }
+        self.network.routes.set_stations(&mut self.links.tables, port as u16, stations);
     }
 
     /// Makes a port take its device's MTU: what is forwarded, what tunnels carry, and what senders are
@@ -93,8 +126,9 @@ impl SlowPath {
         }
     }
 
-    /// Opens a port on the device that has its device's name now.
-    fn open_port(&mut self, now: Duration, port: usize) {
+    /// Opens the device that has the name of a port's device now, for that port and all others that
+    /// share it.
+    fn open_device(&mut self, now: Duration, port: usize) {
         let handle = &self.network.ports[port];
         let Some(reopener) = &handle.reopener else { return };
         let host = self.kernel.as_ref().map(|kernel| kernel.addresses()).into_iter().flatten();
@@ -103,13 +137,12 @@ impl SlowPath {
         let line = self.devices.admits_line(now, port);
         match opened {
             Ok(opened) => {
-                let (kind, mac, mtu) = (opened.driver.to_string(), opened.mac, Some(opened.mtu));
-                self.use_device(port, opened);
+                let (kind, mac) = (opened.driver.to_string(), opened.mac);
+                self.use_device(now, port, opened);
                 if let Some(left_out) = line {
                     let (port, mac) = (&self.network.ports[port].name, mac_text(mac));
                     info!(name: "device_opened", port, kind, mac, left_out, "the device was opened again");
                 }
-                self.follow_mtu(now, port, mtu);
             }
             Err(why) => {
                 if let Some(left_out) = line {
@@ -120,30 +153,73 @@ impl SlowPath {
         }
     }
 
-    /// Has the workers and the slow path use a device in place of a port's earlier one.
-    fn use_device(&mut self, port: usize, opened: OpenDevice) {
-        let OpenDevice { ports, driver, mac, index, shared, monitor, .. } = opened;
-        // Frames to the new address must be known when the first one comes.
-        self.links.tables.tables.settings.ports[port].mac.set(mac);
-        let handle = &mut self.network.ports[port];
-        handle.kind = driver.to_string();
-        handle.segment.mac = mac;
-        handle.device = Some(index);
-        handle.shared = shared;
-        handle.monitor = Some(monitor);
-        for (worker, queue) in self.workers.iter().zip(ports) {
-            worker.rings.replace_port(port, queue);
+    /// Has the workers and the slow path use a device in place of a port's earlier one, and divides it
+    /// among the ports that share it.
+    fn use_device(&mut self, now: Duration, port: usize, opened: OpenDevice) {
+        let OpenDevice { ports, driver, mac, mtu, index, station, mut shared, monitor, .. } = opened;
+        let sub_ports = self.network.ports[port].sub_ports.clone();
+        if sub_ports.is_empty() {
+            let whole = Part { kind: driver.to_string(), mac, mtu, device: Some(index), station, shared };
+            return self.use_part(now, port, whole, ports, Some(monitor));
         }
-        self.neighbours.restart(port as u16, mac);
-        if let Some(kernel) = &mut self.kernel {
-            kernel.set_device(port as u16, index);
+        let taggings: Vec<_> = sub_ports.iter().map(|sub_port| sub_port.tagging).collect();
+        let parts = vlan::divide(ports, Some(monitor), &taggings);
+        for (SubPort { port, tagging }, part) in sub_ports.into_iter().zip(parts) {
+            let is_untagged = tagging.is_none();
+            let own = Part {
+                kind: kind_in_vlan(&driver.to_string(), tagging),
+                mac,
+                mtu: mtu.saturating_sub(tagging.map_or(0, |tagging| tagging.vlan.mtu_cost())),
+                device: is_untagged.then_some(index),
+                station,
+                shared: if is_untagged { shared.take() } else { None },
+            };
+            self.devices.opened(now, port, true);
+            self.use_part(now, port, own, part.queues, part.monitor);
         }
     }
 
-    /// Closes the ports that workers no longer use.
+    /// Has the workers and the slow path use this part of a device as a port.
+    fn use_part(
+        &mut self,
+        now: Duration,
+        port: usize,
+        Part { kind, mac, mtu, device, station, shared }: Part,
+        queues: Vec<Box<dyn Port>>,
+        monitor: Option<Box<dyn Monitor>>,
+    ) {
+        // Frames to the new address must be known when the first one comes.
+        self.links.tables.tables.settings.ports[port].mac.set(mac);
+        let handle = &mut self.network.ports[port];
+        (handle.kind, handle.segment.mac, handle.device) = (kind, mac, device);
+        (handle.shared, handle.monitor) = (shared, monitor);
+        for (worker, queue) in self.workers.iter().zip(queues) {
+            worker.rings.replace_port(port, queue);
+        }
+        let stations = station.map_or(Stations::Ask, Stations::Only);
+        self.set_stations(port, stations);
+        self.neighbours.restart(port as u16, mac, stations);
+        let host = self.links.tables.tables.settings.host.as_ref();
+        let is_host = host.is_some_and(|host| usize::from(host.port) == port);
+        match (device, &mut self.ike, &mut self.kernel) {
+            (Some(index), Some(ike), _) if is_host => ike.use_host_device(index, &self.links),
+            (Some(index), _, Some(kernel)) if !is_host => kernel.set_device(port as u16, index),
+            _ => {}
+        }
+        self.follow_mtu(now, port, Some(mtu));
+    }
+
+    /// Closes the ports that workers no longer use, and gives the workers the frames that these held.
     pub(super) fn close_old_ports(&self) {
         for worker in &self.workers {
-            while worker.rings.old_ports.pop().is_some() {}
+            while let Some((port, old)) = worker.rings.old_ports.pop() {
+                let returned = old.close();
+                let frames = returned.len();
+                if frames > 0 && worker.rings.return_frames(returned) {
+                    let port = &self.network.ports[port].name;
+                    info!(name: "frames_returned", port, frames, "the frames in the rings of the earlier device came back");
+                }
+            }
         }
     }
 }

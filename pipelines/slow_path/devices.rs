@@ -2,7 +2,7 @@
 
 use super::{handles::PortHandle, line_limit::LineLimit, neighbours::Stations};
 use std::{collections::BTreeMap, time::Duration};
-use wayfarer_dataplane::port::{Mac, monitor::DeviceState, open::Reopener};
+use wayfarer_dataplane::port::{Mac, monitor::DeviceState};
 
 /// Time between two polls of the devices if the kernel tells nothing.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -19,6 +19,10 @@ pub(super) struct Devices {
     /// When the devices may be polled again at the earliest.
     earliest: Duration,
     known: BTreeMap<usize, Known>,
+    /// True if links may leave by ports with other MTUs since the last call of [`Devices::must_fit`].
+    have_routes_changed: bool,
+    /// When links may be made to fit their ports again at the earliest.
+    fit_at: Duration,
     /// True once the gateway ends, and takes its own devices away.
     has_ended: bool,
 }
@@ -58,6 +62,21 @@ impl Devices {
     /// Has the devices polled as soon as that may be.
     pub(super) fn look_soon(&mut self) {
         self.next = self.next.min(self.earliest);
+    }
+
+    /// Records that routes have changed, and so perhaps the ports by which links leave.
+    pub(super) fn routes_changed(&mut self) {
+        self.have_routes_changed = true;
+    }
+
+    /// Returns true if all links must be made to fit the ports that they leave by. Since that takes
+    /// time for each link, it is at most once in a while, however often routes change.
+    pub(super) fn must_fit(&mut self, now: Duration) -> bool {
+        let must = self.have_routes_changed && now >= self.fit_at;
+        if must {
+            (self.have_routes_changed, self.fit_at) = (false, now + POLL_INTERVAL);
+        }
+        must
     }
 
     /// Ends all polls: what happens to the devices from now on is the gateway's own end.
@@ -112,7 +131,7 @@ impl Devices {
 
 /// Returns the MTU that a port must take to follow its device, in bytes.
 pub(super) fn new_mtu(port: &PortHandle, mtu: Option<usize>) -> Option<usize> {
-    let is_followed = port.device.is_some();
+    let is_followed = port.device.is_some() || port.vlan.is_some();
     let mtu = mtu.filter(|_| is_followed)?.min(port.mtu_limit);
     (mtu != port.mtu).then_some(mtu)
 }
@@ -120,14 +139,16 @@ pub(super) fn new_mtu(port: &PortHandle, mtu: Option<usize>) -> Option<usize> {
 /// Returns the MAC address that the host has at the other end of a port from now on.
 pub(super) fn new_host_mac(port: &PortHandle, state: &DeviceState) -> Option<Mac> {
     let Stations::Only(known) = port.segment.stations else { return None };
-    let is_followed = port.device.is_some() && port.shared.is_none();
+    let is_followed = (port.device.is_some() && port.shared.is_none()) || port.vlan.is_some();
     state.mac.filter(|mac| is_followed && *mac != known)
 }
 
-/// Returns true if the device of a port must be opened again, and can be.
+/// Returns true if the device of a port must be opened again, and can be. A TAP device has the host's
+/// MAC address, not the port's.
 fn must_open(port: &PortHandle, state: &DeviceState) -> bool {
-    let is_other = state.is_gone || state.mac.is_some_and(|mac| mac != port.segment.mac);
-    is_other && port.reopener.as_ref().is_some_and(Reopener::is_ready)
+    let Some(reopener) = &port.reopener else { return false };
+    let has_other_mac = || reopener.tap_mtu.is_none() && state.mac.is_some_and(|mac| mac != port.segment.mac);
+    (state.is_gone || has_other_mac()) && reopener.is_ready()
 }
 
 #[cfg(test)]
@@ -138,7 +159,7 @@ mod tests {
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     };
-    use wayfarer_dataplane::port::monitor::Monitor;
+    use wayfarer_dataplane::port::{classifier::Rules, monitor::Monitor, open::Reopener};
 
     /// A monitor whose state a test sets, and which counts how often it is polled.
     #[derive(Clone, Debug, Default)]
@@ -164,6 +185,8 @@ mod tests {
             mtu: 1500,
             mtu_limit: 1500,
             device: None,
+            vlan: None,
+            sub_ports: vec![],
             segment,
             shared: None,
             monitor,
@@ -194,6 +217,38 @@ mod tests {
         devices.iter().for_each(|device| device.is_gone.store(true, Relaxed));
         known.end();
         assert_eq!(known.poll(Duration::from_secs(5), &ports), []);
+    }
+
+    #[test]
+    fn tap_device_is_made_again_only_if_it_is_gone() {
+        let mut tap = port(None);
+        tap.reopener = Some(Reopener {
+            device: "wf0".into(),
+            rules: Rules::default(),
+            workers: 1,
+            frame_size: 2048,
+            tap_mtu: Some(1500),
+        });
+        let state = DeviceState { is_up: true, mac: Some([2, 0, 0, 0, 0, 9]), ..DeviceState::default() };
+        assert!(!must_open(&tap, &state));
+        assert!(must_open(&tap, &DeviceState { is_gone: true, ..state.clone() }));
+        // Any other device must be there.
+        tap.reopener.as_mut().unwrap().tap_mtu = None;
+        assert!(!must_open(&tap, &DeviceState { is_gone: true, ..state }));
+    }
+
+    #[test]
+    fn routes_that_flap_make_links_fit_their_ports_once_a_second() {
+        let mut known = Devices::default();
+        assert!(!known.must_fit(Duration::ZERO));
+        let mut fits = 0;
+        for ms in 0..3000 {
+            known.routes_changed();
+            fits += u32::from(known.must_fit(Duration::from_millis(ms)));
+        }
+        assert_eq!(fits, 3);
+        // The last change counts too.
+        assert!(known.must_fit(Duration::from_secs(3)) && !known.must_fit(Duration::from_secs(9)));
     }
 
     #[test]

@@ -53,12 +53,12 @@ pub(super) fn path_mtu(tunnel: &Tunnel, mtu: u16, left_out: Option<u64>) {
     info!(name: "path_mtu", peer, tunnel = tunnel.name, mtu, left_out, "a router on the path has a smaller MTU");
 }
 
-/// Logs that IPv6 packets may not fit into a tunnel, which has `room` for so many bytes.
+/// Logs that IPv6 packets may need outer fragments in a tunnel, which has `room` for so many bytes.
 pub(super) fn no_room_for_ipv6(tunnel: &Tunnel, room: usize) {
     warn!(
         name: "mtu_too_small",
         tunnel = tunnel.name,
         room,
-        "the path's MTU leaves less than the 1280 bytes that IPv6 needs"
+        "the path's MTU leaves less than the 1280 bytes that IPv6 needs, so longer packets of IPv6 go in fragments"
     );
 }

@@ -173,7 +173,6 @@ impl Links {
             self.events.extend([Event::Early(packets), Event::EarlyDropped(late)]);
         }
         if selectors.iter().any(|s| !s.remote.is_ipv4()) && room < V6_MIN_MTU {
-            // Inner senders may ignore a smaller MTU (RFC 8201 §4).
             link_log::no_room_for_ipv6(tunnel, room);
         }
         let [soft, hard] = tunnel.lifetimes;
@@ -288,6 +287,7 @@ impl Links {
                 Err(why) => result = Err(why),
             }
         }
+        self.fit_link(link);
         result
     }
 

@@ -25,7 +25,7 @@ mod table_writer;
 mod turn;
 mod view;
 
-pub use handles::{PortHandle, WorkerHandle};
+pub use handles::{PortHandle, SubPort, WorkerHandle, kind_in_vlan};
 pub use turn::Stop;
 
 use crate::{
@@ -300,6 +300,9 @@ impl SlowPath {
         let mut changes = Vec::new();
         let busy = kernel.poll(&mut changes);
         let has_changed = !changes.is_empty();
+        if changes.iter().any(|change| matches!(change, Change::Route { .. })) {
+            self.devices.routes_changed();
+        }
         for change in changes {
             let (routes, tables) = (&mut self.network.routes, &mut self.links.tables);
             match change {

@@ -152,9 +152,9 @@ impl Neighbours {
 
     /// Begins anew on a port whose device is another one or has another MAC address: `mac`, which the
     /// stations are told. They are asked for theirs again.
-    pub fn restart(&mut self, port: u16, mac: Mac) {
+    pub fn restart(&mut self, port: u16, mac: Mac, stations: Stations) {
         let Some(segment) = self.segments.get_mut(usize::from(port)) else { return };
-        segment.mac = mac;
+        (segment.mac, segment.stations) = (mac, stations);
         if segment.stations == Stations::Ask {
             let own = segment.addresses.iter();
             let frames = own.map(|(own, _)| Action::Send { port, frame: announcement(mac, *own) });

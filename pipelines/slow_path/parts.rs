@@ -46,6 +46,8 @@ pub(super) struct TunnelParts {
     pub(super) window: u32,
     /// True for extended sequence numbers (RFC 4303 §2.2.1).
     pub(super) esn: bool,
+    /// True if outer packets may be sent in fragments.
+    pub(super) outer_fragments: bool,
     /// The rules for fields of outer headers.
     pub(super) marking: Marking,
     /// Length in bytes to which inner packets are padded; 0 for no padding.
@@ -119,6 +121,7 @@ impl From<&model::Tunnel> for TunnelParts {
             roam: tunnel.roam,
             window: tunnel.window,
             esn: tunnel.esn,
+            outer_fragments: tunnel.outer_fragments,
             marking: Marking { dscp: tunnel.dscp, df: tunnel.df, udp6_checksum: tunnel.udp6_checksum },
             tfc: tunnel.tfc,
             mtu: tunnel.mtu,

@@ -3,6 +3,7 @@
 
 use super::{
     SlowPath,
+    handles::PortHandle,
     neighbours::{Action, Waiting},
     table_writer::TableWriter,
 };
@@ -17,6 +18,7 @@ use wayfarer_dataplane::{
     drop::DropReason,
     sa::{Flow, Mode},
     wire::{
+        ethernet,
         icmp::{self, Problem},
         ip::{self, Fragment, IpHeader},
         translate::{End, Side},
@@ -45,7 +47,8 @@ impl SlowPath {
                 }
             }
         }
-        busy | self.handle_neighbour_frames(now)
+        busy |= self.handle_neighbour_frames(now);
+        busy | self.handle_too_big_frames(now)
     }
 
     /// Handles neighbour discovery frames of devices that are shared with the kernel.
@@ -53,11 +56,32 @@ impl SlowPath {
         let mut busy = false;
         let mut frame = [0; MAX_FRAME_LEN];
         for (index, port) in self.network.ports.iter().enumerate() {
-            let Some(shared) = &port.shared else { continue };
+            let Some(neighbours) = port.neighbour_socket() else { continue };
             for _ in 0..MAX_PUNTS {
-                let Some(length) = shared.neighbours.recv(&mut frame) else { break };
+                let Some(length) = neighbours.recv(&mut frame) else { break };
                 self.neighbours.handle_frame(now, index as u16, &frame[..length.min(MAX_FRAME_LEN)]);
                 busy = true;
+            }
+        }
+        busy
+    }
+
+    /// Handles ICMP errors about packets that were too big, to the host on devices that are shared with the
+    /// kernel. The kernel handles them too.
+    fn handle_too_big_frames(&mut self, now: Duration) -> bool {
+        let mut busy = false;
+        let mut frame = [0; MAX_FRAME_LEN];
+        for port in &self.network.ports {
+            let Some(too_big) = port.shared.as_ref().and_then(|shared| shared.too_big.as_ref()) else {
+                continue;
+            };
+            for _ in 0..MAX_PUNTS {
+                let Some(length) = too_big.recv(&mut frame) else { break };
+                busy = true;
+                let packet = frame.get(ethernet::HEADER..length).unwrap_or_default();
+                if let Err(reason) = self.links.handle_kernels_too_big(now, packet) {
+                    self.drops.count(reason);
+                }
             }
         }
         busy
@@ -140,10 +164,10 @@ impl SlowPath {
     }
 
     fn send_neighbour_frame(&mut self, port: u16, frame: &[u8]) {
-        match self.network.ports.get(usize::from(port)).and_then(|p| p.shared.as_ref()) {
+        match self.network.ports.get(usize::from(port)).and_then(PortHandle::neighbour_socket) {
             None => self.inject(Inject::Frame { port }, frame),
-            Some(shared) => {
-                if shared.neighbours.send(frame).is_err() {
+            Some(neighbours) => {
+                if neighbours.send(frame).is_err() {
                     // The device is down or its queue is full. Neighbour discovery retries by
                     // itself.
                     self.drops.count(DropReason::TxRingFull);

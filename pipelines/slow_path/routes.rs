@@ -85,10 +85,10 @@ impl Routes {
         self.neighbour_changed(tables, port, address);
     }
 
-    /// Records that the only station of `port` has another MAC address.
-    pub(super) fn set_station(&mut self, tables: &mut TableWriter, port: u16, mac: Mac) {
-        if let Some(station) = self.stations.get_mut(usize::from(port)) {
-            *station = Stations::Only(mac);
+    /// Records that `port` has other stations.
+    pub(super) fn set_stations(&mut self, tables: &mut TableWriter, port: u16, stations: Stations) {
+        if let Some(known) = self.stations.get_mut(usize::from(port)) {
+            *known = stations;
         }
         let by_port = self
             .routes

@@ -122,6 +122,7 @@ impl Tunnel {
                 key: key(&parts.outbound)?,
                 esn: parts.esn,
                 mode: parts.mode,
+                outer_fragments: parts.outer_fragments,
                 marking: parts.marking,
                 tfc: parts.tfc,
                 mtu: parts.mtu.map_or(mtu, |configured| configured.min(mtu)),
@@ -258,7 +259,7 @@ impl Tunnel {
     }
 
     /// Makes packets fit a port with an MTU of `mtu` bytes, from the next burst on.
-    fn fit(&mut self, mtu: usize, writer: &mut Writer) {
+    pub(super) fn fit(&mut self, mtu: usize, writer: &mut Writer) {
         let mtu = self.mtu_limit.map_or(mtu, |configured| configured.min(mtu));
         if self.outbound.mtu() != mtu {
             self.outbound.set_mtu(mtu);

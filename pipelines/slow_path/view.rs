@@ -106,6 +106,7 @@ impl SlowPath {
                 rx_missed: sum(|s| s.rx_missed) + state.as_ref().map_or(0, |s| s.rx_missed),
                 rx_errors: sum(|s| s.rx_errors) + state.as_ref().map_or(0, |s| s.rx_errors),
                 rx_oversize: sum(|s| s.rx_oversize),
+                rx_foreign: sum(|s| s.rx_foreign),
                 tx_packets: sum(|s| s.tx_packets),
                 tx_bytes: sum(|s| s.tx_bytes),
                 tx_errors: sum(|s| s.tx_errors) + state.as_ref().map_or(0, |s| s.tx_errors),
@@ -131,7 +132,9 @@ impl SlowPath {
                 sealed: c.sealed.value(),
                 sealed_bytes: c.sealed_bytes.value(),
                 sent: c.sent.value(),
-                dropped: DropReason::ALL.iter().map(|&r| c.drops.of(r)).sum(),
+                made: c.made.value(),
+                consumed: c.consumed.value(),
+                dropped: c.dropped(),
                 punted: c.punted.value(),
                 injected: c.injected.value(),
                 turns: c.turns.value(),
@@ -159,7 +162,32 @@ impl SlowPath {
                 meaning: reason.meaning().to_owned(),
             }
         };
-        DropReason::ALL.iter().map(view).collect()
+        DropReason::ALL.iter().map(view).chain(self.port_losses()).collect()
+    }
+
+    /// Returns what the ports lost before a worker saw it, as drops of all ports together.
+    fn port_losses(&self) -> impl Iterator<Item = DropView> {
+        let ports = self.ports_view();
+        let sum = |count: fn(&PortView) -> u64| ports.iter().map(count).sum();
+        let all: [(&str, u64, &str); 3] = [
+            (
+                "PortMissed",
+                sum(|port| port.rx_missed),
+                "lost by a port, because its ring was full or no frame was free",
+            ),
+            (
+                "PortErrors",
+                sum(|port| port.rx_errors),
+                "received by a port, but not usable, for example cut short",
+            ),
+            ("PortOversize", sum(|port| port.rx_oversize), "received by a port, but longer than a frame"),
+        ];
+        all.into_iter().map(|(reason, packets, meaning)| DropView {
+            reason: reason.to_owned(),
+            severity: "warning".to_owned(),
+            packets,
+            meaning: meaning.to_owned(),
+        })
     }
 }
 

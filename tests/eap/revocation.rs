@@ -103,6 +103,45 @@ fn the_first_peer_waits_for_the_list_of_its_authority() {
     }
 }
 
+/// A server that waits for nothing.
+#[derive(Debug)]
+struct Impatient(Box<dyn Conversation>);
+
+impl Conversation for Impatient {
+    fn handle(&mut self, packet: &[u8]) -> Step {
+        match self.0.handle(packet) {
+            Step::Wait(_) => {
+                self.0.stop_waiting();
+                self.0.handle(&[])
+            }
+            step => step,
+        }
+    }
+
+    fn identity(&self) -> Option<&[u8]> {
+        self.0.identity()
+    }
+}
+
+#[test]
+fn a_list_that_is_not_waited_for_counts_as_one_that_cannot_be_had() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/list", silent.local_addr().unwrap());
+    let publisher = Publisher { url, ..Publisher::start(false) };
+    let carol = publisher.issue(2);
+    for (revocation, is_accepted) in [(Revocation::IfAvailable, true), (Revocation::Required, false)] {
+        let mut conversation = Impatient(publisher.server(revocation).begin(origin()));
+        let steps = talk(&mut conversation, &mut tls_client("carol", Some(&carol), &version::TLS13));
+        if is_accepted {
+            assert_same_key(steps);
+        } else {
+            assert_refused(steps);
+            let why = conversation.0.refusal().unwrap().words;
+            assert!(why.ends_with("it has not come in time"), "{why}");
+        }
+    }
+}
+
 #[test]
 fn a_list_that_cannot_be_had_counts_as_the_policy_says() {
     let publisher = Publisher::start(false);

@@ -101,6 +101,20 @@ fn tunnels_and_answers_follow_the_mtu_of_a_device() {
 }
 
 #[test]
+fn tunnels_fit_the_port_that_they_move_to() {
+    let (mut world, _) = world(|ports, _| ports[INSIDE].mtu = 1300);
+    for (round, (remote, fits)) in
+        [("192.0.2.1", 1446), ("10.99.0.50", 1246), ("192.0.2.1", 1446)].into_iter().enumerate()
+    {
+        world.ask(Command::SaMove { tunnel: "t1".into(), remote: ip(remote), port: None });
+        send(&mut world, fits + 1);
+        assert_eq!(world.all_drops(), [(TooBig, round as u64 + 1)], "{remote}");
+        let answer = world.take(INSIDE).remove(0);
+        assert_eq!(usize::from(u16::from_be_bytes([answer[26], answer[27]])), fits, "{remote}");
+    }
+}
+
+#[test]
 fn packets_in_clear_follow_the_mtu_of_a_device() {
     let mut device = None;
     let (mut world, mut terminal) = world(|ports, _| device = Some(follow(ports, INSIDE)));

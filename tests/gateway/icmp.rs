@@ -22,6 +22,8 @@ const PORT: u16 = 6000;
 const TOO_BIG: [(u8, u8); 2] = [(3, 4), (2, 0)];
 const TIME_EXCEEDED: [(u8, u8); 2] = [(11, 0), (3, 0)];
 const HOST_UNREACHABLE: [(u8, u8); 2] = [(3, 1), (1, 3)];
+const ECHO: [(u8, u8); 2] = [(8, 0), (128, 0)];
+const PORT_UNREACHABLE: [(u8, u8); 2] = [(3, 3), (1, 4)];
 
 /// Makes a gateway with tunnels to two terminals at known addresses.
 fn gateway(change: impl FnOnce(&mut Config)) -> World {
@@ -387,6 +389,29 @@ fn host_hears_of_the_size_that_fits_from_the_peer_in_transport_mode() {
     assert_eq!(fate(&mut world, INSIDE, &own).unwrap()[9], protocol::ESP);
     let others = error("10.99.0.254", HOST_UNREACHABLE, &returned);
     assert_eq!(fate(&mut world, INSIDE, &others), Err(NoPolicy));
+}
+
+#[test]
+fn host_hears_of_errors_at_the_peer_in_transport_mode() {
+    for (local, peer, icmp) in
+        [("203.0.113.1", "192.0.2.1", protocol::ICMP), ("2001:db8:1::1", "2001:db8:2::1", protocol::ICMPV6)]
+    {
+        let mut transport = tunnel(1, suite(SUITE));
+        transport.mode = Mode::Transport;
+        (transport.local, transport.remote) = (ip(local), Remote::At(ip(peer), 0));
+        transport.selectors = vec![Selector { protocol: Some(protocol::UDP), ..selector(local, peer) }];
+        let mut world = World::host(vec![transport]);
+        let terminal = Terminal::new(1, suite(SUITE), peer);
+        let sent = datagram(local, peer, (1, 2), b"to a closed port");
+        let answer = error(peer, PORT_UNREACHABLE, &sent);
+        let header = IpHeader::parse(&answer).unwrap().header_len();
+        let sealed = terminal.seal_as(&answer[header..], icmp, 1);
+        assert_eq!(fate(&mut world, OUTSIDE, &sealed).as_ref(), Ok(&answer));
+        let echo = message(local, peer, ECHO[usize::from(icmp == protocol::ICMPV6)], b"of another protocol");
+        let others = error(peer, PORT_UNREACHABLE, &echo);
+        let sealed = terminal.seal_as(&others[header..], icmp, 2);
+        assert_eq!(fate(&mut world, OUTSIDE, &sealed), Err(InnerSelector));
+    }
 }
 
 #[test]

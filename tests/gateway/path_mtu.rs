@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 use wayfarer::{
     config::model::{Encapsulation, Remote, Tunnel},
     control::protocol::{Command, Outcome, Reply, View},
-    sim::{fixtures::*, frames::*, world::World},
+    sim::{fixtures::*, frames::*, terminal::Terminal, world::World},
 };
 use wayfarer_dataplane::{
     drop::DropReason::*,
@@ -28,12 +28,12 @@ fn world(change: impl Fn(&mut Tunnel)) -> World {
     World::new(tunnels)
 }
 
-fn over_ipv6(tunnel: &mut Tunnel) {
+pub(crate) fn over_ipv6(tunnel: &mut Tunnel) {
     tunnel.local = ip("2001:db8:1::1");
     tunnel.remote = Remote::At(ip("2001:db8:2::1"), 4500);
 }
 
-fn in_udp(tunnel: &mut Tunnel) {
+pub(crate) fn in_udp(tunnel: &mut Tunnel) {
     tunnel.encap = Encapsulation::Udp(4500);
 }
 
@@ -54,7 +54,7 @@ fn send(world: &mut World, n: u32, length: usize) -> Result<Vec<u8>, u16> {
 
 /// A router's report that `packet` is longer than `mtu`, with `quoted` bytes of it behind the IP
 /// header.
-fn report(packet: &[u8], mtu: u32, quoted: usize) -> Vec<u8> {
+pub(crate) fn report(packet: &[u8], mtu: u32, quoted: usize) -> Vec<u8> {
     let v4 = packet[0] >> 4 == 4;
     let (to, ip_len) = match v4 {
         true => (IpAddr::from(*packet[12..].first_chunk::<4>().unwrap()), 20),
@@ -196,4 +196,45 @@ fn host_hears_of_a_smaller_mtu_in_transport_mode() {
     let told = usize::from(u16::from_be_bytes([answers[0][26], answers[0][27]]));
     world.send(INSIDE, &datagram("203.0.113.1", "192.0.2.1", (1, 2), &vec![0; told - 28]));
     assert!(world.take(OUTSIDE).pop().unwrap().len() <= 1400);
+}
+
+#[test]
+fn storm_of_reports_is_bounded_and_disturbs_no_traffic() {
+    let mut world = world(|tunnel| {
+        if tunnel.name == "t2" {
+            over_ipv6(tunnel);
+        }
+    });
+    world.meet_neighbours();
+    let mut terminal = Terminal::new(1, suite("aes128gcm16"), "192.0.2.1");
+    let up = datagram("10.98.0.1", "10.99.0.7", (1, 2), b"up");
+    let outer = [send(&mut world, 1, FULL[0]).unwrap(), send(&mut world, 2, FULL[1]).unwrap()];
+    let mut forged = outer[0].clone();
+    forged[20] ^= 1;
+    let before = world.counters().punted.value();
+    let rounds = 100;
+    for round in 0..rounds {
+        for mtu in [0, 68, 1279, 65535] {
+            for packet in [&outer[0], &forged, &outer[1]] {
+                world.put(OUTSIDE, &report(packet, mtu, 8));
+            }
+        }
+        world.put(OUTSIDE, &terminal.seal(&up));
+        world.put(INSIDE, &down(1, 500));
+        if round % 10 == 0 {
+            world.settle();
+            assert_eq!(
+                (world.take(INSIDE).len(), world.take(OUTSIDE).len()),
+                if round == 0 { (1, 1) } else { (10, 10) }
+            );
+        }
+    }
+    world.settle();
+    assert_eq!((world.take(INSIDE).len(), world.take(OUTSIDE).len()), (9, 9));
+    // Every report was looked at or counted. Two of them lowered the MTU of the first link.
+    let (full, punted) = (world.drops(PuntRingFull), world.counters().punted.value() - before);
+    assert_eq!(full + punted, 12 * rounds);
+    assert!((punted - 2..=punted).contains(&world.slow_drops(PathMtu)), "{punted}");
+    assert_eq!(shown(&mut world), Some(576));
+    assert!(send(&mut world, 2, FULL[1]).is_ok(), "IPv6 has no MTU below 1280");
 }

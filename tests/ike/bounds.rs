@@ -7,6 +7,7 @@ use crate::{
     pair::Pair,
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
+use wayfarer::primitives::Primitives;
 use wayfarer::sim::ike::{
     connections::{GATEWAY, TERMINAL, gateway, offer, prefix, terminal},
     side::{Side, to_gateway},
@@ -172,6 +173,24 @@ fn flood_from_one_address_delays_only_that_address() {
     let position = |address: [u8; 4]| tasks.iter().position(|(_, from, _)| *from == IpAddr::from(address));
     assert!(position(TERMINAL).unwrap() < 2, "another network");
     assert!(position([198, 51, 100, 7]).unwrap() < 4, "another address of the same network");
+}
+
+/// Whoever runs tasks can drop this one, whatever it waits for.
+#[test]
+fn task_of_a_peer_that_has_ended_is_not_needed() {
+    let mut pair = Pair::new(gateway(), terminal());
+    let (addresses, first) = first_messages(&mut pair)(1, TERMINAL);
+    let (mut now, endpoint) = (pair.now, &mut pair.gateway.endpoint);
+    endpoint.handle_datagram(now, addresses, &first);
+    let (id, _, task) = endpoint.poll_task().unwrap();
+    now += 29 * SECOND;
+    endpoint.handle_timeout(now);
+    assert!(endpoint.needs(id));
+    now += 2 * SECOND;
+    endpoint.handle_timeout(now);
+    assert_eq!((endpoint.needs(id), endpoint.state_sizes().tasks), (false, 0));
+    endpoint.handle_outcome(now, id, task.run(&Primitives));
+    assert!(endpoint.poll_transmit().is_none(), "a late outcome changes nothing");
 }
 
 // Bounds of answers.

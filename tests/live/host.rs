@@ -107,12 +107,13 @@ pub(crate) fn host_stays_reachable(kind: &str) {
     assert_eq!(sockets.first_from(&sockets.forbidden), 7001);
 }
 
-/// Checks that the gateway ends at once with exit code 1 and one line that contains all of `words`.
-fn assert_refused(lab: &Lab, under: &str, name: &str, config: &str, words: &[&str]) {
+/// Checks that a gateway that is started by `under` ends at once with exit code 1 and one line that
+/// contains all of `words`.
+pub(crate) fn assert_refused(lab: &Lab, space: &str, under: &str, name: &str, config: &str, words: &[&str]) {
     let file = lab.config(name, config);
     let start = Instant::now();
     let command = format!("{under}{} --log error gateway --config {}", program(), file.display());
-    let output = lab.output("gw", &command);
+    let output = lab.output(space, &command);
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert_eq!(message.lines().count(), 1, "{message}");
@@ -133,18 +134,19 @@ pub(crate) fn wrong_set_ups_end_with_one_line(kind: &str) {
     let lab = terminal_lab();
     let config = gateway_config(kind, "");
     let missing = config.replace("\"g1\"", "\"eth77\"");
-    assert_refused(&lab, "", "missing", &missing, &["port inside", "no device named \"eth77\""]);
+    assert_refused(&lab, "gw", "", "missing", &missing, &["port inside", "no device named \"eth77\""]);
     assert_bare(&lab, "g0");
     let powerless = "setpriv --bounding-set=-all --inh-caps=-all ";
     assert_refused(
         &lab,
+        "gw",
         powerless,
         "powerless",
         &config,
         &["port outside", "no permission", "CAP_NET_ADMIN"],
     );
     lab.run("gw", "ip link set g1 down");
-    assert_refused(&lab, "", "down", &config, &["port inside", "g1", "the device is down"]);
+    assert_refused(&lab, "gw", "", "down", &config, &["port inside", "g1", "the device is down"]);
     lab.run("gw", "ip link set g1 up");
     for name in ["missing", "powerless", "down"] {
         assert!(!lab.path(&format!("{name}.sock")).exists(), "{name}");
@@ -165,11 +167,12 @@ pub(crate) fn one_gateway_per_device_and_clean_end(kind: &str) {
     let other = format!(
         "[[port]]\nname = \"other\"\nkind = \"{kind}\"\ndevice = \"g2\"\naddresses = [\"192.0.3.1/24\"]\n"
     );
-    assert_refused(&lab, "", "gw", &other, &["another gateway answers", "gw.sock"]);
+    assert_refused(&lab, "gw", "", "gw", &other, &["another gateway answers", "gw.sock"]);
     assert_bare(&lab, "g2");
     assert_eq!(gateway.sa().tunnel, "alice");
     assert_refused(
         &lab,
+        "gw",
         "",
         "again",
         &gateway_config(kind, ""),

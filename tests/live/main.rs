@@ -1,6 +1,6 @@
 //! Tests of the program in network namespaces with real veth devices, with traffic from ping,
 //! iperf3 and the kernel's own stack. They need root, and `ip`, `ethtool`, `nft`, `ping`, `iperf3`,
-//! `tcpdump`, `setpriv`, `dnsmasq`.
+//! `tcpdump`, `setpriv`, `dnsmasq`, `python3-scapy`.
 
 mod closed;
 mod devices;
@@ -12,11 +12,15 @@ mod host;
 mod lab;
 mod moves;
 mod nics;
+mod offloads;
+mod path_mtu;
 mod paths;
+mod point_to_point;
 #[cfg(feature = "bench")]
 mod rate;
 mod strongswan;
 mod traffic;
+mod vlans;
 mod walkthrough;
 mod world;
 
@@ -40,6 +44,9 @@ for_each_kind! {
     paths::fragments,
     paths::neighbours,
     paths::kernel_routes,
+    path_mtu::links_of_every_mtu,
+    path_mtu::stream_goes_on_while_its_path_changes,
+    path_mtu::routers_that_filter_icmp,
     moves::ping_goes_on,
     moves::ping_goes_on_over_ipv6,
     moves::tcp_goes_on,
@@ -52,6 +59,9 @@ for_each_kind! {
     host::host_stays_reachable,
     host::wrong_set_ups_end_with_one_line,
     host::one_gateway_per_device_and_clean_end,
+    vlans::tunnel_in_a_vlan,
+    vlans::all_ports_follow_their_device,
+    vlans::scapy_sees_answers_only_in_the_vlan,
     #[cfg(feature = "bench")]
     rate::rate_of_a_cable,
     #[cfg(feature = "bench")]

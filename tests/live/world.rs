@@ -99,10 +99,15 @@ outbound = {{ spi = 0x1001, cipher = "aes128gcm16", key_file = "up" }}
 "#
         ),
     );
+    use_tap(lab);
+    terminal
+}
+
+/// Puts the terminal's address on its TAP device, and waits until a ping gets through.
+pub(crate) fn use_tap(lab: &Lab) {
     lab.run("term", "ip address add 10.98.0.7/24 dev wf0");
     lab.run("term", "ip route add 10.99.0.0/24 via 10.98.0.1");
     wait_for_ping(lab, "term", SERVER);
-    terminal
 }
 
 /// The address family between two gateways.
@@ -116,11 +121,19 @@ pub(crate) enum Outside {
 
 /// Starts two gateways with a host behind each, which has both families.
 pub(crate) fn two_gateways(kind: &str, outside: Outside) -> (Lab, Gateway, Gateway) {
+    two_gateways_with(kind, outside, [""; 2])
+}
+
+/// Does the same, with more lines in the sections `[gateway]` and `[[tunnel]]`.
+pub(crate) fn two_gateways_with(kind: &str, outside: Outside, more: [&str; 2]) -> (Lab, Gateway, Gateway) {
     let lab = Lab::new(&["ha", "gwa", "core", "gwb", "hb"]);
-    lab.link([
-        ("ha", "h0", &["10.1.0.2/24", "2001:db8:1::2/64"]),
-        ("gwa", "a1", &["10.1.0.1/24", "2001:db8:1::1/64"]),
-    ]);
+    let [a, b] = start_two_gateways(&lab, kind, outside, more);
+    (lab, a, b)
+}
+
+/// Does the same as [`two_gateways_with`] in a lab that has the namespaces.
+pub(crate) fn start_two_gateways(lab: &Lab, kind: &str, outside: Outside, more: [&str; 2]) -> [Gateway; 2] {
+    two_hosts(lab);
     lab.link([
         ("gwa", "a0", &["192.0.2.1/24", "2001:db8:a::1/64"]),
         ("core", "ka", &["192.0.2.254/24", "2001:db8:a::fe/64"]),
@@ -129,57 +142,77 @@ pub(crate) fn two_gateways(kind: &str, outside: Outside) -> (Lab, Gateway, Gatew
         ("core", "kb", &["198.51.100.254/24", "2001:db8:b::fe/64"]),
         ("gwb", "b0", &["198.51.100.1/24", "2001:db8:b::1/64"]),
     ]);
-    lab.link([
-        ("gwb", "b1", &["10.2.0.1/24", "2001:db8:2::1/64"]),
-        ("hb", "h0", &["10.2.0.2/24", "2001:db8:2::2/64"]),
-    ]);
     lab.forward("core");
-    for (host, router, router6) in [("ha", "10.1.0.1", "2001:db8:1::1"), ("hb", "10.2.0.1", "2001:db8:2::1")]
-    {
-        lab.run(host, &format!("ip route add default via {router}"));
-        lab.run(host, &format!("ip route add default via {router6}"));
+    let (ends, routers, all) = match outside {
+        Outside::V4 => (["192.0.2.1/24", "198.51.100.1/24"], ["192.0.2.254", "198.51.100.254"], "0.0.0.0/0"),
+        Outside::V6 => {
+            (["2001:db8:a::1/64", "2001:db8:b::1/64"], ["2001:db8:a::fe", "2001:db8:b::fe"], "::/0")
+        }
+    };
+    let route = |via: &str| format!("[[route]]\nto = \"{all}\"\nvia = \"{via}\"\n");
+    let [a, b] = pair_configs(kind, ["a0", "b0"], ends, more);
+    let gateways = [("gwa", a, routers[0]), ("gwb", b, routers[1])]
+        .map(|(space, config, via)| lab.gateway(space, &(config + &route(via))));
+    wait_for_pair(lab);
+    gateways
+}
+
+/// Makes a host behind each of two gateways.
+pub(crate) fn two_hosts(lab: &Lab) {
+    for (host, gateway, device, n) in [("ha", "gwa", "a1", 1), ("hb", "gwb", "b1", 2)] {
+        let [of_host, of_gateway] =
+            [2, 1].map(|end| [format!("10.{n}.0.{end}/24"), format!("2001:db8:{n}::{end}/64")]);
+        lab.link([
+            (host, "h0", &[&of_host[0], &of_host[1]]),
+            (gateway, device, &[&of_gateway[0], &of_gateway[1]]),
+        ]);
+        lab.run(host, &format!("ip route add default via 10.{n}.0.1"));
+        lab.run(host, &format!("ip route add default via 2001:db8:{n}::1"));
     }
-    let config =
-        |[a, b]: [&str; 2], [ours, theirs]: [u8; 2], [own, peer]: [[&str; 2]; 2], keys: [&str; 2]| {
-            let at = usize::from(outside == Outside::V6);
-            let [own, peer, net] = [own[at], peer[at], if at == 0 { "0.0.0.0/0" } else { "::/0" }];
-            let (subnet, via) = match outside {
-                Outside::V4 => ("/24", own.rsplit_once('.').unwrap().0.to_owned() + ".254"),
-                Outside::V6 => ("/64", own.rsplit_once(':').unwrap().0.to_owned() + ":fe"),
-            };
-            let ([spi_in, spi_out], [key_in, key_out]) =
-                ([u32::from(ours) << 8, u32::from(theirs) << 8], keys);
-            format!(
-                r#"
+}
+
+/// Waits until the hosts of [`two_hosts`] reach each other.
+pub(crate) fn wait_for_pair(lab: &Lab) {
+    for to in ["10.2.0.2", "2001:db8:2::2"] {
+        wait_for_ping(lab, "ha", to);
+    }
+}
+
+/// Configures two gateways, without routes, whose outer devices and addresses are `devices` and `ends`,
+/// with more lines in the sections `[gateway]` and `[[tunnel]]`.
+pub(crate) fn pair_configs(
+    kind: &str,
+    devices: [&str; 2],
+    ends: [&str; 2],
+    [of_gateway, of_tunnel]: [&str; 2],
+) -> [String; 2] {
+    let config = |[ours, theirs]: [usize; 2], inside: &str, keys: [&str; 2]| {
+        let (device, own) = (devices[ours - 1], ends[ours - 1]);
+        let [local, remote] = [ours, theirs].map(|n| ends[n - 1].split_once('/').expect("a subnet").0);
+        let ([spi_in, spi_out], [key_in, key_out]) = ([ours, theirs].map(|n| n << 8), keys);
+        format!(
+            r#"{of_gateway}
 [[port]]
 name = "outside"
 kind = "{kind}"
-device = "{a}"
-addresses = ["{own}{subnet}"]
+device = "{device}"
+addresses = ["{own}"]
 [[port]]
 name = "inside"
 kind = "{kind}"
-device = "{b}"
+device = "{inside}"
 addresses = ["10.{ours}.0.1/24", "2001:db8:{ours}::1/64"]
-[[route]]
-to = "{net}"
-via = "{via}"
 [[tunnel]]
 name = "other"
-local = "{own}"
-remote = "{peer}"
+local = "{local}"
+remote = "{remote}"
 inner_local = ["10.{ours}.0.0/24", "2001:db8:{ours}::/64"]
 inner_remote = ["10.{theirs}.0.0/24", "2001:db8:{theirs}::/64"]
+{of_tunnel}
 inbound = {{ spi = {spi_in}, cipher = "aes128gcm16", key_file = "{key_in}" }}
 outbound = {{ spi = {spi_out}, cipher = "aes128gcm16", key_file = "{key_out}" }}
 "#
-            )
-        };
-    let (at_a, at_b) = (["192.0.2.1", "2001:db8:a::1"], ["198.51.100.1", "2001:db8:b::1"]);
-    let a = lab.gateway("gwa", &config(["a0", "a1"], [1, 2], [at_a, at_b], ["up", "down"]));
-    let b = lab.gateway("gwb", &config(["b0", "b1"], [2, 1], [at_b, at_a], ["down", "up"]));
-    for to in ["10.2.0.2", "2001:db8:2::2"] {
-        wait_for_ping(&lab, "ha", to);
-    }
-    (lab, a, b)
+        )
+    };
+    [config([1, 2], "a1", ["up", "down"]), config([2, 1], "b1", ["down", "up"])]
 }

@@ -72,6 +72,20 @@ fn esp_loses_nothing_while_terminals_move_and_tunnels_change() {
 }
 
 #[test]
+fn esp_joins_fragments_and_a_flood_of_others_costs_no_packet() {
+    let of = |more: &str| {
+        rows(&format!("esp --direction in --size 200,1420 --sas 100 --seconds 0.01 --json{more}"))
+    };
+    for row in of(" --fragments").iter().chain(&of(" --fragments --flood 50")).chain(&of(" --flood 50")) {
+        assert_eq!(number(row, "lost"), 0.0, "{row}");
+        assert!(number(row, "checked") >= 20.0, "{row}");
+        // All but those that are kept at the end.
+        let share = number(row, "flood_drops") / number(row, "packets");
+        assert!(if row["flood"] == 0 { share == 0.0 } else { share > 0.3 }, "{row}");
+    }
+}
+
+#[test]
 fn two_workers_share_one_sa() {
     let rows = rows("esp --direction out,in --size 64 --sas 1 --workers 2 --seconds 0.01 --json");
     let [outbound, inbound] = &rows[..] else { panic!("{rows:?}") };

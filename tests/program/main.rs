@@ -10,3 +10,5 @@ mod imports;
 mod log;
 mod pki;
 mod reload;
+#[cfg(feature = "bench")]
+mod vlans;

@@ -1,5 +1,10 @@
-//! Any Ethernet device through a packet(7) socket. Frames are received from a ring shared with the
-//! kernel, which is polled without a system call. One call sends a burst.
+//! Any device through a packet(7) socket, with Ethernet or with bare IP packets
+//! ([`LinkLayer`]). Frames are received from a ring shared with the kernel, which is polled without a
+//! system call. One call sends a burst.
+//!
+//! The kernel may hand over frames that their sender joined, up to 64 KiB long. They do not fit a slot
+//! of the ring, so the socket has a copy of each, which is read and cut into packets
+//! ([`segments`](super::segments)).
 
 #![allow(unsafe_code, reason = "rings shared with the kernel")]
 
@@ -7,11 +12,15 @@ use super::{
     Port, PortError, PortStats,
     classifier::Classifier,
     device::Device,
+    link_layer::{self, LinkLayer},
+    segments::JoinedFrame,
     sys::{self, Mapping},
+    vnet_header::{self, Unusable, VnetHeader},
 };
 use crate::{
-    packet::{BURST, Burst},
+    packet::{BURST, Burst, Packet},
     pool::{HEADROOM, Pool},
+    wire::{ethernet, vlan},
 };
 use arrayvec::ArrayVec;
 use std::{
@@ -31,16 +40,11 @@ const BLOCK: usize = 256 << 10;
 /// Bytes that the socket may have waiting in the device's queue.
 const SEND_BUFFER: i32 = 8 << 20;
 
-const NEEDS: &str = "CAP_NET_RAW";
+/// Bytes of frames too long for a slot that wait in the socket, by the kernel's own count, which is
+/// larger than the frames.
+const LONG_FRAMES: i32 = 8 << 20;
 
-/// linux/virtio_net.h: length of the header that the kernel puts before a frame, in bytes.
-const VNET_HEADER: usize = 10;
-/// Its flag if the sender left the checksum to its hardware.
-const NEEDS_CSUM: u8 = 1;
-/// Its GSO types: one packet, or TCP segments that the kernel joined.
-const GSO_NONE: u8 = 0;
-const GSO_TCPV4: u8 = 1;
-const GSO_TCPV6: u8 = 4;
+const NEEDS: &str = "CAP_NET_RAW";
 
 /// One queue of a device, with its own socket.
 #[derive(Debug)]
@@ -49,11 +53,18 @@ pub struct AfPacketPort {
     ring: Mapping,
     slot_size: usize,
     next: usize,
+    /// Where frames are sent; `None` if their Ethernet header says so.
+    destinations: Option<Destinations>,
+    joined: JoinedFrame,
     stats: PortStats,
     /// `true` if the device is gone.
     is_unbound: bool,
-    /// Packets that the kernel dropped, in total. The kernel's own count restarts each time it is
-    /// read.
+    /// `true` if frames get back the outermost tag, which the kernel takes out of them.
+    keeps_tags: bool,
+    /// The outermost tag of `joined`.
+    joined_tag: Option<Tag>,
+    /// Packets that the kernel dropped or had no room to copy, in total. The kernel's own count
+    /// restarts each time it is read.
     missed: Cell<u64>,
     _classifier: Arc<Classifier>,
 }
@@ -62,8 +73,8 @@ impl AfPacketPort {
     /// Opens `queues` ports on a device, one for each worker. The kernel spreads flows over them by
     /// hash. They receive the frames that `classifier` assigns to the gateway.
     ///
-    /// GRO is turned off on the device, because joined packets would not fit a frame of
-    /// `frame_size` bytes.
+    /// Frames of the pools are of `frame_size` bytes. GRO is turned off on the device, because joining
+    /// and cutting again costs more than it saves.
     ///
     /// # Errors
     /// [`PortError::Permission`] without CAP_NET_RAW, or the error of the system.
@@ -98,10 +109,12 @@ impl AfPacketPort {
         set(libc::PACKET_VERSION, libc::tpacket_versions::TPACKET_V2 as i32)
             .and_then(|()| set(libc::PACKET_IGNORE_OUTGOING, 1))
             .and_then(|()| set(libc::PACKET_VNET_HDR, 1))
+            .and_then(|()| set(libc::PACKET_COPY_THRESH, 1))
             .map_err(failed("set up the packet socket"))?;
-        // These two options only make it faster. The second one needs CAP_NET_ADMIN.
+        // These options only make it faster. The buffers need CAP_NET_ADMIN.
         let _ = set(libc::PACKET_QDISC_BYPASS, 1);
         let _ = sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER);
+        let _ = sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &LONG_FRAMES);
         classifier.filter(&socket).map_err(failed("filter the packet socket"))?;
 
         // A frame follows its descriptor, an address, the kernel's own header and alignment: 128
@@ -124,8 +137,12 @@ impl AfPacketPort {
             ring,
             slot_size,
             next: 0,
+            destinations: (device.link() == LinkLayer::Ip).then(|| Destinations::new(device.index())),
+            joined: JoinedFrame::new(),
             stats,
             is_unbound: false,
+            keeps_tags: classifier.has_vlans(),
+            joined_tag: None,
             missed,
             _classifier: classifier.clone(),
         })
@@ -140,6 +157,16 @@ impl AfPacketPort {
         sys::option::<u32>(&self.socket, libc::SOL_PACKET, libc::PACKET_FANOUT).map(|g| g as u16)
     }
 
+    fn link(&self) -> LinkLayer {
+        if self.destinations.is_some() { LinkLayer::Ip } else { LinkLayer::Ethernet }
+    }
+
+    /// Returns the number of bytes before the data of a received packet. A made-up Ethernet header has
+    /// room there.
+    fn headroom(&self) -> usize {
+        HEADROOM + self.destinations.as_ref().map_or(0, |_| ethernet::HEADER)
+    }
+
     /// Returns the next slot of the ring and its status word.
     fn slot(&self) -> (*mut u8, &AtomicU32) {
         // SAFETY: `next` is the number of a slot, so the slot lies within the mapping, which
@@ -150,21 +177,107 @@ impl AfPacketPort {
             (slot, AtomicU32::from_ptr(slot.cast()))
         }
     }
-}
 
-/// A reason why a received frame is not used.
-enum Unusable {
-    /// Longer than a frame of the pool, or several packets joined.
-    Oversize,
-    /// Not consistent in itself.
-    Broken,
+    /// Gives the next slot back to the kernel, and goes on to the one behind it.
+    fn release_slot(&mut self) {
+        self.slot().1.store(libc::TP_STATUS_KERNEL, Release);
+        self.next = if (self.next + 2) * self.slot_size > RING { 0 } else { self.next + 1 };
+    }
+
+    /// Takes a frame that is joined, or longer than a slot, to cut it. `has_copy` says that the socket
+    /// has one that is longer: not necessarily this one, if the kernel receives on several cores.
+    ///
+    /// # Errors
+    /// [`Unusable`], if it is not a joined frame.
+    #[cold]
+    fn take_joined(&mut self, frame: Option<ReceivedFrame<'_>>, has_copy: bool) -> Result<(), Unusable> {
+        self.joined_tag = frame.as_ref().and_then(|frame| frame.tag).filter(|_| self.keeps_tags);
+        let (header, length) = match frame {
+            // The copy does not tell its tag.
+            _ if has_copy && self.keeps_tags => {
+                let _ = receive_long(&self.socket, self.joined.room());
+                return Err(Unusable::Oversize);
+            }
+            _ if has_copy => receive_long(&self.socket, self.joined.room()).ok_or(Unusable::Broken)?,
+            None => return Err(Unusable::Broken),
+            Some(frame) if !frame.is_whole => {
+                // The socket was full.
+                self.missed.set(self.missed.get() + 1);
+                return Ok(());
+            }
+            Some(frame) => {
+                let room = self.joined.room().get_mut(..frame.bytes.len()).ok_or(Unusable::Oversize)?;
+                room.copy_from_slice(frame.bytes);
+                (frame.header, frame.bytes.len())
+            }
+        };
+        if header.is_single() {
+            return Err(Unusable::Oversize);
+        }
+        self.joined.start(length, self.link(), &header)
+    }
+
+    /// Receives packets of the joined frame, as many as there is room for.
+    #[cold]
+    fn cut_joined(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        let headroom = self.headroom();
+        while self.joined.is_left() && burst.room() > 0 {
+            let Some(mut packet) = pool.take() else { return };
+            let next = self.joined.next(&mut packet, headroom);
+            match next.and_then(|()| put_back(self.joined_tag, &mut packet)) {
+                Ok(()) => {
+                    self.stats.received(&packet);
+                    burst.push(packet);
+                }
+                Err(why) => {
+                    self.count(why);
+                    pool.give(packet);
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, why: Unusable) {
+        match why {
+            Unusable::Oversize => self.stats.rx_oversize += 1,
+            Unusable::Broken => self.stats.rx_errors += 1,
+        }
+    }
+
+    /// Frees the frames that a device without Ethernet cannot send.
+    fn refuse_other_than_ip(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        let mut at = 0;
+        while let Some(packet) = burst.get(at) {
+            if link_layer::unwrap(packet.data()).is_some() {
+                at += 1;
+                continue;
+            }
+            self.stats.tx_errors += 1;
+            pool.give(burst.remove(at));
+        }
+    }
 }
 
 /// A received frame in its slot: the kernel's header and the bytes.
 struct ReceivedFrame<'a> {
-    vnet: [u8; VNET_HEADER],
+    header: VnetHeader,
     bytes: &'a [u8],
     is_whole: bool,
+    tag: Option<Tag>,
+}
+
+/// The EtherType and value of the outermost tag, which the kernel takes out of a frame.
+type Tag = (u16, u16);
+
+/// Puts the tag back into a frame, if it has one.
+#[inline]
+fn put_back(tag: Option<Tag>, packet: &mut Packet) -> Result<(), Unusable> {
+    let Some((ethertype, value)) = tag else { return Ok(()) };
+    if packet.len() < ethernet::HEADER || packet.push_front(vlan::TAG).is_none() {
+        return Err(Unusable::Broken);
+    }
+    vlan::put_back(packet.data_mut(), ethertype, value);
+    Ok(())
 }
 
 impl<'a> ReceivedFrame<'a> {
@@ -175,81 +288,95 @@ impl<'a> ReceivedFrame<'a> {
         // SAFETY: by this function's contract; slots are aligned to 16 bytes.
         let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
         let (at, len) = (usize::from(header.tp_mac), header.tp_snaplen as usize);
-        if at < size_of::<libc::tpacket2_hdr>() + VNET_HEADER || at + len > slot_size {
+        if at < size_of::<libc::tpacket2_hdr>() + vnet_header::LEN || at + len > slot_size {
             return None;
         }
         // SAFETY: both ranges lie within the slot as just checked.
         let (vnet, bytes) = unsafe {
             (
-                slot.add(at - VNET_HEADER).cast::<[u8; VNET_HEADER]>().read(),
+                slot.add(at - vnet_header::LEN).cast::<[u8; vnet_header::LEN]>().read(),
                 std::slice::from_raw_parts(slot.add(at), len),
             )
         };
-        Some(Self { vnet, bytes, is_whole: header.tp_len == header.tp_snaplen })
+        let has = |flag| header.tp_status & flag != 0;
+        let ethertype =
+            if has(libc::TP_STATUS_VLAN_TPID_VALID) { header.tp_vlan_tpid } else { ethernet::VLAN };
+        let tag = has(libc::TP_STATUS_VLAN_VALID).then_some((ethertype, header.tp_vlan_tci));
+        Some(Self { header: VnetHeader(vnet), bytes, is_whole: header.tp_len == header.tp_snaplen, tag })
+    }
+
+    /// Returns whether the frame is one packet, all of which is in the slot.
+    #[inline]
+    fn is_packet(&self) -> bool {
+        self.is_whole && self.header.is_single()
     }
 
     /// Copies the frame to `to` and completes its checksum.
-    fn copy_to(&self, to: &mut crate::packet::Packet) -> Result<(), Unusable> {
-        if !self.is_whole || !matches!(self.vnet[1], GSO_NONE | GSO_TCPV4 | GSO_TCPV6) {
-            return Err(Unusable::Oversize);
-        }
-        to.fill(HEADROOM, self.bytes).ok_or(Unusable::Oversize)?;
-        if self.vnet[0] & NEEDS_CSUM != 0 {
-            let start = u16::from_ne_bytes([self.vnet[6], self.vnet[7]]);
-            let offset = u16::from_ne_bytes([self.vnet[8], self.vnet[9]]);
-            complete_checksum(to.data_mut(), start.into(), offset.into()).ok_or(Unusable::Broken)?;
-        }
-        Ok(())
+    #[inline]
+    fn copy_to(&self, to: &mut Packet, headroom: usize) -> Result<(), Unusable> {
+        to.fill(headroom, self.bytes).ok_or(Unusable::Oversize)?;
+        self.header.complete_checksum(to.data_mut())
     }
-}
-
-/// Completes a checksum (RFC 1071) that covers `frame[start..]`. Its field at `start + offset`
-/// holds the sum of the pseudo-header.
-fn complete_checksum(frame: &mut [u8], start: usize, offset: usize) -> Option<()> {
-    let covered = frame.get_mut(start..)?;
-    let mut sum: u64 = 0;
-    for pair in covered.chunks(2) {
-        sum += u64::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
-    }
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    // A UDP checksum of zero would mean that there is none (RFC 768). For TCP both forms are the
-    // same number.
-    let checksum = if sum == 0xffff { 0xffff } else { !(sum as u16) };
-    covered.get_mut(offset..offset + 2)?.copy_from_slice(&checksum.to_be_bytes());
-    Some(())
 }
 
 impl Port for AfPacketPort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        let (had, headroom) = (burst.len(), self.headroom());
+        if self.joined.is_left() {
+            self.cut_joined(pool, burst);
+        }
         while burst.room() > 0 {
             let (slot, status) = self.slot();
-            if status.load(Acquire) & libc::TP_STATUS_USER == 0 {
-                return;
+            let status = status.load(Acquire);
+            if status & libc::TP_STATUS_USER == 0 {
+                break;
             }
-            let Some(mut packet) = pool.take() else { return };
+            let Some(mut packet) = pool.take() else { break };
             // SAFETY: the status says that the slot is ours until we give it back.
             let received = unsafe { ReceivedFrame::read(slot, self.slot_size) };
-            let copied = received.ok_or(Unusable::Broken).and_then(|r| r.copy_to(&mut packet));
-            status.store(libc::TP_STATUS_KERNEL, Release);
-            self.next = if (self.next + 2) * self.slot_size > RING { 0 } else { self.next + 1 };
-            match copied {
-                Ok(()) => {
-                    self.stats.received(&packet);
-                    burst.push(packet);
-                    continue;
+            match received {
+                Some(frame) if frame.is_packet() => {
+                    let tag = frame.tag.filter(|_| self.keeps_tags);
+                    let copied = frame.copy_to(&mut packet, headroom);
+                    let copied = copied.and_then(|()| put_back(tag, &mut packet));
+                    self.release_slot();
+                    match copied {
+                        Ok(()) => {
+                            self.stats.received(&packet);
+                            burst.push(packet);
+                        }
+                        Err(why) => {
+                            self.count(why);
+                            pool.give(packet);
+                        }
+                    }
                 }
-                Err(Unusable::Oversize) => self.stats.rx_oversize += 1,
-                Err(Unusable::Broken) => self.stats.rx_errors += 1,
+                other => {
+                    pool.give(packet);
+                    let taken = self.take_joined(other, status & libc::TP_STATUS_COPY != 0);
+                    self.release_slot();
+                    if let Err(why) = taken {
+                        self.count(why);
+                    }
+                    self.cut_joined(pool, burst);
+                }
             }
-            pool.give(packet);
+        }
+        if self.link() == LinkLayer::Ip {
+            for packet in &mut burst[had..] {
+                // What is too short to be an IP packet is dropped above.
+                let _ = link_layer::wrap(packet);
+                self.stats.rx_bytes += ethernet::HEADER as u64;
+            }
         }
     }
 
     fn tx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        if self.link() == LinkLayer::Ip {
+            self.refuse_other_than_ip(pool, burst);
+        }
         while !burst.is_empty() {
-            let sent = match send(&self.socket, burst) {
+            let sent = match send(&self.socket, burst, self.destinations.as_ref()) {
                 Ok(sent) => sent,
                 Err(e) if is_full(&e) => {
                     self.is_unbound = e.raw_os_error() == Some(libc::ENXIO);
@@ -292,51 +419,82 @@ fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// Where frames without an Ethernet header are sent: the device, and the EtherType, which some drivers
+/// (PPP) want to know.
+struct Destinations {
+    v4: libc::sockaddr_ll,
+    v6: libc::sockaddr_ll,
+}
+
+impl Destinations {
+    fn new(ifindex: u32) -> Self {
+        let [v4, v6] = [libc::ETH_P_IP, libc::ETH_P_IPV6].map(|kind| sys::packet_address(ifindex, kind));
+        Self { v4, v6 }
+    }
+
+    /// Returns the bytes of a frame that are sent, and where.
+    fn of<'a>(&'a self, frame: &'a [u8]) -> (&'a [u8], Option<&'a libc::sockaddr_ll>) {
+        match link_layer::unwrap(frame) {
+            Some((ethernet::IPV4, packet)) => (packet, Some(&self.v4)),
+            Some((_, packet)) => (packet, Some(&self.v6)),
+            None => (frame, None),
+        }
+    }
+}
+
+impl std::fmt::Debug for Destinations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Destinations {{ ifindex: {} }}", self.v4.sll_ifindex)
+    }
+}
+
 /// Sends packets from the front of a burst. Returns how many the kernel took, at least one.
-fn send(socket: &OwnedFd, burst: &Burst) -> io::Result<usize> {
-    static VNET: [u8; VNET_HEADER] = [0; VNET_HEADER];
+fn send(socket: &OwnedFd, burst: &Burst, destinations: Option<&Destinations>) -> io::Result<usize> {
+    static VNET: [u8; vnet_header::LEN] = [0; vnet_header::LEN];
     let part =
         |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let mut parts: ArrayVec<[libc::iovec; 2], BURST> =
-        burst.iter().map(|packet| [part(&VNET), part(packet.data())]).collect();
+    let mut parts: ArrayVec<_, BURST> = burst
+        .iter()
+        .map(|packet| {
+            let frame = packet.data();
+            let (bytes, to) = destinations.map_or((frame, None), |destinations| destinations.of(frame));
+            ([part(&VNET), part(bytes)], to)
+        })
+        .collect();
     let mut messages: ArrayVec<libc::mmsghdr, BURST> = parts
         .iter_mut()
-        .map(|parts| {
+        .map(|(parts, to)| {
             // SAFETY: zeroes are a value of this structure of integers and pointers.
             let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
             message.msg_hdr.msg_iov = parts.as_mut_ptr();
             message.msg_hdr.msg_iovlen = parts.len() as _;
+            if let Some(to) = to {
+                message.msg_hdr.msg_name = std::ptr::from_ref(*to).cast_mut().cast();
+                message.msg_hdr.msg_namelen = size_of_val(*to) as u32;
+            }
             message
         })
         .collect();
     let (at, len) = (messages.as_mut_ptr(), messages.len() as u32);
-    // SAFETY: `len` messages, whose parts and packets are borrowed until the call has returned.
+    // SAFETY: `len` messages, whose parts, packets and addresses are borrowed until the call has
+    // returned. The kernel does not write to any of them.
     sys::check(unsafe { libc::sendmmsg(socket.as_raw_fd(), at, len, libc::MSG_DONTWAIT as _) })
         .map(|sent| sent as usize)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_partial_checksum_is_completed() {
-        // RFC 1071 §3: the sum of these is ddf2.
-        let mut frame = [9, 9, 0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7, 0, 0];
-        complete_checksum(&mut frame, 2, 8).unwrap();
-        assert_eq!(frame[10..], (!0xddf2u16).to_be_bytes());
-        let mut odd = [0xff, 0xff, 0x00, 0x00, 0x01];
-        complete_checksum(&mut odd, 0, 2).unwrap();
-        assert_eq!(odd[2..4], (!0x0100u16).to_be_bytes());
-        let mut never_zero = [0xff, 0xff, 0x00, 0x00];
-        complete_checksum(&mut never_zero, 0, 2).unwrap();
-        assert_eq!(never_zero[2..], [0xff, 0xff]);
-    }
-
-    #[test]
-    fn a_checksum_outside_the_frame_is_refused() {
-        for (start, offset) in [(5, 0), (4, 0), (0, 3), (65_535, 65_535)] {
-            assert!(complete_checksum(&mut [0; 4], start, offset).is_none(), "{start} {offset}");
-        }
-    }
+/// Takes the next frame that was too long for a slot. Returns its header and its length in bytes,
+/// which may be more than `room` has. `None` if there is none.
+fn receive_long(socket: &OwnedFd, room: &mut [u8]) -> Option<(VnetHeader, usize)> {
+    let mut header = VnetHeader::default();
+    let mut parts = [&mut header.0, &mut *room]
+        .map(|part: &mut [u8]| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() });
+    // SAFETY: zeroes are a value of this structure of integers and pointers.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (parts.as_mut_ptr(), parts.len() as _);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    // SAFETY: the kernel writes to the two parts, which are borrowed mutably, no more than their
+    // lengths.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    let length = usize::try_from(length).ok()?.checked_sub(vnet_header::LEN)?;
+    Some((header, length))
 }

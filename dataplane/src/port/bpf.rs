@@ -219,6 +219,11 @@ impl Program {
         self.push(0x07 | op as u8, dst, 0, 0, immediate);
     }
 
+    /// Appends `dst = u16::from_be(dst)`.
+    pub(crate) fn half_from_network(&mut self, dst: Register) {
+        self.push(0xdc, dst, 0, 0, 16);
+    }
+
     /// Appends `dst = dst + src`.
     pub(crate) fn add(&mut self, dst: Register, src: Register) {
         self.push(0x0f, dst, src, 0, 0);

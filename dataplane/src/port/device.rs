@@ -4,6 +4,7 @@
 
 use super::{
     Mac, PortError,
+    link_layer::{LinkLayer, OWN_MAC},
     monitor::{DeviceState, Monitor},
     sys,
 };
@@ -19,6 +20,10 @@ const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_SFLAGS: u32 = 0x26;
 const ETHTOOL_SGRO: u32 = 0x2c;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+
+// linux/if_arp.h: raw-IP modems, and GRE over IPv6.
+const ARPHRD_RAWIP: u16 = 519;
+const ARPHRD_IP6GRE: u16 = 823;
 
 /// The ethtool flag of a NIC that takes VLAN tags off the frames that it receives.
 const FLAG_RX_VLAN: u32 = 1 << 8;
@@ -36,6 +41,7 @@ pub struct Device {
     name: String,
     request_name: [libc::c_char; libc::IFNAMSIZ],
     index: u32,
+    link: LinkLayer,
     mac: Mac,
     socket: OwnedFd,
 }
@@ -44,7 +50,8 @@ impl Device {
     /// Looks a device up by its name or an alternative name (`ip link property`).
     ///
     /// # Errors
-    /// [`PortError::NoDevice`], or the error of the system.
+    /// [`PortError::NoDevice`]; [`PortError::NotSupported`] if it carries neither Ethernet nor bare IP
+    /// packets to one far side; or the error of the system.
     pub fn find(name: &str) -> Result<Self, PortError> {
         let no_device = || PortError::NoDevice { device: name.to_owned() };
         let failed = |action, source| PortError::system(name, action, NET_ADMIN, source);
@@ -57,11 +64,14 @@ impl Device {
         }
         let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)
             .map_err(|e| failed("open a control socket", e))?;
-        let mut device = Self { name: name.to_owned(), request_name, index: 0, mac: [0; 6], socket };
+        let link = LinkLayer::Ethernet;
+        let mut device = Self { name: name.to_owned(), request_name, index: 0, link, mac: [0; 6], socket };
         device.index = device.index_now().map_err(|e| failed("read the device's index", e))?;
         device.take_primary_name().map_err(|e| failed("read the device's name", e))?;
-        let address = device.mac_now().map_err(|e| failed("read the device's address", e))?;
-        device.mac = address.ok_or_else(|| device.unsupported("not Ethernet"))?;
+        let address = device.hardware_address().map_err(|e| failed("read the device's address", e))?;
+        device.link = link_layer(address.sa_family, device.flags()?)
+            .ok_or_else(|| device.unsupported("neither Ethernet nor a point-to-point device for IP"))?;
+        device.mac = mac(device.link, &address).unwrap_or(OWN_MAC);
         Ok(device)
     }
 
@@ -75,7 +85,12 @@ impl Device {
         self.index
     }
 
-    /// Returns the MAC address that the device had when it was looked up.
+    /// Returns what its frames begin with.
+    pub fn link(&self) -> LinkLayer {
+        self.link
+    }
+
+    /// Returns the MAC address that the device had when it was looked up; [`OWN_MAC`] if it has none.
     pub fn mac(&self) -> Mac {
         self.mac
     }
@@ -175,13 +190,34 @@ impl Device {
         (Some(speed).filter(|speed| !matches!(*speed, 0 | SPEED_UNKNOWN)), full_duplex)
     }
 
-    /// Returns whether the device is one end of a veth pair. Packets that the other end's host
-    /// sends may lack their TCP and UDP checksums, unless `ethtool -K PEER tx off` was set there.
+    /// Returns whether the device is one end of a veth pair.
     pub fn is_veth(&self) -> bool {
-        // struct ethtool_drvinfo: command, then the driver's name in 32 bytes.
+        self.driver().is_some_and(|(driver, _)| driver == "veth")
+    }
+
+    /// Returns whether frames from the device may lack checksums, or be joined, in a way that an XDP
+    /// program does not see: senders leave that to a device if they are on the same machine as it, or
+    /// as the gateway's virtual machine. `native` says that the program runs in the driver.
+    pub fn may_be_unfinished(&self, native: bool) -> bool {
+        // Some drivers of virtual machines ask their host for finished frames while they run a program.
+        const VIRTUAL: [&str; 3] = ["virtio_net", "vif", "ibmveth"];
+        match self.driver() {
+            Some((driver, true)) => !native && VIRTUAL.contains(&&driver[..]),
+            // A device without a bus is one of the kernel's own.
+            _ => true,
+        }
+    }
+
+    /// Returns the name of the driver, and whether the device is on a bus.
+    fn driver(&self) -> Option<(String, bool)> {
+        // struct ethtool_drvinfo: command, then 32 bytes each for the driver's name, two versions, the
+        // place on the bus, …
         let mut info = [0u32; 49];
         info[0] = ETHTOOL_GDRVINFO;
-        self.ethtool(&mut info).is_ok() && info[1] == u32::from_ne_bytes(*b"veth") && info[2] == 0
+        self.ethtool(&mut info).ok()?;
+        let bytes = info[1..9].iter().flat_map(|word| word.to_ne_bytes());
+        let name = bytes.take_while(|&byte| byte != 0).collect();
+        Some((String::from_utf8(name).ok()?, info[25] != 0))
     }
 
     /// Stops the kernel from joining received packets to larger ones, which no longer fit a frame.
@@ -208,6 +244,29 @@ impl Device {
         }
     }
 
+    /// Makes the NIC receive frames of all VLANs and to all groups for as long as the returned socket is
+    /// open. Otherwise it may drop those that no device of the kernel wants. Only promiscuous mode makes
+    /// every NIC pass all VLANs.
+    ///
+    /// # Errors
+    /// No permission.
+    pub(crate) fn receive_all_vlans(&self) -> Result<OwnedFd, PortError> {
+        let failed = |e| PortError::system(&self.name, "receive frames of all VLANs", "CAP_NET_RAW", e);
+        // With protocol 0 it receives nothing.
+        let socket = sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).map_err(failed)?;
+        for mode in [libc::PACKET_MR_ALLMULTI, libc::PACKET_MR_PROMISC] {
+            let request = libc::packet_mreq {
+                mr_ifindex: self.index as i32,
+                mr_type: mode as u16,
+                mr_alen: 0,
+                mr_address: [0; 8],
+            };
+            sys::set_option(&socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+                .map_err(failed)?;
+        }
+        Ok(socket)
+    }
+
     pub(crate) fn error(&self, action: &'static str, source: io::Error) -> PortError {
         PortError::system(&self.name, action, NET_ADMIN, source)
     }
@@ -230,13 +289,11 @@ impl Device {
         Ok(unsafe { answer.ifr_ifru.ifru_ifindex } as u32)
     }
 
-    /// Returns the MAC address that the device has at the moment; `None` if it is not Ethernet.
-    fn mac_now(&self) -> io::Result<Option<Mac>> {
+    /// Returns the device's type and the address that it has at the moment.
+    fn hardware_address(&self) -> io::Result<libc::sockaddr> {
         let answer = self.ioctl(libc::SIOCGIFHWADDR)?;
         // SAFETY: SIOCGIFHWADDR fills this member of the union.
-        let address = unsafe { answer.ifr_ifru.ifru_hwaddr };
-        let is_ethernet = matches!(address.sa_family, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK);
-        Ok(is_ethernet.then(|| std::array::from_fn(|i| address.sa_data[i] as u8)))
+        Ok(unsafe { answer.ifr_ifru.ifru_hwaddr })
     }
 
     /// Takes the primary name, which the kernel and other programs compare.
@@ -276,6 +333,26 @@ impl Device {
     }
 }
 
+/// Returns what the frames of a device of this type (`ARPHRD_…`) begin with, if ports can use it.
+fn link_layer(kind: u16, flags: i32) -> Option<LinkLayer> {
+    match kind {
+        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Some(LinkLayer::Ethernet),
+        libc::ARPHRD_NONE | libc::ARPHRD_PPP | ARPHRD_RAWIP => Some(LinkLayer::Ip),
+        // With several far sides, each packet would need the address of its own.
+        libc::ARPHRD_TUNNEL
+        | libc::ARPHRD_TUNNEL6
+        | libc::ARPHRD_SIT
+        | libc::ARPHRD_IPGRE
+        | ARPHRD_IP6GRE => (flags & libc::IFF_POINTOPOINT != 0).then_some(LinkLayer::Ip),
+        _ => None,
+    }
+}
+
+/// Returns the MAC address in a hardware address; `None` if the device has none.
+fn mac(link: LinkLayer, address: &libc::sockaddr) -> Option<Mac> {
+    (link == LinkLayer::Ethernet).then(|| std::array::from_fn(|i| address.sa_data[i] as u8))
+}
+
 impl Monitor for Device {
     /// Returns the state of the device. A device that is gone is down, even if another device has
     /// its name.
@@ -288,7 +365,7 @@ impl Monitor for Device {
         let (speed, full_duplex) = self.speed_and_duplex();
         DeviceState {
             mtu: self.mtu().ok(),
-            mac: self.mac_now().ok().flatten(),
+            mac: self.hardware_address().ok().and_then(|address| mac(self.link, &address)),
             is_up: flags & up == up,
             speed,
             full_duplex,
@@ -303,9 +380,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn bare_ip_needs_one_far_side() {
+        let to_one = libc::IFF_UP | libc::IFF_POINTOPOINT;
+        for (kind, any, one) in [
+            (libc::ARPHRD_ETHER, Some(LinkLayer::Ethernet), Some(LinkLayer::Ethernet)),
+            (libc::ARPHRD_NONE, Some(LinkLayer::Ip), Some(LinkLayer::Ip)),
+            (libc::ARPHRD_PPP, Some(LinkLayer::Ip), Some(LinkLayer::Ip)),
+            (libc::ARPHRD_IPGRE, None, Some(LinkLayer::Ip)),
+            (libc::ARPHRD_TUNNEL6, None, Some(LinkLayer::Ip)),
+            (libc::ARPHRD_INFINIBAND, None, None),
+        ] {
+            assert_eq!((link_layer(kind, libc::IFF_UP), link_layer(kind, to_one)), (any, one), "{kind}");
+        }
+    }
+
+    #[test]
     fn finds_loopback_but_no_missing_device() {
         let lo = Device::find("lo").unwrap();
         assert_eq!((lo.index(), lo.mac(), lo.queues(), lo.is_veth()), (1, [0; 6], 1, false));
+        assert_eq!((lo.link(), lo.may_be_unfinished(true)), (LinkLayer::Ethernet, true));
         assert!(lo.mtu().unwrap() > 1000);
         let state =
             DeviceState { mtu: lo.mtu().ok(), mac: Some([0; 6]), is_up: true, ..DeviceState::default() };

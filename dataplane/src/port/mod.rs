@@ -7,21 +7,22 @@
 //! | port | what is behind it |
 //! |---|---|
 //! | [`af_xdp`] | a queue of a NIC, with the worker's own frames in its rings |
-//! | [`af_packet`] | any Ethernet device, through a ring shared with the kernel |
+//! | [`af_packet`] | any device, through a ring shared with the kernel |
 //! | [`dpdk`] | a NIC through DPDK's poll-mode drivers |
 //! | [`tap`] | the host's own network stack |
 //! | [`pcap`] | capture files |
 //! | [`memory`] | another thread, or a test |
 //! | [`generator`], [`sink`] | generated load; nothing |
 //! | [`absent`] | a device that is gone |
+//! | [`vlan`] | one VLAN of any of the others |
 //!
 //! [`open`] opens kernel devices for all workers. A NIC is shared with the host: [`classifier`]
-//! decides which frames are the gateway's, and [`neighbour_socket`] lets the slow path take part in
-//! ARP and neighbour discovery.
+//! decides which frames are the gateway's, [`neighbour_socket`] lets the slow path take part in ARP and
+//! neighbour discovery, and [`too_big_socket`] lets it hear of paths with a smaller MTU.
 
 use crate::{
     packet::{Burst, Packet},
-    pool::Pool,
+    pool::{Pool, Returned},
 };
 
 pub mod absent;
@@ -33,14 +34,20 @@ pub mod device;
 pub mod dpdk;
 mod error;
 pub mod generator;
+pub mod link_layer;
 pub mod memory;
 pub mod monitor;
 pub mod neighbour_socket;
 pub mod open;
 pub mod pcap;
+mod segments;
 pub mod sink;
+mod socket_filter;
 mod sys;
 pub mod tap;
+pub mod too_big_socket;
+pub mod vlan;
+mod vnet_header;
 
 pub use error::PortError;
 
@@ -58,8 +65,10 @@ pub struct PortStats {
     pub rx_missed: u64,
     /// Received but not usable, for example cut short.
     pub rx_errors: u64,
-    /// Received but longer than one frame: jumbo frames, or joined by LRO or GRO.
+    /// Received but longer than one frame: jumbo frames, or joined ones on a port that cannot cut them.
     pub rx_oversize: u64,
+    /// Received in a VLAN, or in none, that no port of the device has.
+    pub rx_foreign: u64,
     /// Given to the device.
     pub tx_packets: u64,
     /// Bytes of the packets in `tx_packets`, including the Ethernet header.
@@ -79,6 +88,7 @@ impl PortStats {
             rx_missed: self.rx_missed + other.rx_missed,
             rx_errors: self.rx_errors + other.rx_errors,
             rx_oversize: self.rx_oversize + other.rx_oversize,
+            rx_foreign: self.rx_foreign + other.rx_foreign,
             tx_packets: self.tx_packets + other.tx_packets,
             tx_bytes: self.tx_bytes + other.tx_bytes,
             tx_errors: self.tx_errors + other.tx_errors,
@@ -98,7 +108,8 @@ impl PortStats {
     }
 }
 
-/// One queue of a device. Every method is for the worker's own thread, and none blocks.
+/// One queue of a device. Every method is for the worker's own thread and does not block, but
+/// [`Port::close`].
 pub trait Port: Send {
     /// Prepares the port. Called once, on the worker's own thread, before all else.
     fn attach(&mut self) {}
@@ -135,6 +146,12 @@ pub trait Port: Send {
     /// without a system call.
     fn refused(&self) -> u64 {
         0
+    }
+
+    /// Closes the port, on any thread, which may take long. Returns the frames that the device held and
+    /// uses no more, for the pool that they came from.
+    fn close(self: Box<Self>) -> Returned {
+        Returned::default()
     }
 
     /// Returns the counters of this queue. May be a system call, so it is not for each turn.

@@ -6,9 +6,11 @@ use super::{
     af_xdp::{AfXdpPort, AfXdpQueues},
     classifier::{Classifier, Rules},
     device::Device,
+    link_layer::{FAR_MAC, LinkLayer},
     monitor::Monitor,
     neighbour_socket::NeighbourSocket,
     tap::TapPort,
+    too_big_socket::TooBigSocket,
 };
 use crate::{
     pool::{HEADROOM, Pool},
@@ -25,7 +27,8 @@ const POOL_SHARE: usize = 8;
 /// The requested way to open a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// AF_XDP, or AF_PACKET if that is not possible.
+    /// AF_XDP, or AF_PACKET if that is not possible or would lose traffic
+    /// ([`Device::may_be_unfinished`]).
     Auto,
     /// AF_XDP in the driver or, if that is not possible, in the kernel's receive path.
     AfXdp,
@@ -46,6 +49,8 @@ pub enum Driver {
     AfXdpGeneric,
     /// AF_PACKET.
     AfPacket,
+    /// AF_PACKET on a device that carries bare IP packets.
+    AfPacketIp,
     /// A TAP device.
     Tap,
 }
@@ -57,6 +62,7 @@ impl fmt::Display for Driver {
             Self::AfXdpNative => "af_xdp (native)",
             Self::AfXdpGeneric => "af_xdp (generic)",
             Self::AfPacket => "af_packet",
+            Self::AfPacketIp => "af_packet (bare IP)",
             Self::Tap => "tap",
         })
     }
@@ -82,8 +88,12 @@ pub struct Request<'a> {
 pub struct SharedDevice {
     /// Decides which addresses are the host's. Can be changed at any time.
     pub classifier: Arc<Classifier>,
-    /// ARP and neighbour discovery, which the ports do not carry.
-    pub neighbours: NeighbourSocket,
+    /// ARP and neighbour discovery, which the ports do not carry. `None` on a device without
+    /// Ethernet, which has neither.
+    pub neighbours: Option<NeighbourSocket>,
+    /// ICMP errors to the host about packets that were too big, which may be the gateway's. `None` on a
+    /// device without Ethernet.
+    pub too_big: Option<TooBigSocket>,
 }
 
 /// An open device.
@@ -92,7 +102,7 @@ pub struct OpenDevice {
     pub ports: Vec<Box<dyn Port>>,
     /// The way in which it was opened.
     pub driver: Driver,
-    /// Better ways, each with the reason why it was not possible.
+    /// Better ways, each with the reason why it was not possible, or not taken.
     pub passed_over: Vec<(Driver, PortError)>,
     /// The gateway's MAC address on the device.
     pub mac: Mac,
@@ -100,11 +110,12 @@ pub struct OpenDevice {
     pub mtu: usize,
     /// The kernel's interface index.
     pub index: u32,
-    /// `true` if it is one end of a veth pair, on which AF_XDP may receive partial checksums; see
-    /// [`Device::is_veth`].
-    pub is_veth: bool,
-    /// The MAC address of the host's own stack at the other end. Only for a TAP device.
-    pub host_mac: Option<Mac>,
+    /// `true` if it is one end of a veth pair, and opened in a way that loses packets unless their
+    /// sender completes checksums and does not join them.
+    pub needs_finished: bool,
+    /// The MAC address of the only station: the host's own stack at the other end of a TAP device, or
+    /// the made-up one of the far side of a device without Ethernet.
+    pub station: Option<Mac>,
     /// The part for the slow path. `None` for a TAP device.
     pub shared: Option<SharedDevice>,
     /// The state of the device while it runs.
@@ -120,28 +131,39 @@ pub struct OpenDevice {
 /// [`PortError::Permission`]; or the error of the system for the last way that was tried.
 pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, PortError> {
     if request.kind == Kind::Tap {
-        return open_tap(request, pools);
+        let opened = open_tap(request.device, request.tap_mtu, pools.len().max(1))?;
+        check_frames(request.device, opened.mtu + tags(&request.rules), pools)?;
+        return Ok(opened);
     }
     let device = Device::find(request.device)?;
     if !device.is_up()? {
         return Err(device.unsupported("the device is down"));
     }
-    check_frames(device.name(), device.mtu()?, pools)?;
+    if device.link() == LinkLayer::Ip && !request.rules.vlans.is_empty() {
+        return Err(device.unsupported("it has no Ethernet, and so no VLANs"));
+    }
+    check_frames(device.name(), device.mtu()? + tags(&request.rules), pools)?;
     let ways: &[Driver] = match request.kind {
         Kind::Auto => &[Driver::AfXdpNative, Driver::AfXdpGeneric, Driver::AfPacket],
         Kind::AfXdp => &[Driver::AfXdpNative, Driver::AfXdpGeneric],
         _ => &[Driver::AfPacket],
     };
-    let mut passed_over = Vec::new();
+    let mut passed_over: Vec<(Driver, PortError)> = Vec::new();
     for way in ways {
+        let native = *way == Driver::AfXdpNative;
         let attempt = match way {
             Driver::AfPacket => {
                 let frame = pools.iter().map(Pool::frame_size).max().unwrap_or(0);
                 open_af_packet(&device, &request.rules, pools.len(), frame)
             }
-            _ => open_af_xdp(&device, *way == Driver::AfXdpNative, &request.rules, pools),
+            _ => match unfit_for_af_xdp(&device, native, request.kind) {
+                Some(reason) => Err(device.unsupported(reason)),
+                None => open_af_xdp(&device, native, &request.rules, pools),
+            },
         };
         match attempt {
+            // One line tells of both modes of AF_XDP.
+            Err(reason) if passed_over.iter().any(|(_, other)| other.to_string() == reason.to_string()) => {}
             Err(reason) => passed_over.push((*way, reason)),
             Ok(ports) => return shared(device, ports, passed_over),
         }
@@ -149,8 +171,20 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, Por
     Err(passed_over.pop().map_or_else(|| device.unsupported("no way to open it"), |(_, reason)| reason))
 }
 
+/// Returns the reason why a device must not be opened by AF_XDP, in the driver (`native`) or in the
+/// kernel's receive path, if there is one.
+fn unfit_for_af_xdp(device: &Device, native: bool, kind: Kind) -> Option<&'static str> {
+    if device.link() != LinkLayer::Ethernet {
+        return Some("AF_XDP needs Ethernet, but this device carries bare IP packets");
+    }
+    let is_risky = kind == Kind::Auto && device.may_be_unfinished(native);
+    is_risky.then_some(
+        "AF_XDP would lose what senders on this machine leave to the device to finish (checksums, segments)",
+    )
+}
+
 /// A device that can be opened again after it was gone, or that may appear after the start. It is
-/// opened by AF_PACKET, which needs nothing of the workers.
+/// opened by AF_PACKET, or made again if it is a TAP device: neither needs anything of the workers.
 #[derive(Clone, Debug)]
 pub struct Reopener {
     /// The primary name that the device has. A device that has it as an alternative name only is not
@@ -163,19 +197,24 @@ pub struct Reopener {
     pub workers: usize,
     /// Length of the longest frame that workers hold, in bytes.
     pub frame_size: usize,
+    /// MTU that the device gets, in bytes, if it is a TAP device; `None` for any other.
+    pub tap_mtu: Option<usize>,
 }
 
 impl Reopener {
-    /// Returns whether the device exists and is up.
+    /// Returns whether the device can be made, or exists and is up.
     pub fn is_ready(&self) -> bool {
-        self.find().is_ok_and(|device| device.is_up().unwrap_or(false))
+        self.tap_mtu.is_some() || self.find().is_ok_and(|device| device.is_up().unwrap_or(false))
     }
 
     /// Opens the device for all workers. `host` lists the addresses of the host's own network stack.
     ///
     /// # Errors
-    /// As [`open`], for [`Kind::AfPacket`].
+    /// As [`open`], for [`Kind::AfPacket`] or [`Kind::Tap`].
     pub fn open(&self, host: impl IntoIterator<Item = IpAddr>) -> Result<OpenDevice, PortError> {
+        if let Some(mtu) = self.tap_mtu {
+            return open_tap(&self.device, mtu, self.workers);
+        }
         let device = self.find()?;
         let mut rules = self.rules.clone();
         rules.local.extend(host);
@@ -188,6 +227,11 @@ impl Reopener {
         let is_it = device.name() == self.device;
         is_it.then_some(device).ok_or_else(|| PortError::NoDevice { device: self.device.clone() })
     }
+}
+
+/// Returns the largest length of the tags that received frames have, in bytes.
+fn tags(rules: &Rules) -> usize {
+    rules.vlans.iter().map(|vlan| vlan.tags()).max().unwrap_or(0)
 }
 
 /// Returns an error unless frames of `pools` are large enough for a device of this MTU.
@@ -212,7 +256,8 @@ fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool])
         let reason = format!("AF_XDP needs a queue for each of {workers} workers; it has {queues}");
         return Err(device.unsupported(reason));
     }
-    // Frames in a VLAN are not the port's. Not every driver can leave tags in frames.
+    // Frames in a VLAN are those of another port or the kernel's. Not every driver can leave tags in
+    // frames.
     let _ = device.keep_tags();
     if !native {
         // Joined packets would not fit a frame. Not every driver has GRO to turn off.
@@ -240,7 +285,11 @@ fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool])
 fn open_af_packet(device: &Device, rules: &Rules, workers: usize, frame: usize) -> Result<Ports, PortError> {
     let classifier = Arc::new(Classifier::packet(device, rules)?);
     let ports = AfPacketPort::open(device, workers, frame, &classifier)?;
-    Ok((ports.into_iter().map(|port| Box::new(port) as _).collect(), Driver::AfPacket, classifier))
+    let driver = match device.link() {
+        LinkLayer::Ethernet => Driver::AfPacket,
+        LinkLayer::Ip => Driver::AfPacketIp,
+    };
+    Ok((ports.into_iter().map(|port| Box::new(port) as _).collect(), driver, classifier))
 }
 
 /// Completes an open device that is shared with the kernel.
@@ -249,7 +298,10 @@ fn shared(
     (ports, driver, classifier): Ports,
     passed_over: Vec<(Driver, PortError)>,
 ) -> Result<OpenDevice, PortError> {
-    let neighbours = NeighbourSocket::open(&device)?;
+    let has_ethernet = device.link() == LinkLayer::Ethernet;
+    let neighbours = has_ethernet.then(|| NeighbourSocket::open(&device)).transpose()?;
+    let too_big = has_ethernet.then(|| TooBigSocket::open(&device)).transpose()?;
+    let is_af_packet = matches!(driver, Driver::AfPacket | Driver::AfPacketIp);
     Ok(OpenDevice {
         ports,
         driver,
@@ -257,27 +309,26 @@ fn shared(
         mac: device.mac(),
         mtu: device.mtu()?,
         index: device.index(),
-        is_veth: device.is_veth(),
-        host_mac: None,
-        shared: Some(SharedDevice { classifier, neighbours }),
+        needs_finished: !is_af_packet && device.is_veth(),
+        station: (!has_ethernet).then_some(FAR_MAC),
+        shared: Some(SharedDevice { classifier, neighbours, too_big }),
         monitor: Box::new(device),
     })
 }
 
-fn open_tap(request: &Request<'_>, pools: &[Pool]) -> Result<OpenDevice, PortError> {
-    let ports = TapPort::open(request.device, request.tap_mtu, pools.len().max(1))?;
+fn open_tap(name: &str, mtu: usize, queues: usize) -> Result<OpenDevice, PortError> {
+    let ports = TapPort::open(name, mtu, queues)?;
     let (mac, host_mac) = (ports[0].mac(), ports[0].host_mac());
-    let device = Device::find(request.device)?;
-    check_frames(device.name(), device.mtu()?, pools)?;
+    let device = Device::find(name)?;
     Ok(OpenDevice {
         ports: ports.into_iter().map(|port| Box::new(port) as _).collect(),
         driver: Driver::Tap,
         passed_over: Vec::new(),
         mac,
-        mtu: request.tap_mtu,
+        mtu,
         index: device.index(),
-        is_veth: false,
-        host_mac: Some(host_mac),
+        needs_finished: false,
+        station: Some(host_mac),
         shared: None,
         monitor: Box::new(device),
     })

@@ -22,6 +22,8 @@ unsafe impl Plain for i32 {}
 // SAFETY: as above.
 unsafe impl Plain for u32 {}
 // SAFETY: as above.
+unsafe impl Plain for libc::packet_mreq {}
+// SAFETY: as above.
 unsafe impl Plain for libc::tpacket_req {}
 // SAFETY: as above.
 unsafe impl Plain for libc::tpacket_stats {}
@@ -81,13 +83,19 @@ pub(crate) fn is_hung_up(pipe: &impl AsRawFd) -> io::Result<bool> {
     Ok(poll.revents & libc::POLLHUP != 0)
 }
 
-/// Binds a packet socket to one device.
-pub(crate) fn bind_packet(fd: &OwnedFd, ifindex: u32, protocol: i32) -> io::Result<()> {
+/// Returns the address of a packet socket for one device and EtherType.
+pub(crate) fn packet_address(ifindex: u32, protocol: i32) -> libc::sockaddr_ll {
     // SAFETY: zeroes are a value of this structure of integers.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
     address.sll_protocol = (protocol as u16).to_be();
     address.sll_ifindex = ifindex as i32;
+    address
+}
+
+/// Binds a packet socket to one device.
+pub(crate) fn bind_packet(fd: &OwnedFd, ifindex: u32, protocol: i32) -> io::Result<()> {
+    let address = packet_address(ifindex, protocol);
     let len = size_of_val(&address) as u32;
     // SAFETY: the kernel reads `len` bytes of a live value.
     check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) }).map(drop)

@@ -34,6 +34,14 @@ pub enum Df {
     Clear,
 }
 
+impl Df {
+    /// Returns what an SA has that is not configured otherwise. If its outer packets may be sent in
+    /// fragments, routers may cut them too.
+    pub fn default_for(outer_fragments: bool) -> Self {
+        if outer_fragments { Self::Clear } else { Self::Copy }
+    }
+}
+
 /// An outbound SA: chosen by policy, sent to the current path of its peer. In an `Arc` it takes two
 /// cache lines.
 #[derive(Debug)]
@@ -60,6 +68,9 @@ pub struct OutboundSa {
     pub esn: bool,
     /// Tunnel or transport mode.
     pub mode: Mode,
+    /// `true` if outer packets may be sent in fragments. Those of IPv6 that inner senders cannot make
+    /// shorter are in any case (RFC 2473 §7.1).
+    pub outer_fragments: bool,
     /// The bytes that the suite adds to a packet.
     pub overhead: Overhead,
 }
@@ -79,6 +90,8 @@ pub struct OutboundParts {
     pub esn: bool,
     /// See [`OutboundSa::mode`].
     pub mode: Mode,
+    /// See [`OutboundSa::outer_fragments`].
+    pub outer_fragments: bool,
     /// See [`OutboundSa::marking`].
     pub marking: Marking,
     /// See [`OutboundSa::tfc()`].
@@ -106,6 +119,7 @@ impl OutboundSa {
             key,
             esn,
             mode,
+            outer_fragments,
             marking,
             tfc,
             mtu,
@@ -125,6 +139,7 @@ impl OutboundSa {
             key,
             esn,
             mode,
+            outer_fragments,
             marking,
             tfc: within_u16(tfc),
             mtu: AtomicU16::new(mtu),

@@ -359,6 +359,15 @@ pub fn set_total_len(bytes: &mut [u8], header_len: usize, total_len: usize) {
     }
 }
 
+/// Allows routers to cut the whole IPv4 packet that begins with a header of `header_len` bytes, and gives
+/// it the identification `id`, which must not come again soon (RFC 6864 §4.2).
+pub fn allow_fragments(packet: &mut [u8], header_len: usize, id: u16) {
+    let total_len = usize::from(be16(packet, 2));
+    put16(packet, 4, id);
+    put16(packet, 6, 0);
+    set_total_len(packet, header_len, total_len);
+}
+
 /// Writes an IPv4 or IPv6 header without options to the start of `bytes`, and returns its length in
 /// bytes. An IPv4 header has identification 0 and DF set (RFC 6864 §4.1). Panics if the addresses
 /// are of two families.

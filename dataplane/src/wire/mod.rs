@@ -16,6 +16,7 @@ pub mod nd;
 pub mod tcp;
 pub mod translate;
 pub mod udp;
+pub mod vlan;
 
 pub use address::Address;
 

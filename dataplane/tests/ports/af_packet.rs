@@ -1,7 +1,7 @@
 //! Packet sockets.
 
 use crate::{
-    frames::numbered,
+    frames::{self, TCP, UDP, ethernet, ip, joined, numbered, ports, tcp},
     traffic::{self, Worker},
     world::{RawSocket, World, wait_for},
 };
@@ -10,7 +10,7 @@ use wayfarer_dataplane::{
     packet::Burst,
     pool::Pool,
     port::{
-        PortError,
+        Port, PortError,
         af_packet::AfPacketPort,
         classifier::{Classifier, Rules},
         device::Device,
@@ -101,6 +101,94 @@ fn frames_that_do_not_fit_are_counted() {
     pool.give_all(&mut burst);
     let stats = port.stats();
     assert_eq!((stats.rx_oversize, stats.rx_errors, pool.available()), (2, 0, FRAMES));
+}
+
+/// Has the peer's kernel leave segmentation to its device, as it does by default.
+fn joining_peer(world: &World) -> RawSocket {
+    world.in_peer("ethtool -K peer0 tx on tso on gso on tx-udp-segmentation on");
+    world.joining_peer("peer0")
+}
+
+/// Receives `count` packets, in bursts.
+fn receive(port: &mut dyn Port, pool: &mut Pool, count: usize) -> Vec<Vec<u8>> {
+    let mut all = vec![];
+    while all.len() < count {
+        let mut burst = traffic::receive(port, pool);
+        all.extend(burst.iter().map(|packet| packet.data().to_vec()));
+        pool.give_all(&mut burst);
+    }
+    all
+}
+
+#[test]
+fn joined_frames_are_cut() {
+    let world = World::new(1, 1);
+    let (device, mut workers) = open(&world, 1);
+    let peer = joining_peer(&world);
+    let (port, pool) = &mut workers[0];
+    let payload: Vec<u8> = (0..40_000u32).map(|n| (n / 7) as u8).collect();
+    let frame = |to: &str, protocol, bytes: &[u8]| {
+        let (ethertype, packet) = ip(to.parse().unwrap(), protocol, bytes);
+        ethernet(device.mac(), peer.mac, ethertype, &packet)
+    };
+    // More than a burst of them, and less than a slot of the ring.
+    for (length, size) in [(40_000, 1448), (40_000, 300), (1000, 400)] {
+        for (to, kind, header) in [("192.0.2.1", 1, 34), ("2001:db8::1", 4, 54)] {
+            let payload = &payload[..length];
+            let whole = frame(to, TCP, &tcp(0xffff_ff00, payload));
+            peer.send(&[&joined(kind, size, header)[..], &whole].concat());
+            let packets = receive(&mut **port, pool, length.div_ceil(size.into()));
+            let header = usize::from(header) + 20;
+            assert_eq!(
+                packets.iter().flat_map(|packet| &packet[header..]).copied().collect::<Vec<_>>(),
+                payload
+            );
+            let mut sequence = 0xffff_ff00u32;
+            for packet in packets {
+                assert_eq!(packet[header - 16..header - 12], sequence.to_be_bytes());
+                sequence = sequence.wrapping_add((packet.len() - header) as u32);
+            }
+        }
+    }
+    for (to, header) in [("192.0.2.1", 34), ("2001:db8::1", 54)] {
+        let whole = frame(to, UDP, &ports(9, &payload[..30_000]));
+        peer.send(&[&joined(5, 1000, header)[..], &whole].concat());
+        let packets = receive(&mut **port, pool, 30);
+        for (packet, part) in packets.iter().zip(payload.chunks(1000)) {
+            assert_eq!(
+                (&packet[usize::from(header) + 8..], packet[usize::from(header) + 4..][..2].to_vec()),
+                (part, vec![3, 240])
+            );
+        }
+    }
+    let stats = port.stats();
+    assert_eq!((stats.rx_errors, stats.rx_oversize, stats.rx_missed, pool.available()), (0, 0, 0, FRAMES));
+}
+
+#[test]
+fn joined_frames_beyond_the_sockets_buffer_are_counted_as_missed_and_do_no_harm() {
+    let world = World::new(1, 1);
+    let (device, mut workers) = open(&world, 1);
+    let peer = joining_peer(&world);
+    let (port, pool) = &mut workers[0];
+    let (ethertype, packet) = ip("192.0.2.1".parse().unwrap(), TCP, &tcp(1, &[7; 60_000]));
+    let frame = [&joined(1, 1500, 34)[..], &ethernet(device.mac(), peer.mac, ethertype, &packet)].concat();
+    const SENT: u64 = 1000;
+    (0..SENT).for_each(|_| peer.send(&frame));
+    peer.send(&[&[0; 10][..], &numbered(device.mac(), peer.mac, 9, 7, 60)].concat());
+    let mut packets = 0;
+    wait_for("the frame behind them", || {
+        let mut burst = traffic::receive(&mut **port, pool);
+        packets += burst.iter().filter(|packet| packet.len() == 1554).count() as u64;
+        let is_last =
+            burst.iter().any(|packet| packet.data().len() == 60 && frames::number(packet.data()) == 7);
+        pool.give_all(&mut burst);
+        is_last.then_some(())
+    });
+    let stats = port.stats();
+    assert!(packets > 40 && packets.is_multiple_of(40) && packets < 40 * SENT, "{packets}");
+    assert_eq!((packets / 40 + stats.rx_missed, stats.rx_errors, stats.rx_oversize), (SENT, 0, 0));
+    assert_eq!(pool.available(), FRAMES);
 }
 
 #[test]

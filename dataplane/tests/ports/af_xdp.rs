@@ -203,6 +203,62 @@ fn a_closed_port_leaves_nothing_behind_and_can_be_opened_again() {
     }
 }
 
+/// Closes a port, and returns the number of frames of its pool that are free then.
+fn close((port, mut pool): Worker) -> usize {
+    pool.give_returned(port.close());
+    pool.available()
+}
+
+#[test]
+fn a_closed_port_returns_all_frames() {
+    for native in BOTH {
+        // With the device there, and without it.
+        for removes in [false, true] {
+            let world = World::new(1, 1);
+            let (device, mut workers) = workers(&world, native, 1);
+            prime(&mut workers);
+            let peer = world.peer("peer0");
+            traffic::echo(&mut workers, device.mac(), &peer, 3000, 200);
+            let mut worker = workers.remove(0);
+            // Some frames wait in the receive ring, and some are to be sent.
+            for number in 0..50 {
+                peer.send(&numbered(device.mac(), peer.mac, 9, number, 200));
+            }
+            let mut burst = traffic::receive(&mut *worker.0, &mut worker.1);
+            worker.0.tx(&mut worker.1, &mut burst);
+            assert!(worker.1.available() < FRAMES);
+            if removes {
+                world.in_gw("ip link del gw0");
+            }
+            assert_eq!(close(worker), FRAMES);
+        }
+    }
+}
+
+#[test]
+fn a_closed_port_of_several_queues_returns_all_frames_but_those_of_other_devices() {
+    let world = World::new(2, 2);
+    let mut pool = pool();
+    let mut open = |name: &str| {
+        world.gw(|| {
+            let device = Device::find(name).unwrap();
+            let classifier = Arc::new(Classifier::xdp(&device, 2, true, &Rules::default()).unwrap());
+            let open = |queue| AfXdpPort::open(&mut pool, &device, queue, FILL, &classifier).unwrap();
+            AfXdpQueues::new((0..2).map(open).collect()).unwrap()
+        })
+    };
+    let (mut first, mut second) = (Box::new(open("gw0")), open("gw1"));
+    first.rx(&mut pool, &mut Burst::new());
+    second.rx(&mut pool, &mut Burst::new());
+    assert_eq!(pool.available(), FRAMES - 4 * FILL);
+    pool.give_returned(first.close());
+    assert_eq!(pool.available(), FRAMES - 2 * FILL);
+    // The other device still works with the same frames.
+    let mac = world.gw(|| Device::find("gw1").unwrap().mac());
+    let mut workers = [(Box::new(second) as Box<dyn Port>, pool)];
+    traffic::echo(&mut workers, mac, &world.peer("peer1"), 1000, 200);
+}
+
 #[test]
 fn errors_name_the_reason() {
     let world = World::new(1, 1);

@@ -74,6 +74,7 @@ impl Listener {
             local: [LOCAL4, LOCAL6, LIKE_LOCAL4, LINK_LOCAL].map(|a| a.parse().unwrap()).to_vec(),
             udp_ports: vec![500, 4500],
             nats: vec![NatRule { address: LOCAL4.parse().unwrap(), ports: 20_000..=29_999 }],
+            ..Rules::default()
         };
         let mut pool = Pool::new(256, 2048).unwrap();
         let (port, classifier, neighbours, mac) = world.gw(|| {

@@ -62,3 +62,19 @@ pub(crate) fn numbered(to: Mac, from: Mac, flow: u16, number: u32, len: usize) -
 pub(crate) fn number(frame: &[u8]) -> u32 {
     u32::from_be_bytes(*frame.last_chunk().unwrap())
 }
+
+/// Returns a virtio-net header of a frame that stands for packets of `size` bytes of payload: TCP over
+/// IPv4 (1) or IPv6 (4), or UDP (5). The checksum starts at `start`.
+pub(crate) fn joined(kind: u8, size: u16, start: u16) -> [u8; 10] {
+    const NEEDS_CSUM: u8 = 1;
+    let [size, start] = [size, start].map(u16::to_ne_bytes);
+    let at = if kind == 5 { 6u16 } else { 16 }.to_ne_bytes();
+    [NEEDS_CSUM, kind, 0, 0, size[0], size[1], start[0], start[1], at[0], at[1]]
+}
+
+/// Returns a TCP segment with the flags PSH and ACK.
+pub(crate) fn tcp(sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let ports = [40_000u16, 80].map(u16::to_be_bytes).concat();
+    let rest = [0, 0, 0, 7, 0x50, 0x18, 1, 0, 0, 0, 0, 0];
+    [&ports[..], &sequence.to_be_bytes(), &rest, payload].concat()
+}

@@ -6,6 +6,7 @@
 mod af_packet;
 mod af_xdp;
 mod allocation;
+mod bare_ip;
 mod classifier;
 mod frames;
 mod nat;
@@ -13,4 +14,5 @@ mod open;
 mod pcap;
 mod tap;
 mod traffic;
+mod vlans;
 mod world;

@@ -86,7 +86,7 @@ fn whole_table(open: Open) {
         (
             "error about a NAT's TCP, cut",
             Kernel,
-            to(LOCAL4, ICMP, &error(3, &quoted(LOCAL4, TCP, 20_000)[..26])),
+            to(LOCAL4, ICMP, &error(3, &quoted(LOCAL4, TCP, 20_000)[..22])),
         ),
         ("redirect", Kernel, to(LOCAL4, ICMP, &error(5, &quoted(LOCAL4, TCP, 20_000)))),
     ];

@@ -1,9 +1,12 @@
 //! Two network namespaces for one test, `gw` and `peer`, joined by veth pairs, and deleted with it.
 
 use std::{
-    fs::File,
-    io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
     process::Command,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
@@ -66,6 +69,20 @@ impl World {
         enter(&self.peer, || RawSocket::open(device, libc::ETH_P_ALL))
     }
 
+    /// Opens a packet socket on a device of the peer that sends frames with a virtio-net header.
+    pub(crate) fn joining_peer(&self, device: &str) -> RawSocket {
+        let socket = self.peer(device);
+        socket.set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1);
+        socket
+    }
+
+    /// Makes a TUN device in the gateway's namespace. Returns its far side.
+    pub(crate) fn tun(&self, name: &str) -> Tun {
+        let tun = enter(&self.gw, || Tun::open(name));
+        self.in_gw(&format!("ip link set {name} up"));
+        tun
+    }
+
     /// Opens a packet socket that receives what the gateway's own kernel receives of one protocol.
     pub(crate) fn kernel(&self, device: &str, protocol: i32) -> RawSocket {
         enter(&self.gw, || RawSocket::open(device, protocol))
@@ -121,15 +138,18 @@ impl RawSocket {
             address.sll_protocol = protocol;
             address.sll_ifindex = device.index() as i32;
             assert_eq!(libc::bind(fd, (&raw const address).cast(), size_of_val(&address) as u32), 0);
-            for (level, name, value) in [
-                (libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1i32),
-                (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20),
-                (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, 64 << 20),
-            ] {
-                assert_eq!(libc::setsockopt(fd, level, name, (&raw const value).cast(), 4), 0);
-            }
-            Self { fd: OwnedFd::from_raw_fd(fd), mac: device.mac() }
+            let this = Self { fd: OwnedFd::from_raw_fd(fd), mac: device.mac() };
+            this.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1);
+            this.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20);
+            this.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, 64 << 20);
+            this
         }
+    }
+
+    fn set(&self, level: i32, name: i32, value: i32) {
+        // SAFETY: a live descriptor and value.
+        let set = unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, name, (&raw const value).cast(), 4) };
+        assert_eq!(set, 0);
     }
 
     /// Sends a frame. Waits while the device is busy.
@@ -151,6 +171,41 @@ impl RawSocket {
         let len = unsafe { libc::recv(self.fd.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
         frame.truncate(usize::try_from(len).ok()?);
         Some(frame)
+    }
+}
+
+/// The far side of a TUN device, whose packets have a virtio-net header. The device goes with it.
+pub(crate) struct Tun(File);
+
+impl Tun {
+    fn open(name: &str) -> Self {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+        let file = options.open("/dev/net/tun").unwrap();
+        // SAFETY: zeroes are a value of this structure; the ioctl reads and writes one.
+        unsafe {
+            let mut request: libc::ifreq = std::mem::zeroed();
+            for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+                *to = from as libc::c_char;
+            }
+            let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+            request.ifr_ifru.ifru_flags = flags as libc::c_short;
+            assert_eq!(libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &mut request), 0);
+        }
+        Self(file)
+    }
+
+    /// Has the device receive an IP packet, joined as `header` says.
+    pub(crate) fn send(&self, header: [u8; 10], packet: &[u8]) {
+        let bytes = [&header, packet].concat();
+        assert_eq!((&self.0).write(&bytes).unwrap(), bytes.len());
+    }
+
+    /// Returns the next packet that the device sent.
+    pub(crate) fn try_recv(&self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; 65_536];
+        let length = (&self.0).read(&mut bytes).ok()?;
+        Some(bytes[10..length].to_vec())
     }
 }
 

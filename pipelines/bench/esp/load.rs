@@ -2,7 +2,7 @@
 //! those that it sends.
 
 use super::{
-    options::{INNER_HEADERS, SHORTEST, Size},
+    options::{Fragments, INNER_HEADERS, SHORTEST, Size},
     port::Batch,
     world::{KEYS, key_seed, spi_in, terminal_of},
 };
@@ -21,6 +21,7 @@ use wayfarer_dataplane::{
     wire::{
         esp,
         ethernet::{self, Ethernet},
+        fragment::Cutter,
         ip::{self, IpHeader, protocol},
     },
 };
@@ -78,6 +79,7 @@ pub(super) struct Load {
     /// Moves of all terminals.
     total_moves: u64,
     random: Random,
+    fragments: Fragments,
     /// Number of the next inner packet.
     serial: u64,
     /// Serial numbers of the packets that were checked.
@@ -89,7 +91,7 @@ pub(super) struct Load {
 
 impl Load {
     /// Makes `terminals` terminals that sent nothing yet.
-    pub(super) fn new(terminals: u32, suite: Suite) -> Result<Self, KeyError> {
+    pub(super) fn new(terminals: u32, suite: Suite, fragments: Fragments) -> Result<Self, KeyError> {
         let keys = |inbound, backend| -> Result<Vec<Key>, KeyError> {
             (0..KEYS).map(|i| Key::new(suite, &material(suite, key_seed(i, inbound)), backend)).collect()
         };
@@ -101,6 +103,7 @@ impl Load {
             networks: addresses::networks(0..terminals),
             total_moves: 0,
             random: Random(0x9e37_79b9_7f4a_7c15),
+            fragments,
             serial: 0,
             seen: HashSet::new(),
             numbers: HashSet::new(),
@@ -112,6 +115,11 @@ impl Load {
     pub(super) fn frame_len(&self, port: usize, inner: usize) -> usize {
         let ip = if port == OUTSIDE { ip::V4_HEADER + Layout::new(self.suite, inner).len } else { inner };
         ethernet::HEADER + ip
+    }
+
+    /// Returns the number of frames in which each packet comes to `port`.
+    pub(super) fn frames_per_packet(&self, port: usize) -> usize {
+        if port == OUTSIDE && self.fragments.is_cut { 2 } else { 1 }
     }
 
     /// Moves a random terminal; returns its index and its new outer address.
@@ -132,10 +140,16 @@ impl Load {
         self.total_moves
     }
 
-    /// Fills `batch` with fresh packets for `port`, each of a random terminal. Of packets from
-    /// terminals, `moves` are the first from a new address.
-    pub(super) fn fill(&mut self, batch: &mut Batch, port: usize, size: Size, moves: u32) {
-        if port == OUTSIDE { self.fill_sealed(batch, size, moves) } else { self.fill_clear(batch, size) }
+    /// Fills `batch` with fresh packets for `port`, each of a random terminal, and returns their number.
+    /// Of packets from terminals, `moves` are the first from a new address.
+    pub(super) fn fill(&mut self, batch: &mut Batch, port: usize, size: Size, moves: u32) -> u64 {
+        let before = self.serial;
+        if port == OUTSIDE {
+            self.fill_sealed(batch, size, moves)
+        } else {
+            self.fill_clear(batch, size)
+        }
+        self.serial - before
     }
 
     fn fill_clear(&mut self, batch: &mut Batch, size: Size) {
@@ -155,11 +169,20 @@ impl Load {
     // Without `Terminal`s: if packets were sealed one by one, making the load would take longer
     // than the part that is measured.
     fn fill_sealed(&mut self, batch: &mut Batch, size: Size, mut moves: u32) {
-        let stride = batch.stride();
-        let mut left = batch.len() as u64;
+        let (stride, per_packet) = (batch.stride(), self.frames_per_packet(OUTSIDE));
+        let mut left = (batch.len() / per_packet) as u64;
         for (frames, lengths) in batch.refill(GROUP) {
             let mut jobs: ArrayVec<SealJob<'_>, GROUP> = ArrayVec::new();
-            for (frame, length) in frames.chunks_mut(stride).zip(lengths) {
+            let first = self.serial;
+            let places = frames.chunks_mut(stride * per_packet);
+            for (frame, length) in places.zip(lengths.chunks_mut(per_packet)) {
+                if is_flood(&mut self.random, self.fragments.flood) {
+                    left -= 1;
+                    for (frame, length) in frame.chunks_mut(stride).zip(length) {
+                        *length = emit_stranger(frame, self.random.next());
+                    }
+                    continue;
+                }
                 let inner = size.pick(self.random.next() >> 32);
                 let index = self.random.index(self.sent.len()) as u32;
                 // Spreads exactly `moves` moves over the whole batch.
@@ -178,7 +201,7 @@ impl Load {
                 let layout = Layout::new(self.suite, inner);
                 let packet = &mut frame[ethernet::HEADER..][..ip::V4_HEADER + layout.len];
                 ip::emit(packet, source, GATEWAY, protocol::ESP, layout.len);
-                *length = (ethernet::HEADER + packet.len()) as u16;
+                length[0] = (ethernet::HEADER + packet.len()) as u16;
                 let esp = &mut packet[ip::V4_HEADER..];
                 layout.emit(esp, spi_in(index), seq, protocol::IPV4);
                 emit_inner(&mut esp[layout.payload], OUTSIDE, index, self.serial);
@@ -186,6 +209,13 @@ impl Load {
                 jobs.push(SealJob { key, seq, iv: seq, esn: false, esp });
             }
             crypto::seal(&mut jobs);
+            drop(jobs);
+            if per_packet > 1 {
+                let places = frames.chunks_mut(stride * per_packet).zip(lengths.chunks_mut(per_packet));
+                for (id, (frames, lengths)) in (first..).zip(places).filter(|(_, (_, l))| !is_stranger(l)) {
+                    cut(frames, stride, lengths, id as u16);
+                }
+            }
         }
     }
 
@@ -253,6 +283,48 @@ impl Load {
             return Err(PacketError::Inner);
         }
         if self.seen.insert(serial) { Ok(()) } else { Err(PacketError::Duplicate) }
+    }
+}
+
+/// Returns whether strangers send next, `flood` times for every hundred packets of terminals.
+fn is_flood(random: &mut Random, flood: u32) -> bool {
+    let flood = u64::from(flood);
+    flood > 0 && random.below(100 + flood) < flood
+}
+
+/// Length of a frame of strangers, in bytes. No terminal's is as short.
+const STRANGER: usize = ethernet::HEADER + ip::V4_HEADER + 16;
+
+/// Writes the first fragment of a packet that no other one completes, from a random address. Returns the
+/// frame's length.
+fn emit_stranger(frame: &mut [u8], random: u64) -> u16 {
+    emit_ethernet(frame, OUTSIDE);
+    let packet = &mut frame[ethernet::HEADER..STRANGER];
+    let from = IpAddr::from([198, 18 | random as u8 & 1, (random >> 8) as u8, (random >> 16) as u8]);
+    ip::emit(packet, from, GATEWAY, protocol::ESP, 16);
+    packet[4..6].copy_from_slice(&((random >> 32) as u16).to_be_bytes());
+    packet[6..8].copy_from_slice(&[0x20, 0]);
+    ip::set_total_len(packet, ip::V4_HEADER, ip::V4_HEADER + 16);
+    STRANGER as u16
+}
+
+/// Returns whether frames of these lengths are strangers'.
+fn is_stranger(lengths: &[u16]) -> bool {
+    usize::from(lengths[0]) == STRANGER
+}
+
+/// Cuts the packet in the first of two frames into two fragments of about the same length.
+fn cut(frames: &mut [u8], stride: usize, lengths: &mut [u16], id: u16) {
+    let mut packet = frames[ethernet::HEADER..usize::from(lengths[0])].to_vec();
+    ip::allow_fragments(&mut packet, ip::V4_HEADER, id);
+    let header = IpHeader::parse(&packet).expect("a packet just made");
+    let half = ((packet.len() - ip::V4_HEADER) / 2).next_multiple_of(8);
+    let pieces = Cutter::v4(&packet, &header, ip::V4_HEADER + half).expect("room for eight bytes");
+    for (piece, (frame, length)) in pieces.zip(frames.chunks_mut(stride).zip(lengths)) {
+        emit_ethernet(frame, OUTSIDE);
+        let end = ethernet::HEADER + piece.len();
+        piece.write(&mut frame[ethernet::HEADER..end]);
+        *length = end as u16;
     }
 }
 

@@ -23,7 +23,7 @@ mod world;
 
 pub use error::BenchError;
 pub use load::PacketError;
-pub use options::{Direction, Options, Size, Unknown};
+pub use options::{Direction, Fragments, Options, Size, Unknown};
 pub use report::Row;
 
 use rig::Rig;
@@ -78,6 +78,7 @@ impl Traffic {
             window: 1024,
             roam: 0,
             churn: 0,
+            fragments: Fragments::default(),
         };
         let rig = Rig::new(&options, cipher, sas)?;
         Ok(Self { batches: rig.batches(direction, size), rig, size })

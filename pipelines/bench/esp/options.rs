@@ -33,6 +33,17 @@ pub struct Options {
     pub roam: u32,
     /// Tunnels added or removed per second, beside those that carry packets.
     pub churn: u32,
+    /// Fragmentation of what terminals and strangers send.
+    pub fragments: Fragments,
+}
+
+/// Fragments among the packets to the gateway.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fragments {
+    /// `true` if each packet of a terminal comes in two.
+    pub is_cut: bool,
+    /// Fragments of strangers, which never get complete, for every hundred packets of terminals.
+    pub flood: u32,
 }
 
 impl Options {

@@ -51,6 +51,12 @@ pub struct Row {
     pub churns: u64,
     /// Size of the anti-replay window in packets.
     pub window: u32,
+    /// `true` if each packet of a terminal came in two fragments.
+    pub is_cut: bool,
+    /// Fragments of strangers for every hundred packets of terminals.
+    pub flood: u32,
+    /// Fragments of strangers that were dropped.
+    pub flood_drops: u64,
     /// Nanoseconds per packet by stage, from a separate run with a stopwatch.
     pub stages: BTreeMap<&'static str, f64>,
     /// Instructions per packet, if the machine counts them.
@@ -95,6 +101,9 @@ impl Row {
             astray: 0,
             churns: 0,
             window: 0,
+            is_cut: false,
+            flood: 0,
+            flood_drops: 0,
             stages: stages.into_iter().map(|(stage, ns)| (stage.name(), ns)).collect(),
             instructions_per_packet: None,
             setup_seconds: 0.0,

@@ -64,6 +64,13 @@ struct Totals {
     tunnel_changes: u64,
 }
 
+impl Totals {
+    /// Returns the number of strangers' fragments that were dropped.
+    fn flood_drops(&self) -> u64 {
+        self.drops[DropReason::FragmentCrowded as usize]
+    }
+}
+
 /// A gateway to be measured.
 pub(super) struct Rig {
     slow_path: SlowPath,
@@ -106,7 +113,7 @@ impl Rig {
             workers: threads.collect::<Result<_, _>>()?,
             taps,
             counters,
-            load: Load::new(sas, cipher).map_err(BenchError::Key)?,
+            load: Load::new(sas, cipher, options.fragments).map_err(BenchError::Key)?,
             control_load: ControlLoad::new(cipher, options.window, options.roam, options.churn),
             is_disturbed: options.roam > 0 || options.churn > 0,
             offered: [0; 2],
@@ -166,6 +173,9 @@ impl Rig {
             astray: self.astray(),
             churns: after.tunnel_changes - before.tunnel_changes,
             window: options.window,
+            is_cut: options.fragments.is_cut,
+            flood: options.fragments.flood,
+            flood_drops: after.flood_drops() - before.flood_drops(),
             setup_seconds: self.setup.as_secs_f64(),
             bytes_per_tunnel: self.bytes_per_tunnel,
             ..Row::timed(slices, options.workers, size.mean(|size| size), stages(&profiles))
@@ -185,7 +195,8 @@ impl Rig {
         let count = (share / mean).max(1);
         let stride = self.load.frame_len(OUTSIDE, size.largest()).next_multiple_of(LINE);
         std::array::from_fn(|port| {
-            let count = if ports.contains(&port) { count } else { 0 };
+            let frames = count * self.load.frames_per_packet(port);
+            let count = if ports.contains(&port) { frames } else { 0 };
             Arc::new(Batch::new(count, stride))
         })
     }
@@ -238,9 +249,9 @@ impl Rig {
         for (port, batch) in batches.iter_mut().enumerate() {
             let batch = Arc::get_mut(batch).ok_or(BenchError::Worker)?;
             let moves = if port == OUTSIDE && !moves_by_hand { self.control_load.moves_ahead() } else { 0 };
-            self.load.fill(batch, port, size, moves);
-            packets += batch.len() as u64;
-            self.offered[port] += batch.len() as u64;
+            let filled = self.load.fill(batch, port, size, moves);
+            packets += filled;
+            self.offered[port] += filled;
         }
         let ready = Arc::new(AtomicUsize::new(0));
         for worker in &self.workers {
@@ -325,8 +336,10 @@ fn losses_between(
     let offered: u64 = after.offered.iter().sum::<u64>() - before.offered.iter().sum::<u64>();
     let delivered: u64 = after.delivered.iter().sum::<u64>() - before.delivered.iter().sum::<u64>();
     let counts = after.drops.iter().zip(&before.drops).map(|(after, before)| after - before);
-    let drops: Vec<_> =
-        DropReason::ALL.iter().copied().zip(counts).filter(|(_, packets)| *packets > 0).collect();
+    // Strangers' fragments were not offered. If a terminal's were dropped, its packet would be missing.
+    let is_offered = |reason| reason != DropReason::FragmentCrowded;
+    let all = DropReason::ALL.iter().copied().zip(counts);
+    let drops: Vec<_> = all.filter(|(reason, packets)| *packets > 0 && is_offered(*reason)).collect();
     let dropped = drops.iter().map(|(_, n)| n).sum::<u64>() + after.missed - before.missed;
     if offered != delivered + dropped {
         return Err(BenchError::Unaccounted { offered, delivered, dropped });

@@ -146,6 +146,7 @@ impl World {
             legacy_signatures: false,
             window: 1024,
             mtu: None,
+            outer_fragments: false,
             limits: Limits::NONE,
             nas_identifier: "wayfarer".into(),
             servers: vec![],

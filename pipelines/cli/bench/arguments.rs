@@ -253,6 +253,12 @@ pub(in crate::cli) struct BenchEsp {
     /// Rate of tunnels added or removed beside those that carry packets, in tunnels a second.
     #[arg(long, value_name = "RATE", default_value_t = 0)]
     pub churn: u32,
+    /// Has each packet of a terminal come in two IP fragments, to one worker.
+    #[arg(long, conflicts_with = "workers")]
+    pub fragments: bool,
+    /// Fragments of strangers, which never get complete, for every hundred packets of terminals.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub flood: u32,
     /// Leaves out the header of the table.
     #[arg(long, hide = true)]
     pub no_titles: bool,

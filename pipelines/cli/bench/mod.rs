@@ -42,6 +42,7 @@ fn esp(options: &BenchEsp) -> Result<(), Failure> {
         window: options.window,
         roam: options.roam,
         churn: options.churn,
+        fragments: esp::Fragments { is_cut: options.fragments, flood: options.flood },
     };
     let mut rows = Rows::new(options.json);
     let done = esp::run(&what, |row| rows.show(row, esp::Row::line));
@@ -145,10 +146,12 @@ fn apart(options: &BenchEsp) -> Result<(), Failure> {
                 ("--window", u64::from(options.window)),
                 ("--roam", u64::from(options.roam)),
                 ("--churn", u64::from(options.churn)),
+                ("--flood", u64::from(options.flood)),
             ] {
                 child.args([name, &value.to_string()]);
             }
             child.args(["--seconds", &options.seconds.as_secs_f64().to_string()]);
+            child.args(options.fragments.then_some("--fragments"));
             child.args(options.json.then_some("--json"));
             // The process has reported the reason on standard error.
             if !child.status()?.success() {

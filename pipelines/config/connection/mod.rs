@@ -146,6 +146,7 @@ impl RawConnection<'_> {
                 .optional("connection.window", &raw.window, |n| value::integer(*n, 64..=65536))?
                 .unwrap_or(WINDOW),
             mtu: source.optional("connection.mtu", &raw.mtu, |size| mtu(size, v6))?,
+            outer_fragments: raw.outer_fragments.unwrap_or(false),
             limits: self.limits()?,
             peer_method: match self.methods(&remote)?.remote {
                 Method::Psk => PeerMethod::SharedKey,

@@ -62,6 +62,36 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
+/// One number or a list of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) struct Numbers(pub Vec<i64>);
+
+impl<'de> Deserialize<'de> for Numbers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Numbers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer or a list of integers")
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Numbers, E> {
+                Ok(Numbers(vec![value]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Numbers, A::Error> {
+                let mut list = vec![];
+                while let Some(item) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(Numbers(list))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
 /// One string or a list of them.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::config) struct List(pub Vec<String>);

@@ -96,6 +96,7 @@ pub(in crate::config) struct Connection {
     pub unique: Option<bool>,
     pub window: Key<i64>,
     pub mtu: Key<Scalar>,
+    pub outer_fragments: Option<bool>,
 }
 
 #[derive(Deserialize)]

@@ -98,6 +98,8 @@ pub struct Connection {
     pub window: u32,
     /// Largest outer packet, in bytes; `None`: the port's MTU.
     pub mtu: Option<usize>,
+    /// True if outer packets may be sent in fragments.
+    pub outer_fragments: bool,
     /// Limits of the child SAs, for each direction. A soft limit starts a rekey.
     pub limits: Limits,
     /// Our own name for RADIUS servers.

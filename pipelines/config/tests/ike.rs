@@ -76,6 +76,7 @@ fn defaults_are_filled_in() {
     let ike = parsed(&connection(""));
     let c = &ike.connections[0];
     assert_eq!((c.window, c.mtu, c.limits), (1024, None, Limits::NONE));
+    assert!(!c.outer_fragments);
     let p = &c.protocol;
     assert_eq!((&p.name[..], &p.remote[..]), ("office", &[][..]));
     assert_eq!(p.local, ["203.0.113.1", "2001:db8::1", "10.99.0.1"].map(ip));
@@ -119,6 +120,7 @@ ppk = { id = "ppk-1", file = "ppk", required = true }
 unique = false
 window = 128
 mtu = 1400
+outer_fragments = true
 [[connection.child]]
 name = "voice"
 mode = "transport"
@@ -142,6 +144,7 @@ children = 30
     let c = &ike.connections[0];
     let limits = Limits { soft_packets: 1000, hard_packets: 1250, soft_bytes: 4096, hard_bytes: 5120 };
     assert_eq!((c.window, c.mtu, c.limits), (128, Some(1400), limits));
+    assert!(c.outer_fragments);
     let p = &c.protocol;
     assert_eq!(p.remote, [Remote::At(SocketAddr::from(([192, 0, 2, 7], 4500)))]);
     assert_eq!((&p.local[..], &p.local_id), (&[ip("203.0.113.1")][..], &id("gw.test")));

@@ -57,7 +57,8 @@ fn devices(review: &mut Review<'_>) -> bool {
             Err(why) => review.warn("port.device", device_place, why.to_string()),
             Ok(device) => {
                 if let Ok(most) = device.mtu() {
-                    mtus(review, port, name, most);
+                    let cost = port.tagging.map_or(0, |tagging| tagging.vlan.mtu_cost());
+                    mtus(review, port, name, most.saturating_sub(cost));
                 }
             }
         }

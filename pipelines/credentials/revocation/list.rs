@@ -93,6 +93,12 @@ fn scope(list: &CertRevocationList<'_>, url: &str) -> Scope {
     }
 }
 
+/// Returns when a list in DER was made, and when the next one comes.
+pub(in crate::credentials) fn times(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
+    let (_, this_update, next_update) = facts(Signed::parse(der)?.data)?;
+    Some((this_update, next_update?))
+}
+
 /// Returns the issuer of a TBSCertList, when it was made, and when the next one comes.
 fn facts(tbs: &[u8]) -> Option<(&[u8], SystemTime, Option<SystemTime>)> {
     let mut inside = SliceReader::new(AnyRef::from_der(tbs).ok()?.value()).ok()?;

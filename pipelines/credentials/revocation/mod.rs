@@ -23,7 +23,7 @@ mod servers;
 mod signed;
 
 pub(super) use issuer::Issuer;
-pub(super) use publications::{Answer, Publications};
+pub(super) use publications::{Answer, LATE, Publications};
 
 use list::FetchedList;
 use ocsp::Status;
@@ -76,7 +76,7 @@ pub(super) enum Document {
 
 impl Document {
     /// Returns the time of which it is.
-    fn this_update(&self) -> SystemTime {
+    pub(super) fn this_update(&self) -> SystemTime {
         match self {
             Self::List(list) => list.this_update,
             Self::Status(status, _) => status.this_update,
@@ -84,10 +84,24 @@ impl Document {
     }
 
     /// Returns the time until which it holds.
-    fn next_update(&self) -> SystemTime {
+    pub(super) fn next_update(&self) -> SystemTime {
         match self {
             Self::List(list) => list.next_update,
             Self::Status(status, _) => status.next_update,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The address of a server that nobody asks.
+    pub(super) const UNREACHABLE: &str = "http://unreachable.test";
+
+    /// Returns the query for the list at this address.
+    pub(super) fn query(url: &str) -> Query {
+        let issuer = Issuer { name: Vec::new(), key: Vec::new() };
+        Query { url: url.to_owned(), issuer, subject: Subject::List }
     }
 }

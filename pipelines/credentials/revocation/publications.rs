@@ -22,6 +22,8 @@ const MOST_ENTRIES: usize = 4096;
 const MOST_BYTES: usize = 64 << 20;
 /// Longest time that a peer waits for one, while others are fetched before it.
 const WAIT: Duration = Duration::from_secs(15);
+/// Why something is not waited for any longer.
+pub(in crate::credentials) const LATE: &str = "it has not come in time";
 /// Time until another try after an answer that cannot be used.
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -92,11 +94,12 @@ impl Publications {
         self.0.state().pending.contains(&number)
     }
 
-    /// Returns what is known without asking for it.
-    pub(in crate::credentials) fn known(&self, query: &Query, now: SystemTime) -> Option<Arc<Document>> {
-        let state = self.0.state();
-        let document = &state.entries.get(query)?.document.as_ref()?.document;
-        (now < document.next_update()).then(|| document.clone())
+    /// Returns what was fetched last, even if it has expired, and keeps it as if it had been asked for.
+    pub(in crate::credentials) fn last(&self, query: &Query) -> Option<Arc<Document>> {
+        let mut state = self.0.state();
+        let entry = state.entries.get_mut(query)?;
+        entry.used_at = Instant::now();
+        entry.document.as_ref().map(|kept| kept.document.clone())
     }
 
     /// Returns the answer, or has it fetched.
@@ -104,11 +107,14 @@ impl Publications {
         let at = Instant::now();
         let mut state = self.0.state();
         let State { entries, servers, .. } = &mut *state;
-        let server = http::server(&query.url);
-        let entry = entries.entry(query.clone()).or_insert_with(|| Entry::new(at));
+        let unreachable = servers.failure(http::server(&query.url), at);
+        let Some(entry) = entries.get_mut(query) else {
+            // Nothing is kept about what is not to be fetched.
+            return unreachable.map_or_else(|| self.want(&mut state, query, at), Answer::Unavailable);
+        };
         entry.used_at = at;
         let recent = entry.failed.as_ref().filter(|(when, _)| at - *when < RETRY).map(|(_, why)| why.clone());
-        let failed = recent.or_else(|| servers.failure(server, at));
+        let failed = recent.or(unreachable);
         if let Some(kept) = &entry.document
             && now < kept.document.next_update()
         {
@@ -120,35 +126,30 @@ impl Publications {
         }
         match (entry.wanted, failed) {
             (Some((since, number)), _) if at - since < WAIT => Answer::Pending(number),
-            (Some(_), _) => Answer::Unavailable("it has not come in time".to_owned()),
+            (Some(_), _) => Answer::Unavailable(LATE.to_owned()),
             (None, Some(why)) => Answer::Unavailable(why),
-            (None, None) => match self.want(&mut state, query, at) {
-                Some(number) => Answer::Pending(number),
-                None => Answer::Unavailable("too much is being fetched".to_owned()),
-            },
+            (None, None) => self.want(&mut state, query, at),
         }
     }
 
-    /// Has something fetched. Returns its number, or `None` if too much waits.
-    fn want(&self, state: &mut State, query: &Query, at: Instant) -> Option<u64> {
+    /// Has something fetched, if not too much waits.
+    fn want(&self, state: &mut State, query: &Query, at: Instant) -> Answer {
         if state.threads < THREADS {
             let publications = self.clone();
             let run = move || publications.fetch_all();
             let name = format!("revocation-{}", state.threads);
             state.threads += usize::from(thread::Builder::new().name(name).spawn(run).is_ok());
         }
-        let is_taken = state.threads > 0 && state.servers.push(query.clone());
-        let number = is_taken.then(|| {
-            state.last_number += 1;
-            state.pending.insert(state.last_number);
-            state.last_number
-        });
-        if let Some(entry) = state.entries.get_mut(query) {
-            entry.wanted = number.map(|number| (at, number));
+        if state.threads == 0 || !state.servers.push(query.clone()) {
+            return Answer::Unavailable("too much is being fetched".to_owned());
         }
+        state.last_number += 1;
+        let number = state.last_number;
+        state.pending.insert(number);
+        state.entries.entry(query.clone()).or_insert_with(|| Entry::new(at)).wanted = Some((at, number));
         state.forget_excess();
         self.0.wanted.notify_one();
-        number
+        Answer::Pending(number)
     }
 
     /// Returns true while something is fetched from this address.
@@ -266,5 +267,60 @@ impl Entry {
 
     fn bytes(&self) -> usize {
         self.document.as_ref().map_or(0, |kept| kept.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::revocation::{
+        ocsp::Status,
+        tests::{UNREACHABLE, query},
+    };
+
+    fn status() -> Document {
+        let now = SystemTime::now();
+        let status = Status { revoked_at: Some(now), this_update: now, next_update: now };
+        Document::Status(status, Vec::new())
+    }
+
+    #[test]
+    fn nothing_is_kept_about_what_an_unreachable_server_has() {
+        let publications = Publications::default();
+        let mut state = publications.0.state();
+        assert!(state.servers.push(query(UNREACHABLE)));
+        let at = Instant::now();
+        let name = http::server(UNREACHABLE);
+        state.servers.pop().unwrap();
+        state.servers.fail(name, at, "it is silent");
+        state.servers.done(name, at);
+        drop(state);
+        for n in 0..2 * MOST_ENTRIES {
+            let asked = publications.ask(&query(&format!("{UNREACHABLE}/{n}")), SystemTime::now());
+            assert!(matches!(asked, Answer::Unavailable(why) if why == "it is silent"));
+        }
+        assert_eq!(publications.0.state().entries.len(), 0);
+    }
+
+    #[test]
+    fn what_a_peer_needs_is_not_forgotten_although_it_has_expired() {
+        let publications = Publications::default();
+        let needed = query("http://needed.test/");
+        let mut state = publications.0.state();
+        let add = |state: &mut State, query: &Query| {
+            state.entries.insert(query.clone(), Entry::new(Instant::now()));
+            state.keep(query, status(), 1);
+        };
+        add(&mut state, &needed);
+        (0..MOST_ENTRIES - 1).for_each(|n| add(&mut state, &query(&format!("http://other.test/{n}"))));
+        drop(state);
+        assert!(publications.last(&needed).is_some());
+        let mut state = publications.0.state();
+        add(&mut state, &query("http://one.more.test/"));
+        state.forget_excess();
+        assert_eq!(state.entries.len(), MOST_ENTRIES);
+        drop(state);
+        assert!(publications.last(&needed).is_some());
+        assert!(publications.last(&query("http://other.test/0")).is_none(), "it was used before");
     }
 }

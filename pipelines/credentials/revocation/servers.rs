@@ -9,6 +9,9 @@ use std::{
 
 /// Queries that wait, for all servers together.
 const MOST_QUERIES: usize = 4096;
+/// Queries that wait for one server: more than most servers answer in the time that a peer waits, and so
+/// few that a slow one leaves room for the others.
+const MOST_FOR_ONE: usize = 1024;
 /// Requests to one server at a time.
 const MOST_RUNNING: usize = 2;
 /// Servers that are remembered although nothing is to be fetched from them.
@@ -41,10 +44,12 @@ struct Server {
 impl Servers {
     /// Takes a query, if there is room.
     pub(super) fn push(&mut self, query: Query) -> bool {
-        let has_room = self.count < MOST_QUERIES;
+        let name = http::server(&query.url);
+        let waiting = self.all.get(name).map_or(0, |server| server.waiting.len());
+        let has_room = self.count < MOST_QUERIES && waiting < MOST_FOR_ONE;
         if has_room {
             self.count += 1;
-            self.all.entry(http::server(&query.url).to_owned()).or_default().waiting.push_back(query);
+            self.all.entry(name.to_owned()).or_default().waiting.push_back(query);
         }
         has_room
     }
@@ -95,5 +100,33 @@ impl Servers {
             server.logged_at = Some(at);
         }
         may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::revocation::tests::query;
+
+    #[test]
+    fn slow_server_leaves_room_for_the_others() {
+        let mut servers = Servers::default();
+        let of_slow = |n: usize| query(&format!("http://slow.test/{n}"));
+        let taken = (0..2 * MOST_QUERIES).filter(|n| servers.push(of_slow(*n))).count();
+        assert_eq!(taken, MOST_FOR_ONE);
+        assert!(servers.push(query("http://other.test/list")));
+        // Requests make room.
+        let (first, second) = (servers.pop().unwrap(), servers.pop().unwrap());
+        assert_ne!(http::server(&first.url), http::server(&second.url), "servers take turns");
+        assert!(servers.push(of_slow(0)));
+        assert!(!servers.push(of_slow(1)));
+    }
+
+    #[test]
+    fn all_servers_together_have_a_bound() {
+        let mut servers = Servers::default();
+        let of_many = |n: usize| query(&format!("http://server{}.test/{n}", n % 64));
+        let taken = (0..2 * MOST_QUERIES).filter(|n| servers.push(of_many(*n))).count();
+        assert_eq!(taken, MOST_QUERIES);
     }
 }

@@ -1,6 +1,7 @@
 //! Chains, names, signatures and files, both valid and invalid.
 
 mod authorities;
+mod expiry;
 mod files;
 mod ocsp;
 mod pki;

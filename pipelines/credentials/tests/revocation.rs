@@ -159,11 +159,21 @@ impl Peer {
         self.certificates.ocsp = answers.to_vec();
     }
 
+    /// Verifies the peer once.
+    pub(super) fn verify_once(&self, authorities: &Authorities) -> Result<(), VerifyError> {
+        authorities.verify(&fqdn(NAME), &self.certificates, &self.signature)
+    }
+
+    /// Verifies the peer without waiting for what is being fetched.
+    fn verify_now(&self, authorities: &Authorities) -> Result<(), VerifyError> {
+        authorities.verify_now(&fqdn(NAME), &self.certificates, &self.signature)
+    }
+
     /// Verifies the peer, again until the result is known.
     pub(super) fn verify(&self, authorities: &Authorities) -> Result<(), VerifyError> {
         let until = Instant::now() + Duration::from_secs(60);
         while Instant::now() < until {
-            match authorities.verify(&fqdn(NAME), &self.certificates, &self.signature) {
+            match self.verify_once(authorities) {
                 Err(VerifyError { kind: VerifyErrorKind::Pending(number), .. }) => {
                     while authorities.is_pending(number) && Instant::now() < until {
                         thread::yield_now();
@@ -255,7 +265,7 @@ fn nobody_is_refused_because_many_are_asked_about() {
         })
         .collect();
     for peer in &peers {
-        let at_first = authorities.verify(&fqdn(NAME), &peer.certificates, &peer.signature);
+        let at_first = peer.verify_once(&authorities);
         let is_pending = |why: &VerifyError| matches!(why.kind, VerifyErrorKind::Pending(_));
         assert!(at_first.as_ref().is_ok() || at_first.as_ref().is_err_and(is_pending), "{at_first:?}");
     }
@@ -345,7 +355,7 @@ fn silent_server_delays_only_its_own_peers_and_only_once() {
     };
     let waiting: Vec<_> = (0..20).map(of_silent).collect();
     for peer in &waiting {
-        let at_first = authorities.verify(&fqdn(NAME), &peer.certificates, &peer.signature);
+        let at_first = peer.verify_once(&authorities);
         assert!(matches!(at_first.unwrap_err().kind, VerifyErrorKind::Pending(_)));
     }
     server.put("/list", list(&root, &[]));
@@ -357,6 +367,25 @@ fn silent_server_delays_only_its_own_peers_and_only_once() {
         assert!(refused.words.contains("timeout"), "{refused}");
     }
     assert!(began.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn what_has_not_come_cannot_be_had_if_nobody_may_wait() {
+    let (silent, root) = (TcpListener::bind("127.0.0.1:0").unwrap(), Ca::root("root"));
+    let url = format!("http://{}/list", silent.local_addr().unwrap());
+    let peer = Peer::new(&root, &with_point(&url, 2));
+    for revocation in BOTH {
+        let authorities = trusting(&root, revocation);
+        let at_first = peer.verify_once(&authorities).unwrap_err();
+        assert!(matches!(at_first.kind, VerifyErrorKind::Pending(_)));
+        match (revocation, peer.verify_now(&authorities)) {
+            (Revocation::Required, Err(why)) => {
+                assert_eq!(why.kind, VerifyErrorKind::Revoked);
+                assert!(why.words.ends_with(&format!("{url:?}: it has not come in time")), "{why}");
+            }
+            (_, verified) => assert_eq!(verified, Ok(())),
+        }
+    }
 }
 
 #[test]

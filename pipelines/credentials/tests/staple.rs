@@ -20,7 +20,7 @@ fn issuer_of(ca: &Ca) -> Issuer {
 }
 
 /// Returns the request about a certificate of `ca`.
-fn about(ca: &Ca, serial: u8) -> Vec<u8> {
+pub(super) fn about(ca: &Ca, serial: u8) -> Vec<u8> {
     request(&issuer_of(ca), &[serial]).unwrap()
 }
 

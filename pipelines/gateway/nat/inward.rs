@@ -3,8 +3,9 @@
 use super::source::{Refusal, source};
 use crate::gateway::{
     classify::ip_format,
+    departure::{Departure, Departures, Origin},
     io::Io,
-    outbound::{self, Departure, Departures, Origin},
+    outbound,
     reassembly::GROUP,
     tables::Tables,
 };

@@ -45,6 +45,8 @@ pub enum Task {
         certificates: PeerCertificates,
         /// The peer's signature.
         signature: PeerSignature,
+        /// False if what has not come yet cannot be had.
+        may_wait: bool,
     },
     /// Continue an EAP conversation with this packet.
     Eap(Box<dyn Conversation>, Vec<u8>),
@@ -65,9 +67,9 @@ pub enum Outcome {
     Verified(Result<Vec<Identity>, VerifyError>),
     /// Of [`Task::Eap`]: the conversation and the step that follows.
     Eap(Box<dyn Conversation>, Step),
-    /// Of [`Task::Sign`], [`Task::Verify`] or [`Task::Eap`]: an authority's word must come first, which has this number.
-    /// The driver of tasks runs this one again once [`Task::is_pending`] is false, or after a while. No
-    /// endpoint sees it.
+    /// Of [`Task::Sign`], [`Task::Verify`] or [`Task::Eap`]: an authority's word must come first, which
+    /// has this number. The driver of tasks runs this one again once [`Task::is_pending`] is false, or
+    /// [without waiting](Task::without_waiting) after a while. No endpoint sees it.
     Postponed(Task, u64),
     /// Of [`Task::Eap`]: a RADIUS server is being asked. The task's real outcome follows.
     Asking,
@@ -87,10 +89,14 @@ impl Task {
                 }
                 Outcome::Signed(signer.sign(&octets, hashes))
             }
-            Self::Verify { verifier, identity, certificates, signature } => {
-                let verified = verifier.verify(&identity, &certificates, &signature);
-                if let Err(VerifyError { kind: VerifyErrorKind::Pending(number), .. }) = verified {
-                    let again = Self::Verify { verifier, identity, certificates, signature };
+            Self::Verify { verifier, identity, certificates, signature, may_wait } => {
+                let verified = match may_wait {
+                    true => verifier.verify(&identity, &certificates, &signature),
+                    false => verifier.verify_now(&identity, &certificates, &signature),
+                };
+                if may_wait && let Err(VerifyError { kind: VerifyErrorKind::Pending(number), .. }) = verified
+                {
+                    let again = Self::Verify { verifier, identity, certificates, signature, may_wait };
                     return Outcome::Postponed(again, number);
                 }
                 Outcome::Verified(verified.map(|()| {
@@ -116,22 +122,48 @@ impl Task {
         }
     }
 
-    /// Returns the outcome to report if the task cannot be run: a refusal.
-    pub fn refused(&self) -> Outcome {
+    /// Returns the task with what has not come yet taken as if it could not be had, so that it is not
+    /// postponed again.
+    #[must_use]
+    pub fn without_waiting(self) -> Self {
+        match self {
+            Self::Sign { signer, octets, hashes, .. } => {
+                Self::Sign { signer, octets, hashes, wants_ocsp: false }
+            }
+            Self::Verify { verifier, identity, certificates, signature, .. } => {
+                Self::Verify { verifier, identity, certificates, signature, may_wait: false }
+            }
+            Self::Eap(mut conversation, packet) => {
+                conversation.stop_waiting();
+                Self::Eap(conversation, packet)
+            }
+            other => other,
+        }
+    }
+
+    /// Returns the outcome to report if the task cannot be run: a refusal. `why` is what to say if a
+    /// certificate would have been checked.
+    pub fn refused(&self, why: Option<VerifyError>) -> Outcome {
         match self {
             Self::KexBegin(_) => Outcome::KexBegun(Err(Refused)),
             Self::KexAnswer(..) => Outcome::KexAnswered(Err(Refused)),
             Self::KexFinish(..) => Outcome::KexFinished(Err(Refused)),
             Self::Sign { .. } => Outcome::Signed(Err(SignError::Failed)),
-            Self::Verify { .. } => Outcome::Verified(Err(VerifyErrorKind::Certificate.into())),
-            Self::Eap(_, packet) => Outcome::Eap(Box::new(Broken), Step::Failure(packet::failure(packet))),
+            Self::Verify { .. } => {
+                Outcome::Verified(Err(why.unwrap_or_else(|| VerifyErrorKind::Certificate.into())))
+            }
+            Self::Eap(_, packet) => {
+                Outcome::Eap(Box::new(Broken { why }), Step::Failure(packet::failure(packet)))
+            }
         }
     }
 }
 
 /// Replaces a conversation that cannot continue.
 #[derive(Debug)]
-struct Broken;
+struct Broken {
+    why: Option<VerifyError>,
+}
 
 impl Conversation for Broken {
     fn handle(&mut self, packet: &[u8]) -> Step {
@@ -140,5 +172,9 @@ impl Conversation for Broken {
 
     fn identity(&self) -> Option<&[u8]> {
         None
+    }
+
+    fn refusal(&self) -> Option<VerifyError> {
+        self.why.clone()
     }
 }

@@ -72,15 +72,16 @@ impl<P: Copy> TaskQueue<P> {
         self.task_owners.get(&id).copied()
     }
 
-    /// Removes a task that nobody needs any more, unless it is already running.
+    /// Removes a task that nobody needs any more. If it is running, it has no owner from now on.
     pub(crate) fn cancel(&mut self, id: TaskId) {
+        self.task_owners.remove(&id);
         if self.waiting.remove(&id).is_some() {
             self.established.remove(id);
             self.unauthenticated.remove(id);
         }
     }
 
-    /// Returns the number of tasks that wait or run.
+    /// Returns the number of tasks that wait or run, and that somebody needs.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len() + self.task_owners.len()
     }
@@ -127,5 +128,15 @@ mod tests {
         all.into_iter().for_each(|id| queue.cancel(id));
         assert!(queue.pop().is_none());
         assert_eq!(queue.unauthenticated(), 0);
+    }
+
+    #[test]
+    fn cancelled_task_that_runs_has_no_owner() {
+        let mut queue = TaskQueue::default();
+        queue.push(1, false, [192, 0, 2, 1].into(), Task::KexBegin(Kex::X25519));
+        let (id, ..) = queue.pop().unwrap();
+        assert_eq!((queue.owner(id), queue.len()), (Some(1), 1));
+        queue.cancel(id);
+        assert_eq!((queue.owner(id), queue.done(id), queue.len()), (None, None, 0));
     }
 }

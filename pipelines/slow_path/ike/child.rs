@@ -33,6 +33,7 @@ const SOFT_PACKETS: u64 = 3 << 30;
 pub(super) struct ConnectionParts {
     window: u32,
     mtu: Option<usize>,
+    outer_fragments: bool,
     limits: Limits,
     roam: Policy,
     children: Vec<ChildPrefixes>,
@@ -57,6 +58,7 @@ impl ConnectionParts {
         Self {
             window: connection.window,
             mtu: connection.mtu,
+            outer_fragments: connection.outer_fragments,
             limits: connection.limits,
             roam: protocol.roam,
             children: children.collect(),
@@ -92,7 +94,8 @@ impl ConnectionParts {
             roam: self.roam,
             window: self.window,
             esn: sa.suite.esn,
-            marking: Marking { dscp: None, df: Df::Copy, udp6_checksum: true },
+            outer_fragments: self.outer_fragments,
+            marking: Marking { dscp: None, df: Df::default_for(self.outer_fragments), udp6_checksum: true },
             tfc: 0,
             mtu: self.mtu,
             keepalive: None,

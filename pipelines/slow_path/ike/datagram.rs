@@ -75,10 +75,7 @@ pub(crate) fn cut(mut packet: Vec<u8>, mtu: usize, id: impl FnOnce() -> u32) -> 
     }
     let Ok(header) = IpHeader::parse(&packet) else { return vec![] };
     let pieces = if header.is_ipv4() {
-        // Without DF, an identification must not come again soon (RFC 6864 §4.2).
-        packet[4..6].copy_from_slice(&(id() as u16).to_be_bytes());
-        packet[6..8].fill(0);
-        ip::set_total_len(&mut packet, header.header_len(), header.total_len());
+        ip::allow_fragments(&mut packet, header.header_len(), id() as u16);
         if packet.len() <= mtu {
             return vec![packet];
         }

@@ -64,7 +64,7 @@ pub(in crate::slow_path) struct Ike {
     connections: BTreeMap<usize, ConnectionParts>,
     guards: Guards,
     unconfirmed: UnconfirmedPaths,
-    inner: InnerAddresses,
+    pub(super) inner: InnerAddresses,
     key_log: Option<KeyLog>,
     /// Keeps other gateways from using the same secret.
     _crash_secret: Option<CrashSecret>,
@@ -270,7 +270,7 @@ impl Ike {
         network: &mut Network,
     ) -> bool {
         let mut busy = false;
-        self.helpers.turn(now);
+        self.helpers.turn(now, |task| self.endpoint.needs(task));
         for _ in 0..MAX_OUTCOMES {
             let Some((id, outcome)) = self.helpers.poll(now) else { break };
             self.endpoint.handle_outcome(now, id, outcome);
@@ -309,7 +309,7 @@ impl Ike {
             while self.helpers.has_room()
                 && let Some((id, from, task)) = self.endpoint.poll_task()
             {
-                self.helpers.submit(id, from, task);
+                self.helpers.submit(now, id, from, task);
                 busy = true;
             }
             let Some(event) = self.endpoint.poll_event() else { return busy };

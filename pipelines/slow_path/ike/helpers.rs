@@ -1,6 +1,7 @@
 //! Threads for long tasks: public-key operations and EAP; and RADIUS requests and revocation lists,
 //! for which no thread waits. State stays with the slow path: helper threads receive tasks and return their outcomes.
 
+use super::postponed::{PostponedTasks, Ticket, is_ours};
 use crate::{credentials::RadiusSockets, primitives::Primitives};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, Sender, unbounded};
@@ -15,6 +16,7 @@ use std::{
 use tracing::error;
 use wayfarer_mobility::{
     aaa::eap::{Conversation, Step},
+    crypto::VerifyErrorKind,
     task::{Outcome, Task, TaskId},
 };
 
@@ -22,39 +24,19 @@ use wayfarer_mobility::{
 /// slow path. Further tasks wait in the endpoint, which can reorder them.
 const TASKS_PER_THREAD: usize = 4;
 
-/// Time after which a postponed task is run again even if what it waits for has not come.
-const POSTPONED: Duration = Duration::from_secs(5);
-
-/// Time between two looks at what postponed tasks wait for.
-const LOOK: Duration = Duration::from_millis(20);
-
 /// The threads, and the conversations that wait for RADIUS servers. The threads end when this is
 /// dropped and their queue is empty.
 #[derive(Debug)]
 pub(super) struct Helpers {
-    tasks: Sender<(TaskId, IpAddr, Task)>,
-    done: Receiver<(TaskId, IpAddr, Outcome)>,
+    tasks: Sender<(Ticket, Task)>,
+    done: Receiver<(Ticket, Outcome)>,
     threads: usize,
     /// Tasks that the threads have not finished.
     unfinished: usize,
     radius: RadiusSockets,
     /// EAP conversations that wait for a RADIUS server.
     conversations: BTreeMap<TaskId, Box<dyn Conversation>>,
-    /// Tasks that wait for what an authority publishes.
-    postponed: Vec<Postponed>,
-    /// When to look at them again.
-    look_at: Duration,
-}
-
-/// A task that must be run again.
-#[derive(Debug)]
-struct Postponed {
-    id: TaskId,
-    from: IpAddr,
-    task: Task,
-    /// The number of what it waits for.
-    number: u64,
-    again_at: Duration,
+    postponed: PostponedTasks,
 }
 
 impl Helpers {
@@ -80,41 +62,37 @@ impl Helpers {
             })?;
         }
         let (radius, conversations) = (RadiusSockets::default(), BTreeMap::new());
-        let (unfinished, postponed) = (0, Vec::new());
-        let (threads, look_at) = (cores.len(), Duration::ZERO);
-        Ok(Self { tasks, done, threads, unfinished, radius, conversations, postponed, look_at })
+        let (threads, unfinished, postponed) = (cores.len(), 0, PostponedTasks::default());
+        Ok(Self { tasks, done, threads, unfinished, radius, conversations, postponed })
     }
 
     /// Returns true if another task can be submitted.
     pub(super) fn has_room(&self) -> bool {
-        self.unfinished < self.threads * TASKS_PER_THREAD
+        self.room() > 0
+    }
+
+    fn room(&self) -> usize {
+        (self.threads * TASKS_PER_THREAD).saturating_sub(self.unfinished)
     }
 
     /// Submits a task for a peer at `from`.
-    pub(super) fn submit(&mut self, id: TaskId, from: IpAddr, task: Task) {
+    pub(super) fn submit(&mut self, now: Duration, id: TaskId, from: IpAddr, task: Task) {
+        self.run(Ticket::new(now, id, from), task);
+    }
+
+    fn run(&mut self, ticket: Ticket, task: Task) {
         // The threads live as long as this, so the queue is not closed.
-        if self.tasks.send((id, from, task)).is_ok() {
+        if self.tasks.send((ticket, task)).is_ok() {
             self.unfinished += 1;
         }
     }
 
-    /// Exchanges packets with RADIUS servers, and runs postponed tasks again.
-    pub(super) fn turn(&mut self, now: Duration) {
+    /// Exchanges packets with RADIUS servers, and runs postponed tasks again. Those that are not
+    /// `needed` any more are dropped.
+    pub(super) fn turn(&mut self, now: Duration, needed: impl Fn(TaskId) -> bool) {
         self.radius.turn(now);
-        if self.postponed.is_empty() || now < self.look_at {
-            return;
-        }
-        self.look_at = now + LOOK;
-        // Those that have to wait for room are looked at again.
-        let mut room = (self.threads * TASKS_PER_THREAD).saturating_sub(self.unfinished);
-        let is_due = |one: &mut Postponed| {
-            let is_due = room > 0 && (now >= one.again_at || !one.task.is_pending(one.number));
-            room -= usize::from(is_due);
-            is_due
-        };
-        let due: Vec<_> = self.postponed.extract_if(.., is_due).collect();
-        for Postponed { id, from, task, .. } in due {
-            self.submit(id, from, task);
+        for (ticket, task) in self.postponed.take_due(now, self.room(), needed) {
+            self.run(ticket, task);
         }
     }
 
@@ -128,7 +106,8 @@ impl Helpers {
             }
         }
         loop {
-            let (id, from, outcome) = self.done.try_recv().ok()?;
+            let (ticket, outcome) = self.done.try_recv().ok()?;
+            let Ticket { id, from, .. } = ticket;
             self.unfinished -= 1;
             match outcome {
                 Outcome::Eap(conversation, Step::Ask) => match conversation.question() {
@@ -139,9 +118,14 @@ impl Helpers {
                     }
                     None => return Some((id, Outcome::Eap(conversation, Step::Ask))),
                 },
-                Outcome::Postponed(task, number) => {
-                    self.postponed.push(Postponed { id, from, task, number, again_at: now + POSTPONED });
-                }
+                Outcome::Postponed(task, number) => match self.postponed.push(now, ticket, task, number) {
+                    None => {}
+                    Some(task) if is_ours(&task) => self.run(ticket, task.without_waiting()),
+                    Some(task) => {
+                        let why = "too many peers wait for what authorities say of their certificates";
+                        return Some((id, task.refused(Some(VerifyErrorKind::Revoked.because(why)))));
+                    }
+                },
                 outcome => return Some((id, outcome)),
             }
         }
@@ -150,15 +134,15 @@ impl Helpers {
 
 /// Runs tasks until the queue is closed. A panic only fails the task, and so the connection of its
 /// peer.
-fn run_tasks(tasks: &Receiver<(TaskId, IpAddr, Task)>, results: &Sender<(TaskId, IpAddr, Outcome)>) {
-    while let Ok((id, from, task)) = tasks.recv() {
-        let refused = task.refused();
+fn run_tasks(tasks: &Receiver<(Ticket, Task)>, results: &Sender<(Ticket, Outcome)>) {
+    while let Ok((ticket, task)) = tasks.recv() {
+        let refused = task.refused(None);
         // The task owns all that it uses, so a panic leaves nothing half-changed.
         let outcome = catch_unwind(AssertUnwindSafe(|| task.run(&Primitives))).unwrap_or_else(|_| {
-            error!(name: "task_failed", peer = %from, "a task of a peer panicked and was refused: please report this");
+            error!(name: "task_failed", peer = %ticket.from, "a task of a peer panicked and was refused: please report this");
             refused
         });
-        if results.send((id, from, outcome)).is_err() {
+        if results.send((ticket, outcome)).is_err() {
             return;
         }
     }
@@ -166,13 +150,16 @@ fn run_tasks(tasks: &Receiver<(TaskId, IpAddr, Task)>, results: &Sender<(TaskId,
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::postponed::{
+            LOOK, MOST, MOST_BEFORE_OURS,
+            tests::{Late, signature, verification},
+        },
+        *,
+    };
     use std::{
         net::UdpSocket,
-        sync::{
-            Arc,
-            atomic::{AtomicBool, Ordering},
-        },
+        sync::{Arc, atomic::Ordering},
         time::Instant,
     };
     use wayfarer_mobility::{
@@ -184,11 +171,7 @@ mod tests {
                 question::{Realm, Server},
             },
         },
-        crypto::{
-            Kex, PeerCertificates, PeerSignature, Secret, SignatureHashes, Verifier, VerifyError,
-            VerifyErrorKind,
-        },
-        identity::Identity,
+        crypto::{Kex, Secret},
     };
 
     #[test]
@@ -199,7 +182,7 @@ mod tests {
         let mut helpers = Helpers::start(&[]).unwrap();
         let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
         let next = |helpers: &mut Helpers| loop {
-            helpers.turn(now);
+            helpers.turn(now, |_| true);
             match helpers.poll(now) {
                 Some((id, Outcome::KexBegun(_))) => return id,
                 Some((_, Outcome::Asking)) => {}
@@ -212,8 +195,8 @@ mod tests {
             let mut conversation = radius.begin(origin.clone());
             conversation.handle(&[]);
             let identity = b"\x02\x00\x00\x0a\x01alice".to_vec();
-            helpers.submit(TaskId(2 * n), from, Task::Eap(conversation, identity));
-            helpers.submit(TaskId(2 * n + 1), from, Task::KexBegin(Kex::X25519));
+            helpers.submit(now, TaskId(2 * n), from, Task::Eap(conversation, identity));
+            helpers.submit(now, TaskId(2 * n + 1), from, Task::KexBegin(Kex::X25519));
             // Time does not advance, so no server is given up.
             assert_eq!(next(&mut helpers), TaskId(2 * n + 1));
         }
@@ -223,41 +206,19 @@ mod tests {
             assert!(matches!(helpers.poll(now), None | Some((_, Outcome::Asking))) && Instant::now() < until);
             thread::yield_now();
         }
-        helpers.turn(now);
+        helpers.turn(now, |_| true);
         assert!(silent.recv(&mut [0; 4096]).is_ok(), "the server was asked");
         // After the timeout each conversation fails, and the threads are free.
         let mut failed = 0;
         for second in 1..10 {
             let now = now + Duration::from_secs(second);
-            helpers.turn(now);
+            helpers.turn(now, |_| true);
             while let Some((_, outcome)) = helpers.poll(now) {
                 assert!(matches!(outcome, Outcome::Eap(_, Step::Unanswered(_))));
                 failed += 1;
             }
         }
         assert_eq!((failed, helpers.unfinished), (200, 0));
-    }
-
-    /// A verifier that has to wait until this is true.
-    #[derive(Debug, Default)]
-    struct Late(AtomicBool);
-
-    impl Verifier for Late {
-        fn authorities(&self) -> &[u8] {
-            &[]
-        }
-
-        fn verify(&self, _: &Identity, _: &PeerCertificates, _: &PeerSignature) -> Result<(), VerifyError> {
-            if self.is_pending(7) { Err(VerifyErrorKind::Pending(7).into()) } else { Ok(()) }
-        }
-
-        fn is_pending(&self, number: u64) -> bool {
-            number == 7 && !self.0.load(Ordering::SeqCst)
-        }
-
-        fn names(&self, _: &[u8]) -> Vec<Identity> {
-            vec![]
-        }
     }
 
     #[test]
@@ -267,18 +228,10 @@ mod tests {
         let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
         let until = Instant::now() + Duration::from_secs(60);
         let late = Arc::new(Late::default());
-        let signature =
-            PeerSignature { method: 14, data: vec![], octets: vec![], hashes: SignatureHashes::ALL };
         for n in 0..PEERS {
-            let verify = Task::Verify {
-                verifier: late.clone(),
-                identity: Identity::from_text("cl.test").unwrap(),
-                certificates: PeerCertificates::default(),
-                signature: signature.clone(),
-            };
-            helpers.submit(TaskId(n), from, verify);
+            helpers.submit(now, TaskId(n), from, verification(&late));
         }
-        helpers.submit(TaskId(PEERS), from, Task::KexBegin(Kex::X25519));
+        helpers.submit(now, TaskId(PEERS), from, Task::KexBegin(Kex::X25519));
         let mut other = None;
         while other.is_none() || helpers.unfinished > 0 {
             other = helpers.poll(now).map(|(id, _)| id).or(other);
@@ -286,7 +239,7 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!((other, helpers.postponed.len()), (Some(TaskId(PEERS)), PEERS as usize));
-        helpers.turn(now);
+        helpers.turn(now, |_| true);
         assert_eq!(helpers.unfinished, 0, "nothing has changed");
 
         late.0.store(true, Ordering::SeqCst);
@@ -295,7 +248,7 @@ mod tests {
         while verified < PEERS {
             assert!(Instant::now() < until);
             now += LOOK;
-            helpers.turn(now);
+            helpers.turn(now, |_| true);
             assert!(helpers.unfinished <= helpers.threads * TASKS_PER_THREAD, "others have room");
             match helpers.poll(now) {
                 Some((_, outcome)) => {
@@ -306,6 +259,68 @@ mod tests {
             }
         }
         assert_eq!((helpers.postponed.len(), helpers.unfinished), (0, 0));
+    }
+
+    /// Waits until all tasks that run have ended or are postponed, and returns the outcomes.
+    fn settle(helpers: &mut Helpers, now: Duration) -> Vec<Outcome> {
+        let (mut outcomes, until) = (Vec::new(), Instant::now() + Duration::from_secs(60));
+        while helpers.unfinished > 0 {
+            assert!(Instant::now() < until);
+            outcomes.extend(helpers.poll(now).map(|(_, outcome)| outcome));
+            thread::yield_now();
+        }
+        outcomes
+    }
+
+    #[test]
+    fn what_does_not_come_is_waited_for_only_so_long() {
+        let mut helpers = Helpers::start(&[]).unwrap();
+        let (start, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
+        let late = Arc::new(Late::default());
+        helpers.submit(start, TaskId(1), from, verification(&late));
+        helpers.submit(start, TaskId(2), from, signature(&late));
+        for second in 0..25 {
+            let now = start + Duration::from_secs(second);
+            helpers.turn(now, |_| true);
+            assert!(settle(&mut helpers, now).is_empty(), "after {second} s");
+        }
+        let now = start + Duration::from_secs(25);
+        helpers.turn(now, |_| true);
+        let outcomes = settle(&mut helpers, now);
+        let refused = |outcome: &Outcome| matches!(outcome, Outcome::Verified(Err(why)) if why.kind == VerifyErrorKind::Revoked);
+        assert!(outcomes.iter().any(refused), "{outcomes:?}");
+        assert!(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Signed(Ok(_)))), "{outcomes:?}");
+        assert_eq!((outcomes.len(), helpers.postponed.len()), (2, 0));
+    }
+
+    #[test]
+    fn task_of_a_peer_that_has_ended_waits_no_more() {
+        let mut helpers = Helpers::start(&[]).unwrap();
+        let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
+        let late = Arc::new(Late::default());
+        (0..3).for_each(|n| helpers.submit(now, TaskId(n), from, verification(&late)));
+        assert!(settle(&mut helpers, now).is_empty());
+        helpers.turn(now, |id| id == TaskId(1));
+        assert_eq!((helpers.postponed.len(), helpers.unfinished), (1, 0));
+    }
+
+    #[test]
+    fn more_than_fit_are_refused_and_say_so() {
+        let mut helpers = Helpers::start(&[]).unwrap();
+        let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
+        let late = Arc::new(Late::default());
+        for _ in 0..=MOST_BEFORE_OURS {
+            helpers.submit(now, TaskId(1), from, signature(&late));
+        }
+        let signed = settle(&mut helpers, now);
+        assert!(matches!(signed[..], [Outcome::Signed(Ok(_))]), "without what is said of us: {signed:?}");
+        for _ in MOST_BEFORE_OURS..=MOST {
+            helpers.submit(now, TaskId(2), from, verification(&late));
+        }
+        let refused = settle(&mut helpers, now);
+        let [Outcome::Verified(Err(why))] = &refused[..] else { panic!("{refused:?}") };
+        assert!(why.words.starts_with("too many peers wait"), "{why}");
+        assert_eq!(helpers.postponed.len(), MOST);
     }
 
     #[derive(Debug)]
@@ -336,12 +351,12 @@ mod tests {
         let some = helpers.threads * TASKS_PER_THREAD;
         for n in 0..some as u64 {
             assert!(helpers.has_room());
-            helpers.submit(TaskId(n), from, Task::Eap(Box::new(Panics), vec![]));
+            helpers.submit(now, TaskId(n), from, Task::Eap(Box::new(Panics), vec![]));
         }
         for _ in 0..some {
             assert!(matches!(next(&mut helpers), Outcome::Eap(_, Step::Failure(_))));
         }
-        helpers.submit(TaskId(99), from, Task::KexBegin(Kex::X25519));
+        helpers.submit(now, TaskId(99), from, Task::KexBegin(Kex::X25519));
         assert!(matches!(next(&mut helpers), Outcome::KexBegun(Ok(_))));
         assert_eq!(helpers.unfinished, 0);
     }

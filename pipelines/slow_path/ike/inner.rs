@@ -8,7 +8,10 @@ use crate::slow_path::{
     routes::{NextHop, Origin},
     table_writer::TableWriter,
 };
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 use tracing::warn;
 use wayfarer_dataplane::{sa::Selector, table::Prefix};
 use wayfarer_mobility::ike::event::PeerId;
@@ -29,6 +32,19 @@ impl InnerAddresses {
             Some(Host { device: port.device?, own })
         });
         Self { by_peer: BTreeMap::new(), host }
+    }
+
+    /// Puts all addresses on another device of the host, which takes the place of the one before.
+    pub(super) fn use_device(&mut self, device: u32) {
+        let Some(host) = &mut self.host else { return };
+        host.device = device;
+        let addresses: BTreeSet<_> = self.by_peer.values().flatten().collect();
+        addresses.into_iter().for_each(|address| log_failure(host.add(*address), *address));
+    }
+
+    /// Returns the peers that assigned addresses to us.
+    pub(super) fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.by_peer.keys().copied()
     }
 
     /// Returns true if `address` cannot be our inner address because this host, the gateway or one

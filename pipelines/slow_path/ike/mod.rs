@@ -13,8 +13,8 @@
 //! | `peers` | what is installed for each peer |
 //! | `moves` | moves by hand that the peer has not answered |
 //! | `unconfirmed` | limits what is sent on unconfirmed paths |
-//! | `inner`, `host` | inner addresses that gateways assign to us |
-//! | `helpers` | threads for long tasks |
+//! | `inner`, `host`, `host_device` | inner addresses that gateways assign to us |
+//! | `helpers`, `postponed` | threads for long tasks; tasks that wait for authorities |
 //! | `dialling`, `resolver` | connects to peers; looks up host names |
 //! | `log` | lines about peers in the log |
 //! | `crash_secret` | the secret of crash tokens, which survives a crash |
@@ -31,11 +31,13 @@ mod driver;
 mod guard;
 mod helpers;
 mod host;
+mod host_device;
 mod inner;
 mod key_log;
 mod log;
 mod moves;
 mod peers;
+mod postponed;
 mod prefixes;
 mod resolver;
 mod unconfirmed;

@@ -119,7 +119,8 @@ impl Ike {
         let children: Vec<ChildView> =
             view.children().filter_map(|child| self.child_view(now, &view, child, tunnels)).collect();
         let tunnel = view.children().find_map(|child| self.peers.tunnel(child));
-        let path = tunnel.and_then(|id| tunnels.get(id)?.path);
+        let tunnel = tunnel.and_then(|id| tunnels.get(id));
+        let path = tunnel.and_then(|tunnel| tunnel.path);
         PeerView {
             peer: view.id().0,
             connection: view.connection().and_then(|i| self.endpoint.connection(i)).map(|c| c.name.clone()),
@@ -146,6 +147,7 @@ impl Ike {
                 None => "",
             }
             .to_owned(),
+            path_mtu: tunnel.and_then(|tunnel| tunnel.path_mtu),
             inner: view.inner().map(|address| address.to_string()).collect(),
             mobike: view.mobike(),
             moves,

@@ -5,13 +5,14 @@ use super::{
     path_mtu::{PathMtu, Report},
 };
 use crate::{
-    gateway::tables::Hop,
+    gateway::{classify, tables::Hop},
     slow_path::{link_log, network::Network, table_writer::TableWriter},
 };
 use std::time::Duration;
 use wayfarer_dataplane::{
     drop::DropReason,
-    sa::{Df, TunnelId},
+    sa::{Df, Flow, Path, TunnelId},
+    wire::ip::IpHeader,
 };
 
 /// The time after which a smaller MTU is forgotten, in case the path has become better (RFC 8201
@@ -33,6 +34,40 @@ impl Links {
             };
             network.mtu_of(port.and_then(|port| network.ports.get(port)), local)
         });
+    }
+
+    /// Makes the packets of a link's tunnels fit the port that they leave by now.
+    pub(super) fn fit_link(&mut self, id: LinkId) {
+        let TableWriter { tables, writer, reader } = &mut self.tables;
+        let Some(link) = self.links.get(&id) else { return };
+        for id in &link.tunnels {
+            let Some(tunnel) = self.tunnels.get_mut(*id) else { continue };
+            let hop = tunnel.path.and_then(|path| tables.routes.find(path.remote, reader));
+            if let Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) = hop {
+                tunnel.fit(tables.settings.ports[usize::from(*port)].mtu(), writer);
+            }
+        }
+    }
+
+    /// Handles a copy of the IP packet `packet`, which the kernel got too, as [`Links::handle_too_big`]
+    /// does if it is the gateway's matter.
+    ///
+    /// # Errors
+    /// `PathMtu` if it changes nothing, `Unprotected` if a tunnel should have brought it.
+    pub(in crate::slow_path) fn handle_kernels_too_big(
+        &mut self,
+        now: Duration,
+        packet: &[u8],
+    ) -> Result<(), DropReason> {
+        let Ok(header) = IpHeader::parse(packet) else { return Ok(()) };
+        let TableWriter { tables, reader, .. } = &self.tables;
+        if !tables.is_own(header.dst, reader) || !classify::is_too_big(&header, packet, tables) {
+            return Ok(());
+        }
+        if tables.is_unprotected(&Flow::of(&header, packet), None, reader) {
+            return Err(DropReason::Unprotected);
+        }
+        self.handle_too_big(now, packet)
     }
 
     /// Handles the IP packet `packet`, which says that an ESP packet of ours was too big for its
@@ -63,11 +98,18 @@ impl Links {
         if let Some(left_out) = link.lines.admits(now) {
             link_log::path_mtu(tunnel, report.mtu, left_out);
         }
+        self.set_path_mtu(now, id, report.path, report.mtu);
+        Ok(())
+    }
+
+    /// Has a link send outer packets of at most `mtu` bytes while it uses `path`, for ten minutes. Does
+    /// nothing if there is no such link.
+    pub(in crate::slow_path) fn set_path_mtu(&mut self, now: Duration, id: LinkId, path: Path, mtu: u16) {
+        let Some(link) = self.links.get_mut(&id) else { return };
         let until = now + LIFETIME;
-        link.path_mtu = Some(PathMtu { path: report.path, mtu: report.mtu, until });
+        link.path_mtu = Some(PathMtu { path, mtu, until });
         self.timers.insert((until, Timer::PathMtu(id)));
         self.apply_path_mtu(id);
-        Ok(())
     }
 
     /// Forgets the MTU of a link's path if its time is over.

@@ -5,7 +5,7 @@ use wayfarer_dataplane::{
     sa::{Encap, Path, Spi},
     wire::{
         esp, icmp,
-        ip::{self, IpHeader, protocol},
+        ip::{self, Fragment, IpHeader, protocol},
         udp,
     },
 };
@@ -48,6 +48,10 @@ impl Report {
         let header = IpHeader::parse(packet).ok()?;
         let reported = icmp::reported_mtu(&header, packet)?;
         let (quoted, bytes) = icmp::quoted(&header, packet)?;
+        // Only the first fragment of an outer packet has the ESP header.
+        if quoted.fragment == Fragment::Later {
+            return None;
+        }
         let payload = quoted.payload(bytes);
         let (encap, esp) = match (quoted.protocol, payload) {
             (protocol::ESP, _) => (Encap::None, payload),

@@ -181,7 +181,7 @@ fn another_device_is_announced_and_its_stations_are_asked_again() {
     n.resolve(SECOND, 1, other, waiting(b"waits"));
     actions(&mut n);
     let mac = [2, 0, 0, 0, 0, 2];
-    n.restart(1, mac);
+    n.restart(1, mac, Stations::Ask);
     let told = actions(&mut n);
     let [
         Action::Send { port: 1, frame: arp },
@@ -205,6 +205,6 @@ fn another_device_is_announced_and_its_stations_are_asked_again() {
     assert!(matches!(&asked[..], [Action::Send { frame, .. }] if frame[6..12] == mac), "{asked:?}");
     // A port that nothing waits for, and whose only station needs no announcement.
     let mut n = neighbours(Stations::Only(PEER));
-    n.restart(1, mac);
+    n.restart(1, mac, Stations::Only(PEER));
     assert_eq!(actions(&mut n), []);
 }

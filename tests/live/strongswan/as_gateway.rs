@@ -73,6 +73,23 @@ fn connects_by_every_kind_of_proof() {
 }
 
 #[test]
+fn our_address_is_put_on_a_device_that_is_made_again() {
+    let lab = mobile_lab();
+    lab.forward("gw");
+    let _gateway = Charon::start(&lab, "gw", SERVE, "");
+    let terminal = terminal(&lab, PSK);
+    let shown = || lab.run("term", "ip -o address show dev tap0 scope global");
+    let before = shown();
+    lab.run("term", "ip link del tap0");
+    wait_for("the device", || terminal.log().contains("the device was opened again").then_some(()));
+    wait_for_ping(&lab, "term", SERVER);
+    ping(&lab, "term", SERVER, 20);
+    let inner = |text: &str| text.split_whitespace().nth(3).map(str::to_owned);
+    assert_eq!(inner(&shown()), inner(&before));
+    assert_eq!(terminal.counted("established"), 1);
+}
+
+#[test]
 fn both_sides_rekey_without_loss() {
     let lab = mobile_lab();
     lab.forward("gw");

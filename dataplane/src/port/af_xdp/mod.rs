@@ -6,16 +6,24 @@
 
 #![allow(unsafe_code, reason = "rings and frames shared with the kernel")]
 
+mod held;
 mod ring;
 
 use super::{Port, PortError, PortStats, classifier::Classifier, device::Device, sys};
-use crate::{packet::Burst, pool::Pool};
+use crate::{
+    packet::Burst,
+    pool::{Pool, Returned},
+};
+use held::HeldFrames;
 use ring::{Consumer, Producer};
 use std::{
+    collections::VecDeque,
     io,
     os::fd::{AsRawFd, OwnedFd},
     ptr::NonNull,
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Number of entries of each ring.
@@ -24,6 +32,9 @@ const RING: u32 = 2048;
 const REFILL: usize = 32;
 /// Length of the shortest frame that a device takes, in bytes: an Ethernet header.
 const SHORTEST: usize = 14;
+
+/// How long a port that is closed waits until its frames are sent.
+const SENDING: Duration = Duration::from_millis(100);
 
 /// linux/if_xdp.h, Linux 6.18: the number of frames that one system call sends in copy mode.
 /// Default 32.
@@ -34,8 +45,8 @@ const NEEDS: &str = "CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF (or CAP_SYS_ADMIN), and
 
 /// One queue of one device.
 ///
-/// When it is dropped, the frames in its rings are lost to the pool, whose memory then stays
-/// mapped.
+/// [`Port::close`] returns the frames in its rings. If it is dropped instead, they are lost to the
+/// pool, whose memory then stays mapped.
 pub struct AfXdpPort {
     socket: Arc<OwnedFd>,
     rx: Consumer<libc::xdp_desc>,
@@ -47,7 +58,9 @@ pub struct AfXdpPort {
     /// The number of frames in the fill and receive rings, and the number that should be there.
     lent: usize,
     target: usize,
-    in_flight: usize,
+    /// The lengths of the frames that the device has not completed yet, in bytes.
+    in_flight: VecDeque<u32>,
+    held: HeldFrames,
     stats: PortStats,
     _classifier: Arc<Classifier>,
 }
@@ -120,7 +133,9 @@ impl AfXdpPort {
             umem: arena.0,
             lent: 0,
             target: fill.min(RING as usize),
-            in_flight: 0,
+            // One ring has those to be sent, another those that were sent.
+            in_flight: VecDeque::with_capacity(2 * RING as usize),
+            held: HeldFrames::new(pool.capacity(), pool.frame_size()),
             stats: PortStats::default(),
             _classifier: classifier.clone(),
         })
@@ -149,6 +164,7 @@ impl AfXdpPort {
         for _ in 0..self.fill.room(missing).min(missing) {
             let Some(address) = pool.lend() else { break };
             self.fill.push(address);
+            self.held.insert(address);
             self.lent += 1;
         }
         self.fill.publish();
@@ -156,11 +172,15 @@ impl AfXdpPort {
 
     /// Takes back frames that the device has sent.
     fn reap(&mut self, pool: &mut Pool) {
-        if self.in_flight == 0 {
+        if self.in_flight.is_empty() {
             return;
         }
         while let Some(address) = self.completion.pop() {
-            self.in_flight = self.in_flight.saturating_sub(1);
+            // Frames are completed in the order in which they were given to the device.
+            let length = self.in_flight.pop_front().unwrap_or(0);
+            self.stats.tx_packets += 1;
+            self.stats.tx_bytes += u64::from(length);
+            self.held.remove(address);
             // SAFETY: the frame was sent as a packet, and the kernel says that it no longer needs
             // it.
             if let Some(packet) = unsafe { pool.reclaim(address, 0) } {
@@ -175,11 +195,8 @@ impl AfXdpPort {
     fn kick(&mut self) {
         while !self.tx.is_empty() && self.tx.needs_wakeup() {
             let before = self.tx.consumed();
-            // SAFETY: an empty message; no memory is read.
-            unsafe {
-                let (buffer, address) = (std::ptr::null(), std::ptr::null());
-                libc::sendto(self.socket.as_raw_fd(), buffer, 0, libc::MSG_DONTWAIT, address, 0);
-            }
+            // Whatever the reason, the frames are still on the ring, or not.
+            let _ = wake(&self.socket);
             if self.tx.consumed() == before {
                 return;
             }
@@ -199,6 +216,7 @@ impl Port for AfXdpPort {
             // back.
             match unsafe { pool.reclaim(received.addr, received.len as usize) } {
                 Some(packet) => {
+                    self.held.remove(received.addr);
                     self.stats.received(&packet);
                     burst.push(packet);
                 }
@@ -232,11 +250,11 @@ impl Port for AfXdpPort {
                 pool.give(packet);
                 continue;
             }
-            self.stats.sent(&packet);
             let (addr, len) = (pool.address(&packet), packet.len() as u32);
             packet.into_base();
+            self.held.insert(addr);
             self.tx.push(libc::xdp_desc { addr, len, options: 0 });
-            self.in_flight += 1;
+            self.in_flight.push_back(len);
         }
         self.tx.publish();
     }
@@ -248,11 +266,37 @@ impl Port for AfXdpPort {
     }
 
     fn is_drained(&self) -> bool {
-        self.in_flight == 0
+        self.in_flight.is_empty()
     }
 
     fn refused(&self) -> u64 {
         self.stats.tx_errors
+    }
+
+    /// Closes the socket. The kernel then writes to no frame any more. If the NIC is still there, it may
+    /// do so for longer in zero-copy mode, and may still read frames that are to be sent. None is
+    /// returned then.
+    fn close(self: Box<Self>) -> Returned {
+        let mut this = *self;
+        let is_gone = wake(&this.socket).is_err_and(|e| e.raw_os_error() == Some(libc::ENXIO));
+        let end = Instant::now() + SENDING;
+        while !this.in_flight.is_empty() && !is_gone && Instant::now() < end {
+            this.kick();
+            while this.completion.pop().is_some() {
+                this.in_flight.pop_front();
+            }
+            this.completion.release();
+            thread::sleep(Duration::from_millis(1));
+        }
+        let is_with_nic = !is_gone && (this.is_zero_copy() || !this.in_flight.is_empty());
+        let Self { socket, rx, tx, fill, completion, umem, held, .. } = this;
+        // The rings keep the socket open as well.
+        drop((rx, tx, fill, completion, socket));
+        if is_with_nic {
+            return Returned::default();
+        }
+        // SAFETY: within the arena, whose length `held` knows.
+        Returned(held.iter().map(|at| unsafe { umem.add(at) }).collect())
     }
 
     fn stats(&self) -> PortStats {
@@ -260,6 +304,14 @@ impl Port for AfXdpPort {
         let rx_missed = kernel.map_or(0, |s| s.rx_dropped + s.rx_ring_full);
         PortStats { rx_missed, ..self.stats }
     }
+}
+
+/// Makes the kernel look at the transmit ring.
+fn wake(socket: &OwnedFd) -> io::Result<()> {
+    let (buffer, address) = (std::ptr::null(), std::ptr::null());
+    // SAFETY: an empty message; no memory is read.
+    let sent = unsafe { libc::sendto(socket.as_raw_fd(), buffer, 0, libc::MSG_DONTWAIT, address, 0) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Registers the arena of a pool as the UMEM of the socket.
@@ -355,6 +407,10 @@ impl Port for AfXdpQueues {
 
     fn refused(&self) -> u64 {
         self.queues[0].refused()
+    }
+
+    fn close(self: Box<Self>) -> Returned {
+        Returned(self.queues.into_iter().flat_map(|queue| Box::new(queue).close().0).collect())
     }
 
     fn stats(&self) -> PortStats {

@@ -107,7 +107,7 @@ pub fn read(path: &Path, mac: Mac) -> Result<(Vec<Vec<u8>>, Skipped), PortError>
             Next::End(Some(Skip::Broken)) => {
                 return Err(PortError::Format { path: path.into(), reason: "a record is broken".into() });
             }
-            Next::Wait => {}
+            Next::Wait | Next::Other => {}
             Next::End(reason) => {
                 reason.into_iter().for_each(skip);
                 return Ok((frames, skipped));
@@ -139,7 +139,7 @@ fn receive(record: &Record<'_>, mac: Mac, packet: &mut Packet) -> Result<(), Ski
 
 impl Port for PcapPort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
-        // Skipped records count as well, so that a worker's turn ends although nothing comes.
+        // Whatever is no packet counts as well, so that a worker's turn ends although nothing comes.
         for _ in 0..burst.room() {
             let Some(input) = self.input.as_mut().filter(|_| !self.captures.is_congested()) else { return };
             let Some(mut packet) = pool.take() else { return };
@@ -156,6 +156,7 @@ impl Port for PcapPort {
                     Err(skip) => Some(skip),
                 },
                 Ok(Next::Skip(skip)) => Some(skip),
+                Ok(Next::Other) => None,
                 Ok(Next::Wait) => return pool.give(packet),
                 Ok(Next::End(skip)) => {
                     self.input = None;

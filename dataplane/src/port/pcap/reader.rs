@@ -27,6 +27,9 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const PIECE: u64 = 64 << 10;
 /// The longest record, in bytes, that is not taken for a broken one.
 const LONGEST: usize = 8 << 20;
+/// The descriptions of interfaces, in bytes, that one section of a pcapng file may have: all of them are
+/// kept.
+const INTERFACES: usize = 1 << 20;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
@@ -45,7 +48,8 @@ pub(super) struct Reader {
 
 enum Format {
     Pcap(PcapParser),
-    PcapNg(PcapNgParser),
+    /// The number is the length of the section's descriptions of interfaces so far, in bytes.
+    PcapNg(PcapNgParser, usize),
 }
 
 /// A packet of a capture.
@@ -64,6 +68,8 @@ pub(super) enum Next<'a> {
     Record(Record<'a>),
     /// A record that cannot be read; those behind it can.
     Skip(Skip),
+    /// Something that is neither a packet nor its loss, such as a comment.
+    Other,
     /// Nothing for now, because the other end of the pipe has not sent more.
     Wait,
     /// Nothing any more, and the reason if the last record cannot be read.
@@ -118,7 +124,7 @@ impl Reader {
             match self.parse() {
                 Ok(Some(Ok(found))) => break found,
                 Ok(Some(Err(skip))) => return Ok(Next::Skip(skip)),
-                Ok(None) => {}
+                Ok(None) => return Ok(Next::Other),
                 Err(PcapError::IncompleteBuffer) => match self.fill()? {
                     Filled::More => {}
                     Filled::Wait => return Ok(Next::Wait),
@@ -187,7 +193,7 @@ impl Reader {
         let Some(format) = &mut self.format else { return Err(PcapError::IncompleteBuffer) };
         let (rest, found) = match format {
             Format::Pcap(parser) => parse_pcap(parser, bytes)?,
-            Format::PcapNg(parser) => parse_pcapng(parser, bytes)?,
+            Format::PcapNg(parser, interfaces) => parse_pcapng(parser, interfaces, bytes)?,
         };
         let start = self.at;
         self.at = self.buffer.len() - rest;
@@ -201,7 +207,7 @@ impl Format {
     fn parse(bytes: &[u8]) -> Result<(usize, Self), PcapError> {
         let (rest, format) = if bytes.starts_with(&PCAPNG_MAGIC) {
             let (rest, parser) = PcapNgParser::new(bytes)?;
-            (rest, Self::PcapNg(parser))
+            (rest, Self::PcapNg(parser, 0))
         } else {
             let (rest, parser) = PcapParser::new(bytes)?;
             (rest, Self::Pcap(parser))
@@ -247,8 +253,17 @@ fn parse_pcap(parser: &PcapParser, bytes: &[u8]) -> Parsed {
     Ok((rest.len(), Some(Ok(found))))
 }
 
-fn parse_pcapng(parser: &mut PcapNgParser, bytes: &[u8]) -> Parsed {
+fn parse_pcapng(parser: &mut PcapNgParser, interfaces: &mut usize, bytes: &[u8]) -> Parsed {
     let (rest, block) = parser.next_block(bytes)?;
+    match &block {
+        // With a section, its own interfaces begin.
+        Block::SectionHeader(_) => *interfaces = 0,
+        Block::InterfaceDescription(_) => *interfaces += bytes.len() - rest.len(),
+        _ => {}
+    }
+    if *interfaces > INTERFACES {
+        return Err(PcapError::InvalidField("too many interfaces"));
+    }
     let (index, ticks, length, data) = match &block {
         Block::EnhancedPacket(p) => {
             // The library takes the units for nanoseconds, whatever the interface says.

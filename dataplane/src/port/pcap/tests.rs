@@ -244,6 +244,64 @@ fn a_turn_ends_although_every_record_is_skipped() {
     assert_eq!((port.stats().rx_errors, port.is_exhausted()), (64, false));
 }
 
+/// Writes a capture of `count` blocks of this type and content, in a section of its own, and then a
+/// packet of the first interface.
+fn write_blocks(path: &Path, kind: u32, content: &[u8], count: usize) {
+    write_pcapng(path, &[], &[]);
+    let mut bytes = std::fs::read(path).unwrap();
+    let length = 12 + content.len() as u32;
+    let [kind, length] = [kind, length].map(u32::to_ne_bytes);
+    bytes.extend([&kind[..], &length, content, &length].concat().repeat(count));
+    let packet = [enhanced(0, 0, &[7; 60])];
+    write_pcapng(path, &[(1, &[])], &packet);
+    let with_packet = std::fs::read(path).unwrap();
+    bytes.extend(&with_packet[with_packet.len() - 32 - 60..]);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// The content of the description of an Ethernet interface.
+fn interface() -> [u8; 8] {
+    let [low, high] = 1u16.to_ne_bytes();
+    [low, high, 0, 0, 0, 0, 0, 0]
+}
+
+#[test]
+fn a_turn_ends_although_no_block_is_a_packet() {
+    let folder = Folder::new("blocks");
+    let path = folder.file("a.pcapng");
+    write_blocks(&path, 1, &interface(), 1000);
+    let (mut pool, mut port) = (Pool::new(64, 2048).unwrap(), open(Some(&path), None).unwrap());
+    let mut turns = 0;
+    while port.stats().rx_packets == 0 {
+        let mut burst = Burst::new();
+        port.rx(&mut pool, &mut burst);
+        pool.give_all(&mut burst);
+        turns += 1;
+    }
+    assert_eq!(turns, 1000 / 64 + 1);
+}
+
+#[test]
+fn a_section_with_too_many_interfaces_ends_the_input() {
+    let folder = Folder::new("interfaces");
+    let path = folder.file("a.pcapng");
+    let most = (1 << 20) / 20;
+    write_blocks(&path, 1, &interface(), most);
+    let (frames, skipped) = receive_all(&path);
+    assert_eq!((frames.len(), skipped), (1, Skipped::new()));
+    write_blocks(&path, 1, &interface(), most + 1);
+    let (frames, skipped) = receive_all(&path);
+    assert_eq!((frames.len(), skipped), (0, Skipped::from([(Skip::Broken, 1)])));
+    // Each section has its own.
+    let section = |count| {
+        write_blocks(&path, 1, &interface(), count);
+        std::fs::read(&path).unwrap()
+    };
+    let two = [section(most), section(most)].concat();
+    std::fs::write(&path, two).unwrap();
+    assert_eq!(receive_all(&path).0.len(), 2);
+}
+
 /// An IPv4 and an IPv6 packet, each to a group.
 fn packets() -> [Vec<u8>; 2] {
     let v4 = [&[0x45; 16][..], &[224, 0x81, 2, 3], &[9; 8]].concat();

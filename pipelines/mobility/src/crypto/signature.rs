@@ -147,6 +147,20 @@ pub trait Verifier: Send + Sync + fmt::Debug {
         signature: &PeerSignature,
     ) -> Result<(), VerifyError>;
 
+    /// Does the same as [`Verifier::verify`], but takes what has not come yet as if it could not be had.
+    /// The result is never [pending](super::VerifyErrorKind::Pending).
+    ///
+    /// # Errors
+    /// Returns why not.
+    fn verify_now(
+        &self,
+        identity: &Identity,
+        certificates: &PeerCertificates,
+        signature: &PeerSignature,
+    ) -> Result<(), VerifyError> {
+        self.verify(identity, certificates, signature)
+    }
+
     /// Returns the name of the signature scheme of an AUTH payload with this method and data, if it
     /// is known. Nothing is verified.
     fn scheme(&self, _method: u8, _data: &[u8]) -> Option<&'static str> {

@@ -359,6 +359,11 @@ impl Endpoint {
         self.shared.queue.pop()
     }
 
+    /// Returns true if the outcome of a task is still needed: its peer has not ended.
+    pub fn needs(&self, task: TaskId) -> bool {
+        self.shared.queue.owner(task).is_some()
+    }
+
     /// Handles the outcome of a task.
     pub fn handle_outcome(&mut self, now: Duration, task: TaskId, outcome: Outcome) {
         let queue = &mut self.shared.queue;

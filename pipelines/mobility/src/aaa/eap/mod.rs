@@ -36,7 +36,7 @@ pub enum Step {
     Ask,
     /// What an authority publishes must come first; it is being fetched under this number.
     /// [`Conversation::handle`] continues with an empty packet once [`Conversation::is_pending`] is
-    /// false, or after a while. The driver of tasks handles this step; a peer never sees it.
+    /// false, or after [`Conversation::stop_waiting`]. The driver of tasks handles this step; a peer never sees it.
     Wait(u64),
 }
 
@@ -97,6 +97,9 @@ pub trait Conversation: Send + Sync + fmt::Debug {
     fn is_pending(&self, _number: u64) -> bool {
         false
     }
+
+    /// Takes from now on what has not come yet as if it could not be had: [`Step::Wait`] follows no more.
+    fn stop_waiting(&mut self) {}
 
     /// Returns what a server grants to the other side, once that has succeeded.
     fn grant(&self) -> Option<&Grant> {

@@ -314,7 +314,7 @@ impl AuthSent {
                 peer.method = Some(Method::Certificate(verifier.scheme(method, &data)));
                 let verifier = verifier.clone();
                 let signature = PeerSignature { method, data, octets, hashes: handshake.hashes };
-                let task = Task::Verify { verifier, identity, certificates, signature };
+                let task = Task::Verify { verifier, identity, certificates, signature, may_wait: true };
                 peer.start(cx, task, PendingTask::Handshake);
                 Ok(Some(InitiatorState::Verification(verification)))
             }

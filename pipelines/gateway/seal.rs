@@ -1,0 +1,173 @@
+//! Numbers and seals encapsulated packets, and sends them.
+
+use super::{
+    departure::{Departure, Departures, Fate},
+    encapsulate::{self, inner_mtu},
+    forward,
+    fragment::fragment_outer,
+    io::Io,
+    profile::Stage,
+    rings::Event,
+    tables::{Hop, Tables},
+};
+use arrayvec::ArrayVec;
+use wayfarer_dataplane::{
+    crypto::{self, SealJob},
+    drop::DropReason,
+    packet::{BURST, Packet},
+    sa::{Due, OutboundSa},
+    table::Reader,
+    wire::{Address, icmp::Problem},
+};
+
+/// Numbers, seals and sends the burst, which is empty afterwards.
+pub(super) fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &mut Io) {
+    if departures.is_empty() {
+        return;
+    }
+    protect(departures, io);
+    send(departures, tables, reader, io, |io, mut packet, departure, hop, dst| {
+        if let Some(sa) = departure.sa {
+            encapsulate::checksum(&mut packet, departure.layout, sa, || tables.fills_checksums(hop));
+        }
+        io.route_by(hop, packet, dst, tables);
+    });
+}
+
+/// Does the same, and sends each sealed packet in fragments that fit its path.
+#[cold]
+pub(super) fn seal_and_cut(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &mut Io) {
+    protect(departures, io);
+    send(departures, tables, reader, io, |io, mut packet, departure, hop, dst| {
+        let Some((sa, endpoint)) = departure.way() else { return io.drop(packet, DropReason::NoEndpoint) };
+        encapsulate::checksum(&mut packet, departure.layout, sa, || false);
+        // Packets of one SA that follow one another have different identifications, and only who sees
+        // them knows the next one (RFC 6864 §4.2, RFC 7739 §3).
+        let id = sa.iv(departure.seq) as u32;
+        let each = |io: &mut Io, piece| io.route_by(hop, piece, dst, tables);
+        match fragment_outer(&mut packet, endpoint.mtu(), id, io, each) {
+            Ok(()) => io.free(packet),
+            Err(reason) => io.drop(packet, reason),
+        }
+    });
+}
+
+/// Numbers and seals the packets that an SA protects.
+#[inline]
+fn protect(departures: &mut Departures<'_>, io: &mut Io) {
+    io.mark(Stage::Encapsulate);
+    number(departures, io);
+    io.mark(Stage::Number);
+    let mut jobs: ArrayVec<SealJob<'_>, BURST> = ArrayVec::new();
+    for (packet, Departure { sa, layout, seq, fate, .. }) in departures.iter_mut() {
+        if let (Some(sa), Fate::Protect) = (sa, fate) {
+            let esp = &mut packet.data_mut()[layout.esp_at()..];
+            jobs.push(SealJob { key: &sa.key, seq: *seq, iv: sa.iv(*seq), esn: sa.esn, esp });
+        }
+    }
+    crypto::seal(&mut jobs);
+    drop(jobs);
+    io.mark(Stage::Seal);
+}
+
+/// Sends or drops all packets. `emit` sends a sealed one by its hop to its outer destination.
+#[inline]
+fn send<'r>(
+    departures: &mut Departures<'r>,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+    emit: impl Fn(&mut Io, Packet, &Departure<'r>, Option<Hop>, Address),
+) {
+    let (mut sealed, mut bytes) = (0, 0);
+    let mut way: Option<(Address, Option<&Hop>)> = None;
+    for (packet, departure) in departures.drain() {
+        match departure.fate {
+            Fate::Protect => {
+                sealed += 1;
+                bytes += u64::from(departure.inner_len);
+                let outer_dst = departure.outer_dst();
+                let (_, hop) = match way {
+                    Some(last) if last.0 == outer_dst => last,
+                    _ => *way.insert((outer_dst, tables.routes.find(outer_dst, reader))),
+                };
+                emit(io, packet, &departure, hop.copied(), outer_dst);
+            }
+            Fate::Clear => forward::clear(packet, departure.header, tables, reader, io),
+            Fate::Expired => io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit),
+            // Packets to be fragmented were replaced before this.
+            Fate::TooBig | Fate::Pieces | Fate::OuterPieces => {
+                let limit = departure.way().map_or(0, |(sa, to)| inner_mtu(sa, to, departure.header));
+                let mtu = limit.min(usize::from(u16::MAX)) as u16;
+                io.refuse(packet, Problem::TooBig { mtu }, DropReason::TooBig);
+            }
+            Fate::Drop(reason) => io.drop(packet, reason),
+        }
+    }
+    io.counters().sealed.add(sealed);
+    io.counters().sealed_bytes.add(bytes);
+    io.mark(Stage::Route);
+}
+
+/// Counts packets against the lifetimes of their SAs, and numbers those within them, by one
+/// operation for each run of packets of one SA.
+fn number(departures: &mut Departures<'_>, io: &mut Io) {
+    let (mut packets, mut notes) = departures.columns();
+    while let Some(sa) = notes.first().map(|d| d.sa) {
+        let run = notes.iter().take_while(|d| same(d.sa, sa)).count();
+        let (these, packets_left) = packets.split_at_mut(run);
+        let (run, notes_left) = notes.split_at_mut(run);
+        if let Some(sa) = sa {
+            number_run(these, run, sa, io);
+        }
+        (packets, notes) = (packets_left, notes_left);
+    }
+}
+
+#[inline]
+fn same(a: Option<&OutboundSa>, b: Option<&OutboundSa>) -> bool {
+    a.map(std::ptr::from_ref) == b.map(std::ptr::from_ref)
+}
+
+#[inline]
+fn number_run(packets: &mut [Packet], run: &mut [Departure<'_>], sa: &OutboundSa, io: &mut Io) {
+    let tunnel = sa.tunnel;
+    let within = charge(run, sa, io);
+    let first = sa.take_sequence(within);
+    let protected = packets.iter_mut().zip(run).filter(|(_, d)| d.fate == Fate::Protect);
+    for ((packet, d), seq) in protected.zip(first..) {
+        d.seq = seq;
+        if seq <= sa.last_sequence() {
+            if let Some(endpoint) = d.endpoint {
+                encapsulate::number(packet, d.header, d.layout, sa, endpoint, seq);
+            }
+            continue;
+        }
+        sa.life.once(Due::Sequence, |due| io.tell(Event::Due { tunnel, inbound: false, due }));
+        d.fate = Fate::Drop(DropReason::SequenceExhausted);
+    }
+}
+
+/// Counts a run of packets of one SA against its lifetime; returns how many are within it.
+#[inline]
+fn charge(run: &mut [Departure<'_>], sa: &OutboundSa, io: &mut Io) -> u64 {
+    let (mut within, mut bytes) = (0, 0);
+    for d in run.iter().filter(|d| d.fate == Fate::Protect) {
+        within += 1;
+        bytes += u64::from(d.inner_len);
+    }
+    if sa.life.charge_run(within, bytes) {
+        return within;
+    }
+    let tunnel = sa.tunnel;
+    let mut within = 0;
+    for d in run.iter_mut().filter(|d| d.fate == Fate::Protect) {
+        let tell = |due| io.tell(Event::Due { tunnel, inbound: false, due });
+        if sa.life.charge(usize::from(d.inner_len), tell) {
+            within += 1;
+        } else {
+            d.fate = Fate::Drop(DropReason::SaExpired);
+        }
+    }
+    within
+}
