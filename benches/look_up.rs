@@ -111,8 +111,14 @@ fn rule(
 ) {
     let everywhere: Prefix = "0.0.0.0/0".parse().expect("a prefix");
     let mut writer = Writer::new();
-    let settings =
-        Settings { ports: [].into(), encap_ports: [].into(), host: None, mss_clamp: false, discards: false };
+    let settings = Settings {
+        ports: [].into(),
+        encap_ports: [].into(),
+        host: None,
+        mss_clamp: false,
+        discards: false,
+        nats: [].into(),
+    };
     let tables = Tables::new(&writer, 1, settings);
     let all = (0..count).map(ports).map(|(local_ports, remote_ports)| Rule {
         selector: Selector {

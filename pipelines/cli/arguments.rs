@@ -173,6 +173,7 @@ Examples:
   wayfarer show peers --failed         the last peers that did not connect, and why
   wayfarer show bars                   identities that `wayfarer peer down --bar` refuses
   wayfarer show drops                  packets dropped, by reason
+  wayfarer show nat                    mappings by inner address, free ports, what was refused
   wayfarer show ports                  state, MAC addresses, MTUs, packets received and sent
   wayfarer show ports --counters       each device's own counters, by its own names
   wayfarer show workers --json         JSON, for programs")]
@@ -335,6 +336,8 @@ pub(super) enum ViewName {
     Bars,
     /// IKE's counters.
     Ike,
+    /// NATs and the inner addresses that use them.
+    Nat,
 }
 
 impl From<ViewName> for View {
@@ -347,6 +350,7 @@ impl From<ViewName> for View {
             ViewName::Peers => Self::Peers,
             ViewName::Bars => Self::Bars,
             ViewName::Ike => Self::Ike,
+            ViewName::Nat => Self::Nat,
         }
     }
 }

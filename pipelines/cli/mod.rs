@@ -10,6 +10,7 @@ mod bench;
 mod demo;
 mod failure;
 mod log;
+mod nat;
 mod pki;
 mod ports;
 mod profile;

@@ -1,7 +1,7 @@
 //! `wayfarer show`.
 
 use super::{
-    ports,
+    nat, ports,
     table::{
         self,
         Align::{Left, Right},
@@ -24,6 +24,7 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::FailedPeers(all), true) => write_json(out, all),
         (Reply::Bars(all), true) => write_json(out, all),
         (Reply::Ike(all), true) => write_json(out, all),
+        (Reply::Nat(all), true) => write_json(out, all),
         (Reply::Sa(all), false) => sa(out, all),
         (Reply::Ports(all), false) => ports::write(out, all),
         (Reply::Workers(all), false) => workers(out, all),
@@ -32,6 +33,7 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::FailedPeers(all), false) => failed_peers(out, all),
         (Reply::Bars(all), false) => bars(out, all),
         (Reply::Ike(all), false) => counters(out, all),
+        (Reply::Nat(all), false) => nat::write(out, all),
         (Reply::Done, _) => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use super::{
     field::{Unique, cores, numbers, pairs, ports_of, prefixes},
     file::{self, RouteSource, Scalar},
     model::{Config, Gateway, Ike, Policy, PolicyAction, Port, PortKind, Route},
-    port,
+    nat, port,
     source::Source,
     tunnel, value,
 };
@@ -24,6 +24,7 @@ pub(super) fn config(source: &Source<'_>, file: &file::File) -> ConfigResult<Con
         ports: port::ports(source, &file.port)?,
         dpdk: None,
         routes: vec![],
+        nats: vec![],
         tunnels: vec![],
         policies: vec![],
         ike: Ike::default(),
@@ -33,6 +34,7 @@ pub(super) fn config(source: &Source<'_>, file: &file::File) -> ConfigResult<Con
     config.gateway.workers = config.gateway.workers.or(cores);
     one_worker_for_files(source, file, &config)?;
     config.routes = routes(source, &file.route, &config.ports)?;
+    config.nats = nat::nats(source, &file.nat, &config)?;
     config.tunnels = tunnel::tunnels(source, &file.tunnel, &config)?;
     config.gateway.tunnels = config.gateway.tunnels.max(config.tunnels.len());
     for policy in &file.policy {

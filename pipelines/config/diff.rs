@@ -5,13 +5,14 @@ use super::model::{Config, Ike};
 /// Returns the first part that differs between the two configurations and takes effect only at the
 /// next start. The connections, their credentials, the pools and the limits of IKE can change.
 pub fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
-    let Config { gateway, ports, dpdk, routes, tunnels, policies, ike } = old;
+    let Config { gateway, ports, dpdk, routes, nats, tunnels, policies, ike } = old;
     let Ike { connections, coa, key_log, crash_secret_file, .. } = ike;
     let parts = [
         ("[gateway]", *gateway != new.gateway),
         ("a [[port]]", *ports != new.ports),
         ("[dpdk]", *dpdk != new.dpdk),
         ("a [[route]]", *routes != new.routes),
+        ("a [[nat]]", *nats != new.nats),
         ("a [[tunnel]]", *tunnels != new.tunnels),
         ("a [[policy]]", *policies != new.policies),
         ("[coa]", *coa != new.ike.coa),

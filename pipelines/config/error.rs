@@ -1,7 +1,11 @@
 //! Errors in a configuration, each in one line.
 
 use crate::credentials::CredentialError;
-use std::{fmt, io, net::IpAddr, path::Path};
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 use wayfarer_dataplane::crypto::Suite;
 
 /// The result of checking a part of a configuration.
@@ -146,6 +150,22 @@ pub enum Rule {
     SharedDevice(usize),
     /// No port has this name.
     UnknownPort,
+    /// The value must be IPv4.
+    Ipv4,
+    /// The port of the NAT does not have this IPv4 address.
+    NotOnPort,
+    /// The port of the NAT has no IPv4 address.
+    NoAddress,
+    /// The inside of the NAT holds its address outside.
+    OutsideInside(Ipv4Addr),
+    /// The range holds this UDP port of the gateway.
+    OwnUdpPort(u16),
+    /// The NAT of this line translates some of the same packets.
+    SameInside(usize),
+    /// The NAT of this line has some of these ports of the same address.
+    SamePorts(usize),
+    /// There are more NATs than this.
+    TooManyNats(usize),
     /// No subnet of a port, or of the port named, contains this address.
     OffSubnet,
     /// The list has more items than this.
@@ -314,6 +334,22 @@ impl fmt::Display for Rule {
                 "has the device of the port in line {line}, so it needs the same kind, mac, optional, promiscuous and count"
             ),
             Self::UnknownPort => f.write_str("no [[port]] has this name"),
+            Self::Ipv4 => f.write_str("must be IPv4, the only family that [[nat]] translates"),
+            Self::NotOnPort => f.write_str("must be one of the IPv4 addresses of the [[nat]]'s port"),
+            Self::NoAddress => f.write_str("this [[port]] has no IPv4 address: add one to its \"addresses\""),
+            Self::OutsideInside(address) => {
+                write!(f, "holds {address}, the address outside: list only the inner networks")
+            }
+            Self::OwnUdpPort(port) => {
+                write!(f, "holds UDP port {port}, which is the gateway's own: begin above it, or end below")
+            }
+            Self::SameInside(line) => {
+                write!(f, "overlaps \"inside\" of the [[nat]] of line {line}, which has the same port")
+            }
+            Self::SamePorts(line) => {
+                write!(f, "the [[nat]] of line {line} has some of these ports of the same address: divide them")
+            }
+            Self::TooManyNats(most) => write!(f, "there must not be more than {most} [[nat]]"),
             Self::OffSubnet => {
                 f.write_str("must be in a subnet of a [[port]], and of \"port\" if that is set")
             }

@@ -23,6 +23,8 @@ pub(super) struct File {
     #[serde(default)]
     pub route: Vec<Spanned<Route>>,
     #[serde(default)]
+    pub nat: Vec<Spanned<Nat>>,
+    #[serde(default)]
     pub tunnel: Vec<Spanned<Tunnel>>,
     #[serde(default)]
     pub policy: Vec<Spanned<Policy>>,
@@ -115,6 +117,20 @@ pub(super) struct Route {
     pub to: Spanned<String>,
     pub via: Key<String>,
     pub port: Key<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nat {
+    pub inside: Spanned<List>,
+    pub port: Spanned<String>,
+    pub address: Key<String>,
+    pub ports: Key<Scalar>,
+    pub mappings: Key<i64>,
+    pub udp_timeout: Key<String>,
+    pub tcp_timeout: Key<String>,
+    pub tcp_transitory_timeout: Key<String>,
+    pub icmp_timeout: Key<String>,
 }
 
 #[derive(Deserialize)]

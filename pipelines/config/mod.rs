@@ -6,7 +6,7 @@
 //! | [`model`] | a configuration as the gateway uses it |
 //! | `file` | the keys of the file, as TOML gives them |
 //! | `source` | reads the file, and finds the line of every value |
-//! | `check`, `port`, `dpdk`, `tunnel`, `connection` | check the keys, and make the model of them |
+//! | `check`, `port`, `dpdk`, `nat`, `tunnel`, `connection` | check the keys, and make the model of them |
 //! | [`algorithms`] | the names of algorithms and proposals |
 //! | [`Warning`] | what a valid configuration may still get wrong |
 //! | `value`, `keys` | single values, key files |
@@ -23,6 +23,7 @@ mod error;
 mod field;
 mod file;
 mod keys;
+mod nat;
 mod port;
 mod source;
 mod tunnel;

@@ -6,7 +6,12 @@ pub(crate) use ike::KEY_LOG_WARNING;
 pub use ike::{Accounting, Coa, CoaClient, Connection, Ike, PeerMethod, PoolRange};
 pub use wayfarer_mobility::roaming::Policy as Roam;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
 use wayfarer_dataplane::{
     crypto::Suite,
     port::{Mac, dpdk, vlan::Tagging},
@@ -30,6 +35,8 @@ pub struct Config {
     pub dpdk: Option<dpdk::Options>,
     /// Static routes.
     pub routes: Vec<Route>,
+    /// Address translation of what leaves in clear.
+    pub nats: Vec<Nat>,
     /// Tunnels with manual keys.
     pub tunnels: Vec<Tunnel>,
     /// Policies for traffic outside tunnels. Traffic that no policy names is discarded.
@@ -188,6 +195,29 @@ pub struct Route {
     pub via: Option<IpAddr>,
     /// Index of the port in [`Config::ports`].
     pub port: usize,
+}
+
+/// `[[nat]]`: translation of packets from inner hosts that leave in clear by a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nat {
+    /// Sources that are translated.
+    pub inside: Vec<Prefix>,
+    /// Index in [`Config::ports`] of the port that they leave by.
+    pub port: usize,
+    /// The address outside, one of that port.
+    pub address: Ipv4Addr,
+    /// The ports outside, and identifiers of ICMP queries.
+    pub ports: RangeInclusive<u16>,
+    /// The most mappings of one inner address.
+    pub mappings: u32,
+    /// Time after which an idle mapping of UDP ends.
+    pub udp_timeout: Duration,
+    /// The same for an established connection of TCP.
+    pub tcp_timeout: Duration,
+    /// The same for a connection of TCP that is opening or closed.
+    pub tcp_transitory_timeout: Duration,
+    /// The same for ICMP queries.
+    pub icmp_timeout: Duration,
 }
 
 /// The peer's address at the start.

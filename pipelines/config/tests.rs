@@ -3,6 +3,7 @@
 mod diff;
 mod dpdk;
 mod ike;
+mod nat;
 mod refused;
 mod texts;
 mod vlans;

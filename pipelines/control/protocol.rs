@@ -116,6 +116,8 @@ pub enum View {
     Bars,
     /// IKE's counters.
     Ike,
+    /// NATs and the inner addresses that use them.
+    Nat,
 }
 
 /// An answer.
@@ -158,6 +160,8 @@ pub enum Reply {
     Bars(Vec<BarView>),
     /// For [`View::Ike`].
     Ike(Vec<CounterView>),
+    /// For [`View::Nat`].
+    Nat(Vec<NatView>),
     /// For a command that changes something.
     Done,
 }
@@ -279,6 +283,42 @@ pub struct DeviceCounter {
     pub name: String,
     /// The count.
     pub value: u64,
+}
+
+/// One NAT.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatView {
+    /// The address outside.
+    pub address: String,
+    /// Name of the port that packets leave by.
+    pub port: String,
+    /// First and last port outside.
+    pub ports: String,
+    /// Number of mappings.
+    pub mappings: u64,
+    /// The most mappings that an inner address may have.
+    pub mappings_limit: u32,
+    /// Number of ports that are free for TCP.
+    pub free_tcp: usize,
+    /// Number of ports that are free for UDP.
+    pub free_udp: usize,
+    /// Number of identifiers that are free for ICMP queries.
+    pub free_icmp: usize,
+    /// Packets dropped because no port was free.
+    pub refused: u64,
+    /// The inner addresses that have mappings.
+    pub users: Vec<NatUserView>,
+}
+
+/// An inner address that has mappings of a NAT.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatUserView {
+    /// The address.
+    pub address: String,
+    /// Number of its mappings.
+    pub mappings: u32,
+    /// Packets dropped because it had as many mappings as it may.
+    pub refused: u64,
 }
 
 /// One worker.

@@ -24,6 +24,8 @@ pub enum Class {
     Esp(u16),
     /// A packet to be forwarded.
     Forward,
+    /// A packet to a port of a NAT, or about one from there.
+    Nat,
     /// A packet for the host's own stack: to an address of the gateway or the host, or to a station
     /// of the segment that it came from. The value is the number of padding bytes that followed it
     /// in its frame.
@@ -116,7 +118,23 @@ pub fn local(
             udp_local(packet, padding, header, udp, tables)
         }
         protocol::UDP => Err(Unclassified::Fragment),
-        _ => Ok(Class::Host(padding)),
+        _ => other_local(packet, padding, header, tables),
+    }
+}
+
+/// Returns the class of a packet to one of the gateway's own addresses that is neither ESP nor IKE.
+#[inline(never)]
+fn other_local(
+    packet: &Packet,
+    padding: u16,
+    header: &IpHeader,
+    tables: &Tables,
+) -> Result<Class, Unclassified> {
+    match header.fragment {
+        _ if !tables.nat.has_address(header.dst) => Ok(Class::Host(padding)),
+        Fragment::Whole if tables.nat.is_for(header, packet.data()) => Ok(Class::Nat),
+        Fragment::Whole => Ok(Class::Host(padding)),
+        Fragment::First | Fragment::Later => Err(Unclassified::Fragment),
     }
 }
 
@@ -131,7 +149,7 @@ fn udp_local(
     tables: &Tables,
 ) -> Result<Class, Unclassified> {
     if !is_ours(udp.dst_port, tables) {
-        return Ok(Class::Host(padding));
+        return other_local(packet, padding, header, tables);
     }
     if header.has_options() {
         return Err(Unclassified::Fragment);

@@ -5,10 +5,11 @@ use super::{
     exception,
     io::Io,
     kernel_side::Traffic,
-    reassembly::Whole,
+    reassembly::{GROUP, Whole},
     rings::Punt,
     tables::Tables,
 };
+use arrayvec::ArrayVec;
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
@@ -41,18 +42,31 @@ fn punt_control(
     io.punt_message(port, message, header.src, known)
 }
 
+/// A packet that arrived in fragments and is complete.
+#[allow(clippy::large_enum_variant, reason = "workers allocate nothing, and it is moved once")]
+pub(super) enum Defragmented {
+    /// It is the gateway's, and is in one frame.
+    Whole(Packet),
+    /// It is a NAT's, and still in fragments.
+    Nat(ArrayVec<Packet, GROUP>),
+}
+
 /// Handles a packet that is a fragment or has options, to one of the gateway's own addresses. Returns the
-/// whole packet if there is one for the gateway now. Keeps other fragments.
+/// complete packet if there is one for the gateway or its NAT now. Keeps other fragments.
 pub(super) fn defragment(
     mut packet: Packet,
     header: &mut IpHeader,
     tables: &Tables,
     reader: &Reader,
     io: &mut Io,
-) -> Option<Packet> {
+) -> Option<Defragmented> {
     if Part::read(header, packet.data()).is_none() {
         let shows_port = header.fragment != Fragment::Later || header.protocol == protocol::ESP;
-        match shows_port && classify::is_for_gateway(header, packet.data(), tables) {
+        let is_ours = || {
+            classify::is_for_gateway(header, packet.data(), tables)
+                || tables.nat.is_for(header, packet.data())
+        };
+        match shows_port && is_ours() {
             true => io.drop(packet, DropReason::OuterOptions),
             false => deliver(packet, 0, header, tables, reader, io),
         }
@@ -63,11 +77,15 @@ pub(super) fn defragment(
         fragment::remove_v6_header(packet.data_mut());
         let is_shorter = packet.pull_front(V6_FRAGMENT_HEADER).is_some();
         debug_assert!(is_shorter, "the fragment header lies within the packet");
-        return Some(packet);
+        return Some(Defragmented::Whole(packet));
     }
     let whole = io.reassemble(packet, header)?;
     let first = whole.packets.first()?;
-    if header.read(first.data()).is_err() || !classify::is_for_gateway(header, first.data(), tables) {
+    let is_read = header.read(first.data()).is_ok();
+    if is_read && tables.nat.is_for(header, first.data()) {
+        return Some(Defragmented::Nat(whole.packets));
+    }
+    if !is_read || !classify::is_for_gateway(header, first.data(), tables) {
         deliver_fragments(whole, tables, reader, io);
         return None;
     }
@@ -75,7 +93,7 @@ pub(super) fn defragment(
     whole.join(&mut joined);
     let packet = in_one_frame(whole, &joined, header, tables, reader, io);
     io.take_room(joined);
-    packet
+    packet.map(Defragmented::Whole)
 }
 
 /// Hands the fragments of a packet that is not the gateway's to the host's own stack.

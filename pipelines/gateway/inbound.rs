@@ -10,6 +10,7 @@ use super::{
     departure::{Departure, Departures, Origin},
     forward,
     io::{FROM_TUNNEL, Io},
+    nat,
     policy::{Action, Decision, Rule},
     profile::Stage,
     rings::{Event, Punt},
@@ -384,6 +385,13 @@ fn forward_inner<'r>(
     if sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
         // In transport mode the packet ends at this host: no hop is counted, and no other tunnel
         // applies.
+        if sa.mode == Mode::Tunnel && tables.nat.has_address(header.dst) {
+            packet.set_port(FROM_TUNNEL);
+            return match permits(ruled) {
+                Ok(()) => nat::inward::arrive(packet, header, Origin::Tunnel, tables, reader, io),
+                Err(reason) => io.drop(packet, reason),
+            };
+        }
         return match permits(ruled) {
             Ok(()) => io.route_by(hop, packet, header.dst, tables),
             Err(reason) => io.drop(packet, reason),
@@ -403,7 +411,7 @@ fn forward_inner<'r>(
             departures.push(packet, Departure::new(header, Origin::Tunnel, tables));
         }
         // The packet is for this side, as the SA's own selector says.
-        Decision::None => forward::clear_by(hop, packet, header, tables, io),
+        Decision::None => forward::clear_by(hop, packet, header, tables, reader, io),
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     profile::{Profile, Stage},
     reassembly::{Reassembly, Whole},
     rings::{Event, LONGEST, PUNT_KINDS, PUNTS_PER_TURN, Punt, Rings},
-    share::{Share, Shares},
+    share::{Share, Shares, network},
     tables::{Hop, Tables},
 };
 use std::{sync::Arc, time::Instant};
@@ -47,6 +47,8 @@ pub struct Io {
     punts_left: [u32; PUNT_KINDS],
     /// The shares that networks of unauthenticated senders have of their ring.
     unauthenticated: Shares,
+    /// The shares that inner hosts have of the ring of packets without a mapping.
+    unmapped: Shares,
     /// The fragments of packets to the gateway that are not complete yet.
     reassembly: Reassembly,
     /// Room for a reassembled packet.
@@ -81,6 +83,7 @@ impl Io {
             rings,
             punts_left,
             unauthenticated: Shares::new(Instant::now()),
+            unmapped: Shares::new(Instant::now()),
             reassembly,
             joined: Vec::with_capacity(LONGEST),
             roles,
@@ -203,6 +206,17 @@ impl Io {
         }
     }
 
+    /// Does the same within the share of the packet's source, which is limited while many packets wait.
+    pub fn punt_shared(&mut self, packet: Packet, punt: Punt) {
+        let now = self.now();
+        let is_crowded = self.is_crowded(punt, packet.len());
+        let source = IpHeader::parse(packet.data()).map_or(Address::UNSPECIFIED, |header| header.src);
+        if is_crowded && !self.unmapped.of(source.bits()).admits(now, 1) {
+            return self.drop(packet, DropReason::PuntRingFull);
+        }
+        self.punt_packet(packet, punt);
+    }
+
     /// Hands a copy of an IKE message, an IP packet from `from`, to the slow path. `known` is the
     /// share of its IKE SA, if the SPI is known. Because anybody may know an SPI, each IKE SA has only
     /// a share while many messages wait, and counts as unauthenticated beyond that. Each network of
@@ -225,7 +239,7 @@ impl Io {
         let is_kept = self.rings.is_long(length) && self.is_crowded(Punt::Control, length);
         if known.is_some_and(|share| has_room(Punt::Peer, share)) {
             self.punt(port, Punt::Peer, message)
-        } else if !is_kept && has_room(Punt::Control, self.unauthenticated.of(from)) {
+        } else if !is_kept && has_room(Punt::Control, self.unauthenticated.of(network(from))) {
             self.punt(port, Punt::Control, message)
         } else {
             Err(DropReason::PuntRingFull)
@@ -243,12 +257,13 @@ impl Io {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// Keeps a fragment of a packet to the gateway. Returns all fragments of the packet if it is
-    /// complete.
+    /// Keeps a fragment of a packet to the gateway or through its NAT. Returns all fragments of the
+    /// packet if it is complete.
     pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader) -> Option<Whole> {
         let now = self.now();
+        let from_tunnel = fragment.port() == FROM_TUNNEL;
         let Self { reassembly, counters, pool, .. } = self;
-        reassembly.add(now, fragment, header, &mut |packet, reason| {
+        reassembly.add(now, fragment, header, from_tunnel, &mut |packet, reason| {
             counters.drops.count(reason);
             pool.give(packet);
         })

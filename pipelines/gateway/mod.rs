@@ -4,6 +4,7 @@
 //! port ─► classify ─┬─► inbound:  look up SA ─► open ─► decapsulate ─► forward ─► port
 //!                   ├─► reassembly: fragments for the gateway ─► (classified again)
 //!                   ├─► outbound: policy ─► encapsulate ─► seal ─► route ───────► port
+//!                   ├─► nat: packets to its address ─► (policy, as from outside)
 //!                   ├─► punt ring ─► slow path ─► inject ring ─► (worker again)
 //!                   └─► exception: frames to the kernel by a TAP device, and back
 //! ```
@@ -21,6 +22,7 @@ pub mod fragment;
 pub mod inbound;
 pub mod io;
 pub mod kernel_side;
+pub mod nat;
 pub mod outbound;
 pub mod policy;
 pub mod profile;

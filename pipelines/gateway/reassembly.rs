@@ -1,5 +1,5 @@
-//! Reassembly of packets to the gateway itself that arrive in fragments (RFC 791 §3.2, RFC 8200
-//! §4.5).
+//! Reassembly of packets to the gateway itself, or through its NAT, that arrive in fragments (RFC 791
+//! §3.2, RFC 8200 §4.5).
 //!
 //! A worker holds fragments in their frames until their packet is complete. Ports spread fragments
 //! over workers by addresses, so all fragments of a packet come to one worker.
@@ -30,7 +30,7 @@ use super::{decapsulate::ECN, share::network};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// The most fragments that a group of networks holds, and so the most that a packet may have: enough
 /// for the longest packet on a path of IPv6.
-const GROUP: usize = 64;
+pub(super) const GROUP: usize = 64;
 /// The part of a worker's frames that may hold fragments: one in so many.
 const SHARE: usize = 4;
 
@@ -55,6 +55,8 @@ struct Key {
     id: u32,
     /// The protocol. 0 for IPv6, where only the first fragment's counts.
     protocol: u8,
+    /// `true` if it came out of a tunnel. Nobody outside may add to what a tunnel brought.
+    from_tunnel: bool,
 }
 
 #[derive(Debug)]
@@ -123,13 +125,14 @@ impl Reassembly {
         Self { seed: RandomState::new(), groups, limit }
     }
 
-    /// Adds a fragment, which begins with `header`. Returns the whole packet if the fragment
-    /// completes it. Passes all packets that are dropped to `drop`.
+    /// Adds a fragment, which begins with `header` and may come out of a tunnel. Returns the whole packet
+    /// if the fragment completes it. Passes all packets that are dropped to `drop`.
     pub fn add(
         &mut self,
         now: Instant,
         packet: Packet,
         header: &IpHeader,
+        from_tunnel: bool,
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
         let Some(part) = Part::read(header, packet.data()) else {
@@ -147,7 +150,7 @@ impl Reassembly {
         let protocol = if header.is_ipv4() { header.protocol } else { 0 };
         let network = self.seed.hash_one(network(header.src));
         let new = Held {
-            key: Key { src: header.src, dst: header.dst, id: part.id, protocol },
+            key: Key { src: header.src, dst: header.dst, id: part.id, protocol, from_tunnel },
             network,
             from,
             to,

@@ -41,6 +41,11 @@ pub enum Punt {
         /// Where ESP begins.
         esp_at: u16,
     },
+    /// A packet from inside of a NAT that has no mapping yet (the IP packet).
+    Unmapped {
+        /// Index of the NAT.
+        nat: u8,
+    },
     /// An ICMP error about ESP that was too big for its path (the IP packet).
     PathMtu,
     /// A packet that was dropped, which is to be reported to the sender (the IP packet).
@@ -49,7 +54,7 @@ pub enum Punt {
 
 /// The number of kinds of punts. Each kind has its own ring and its own share of a turn, so that a
 /// flood of one cannot starve another.
-pub const PUNT_KINDS: usize = 7;
+pub const PUNT_KINDS: usize = 8;
 
 impl Punt {
     /// Returns the number of the kind, below [`PUNT_KINDS`].
@@ -63,6 +68,7 @@ impl Punt {
             Self::Problem(_) => 4,
             Self::Early { .. } => 5,
             Self::PathMtu => 6,
+            Self::Unmapped { .. } => 7,
         }
     }
 }
@@ -79,6 +85,11 @@ pub enum Inject {
     Route,
     /// An IP packet to be treated by policy, as if it had come from this side.
     Policy,
+    /// A packet from inside of a NAT, which policy has let pass and which has a mapping now.
+    Mapped {
+        /// Index of the port that it came in by, or what stands for it.
+        port: u16,
+    },
     /// An ESP packet that came before its SA.
     Early {
         /// Where ESP begins.
@@ -140,7 +151,7 @@ impl Rings {
     /// Makes empty rings of a worker with `ports` ports, for frames of up to `largest` bytes.
     pub fn new(largest: usize, ports: usize) -> Self {
         Self {
-            punts: [128, 256, 512, 256, 64, 128, 64].map(|depth| FrameRing::new(depth, largest)),
+            punts: [128, 256, 512, 256, 64, 128, 64, 256].map(|depth| FrameRing::new(depth, largest)),
             long: FrameRing::new(LONG_MESSAGES, LONGEST),
             inject: FrameRing::new(512, largest),
             events: ArrayQueue::new(4096),

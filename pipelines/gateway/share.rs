@@ -12,11 +12,11 @@ use wayfarer_dataplane::wire::Address;
 /// The number of messages that an IKE SA may have at once while many wait: the most fragments of a
 /// message (RFC 7383), and a quarter of the ring of peers.
 const PEER: u32 = 128;
-/// The same for a network of unauthenticated senders: a quarter of their ring.
+/// The same for a network of unauthenticated senders, or an inner host: a quarter of their ring.
 const NETWORK: u32 = 64;
 const REFILL: Duration = Duration::from_millis(2);
-/// The number of buckets for all networks of unauthenticated senders. Networks share a bucket by
-/// chance, and none can choose with whom.
+/// The number of buckets for all senders of a ring. Senders share a bucket by chance, and none can
+/// choose with whom.
 const NETWORKS: usize = 1024;
 
 /// A bucket that refills by one each `REFILL`. Any number of workers may take from it.
@@ -50,7 +50,7 @@ impl Share {
     }
 }
 
-/// Shares of unauthenticated senders, by network.
+/// Shares of the senders of a ring: networks, or single hosts.
 #[derive(Debug)]
 pub struct Shares {
     seed: RandomState,
@@ -66,9 +66,9 @@ impl Shares {
         }
     }
 
-    /// Returns the share of the network of `from`.
-    pub fn of(&self, from: Address) -> &Share {
-        &self.networks[self.seed.hash_one(network(from)) as usize % NETWORKS]
+    /// Returns the share of the sender with this number.
+    pub fn of(&self, sender: u128) -> &Share {
+        &self.networks[self.seed.hash_one(sender) as usize % NETWORKS]
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
         let start = Instant::now();
         let shares = Shares::new(start);
         let admitted = |from: [u8; 4], now| {
-            let share = shares.of(IpAddr::from(from).into());
+            let share = shares.of(network(IpAddr::from(from).into()));
             (0..1000).filter(|_| share.admits(now, 1)).count()
         };
         assert_eq!(admitted([192, 0, 2, 1], start), NETWORK as usize);

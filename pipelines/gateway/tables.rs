@@ -1,6 +1,7 @@
 //! The tables that workers read and the slow path changes.
 
 use super::{
+    nat::table::{Nat, NatTables},
     policy::{Decision, Rule, Rules},
     share::Share,
 };
@@ -32,6 +33,8 @@ pub struct Tables {
     pub policies: Lpm<Rules>,
     /// Next hops by destination. A resolved neighbour is a route to its own address.
     pub routes: Lpm<Hop>,
+    /// The mappings of NATs.
+    pub nat: NatTables,
     /// Settings, of which only those that follow a port's device change while the gateway runs.
     pub settings: Settings,
 }
@@ -114,12 +117,14 @@ pub struct PortSettings {
     mtu: AtomicUsize,
     /// `true` if the port fills in missing UDP checksums.
     pub fills_checksums: bool,
+    /// `true` if a NAT translates packets that leave by the port.
+    pub has_nat: bool,
 }
 
 impl PortSettings {
     /// Makes the settings of a port whose largest IP packet has `mtu` bytes.
-    pub fn new(mac: Mac, mtu: usize, fills_checksums: bool) -> Self {
-        Self { mac: SharedMac::new(mac), mtu: AtomicUsize::new(mtu), fills_checksums }
+    pub fn new(mac: Mac, mtu: usize, fills_checksums: bool, has_nat: bool) -> Self {
+        Self { mac: SharedMac::new(mac), mtu: AtomicUsize::new(mtu), fills_checksums, has_nat }
     }
 
     /// Returns the length of the largest IP packet, in bytes.
@@ -157,6 +162,8 @@ pub struct Settings {
     pub mss_clamp: bool,
     /// `true` if some policy discards. Then packets from tunnels are also checked by their source.
     pub discards: bool,
+    /// The NATs, at most 256.
+    pub nats: Box<[Nat]>,
 }
 
 impl Tables {
@@ -169,6 +176,7 @@ impl Tables {
             ike: Map::new(writer, tunnels),
             policies: Lpm::new(writer, tunnels),
             routes: Lpm::new(writer, tunnels),
+            nat: NatTables::new(writer, &settings.nats),
             settings,
         }
     }

@@ -2,15 +2,15 @@
 
 use super::{
     classify::{self, Class, Unclassified, classify},
-    deliver::{control, defragment, deliver, neighbour},
+    deliver::{Defragmented, control, defragment, deliver, neighbour},
     departure::{Departure, Departures, Origin},
-    exception,
+    exception, forward,
     inbound::{self, Arrival, Arrivals},
-    io::{FROM_SLOW_PATH, Io},
-    outbound,
+    io::{FROM_SLOW_PATH, FROM_TUNNEL, Io},
+    nat, outbound,
     profile::{Profile, Stage},
     rings::Inject,
-    tables::Tables,
+    tables::{Hop, Tables},
 };
 use nix::time::{ClockId, clock_gettime};
 use std::{
@@ -261,6 +261,7 @@ impl<'r> SortedBurst<'r> {
                 let origin = if from_host { Origin::Host } else { Origin::Wire };
                 self.departures.push(packet, Departure::new(header, origin, tables));
             }
+            Ok(Class::Nat) => self.translate(packet, header, tables, reader, io),
             Ok(Class::Host(padding)) => deliver(packet, padding, header, tables, reader, io),
             Ok(Class::Neighbour) => neighbour(packet, io),
             Ok(Class::Control) => control(packet, header, tables, reader, io),
@@ -269,7 +270,28 @@ impl<'r> SortedBurst<'r> {
         }
     }
 
-    /// Keeps a fragment of a packet to the gateway until the packet is complete, then sorts the packet.
+    /// Translates a packet to a port of a NAT, which then goes on by policy.
+    #[inline(never)]
+    fn translate(
+        &mut self,
+        mut packet: Packet,
+        header: &'r mut IpHeader,
+        tables: &'r Tables,
+        reader: &'r Reader,
+        io: &mut Io,
+    ) {
+        let packets = std::slice::from_mut(&mut packet);
+        match nat::inward::translate(header, packets, Origin::Wire, tables, reader) {
+            Ok(()) => match header.read(packet.data()) {
+                Ok(()) => self.departures.push(packet, Departure::new(header, Origin::Wire, tables)),
+                Err(why) => io.drop(packet, classify::ip_format(why)),
+            },
+            Err(refusal) => refusal.apply(packet, io),
+        }
+    }
+
+    /// Keeps a fragment of a packet to the gateway or its NAT until the packet is complete, then sorts the
+    /// packet.
     #[cold]
     #[inline(never)]
     fn fragment(
@@ -280,7 +302,13 @@ impl<'r> SortedBurst<'r> {
         reader: &'r Reader,
         io: &mut Io,
     ) {
-        let Some(mut packet) = defragment(packet, header, tables, reader, io) else { return };
+        let mut packet = match defragment(packet, header, tables, reader, io) {
+            Some(Defragmented::Whole(packet)) => packet,
+            Some(Defragmented::Nat(packets)) => {
+                return nat::inward::pass(packets, Origin::Wire, tables, reader, io);
+            }
+            None => return,
+        };
         let class = header.read(packet.data()).map_err(|why| classify::ip_format(why).into());
         match class.and_then(|()| classify::local(&mut packet, 0, header, tables)) {
             Ok(Class::Esp(esp_at)) => {
@@ -334,6 +362,7 @@ impl<'r> SortedBurst<'r> {
         match header.read(packet.data()) {
             Ok(()) => match what {
                 Inject::Route => io.route(packet, header.dst, tables, reader),
+                Inject::Mapped { port } => mapped(packet, header, port, tables, reader, io),
                 Inject::Early { esp_at } => {
                     let arrival = Arrival::new(&packet, header, esp_at, tables);
                     self.arrivals.push(packet, arrival);
@@ -353,5 +382,18 @@ impl<'r> SortedBurst<'r> {
     ) {
         inbound::run(&mut self.arrivals, inner, &mut self.departures, tables, reader, io);
         outbound::run(&mut self.departures, tables, reader, io);
+    }
+}
+
+/// Goes on with a packet from inside of a NAT that came in by `port` and has a mapping now: to the
+/// NAT's own address, or out.
+fn mapped(mut packet: Packet, header: &IpHeader, port: u16, tables: &Tables, reader: &Reader, io: &mut Io) {
+    packet.set_port(port);
+    match tables.routes.find(header.dst, reader).copied() {
+        Some(Hop::Local) => {
+            let origin = if port == FROM_TUNNEL { Origin::Tunnel } else { Origin::Wire };
+            nat::inward::arrive(packet, header, origin, tables, reader, io);
+        }
+        hop => forward::clear_by(hop, packet, header, tables, reader, io),
     }
 }

@@ -2,12 +2,13 @@
 
 use super::error::StartError;
 use crate::{
-    config::model::{Config, PolicyAction},
+    config::model::{self, Config, PolicyAction},
     control::protocol::{Answer, Command},
     gateway::{
         counters::WorkerCounters,
         io::Io,
         kernel_side::{KINDS, Limit, Role},
+        nat::table::Nat,
         rings::Rings,
         tables::{HostSettings, PortSettings, Settings, SharedMac, Tables},
         worker::Worker,
@@ -302,7 +303,7 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
     let mut encap_ports = config.gateway.encap_ports.clone();
     encap_ports.sort_unstable();
     Settings {
-        ports: ports.iter().map(|p| PortSettings::new(p.mac, p.mtu, p.fills_checksums)).collect(),
+        ports: ports.iter().enumerate().map(|(index, p)| port_settings(config, index, p)).collect(),
         encap_ports: encap_ports.into(),
         host: host.and_then(|(index, p)| match p.stations {
             Stations::Only(mac) => Some(HostSettings { port: index as u16, mac: SharedMac::new(mac) }),
@@ -310,6 +311,21 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
         }),
         mss_clamp: config.gateway.mss_clamp,
         discards: config.policies.iter().any(|policy| policy.action == PolicyAction::Discard),
+        nats: config.nats.iter().map(nat).collect(),
+    }
+}
+
+fn port_settings(config: &Config, index: usize, port: &OpenPort) -> PortSettings {
+    let has_nat = config.nats.iter().any(|nat| nat.port == index);
+    PortSettings::new(port.mac, port.mtu, port.fills_checksums, has_nat)
+}
+
+fn nat(config: &model::Nat) -> Nat {
+    Nat {
+        port: config.port as u16,
+        address: config.address.to_bits(),
+        ports: config.ports.clone(),
+        inside: config.inside.clone().into(),
     }
 }
 

@@ -17,7 +17,7 @@ use wayfarer_dataplane::{
     port::{
         Mac, Port, PortError,
         absent::{AbsentDevice, AbsentPort},
-        classifier::Rules,
+        classifier::{NatRule, Rules},
         device::Device,
         dpdk::{self, Eal},
         generator::Generator,
@@ -117,6 +117,11 @@ fn open_device(
     let rules = Rules {
         local: host.iter().chain(&own).copied().collect(),
         udp_ports: ike_ports.chain(config.gateway.encap_ports.iter().copied()).collect(),
+        nats: config
+            .nats
+            .iter()
+            .map(|nat| NatRule { address: nat.address, ports: nat.ports.clone() })
+            .collect(),
         vlans: on_device().filter_map(|port| Some(port.tagging?.vlan)).collect(),
         only_vlans: on_device().all(|port| port.tagging.is_some()),
     };

@@ -121,7 +121,16 @@ pub fn gateway_settings(tunnels: usize) -> Gateway {
 
 /// Makes a configuration of only these parts.
 pub fn bare_config(gateway: Gateway, routes: Vec<Route>, tunnels: Vec<Tunnel>) -> Config {
-    Config { gateway, ports: vec![], dpdk: None, routes, tunnels, policies: vec![], ike: Ike::default() }
+    Config {
+        gateway,
+        ports: vec![],
+        dpdk: None,
+        routes,
+        nats: vec![],
+        tunnels,
+        policies: vec![],
+        ike: Ike::default(),
+    }
 }
 
 /// Makes the configuration of a test, whose default routes lead outside.

@@ -14,6 +14,7 @@ mod kernel;
 mod line_limit;
 mod link_log;
 mod links;
+mod nat;
 mod network;
 mod parts;
 mod policies;
@@ -44,6 +45,7 @@ use early_packets::EarlyPacket;
 use ike::Ike;
 use kernel::{Change, Kernel};
 use links::{Event, Links};
+use nat::Nats;
 use neighbours::{Neighbours, Segment};
 use network::Network;
 use problem_limit::ProblemLimit;
@@ -76,6 +78,7 @@ pub struct SlowPath {
     links: Links,
     network: Network,
     neighbours: Neighbours,
+    nats: Nats,
     kernel: Option<Kernel>,
     /// The kernel's indices of the devices that are its sides of ports.
     kernel_sides: Vec<u32>,
@@ -108,6 +111,7 @@ impl SlowPath {
             links: Links::new(TableWriter::new(tables, writer), Sharing::among(workers.len()))?,
             network: Network { ports, routes },
             neighbours: Neighbours::new(segments),
+            nats: Nats::new(&config.nats),
             kernel: None,
             kernel_sides: vec![],
             ike: None,
@@ -251,7 +255,8 @@ impl SlowPath {
 
     fn handle_timers(&mut self, now: Duration) -> bool {
         self.neighbours.handle_timeout(now);
-        let busy = self.links.handle_timeout(now);
+        let mut busy = self.links.handle_timeout(now);
+        busy |= self.nats.handle_timeout(now, &mut self.links.tables);
         self.handle_links(now);
         busy
     }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::gateway::{
     io::FROM_TUNNEL,
+    nat::restore::restore,
     policy::{Action as RuleAction, Decision, Rule},
     rings::{Inject, Punt},
 };
@@ -19,7 +20,8 @@ use wayfarer_dataplane::{
     wire::{
         ethernet,
         icmp::{self, Problem},
-        ip::{self, IpHeader},
+        ip::{self, Fragment, IpHeader},
+        translate::{End, Side},
     },
 };
 
@@ -35,7 +37,10 @@ impl SlowPath {
             let rings = self.workers[worker].rings.clone();
             for ring in rings.punts() {
                 for _ in 0..MAX_PUNTS {
-                    if ring.pop(|(port, punt), frame| self.handle_punt(now, port, punt, frame)).is_none() {
+                    if ring
+                        .pop(|(port, punt), frame| self.handle_punt(now, worker, port, punt, frame))
+                        .is_none()
+                    {
                         break;
                     }
                     busy = true;
@@ -82,7 +87,7 @@ impl SlowPath {
         busy
     }
 
-    fn handle_punt(&mut self, now: Duration, port: u16, punt: Punt, frame: &[u8]) {
+    fn handle_punt(&mut self, now: Duration, worker: usize, port: u16, punt: Punt, frame: &[u8]) {
         match punt {
             Punt::Neighbour => self.neighbours.handle_frame(now, port, frame),
             Punt::Resolve { port: to, .. } if self.devices.is_gone(to) => {
@@ -95,6 +100,11 @@ impl SlowPath {
                 }
             }
             Punt::Problem(problem) => self.answer_problem(now, port, problem, frame),
+            Punt::Unmapped { nat } => {
+                if let Err(reason) = self.handle_unmapped(now, worker, port, nat, frame) {
+                    self.drops.count(reason);
+                }
+            }
             Punt::PathMtu => {
                 if let Err(reason) = self.links.handle_too_big(now, frame) {
                     self.drops.count(reason);
@@ -111,6 +121,25 @@ impl SlowPath {
                 }
             }
         }
+    }
+
+    /// Makes a mapping for a packet from inside of a NAT, and hands the packet back to its worker, which
+    /// gets all fragments of a packet in their order.
+    fn handle_unmapped(
+        &mut self,
+        now: Duration,
+        worker: usize,
+        port: u16,
+        nat: u8,
+        packet: &[u8],
+    ) -> Result<(), DropReason> {
+        let header = IpHeader::parse(packet).map_err(|_| DropReason::NatProtocol)?;
+        if header.fragment != Fragment::Later {
+            let end = End::of(&header, packet, Side::Source).map_err(|_| DropReason::NatProtocol)?;
+            self.nats.map(now, nat, &end, &mut self.links.tables)?;
+        }
+        let has_room = self.workers[worker].rings.inject.push(Inject::Mapped { port }, packet);
+        if has_room { Ok(()) } else { Err(DropReason::SlowPathLimit) }
     }
 
     /// Carries out the actions of neighbour discovery.
@@ -152,11 +181,15 @@ impl SlowPath {
     /// a tunnel protects is never answered unencrypted. The worker finds the tunnel by the addresses
     /// of the error, or by what it quotes.
     fn answer_problem(&mut self, now: Duration, port: u16, problem: Problem, packet: &[u8]) {
+        let TableWriter { tables, reader, .. } = &self.links.tables;
+        // The sender knows nothing of a translation since.
+        let mut packet = packet.to_vec();
+        restore(&mut packet, port, tables, reader);
+        let packet = &packet[..];
         let Ok(header) = IpHeader::parse(packet) else { return };
         if !icmp::may_answer(&header, packet) {
             return;
         }
-        let TableWriter { tables, reader, .. } = &self.links.tables;
         let protecting = |flow: &Flow| match tables.decide(flow, reader) {
             Decision::Rule(Rule { action: RuleAction::Protect(sa), .. }) => Some(sa),
             _ => None,

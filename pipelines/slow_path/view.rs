@@ -40,6 +40,7 @@ impl SlowPath {
                     let bars = |ike: &Ike| ike.bars_view(now);
                     Reply::Bars(self.ike.as_ref().map(bars).unwrap_or_default())
                 }
+                View::Nat => Reply::Nat(self.nats.view(&self.network)),
                 View::Ike => Reply::Ike(self.ike.as_ref().map(Ike::counters_view).unwrap_or_default()),
             }),
             Command::SaMove { tunnel, remote, port } => {

@@ -12,6 +12,7 @@ mod icmp;
 mod links;
 mod log;
 mod named_attacks;
+mod nat;
 mod outer_fragments;
 mod path_mtu;
 mod peer_commands;

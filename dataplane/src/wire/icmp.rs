@@ -5,7 +5,7 @@ use super::{Address, be16, be32, checksum, ip, put16};
 use std::net::IpAddr;
 
 /// Bytes before the quoted packet.
-const HEADER: usize = 8;
+pub(super) const HEADER: usize = 8;
 /// Bytes behind the IP header that every error quotes at least (RFC 792).
 const LEAST_QUOTED: usize = 8;
 /// Most bytes of a quoted packet that are searched for its upper-layer header.

@@ -14,6 +14,7 @@ pub mod icmp;
 pub mod ip;
 pub mod nd;
 pub mod tcp;
+pub mod translate;
 pub mod udp;
 pub mod vlan;
 

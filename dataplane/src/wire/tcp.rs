@@ -1,5 +1,4 @@
-//! The only field that a gateway changes in TCP: the maximum segment size of a SYN (RFC 9293
-//! §3.7.1).
+//! TCP's flags (RFC 9293 §3.1), and the maximum segment size of a SYN (§3.7.1), which a gateway lowers.
 
 use super::{
     be16, checksum,
@@ -8,7 +7,22 @@ use super::{
 };
 
 const HEADER: usize = 20;
-const SYN: u8 = 0x02;
+/// The sender has no more data.
+pub const FIN: u8 = 0x01;
+/// The sender opens a connection.
+pub const SYN: u8 = 0x02;
+/// The connection is reset.
+pub const RST: u8 = 0x04;
+/// The acknowledgement number counts.
+pub const ACK: u8 = 0x10;
+
+/// Returns the flags of the TCP segment in `packet`, which begins with `header`; 0 if it does not show
+/// them.
+#[inline]
+pub fn flags(header: &IpHeader, packet: &[u8]) -> u8 {
+    let shows = header.protocol == protocol::TCP && header.fragment != Fragment::Later;
+    header.payload(packet).get(13).copied().filter(|_| shows).unwrap_or(0)
+}
 
 /// Lowers the MSS of a TCP SYN, in the IP packet at the start of `packet` with this header, so that
 /// its segments fit IP packets of `limit` bytes.

@@ -14,7 +14,7 @@ use wayfarer_dataplane::{
         Mac, Port,
         af_packet::AfPacketPort,
         af_xdp::AfXdpPort,
-        classifier::{Classifier, MAX_LOCAL, Rules},
+        classifier::{Classifier, MAX_LOCAL, NatRule, Rules},
         device::Device,
         neighbour_socket::NeighbourSocket,
     },
@@ -22,7 +22,7 @@ use wayfarer_dataplane::{
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 /// The receiver of a frame.
-enum Receiver {
+pub(crate) enum Receiver {
     Gateway,
     Kernel,
 }
@@ -42,18 +42,20 @@ const ETHERTYPES: [i32; 7] = [
 const PRIORITY: [u8; 4] = [0x81, 0, 0xa0, 0];
 const OUTER_PRIORITY: [u8; 4] = [0x88, 0xa8, 0x40, 0];
 const VLAN: [u8; 4] = [0x81, 0, 0xa0, 5];
-const LOCAL4: &str = "198.51.100.1";
-const LOCAL6: &str = "2001:db8::1";
+pub(crate) const LOCAL4: &str = "198.51.100.1";
+pub(crate) const LOCAL6: &str = "2001:db8::1";
+/// Ends as `LOCAL4` does.
+pub(crate) const LIKE_LOCAL4: &str = "2001:db8::c633:6401";
 const LINK_LOCAL: &str = "fe80::1";
 
 /// A gateway's port on `gw0`, and all other receivers there.
-struct Listener {
+pub(crate) struct Listener {
     worker: Worker,
     classifier: Arc<Classifier>,
     neighbours: NeighbourSocket,
     kernel: Vec<RawSocket>,
-    peer: RawSocket,
-    mac: Mac,
+    pub(crate) peer: RawSocket,
+    pub(crate) mac: Mac,
     sent: u32,
 }
 
@@ -64,13 +66,14 @@ fn is_same(received: &[u8], sent: &[u8]) -> bool {
     received.get(..12) == sent.get(..12) && received.ends_with(&sent[end..])
 }
 
-type Open = fn(&Device, &Rules, &mut Pool) -> (Box<dyn Port>, Arc<Classifier>);
+pub(crate) type Open = fn(&Device, &Rules, &mut Pool) -> (Box<dyn Port>, Arc<Classifier>);
 
 impl Listener {
-    fn open(world: &World, open: Open) -> Self {
+    pub(crate) fn open(world: &World, open: Open) -> Self {
         let rules = Rules {
-            local: [LOCAL4, LOCAL6, LINK_LOCAL].map(|a| a.parse().unwrap()).to_vec(),
+            local: [LOCAL4, LOCAL6, LIKE_LOCAL4, LINK_LOCAL].map(|a| a.parse().unwrap()).to_vec(),
             udp_ports: vec![500, 4500],
+            nats: vec![NatRule { address: LOCAL4.parse().unwrap(), ports: 20_000..=29_999 }],
             ..Rules::default()
         };
         let mut pool = Pool::new(256, 2048).unwrap();
@@ -89,7 +92,7 @@ impl Listener {
 
     /// Sends a frame with a unique number at its end. Returns whether the gateway or the kernel got
     /// it; it must not be both.
-    fn receiver_of(&mut self, mut frame: Vec<u8>) -> Receiver {
+    pub(crate) fn receiver_of(&mut self, mut frame: Vec<u8>) -> Receiver {
         self.sent += 1;
         let number = self.sent;
         if frame.len() >= 14 + 20 {
@@ -364,12 +367,21 @@ impl Listener {
     }
 }
 
-fn af_xdp(device: &Device, rules: &Rules, pool: &mut Pool, native: bool) -> (Box<dyn Port>, Arc<Classifier>) {
+pub(crate) fn af_xdp(
+    device: &Device,
+    rules: &Rules,
+    pool: &mut Pool,
+    native: bool,
+) -> (Box<dyn Port>, Arc<Classifier>) {
     let classifier = Arc::new(Classifier::xdp(device, 1, native, rules).unwrap());
     (Box::new(AfXdpPort::open(pool, device, 0, 128, &classifier).unwrap()), classifier)
 }
 
-fn af_packet(device: &Device, rules: &Rules, _pool: &mut Pool) -> (Box<dyn Port>, Arc<Classifier>) {
+pub(crate) fn af_packet(
+    device: &Device,
+    rules: &Rules,
+    _pool: &mut Pool,
+) -> (Box<dyn Port>, Arc<Classifier>) {
     let classifier = Arc::new(Classifier::packet(device, rules).unwrap());
     (Box::new(AfPacketPort::open(device, 1, 2048, &classifier).unwrap().remove(0)), classifier)
 }

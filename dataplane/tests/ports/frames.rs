@@ -5,6 +5,7 @@ use wayfarer_dataplane::port::Mac;
 
 pub(crate) const ESP: u8 = 50;
 pub(crate) const FRAGMENT: u8 = 44;
+pub(crate) const ICMP: u8 = 1;
 pub(crate) const ICMPV6: u8 = 58;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;

@@ -9,6 +9,7 @@ mod allocation;
 mod bare_ip;
 mod classifier;
 mod frames;
+mod nat;
 mod open;
 mod pcap;
 mod tap;

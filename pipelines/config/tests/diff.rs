@@ -64,6 +64,7 @@ fn ikes_connections_pools_and_limits_can_change() {
         ("iface=wf0", "iface=wf1", "[dpdk]"),
         ("10.0.0.5", "10.0.0.6", "[coa]"),
         ("203.0.113.254", "203.0.113.253", "a [[route]]"),
+        ("[ike]", "[[nat]]\ninside = \"10.98.0.0/16\"\nport = \"outside\"\n[ike]", "a [[nat]]"),
         ("10.1.0.0/16", "10.2.0.0/16", "a [[policy]]"),
         ("key_file = \"in\"", "key_file = \"out\"", "a [[tunnel]]"),
         ("[ike]", "[ike]\nkey_log = \"keys\"", "key_log of [ike]"),

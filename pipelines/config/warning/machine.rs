@@ -2,12 +2,17 @@
 
 use super::review::Review;
 use crate::config::{file::Kind, model::Port, value::NAT_T};
-use std::{fs, net::IpAddr};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+};
 use toml::Spanned;
 use wayfarer_dataplane::port::{PortError, device::Device, dpdk::Eal};
 
 /// UDP port of IKE (RFC 7296 §2).
 const IKE: u16 = 500;
+/// The ports that the kernel takes for connections of the host's own.
+const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 pub(super) fn review(review: &mut Review<'_>) {
     dpdk(review);
@@ -15,6 +20,7 @@ pub(super) fn review(review: &mut Review<'_>) {
     if devices(review) {
         cores(review);
         udp_ports(review);
+        own_connections(review);
     }
 }
 
@@ -128,6 +134,42 @@ fn udp_ports(review: &mut Review<'_>) {
     }
 }
 
+/// Warns of ports of a NAT that the host takes for connections of its own, if it has the NAT's address.
+fn own_connections(review: &mut Review<'_>) {
+    let (raw, config) = (review.raw, review.config);
+    let Some((first, last)) = fs::read_to_string(EPHEMERAL).ok().as_deref().and_then(two_numbers) else {
+        return;
+    };
+    for (raw, nat) in raw.nat.iter().zip(&config.nats) {
+        let overlaps = *nat.ports.start() <= last && first <= *nat.ports.end();
+        if overlaps && is_of_host(nat.address) {
+            let place = raw.get_ref().ports.as_ref().map_or(raw.span(), Spanned::span);
+            let text = format!(
+                "this machine takes ports {first} to {last} for connections of its own, and gets no answers at \
+                 those that a [[nat]] of its address has: choose others, or move the machine's by \
+                 sysctl net.ipv4.ip_local_port_range"
+            );
+            review.warn("nat.ports", place, text);
+        }
+    }
+}
+
+/// Returns whether the host's own stack has an address.
+fn is_of_host(address: Ipv4Addr) -> bool {
+    nix::ifaddrs::getifaddrs().is_ok_and(|mut all| {
+        all.any(|one| one.address.is_some_and(|a| a.as_sockaddr_in().is_some_and(|a| a.ip() == address)))
+    })
+}
+
+/// Returns the only two numbers in a text.
+fn two_numbers(text: &str) -> Option<(u16, u16)> {
+    let mut words = text.split_whitespace().map(str::parse);
+    match (words.next(), words.next(), words.next()) {
+        (Some(Ok(first)), Some(Ok(last)), None) => Some((first, last)),
+        _ => None,
+    }
+}
+
 /// Returns whether a table of sockets of the kernel (proc_net(5)) has this local port.
 fn has_port(table: &str, port: u16) -> bool {
     let end = format!(":{port:04X}");
@@ -140,6 +182,12 @@ fn has_port(table: &str, port: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn range_of_ports_is_read() {
+        assert_eq!(two_numbers("32768\t60999\n"), Some((32768, 60999)));
+        assert_eq!([two_numbers("1"), two_numbers("1 2 3"), two_numbers("1 x")], [None; 3]);
+    }
 
     #[test]
     fn ports_are_found_in_the_kernels_table() {

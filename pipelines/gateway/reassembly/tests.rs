@@ -27,7 +27,7 @@ impl Bench {
         let mut packet = pool.take().unwrap();
         packet.fill(256, fragment).unwrap();
         let header = IpHeader::parse(fragment).unwrap();
-        let whole = reassembly.add(*start + after, packet, &header, &mut |packet, reason| {
+        let whole = reassembly.add(*start + after, packet, &header, false, &mut |packet, reason| {
             dropped.push(reason);
             pool.give(packet);
         })?;

@@ -14,6 +14,7 @@ mod charon;
 mod defaults;
 mod fragments;
 mod host_name;
+mod internet;
 mod machine;
 mod moves;
 mod ppk;

@@ -6,6 +6,8 @@
 //! | IP to an address that is not the host's: to be forwarded | gateway |
 //! | ESP (protocol 50) to an address of the host, also in fragments | gateway |
 //! | UDP to an address of the host and a listed port, also in fragments | gateway |
+//! | TCP and UDP to a port of a NAT, also in fragments | gateway |
+//! | ICMP replies with an identifier of a NAT, also in fragments; ICMP errors about what a NAT sent | gateway |
 //! | anything else to the host, including IPv6 with other extension headers | kernel |
 //! | multicast, broadcast, in a VLAN, IPv6 link-local, not IP, malformed | kernel |
 //!
@@ -16,8 +18,8 @@
 //! it to the NIC's own address, to groups and to all stations is the gateway's, with ARP and neighbour
 //! discovery. If all ports are in VLANs, whatever is in none is the kernel's.
 //!
-//! Only the first fragment of a UDP datagram shows its ports. The program remembers those of the
-//! gateway, so that the later ones follow. A later fragment that overtakes the first goes to the
+//! Only the first fragment of a packet shows its ports. The program remembers those of the gateway, so
+//! that the later ones follow. A later fragment that overtakes the first goes to the
 //! kernel, which never sees the rest and answers nothing, and the gateway waits for it in vain.
 //!
 //! A tag of VLAN 0, of 802.1Q or 802.1ad, only states a priority: the frame is in no VLAN (IEEE
@@ -35,7 +37,11 @@
 //! gateway, and TCX drops the gateway's frames before the kernel's stack. Otherwise a kernel that
 //! forwards would send in clear what must be encrypted.
 
+mod frame;
+mod nat;
 mod program;
+
+pub use nat::NatRule;
 
 use super::{
     PortError,
@@ -44,7 +50,8 @@ use super::{
     sys,
 };
 use crate::wire::vlan::Vlan;
-use program::{Flavour, Scope, Tables, program, vlan_key};
+use frame::{Flavour, Tables};
+use program::{Scope, program, vlan_key};
 use std::{
     io,
     net::IpAddr,
@@ -55,7 +62,9 @@ use std::{
 pub const MAX_LOCAL: u32 = 4096;
 /// The largest number of UDP ports.
 pub const MAX_PORTS: usize = 16;
-/// The number of fragmented datagrams to the gateway that are remembered.
+/// The largest number of NATs.
+pub const MAX_NATS: usize = 16;
+/// The number of fragmented packets to the gateway that are remembered.
 const MAX_FRAGMENTED: u32 = 4096;
 
 /// The initial rules of a classifier.
@@ -65,6 +74,8 @@ pub struct Rules {
     pub local: Vec<IpAddr>,
     /// UDP ports at those addresses that belong to the gateway, at most [`MAX_PORTS`].
     pub udp_ports: Vec<u16>,
+    /// What belongs to NATs of the gateway, at most [`MAX_NATS`].
+    pub nats: Vec<NatRule>,
     /// The VLANs of the gateway's ports.
     pub vlans: Vec<Vlan>,
     /// `true` if none of the gateway's ports is in no VLAN.
@@ -72,6 +83,11 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Returns what is the gateway's of packets to the host.
+    fn to_host(&self) -> (&[u16], &[NatRule]) {
+        (&self.udp_ports, &self.nats)
+    }
+
     fn scope(&self) -> Scope {
         match (&self.vlans[..], self.only_vlans) {
             ([], _) => Scope::Untagged,
@@ -111,7 +127,7 @@ impl Classifier {
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
         let tables = tables(device, rules)?;
         let sockets = Map::new(MapKind::Xsk, queues).map_err(|e| failed("make a BPF map", e))?;
-        let program = program(Flavour::Xdp(&sockets), &tables, device.mac(), &rules.udp_ports, rules.scope())
+        let program = program(Flavour::Xdp(&sockets), &tables, device.mac(), rules.to_host(), rules.scope())
             .load_into_kernel(ProgramKind::Xdp)
             .map_err(|e| failed("load the XDP program", e))?;
         let hook = if native { Hook::XdpNative } else { Hook::XdpGeneric };
@@ -133,7 +149,7 @@ impl Classifier {
     pub fn packet(device: &Device, rules: &Rules) -> Result<Self, PortError> {
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
         let tables = tables(device, rules)?;
-        let program = |flavour| program(flavour, &tables, device.mac(), &rules.udp_ports, rules.scope());
+        let program = |flavour| program(flavour, &tables, device.mac(), rules.to_host(), rules.scope());
         let load = |flavour, kind| program(flavour).load_into_kernel(kind);
         let filter = load(Flavour::SocketFilter(device.link()), ProgramKind::SocketFilter)
             .map_err(|e| failed("load the socket filter", e))?;
@@ -213,6 +229,9 @@ impl Classifier {
 fn tables(device: &Device, rules: &Rules) -> Result<Tables, PortError> {
     if rules.udp_ports.len() > MAX_PORTS {
         return Err(device.unsupported(format!("more than {MAX_PORTS} UDP ports")));
+    }
+    if rules.nats.len() > MAX_NATS {
+        return Err(device.unsupported(format!("more than {MAX_NATS} NATs")));
     }
     let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
     let local = Map::new(MapKind::Hash, MAX_LOCAL).map_err(|e| failed("make a BPF map", e))?;

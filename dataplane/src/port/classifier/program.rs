@@ -1,5 +1,13 @@
 //! The instructions that divide a device's frames, for each hook.
 
+use super::{
+    frame::{
+        CONTEXT, ETHERNET, ETHERTYPE, FIRST, FLAG, FRAGMENT, Flavour, ID, IN_VLAN, IP, KEY, LATER,
+        MAP_DELETE, MAP_LOOKUP, POSITION, PROTOCOL, SOURCE, STACK, TAG, Tables, VLAN_KEY, WHOLE,
+        call_with_fragment, fetch, half, remember,
+    },
+    nat::{self, NatRule},
+};
 use crate::{
     port::{
         Mac,
@@ -9,21 +17,12 @@ use crate::{
     wire::vlan::Vlan,
 };
 
-// linux/bpf.h: helpers and return values of programs.
-const MAP_LOOKUP: i32 = 1;
-const MAP_UPDATE: i32 = 2;
-const MAP_DELETE: i32 = 3;
-const SKB_LOAD_BYTES: i32 = 26;
-const SKB_LOAD_BYTES_RELATIVE: i32 = 68;
+// linux/bpf.h: a helper, and return values of programs.
 const REDIRECT_MAP: i32 = 51;
-const XDP_LOAD_BYTES: i32 = 189;
 const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
 const TCX_NEXT: i32 = -1;
 const TCX_DROP: i32 = 2;
-
-/// The start of offsets for `SKB_LOAD_BYTES_RELATIVE`: the IP header.
-const HEADER_START_NET: i32 = 1;
 
 // Offsets in the contexts of the programs, `struct xdp_md` and `struct __sk_buff`.
 const XDP_RX_QUEUE: i16 = 16;
@@ -47,16 +46,6 @@ const OUTER_VLAN: [u8; 2] = [0x88, 0xa8];
 const OUTER_FLAG: i32 = 0x1000;
 const OUTER_SHIFT: i32 = 16;
 
-/// The tables of a classifier.
-pub(super) struct Tables {
-    /// Addresses of the host.
-    pub(super) local: Map<16>,
-    /// Fragmented UDP datagrams to the gateway: source, destination, identification.
-    pub(super) fragmented: Map<FRAGMENT_KEY>,
-    /// The gateway's VLANs. Not used if there are none.
-    pub(super) vlans: Map<4>,
-}
-
 /// The frames that the gateway's ports serve.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
@@ -72,84 +61,6 @@ pub(super) enum Scope {
 pub(super) fn vlan_key(vlan: Vlan) -> [u8; 4] {
     let outer = vlan.outer().map_or(0, |id| (u32::from(id) | OUTER_FLAG as u32) << OUTER_SHIFT);
     (outer | u32::from(vlan.inner())).to_ne_bytes()
-}
-
-/// The hook, and what the program is given there.
-#[derive(Clone, Copy)]
-pub(super) enum Flavour<'a> {
-    Xdp(&'a Map<4>),
-    Tcx(LinkLayer),
-    SocketFilter(LinkLayer),
-}
-
-impl Flavour<'_> {
-    /// Returns what the frames begin with.
-    fn link(self) -> LinkLayer {
-        match self {
-            Self::Xdp(_) => LinkLayer::Ethernet,
-            Self::Tcx(link) | Self::SocketFilter(link) => link,
-        }
-    }
-}
-
-// Registers that calls do not change.
-const CONTEXT: Register = 6;
-/// What the frame is of a fragmented packet.
-const FRAGMENT: Register = 7;
-/// Before the IP header is read: the EtherType behind all tags.
-const ETHERTYPE: Register = 7;
-const PROTOCOL: Register = 8;
-/// Before the IP header is read: the key of the frame's VLAN, 0 if it is in none.
-const VLAN_KEY: Register = 8;
-/// The offset of the next header in the frame.
-const POSITION: Register = 9;
-const STACK: Register = 10;
-
-// Values of `FRAGMENT`.
-const WHOLE: i32 = 0;
-const FIRST: i32 = 1;
-const LATER: i32 = 2;
-
-// The stack: IP header, then Ethernet header or IPv6's fragment header. `KEY` is an IPv6 destination,
-// or an IPv4 one mapped to the same form, aligned to 8 as the verifier requires. Of a fragment, the
-// source in the same form is before it, and the identification behind it.
-const ETHERNET: i16 = -16;
-const IP: i16 = -56;
-/// While tags are read: a tag's value and the EtherType behind it, its flag, and the VLAN's key.
-const TAG: i16 = IP;
-const FLAG: i16 = IP + 4;
-const IN_VLAN: i16 = IP + 8;
-const SOURCE: i16 = IP + 8;
-const KEY: i16 = IP + 24;
-const ID: i16 = IP + 40;
-/// Length of the key of a fragmented datagram in bytes.
-pub(super) const FRAGMENT_KEY: usize = (ID + 4 - SOURCE) as usize;
-
-/// Returns a constant as a load from memory would read it.
-fn half(network_order: [u8; 2]) -> i32 {
-    i32::from(u16::from_ne_bytes(network_order))
-}
-
-/// Copies `len` bytes at `offset` of the frame (or at register `POSITION`) to the stack, or jumps
-/// to `short`. Without Ethernet the IP header is the start, whatever a tunnel has left before it.
-fn fetch(p: &mut Program, flavour: Flavour<'_>, offset: Option<i32>, to: i16, len: i32, short: Label) {
-    p.copy(1, CONTEXT);
-    match offset {
-        Some(offset) => p.set(2, offset),
-        None => p.copy(2, POSITION),
-    }
-    p.copy(3, STACK);
-    p.apply(Op::Add, 3, i32::from(to));
-    p.set(4, len);
-    match flavour {
-        Flavour::Xdp(_) => p.call(XDP_LOAD_BYTES),
-        _ if flavour.link() == LinkLayer::Ethernet => p.call(SKB_LOAD_BYTES),
-        _ => {
-            p.set(5, HEADER_START_NET);
-            p.call(SKB_LOAD_BYTES_RELATIVE);
-        }
-    }
-    p.jump_if(If::NotEqual, 0, 0, short);
 }
 
 /// Writes the IPv4 address in register `from` to the stack, mapped to IPv6.
@@ -261,14 +172,6 @@ fn set_fragment(p: &mut Program, offset: [u8; 2], done: Label) {
     p.place(end);
 }
 
-/// Calls a helper with the table of fragmented datagrams, the key of this one, and arguments 3 and 4.
-fn call_with_fragment(p: &mut Program, fragmented: &Map<FRAGMENT_KEY>, helper: i32) {
-    p.set_map(1, fragmented);
-    p.copy(2, STACK);
-    p.apply(Op::Add, 2, i32::from(SOURCE));
-    p.call(helper);
-}
-
 /// Jumps to the receiver of a UDP datagram to an address of the host, or of a fragment of one.
 fn divide_udp(
     p: &mut Program,
@@ -295,12 +198,7 @@ fn divide_udp(
 
     p.place(our_port);
     p.jump_if(If::Equal, FRAGMENT, WHOLE, ours);
-    p.store_constant(Width::Word, STACK, IP, 1);
-    p.copy(3, STACK);
-    p.apply(Op::Add, 3, i32::from(IP));
-    p.set(4, 0);
-    call_with_fragment(p, &tables.fragmented, MAP_UPDATE);
-    p.jump(ours);
+    remember(p, tables, ours);
 
     p.place(later);
     call_with_fragment(p, &tables.fragmented, MAP_LOOKUP);
@@ -361,12 +259,13 @@ fn ethernet_with_vlans(
     jump_if_tag(p, ours);
 }
 
-/// Returns the program for a device with the address `mac`, whose ports serve `scope`.
+/// Returns the program for a device with the address `mac`, whose ports serve `scope`. Of packets to the
+/// host, those to the UDP ports and those for the NATs are the gateway's.
 pub(super) fn program(
     flavour: Flavour<'_>,
     tables: &Tables,
     mac: Mac,
-    udp_ports: &[u16],
+    (udp_ports, nats): (&[u16], &[NatRule]),
     scope: Scope,
 ) -> Program {
     let mut p = Program::default();
@@ -388,7 +287,7 @@ pub(super) fn program(
     }
     // The verifier refuses instructions that are never reached.
     if scope != Scope::Vlans {
-        divide_packets(&mut p, flavour, tables, udp_ports, labels);
+        divide_packets(&mut p, flavour, tables, (udp_ports, nats), labels);
     }
     end(&mut p, flavour, [ours, kernels]);
     p
@@ -400,10 +299,10 @@ fn divide_packets(
     p: &mut Program,
     flavour: Flavour<'_>,
     tables: &Tables,
-    udp_ports: &[u16],
+    (udp_ports, nats): (&[u16], &[NatRule]),
     [ours, kernels]: [Label; 2],
 ) {
-    let [is_v6, look_up, foreign] = std::array::from_fn(|_| p.label());
+    let [is_v6, look_up, foreign, others] = std::array::from_fn(|_| p.label());
     p.jump_if(If::Equal, 1, half([0x86, 0xdd]), is_v6);
     p.jump_if(If::NotEqual, 1, half([0x08, 0x00]), kernels);
 
@@ -462,8 +361,11 @@ fn divide_packets(
     p.call(MAP_LOOKUP);
     p.jump_if_null(0, foreign);
     p.jump_if(If::Equal, PROTOCOL, libc::IPPROTO_ESP, ours);
-    p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, kernels);
-    divide_udp(p, flavour, tables, udp_ports, [ours, kernels]);
+    p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, others);
+    divide_udp(p, flavour, tables, udp_ports, [ours, others]);
+
+    p.place(others);
+    nat::divide(p, flavour, tables, nats, [ours, kernels]);
 
     // A router must not forward link-local addresses (RFC 4291 §2.5.6): they are traffic of the
     // host itself.

@@ -1,0 +1,135 @@
+//! The part of the classifier's program that finds the packets of NATs.
+
+use super::frame::{
+    FRAGMENT, Flavour, IP, KEY, LATER, MAP_DELETE, MAP_LOOKUP, POSITION, PROTOCOL, QUOTE, STACK, Tables,
+    WHOLE, call_with_fragment, fetch, half, remember,
+};
+use crate::port::bpf::{If, Label, Op, Program, Width};
+use std::{net::Ipv4Addr, ops::RangeInclusive};
+
+/// What belongs to a NAT.
+#[derive(Clone, Debug)]
+pub struct NatRule {
+    /// The address outside, which is one of the host too.
+    pub address: Ipv4Addr,
+    /// Ports of TCP and UDP there, and identifiers of ICMP.
+    pub ports: RangeInclusive<u16>,
+}
+
+/// Types of ICMP replies: to echo and timestamp (RFC 792).
+const ICMP_REPLIES: [i32; 2] = [0, 14];
+/// Types of ICMP errors: unreachable, source quench, time exceeded, parameter problem (RFC 792).
+const ICMP_ERRORS: [i32; 4] = [3, 4, 11, 12];
+
+/// Jumps to the receiver of a packet to an address of the host, or of a fragment of one, that is the
+/// gateway's only if it is for a NAT.
+pub(super) fn divide(
+    p: &mut Program,
+    flavour: Flavour<'_>,
+    tables: &Tables,
+    nats: &[NatRule],
+    [ours, kernels]: [Label; 2],
+) {
+    if nats.is_empty() {
+        return p.jump(kernels);
+    }
+    let [ports, icmp, later, nats_own, reply, error] = std::array::from_fn(|_| p.label());
+    // An IPv6 address may end as that of a NAT does.
+    p.load(Width::Word, 1, STACK, KEY);
+    p.jump_if(If::NotEqual, 1, 0, kernels);
+    p.load(Width::Word, 1, STACK, KEY + 4);
+    p.jump_if(If::NotEqual, 1, 0, kernels);
+    p.load(Width::Word, 1, STACK, KEY + 8);
+    p.jump_if(If::NotEqual, 1, i32::from_ne_bytes([0, 0, 0xff, 0xff]), kernels);
+    p.jump_if(If::Equal, PROTOCOL, libc::IPPROTO_ICMP, icmp);
+    p.jump_if(If::Equal, PROTOCOL, libc::IPPROTO_TCP, ports);
+    p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, kernels);
+
+    p.place(ports);
+    p.jump_if(If::Equal, FRAGMENT, LATER, later);
+    fetch(p, flavour, None, IP, 4, kernels);
+    jump_if_of_nat(p, nats, KEY + 12, IP + 2, nats_own);
+    p.jump_if(If::Equal, FRAGMENT, WHOLE, kernels);
+    // An earlier packet may have had the same identification.
+    call_with_fragment(p, &tables.fragmented, MAP_DELETE);
+    p.jump(kernels);
+
+    p.place(nats_own);
+    p.jump_if(If::Equal, FRAGMENT, WHOLE, ours);
+    remember(p, tables, ours);
+
+    p.place(icmp);
+    p.jump_if(If::Equal, FRAGMENT, LATER, later);
+    fetch(p, flavour, None, IP, 8, kernels);
+    p.load(Width::Byte, 1, STACK, IP);
+    for kind in ICMP_REPLIES {
+        p.jump_if(If::Equal, 1, kind, reply);
+    }
+    for kind in ICMP_ERRORS {
+        p.jump_if(If::Equal, 1, kind, error);
+    }
+    p.jump(kernels);
+
+    p.place(reply);
+    jump_if_of_nat(p, nats, KEY + 12, IP + 4, nats_own);
+    p.jump(kernels);
+
+    p.place(error);
+    p.jump_if(If::NotEqual, FRAGMENT, WHOLE, kernels);
+    divide_quote(p, flavour, nats, [ours, kernels]);
+
+    p.place(later);
+    call_with_fragment(p, &tables.fragmented, MAP_LOOKUP);
+    p.jump_if_null(0, kernels);
+    p.jump(ours);
+}
+
+/// Jumps to the receiver of the ICMP error at register `POSITION`, by the packet that it quotes.
+fn divide_quote(p: &mut Program, flavour: Flavour<'_>, nats: &[NatRule], [ours, kernels]: [Label; 2]) {
+    let [ports, long_enough] = std::array::from_fn(|_| p.label());
+    p.apply(Op::Add, POSITION, 8);
+    fetch(p, flavour, None, QUOTE, 20, kernels);
+    p.load(Width::Byte, 1, STACK, QUOTE);
+    p.copy(2, 1);
+    p.apply(Op::ShiftRight, 1, 4);
+    p.jump_if(If::NotEqual, 1, 4, kernels);
+    p.apply(Op::And, 2, 15);
+    p.apply(Op::ShiftLeft, 2, 2);
+    p.jump_if(If::AtLeast, 2, 20, long_enough);
+    p.jump(kernels);
+    p.place(long_enough);
+    p.add(POSITION, 2);
+    p.load(Width::Half, 1, STACK, QUOTE + 6);
+    p.apply(Op::And, 1, half([0x1f, 0xff]));
+    p.jump_if(If::NotEqual, 1, 0, kernels);
+    fetch(p, flavour, None, IP, 8, kernels);
+    p.load(Width::Byte, 1, STACK, QUOTE + 9);
+    p.jump_if(If::Equal, 1, libc::IPPROTO_TCP, ports);
+    p.jump_if(If::Equal, 1, libc::IPPROTO_UDP, ports);
+    p.jump_if(If::NotEqual, 1, libc::IPPROTO_ICMP, kernels);
+    jump_if_of_nat(p, nats, QUOTE + 12, IP + 4, ours);
+    p.jump(kernels);
+    p.place(ports);
+    jump_if_of_nat(p, nats, QUOTE + 12, IP, ours);
+    p.jump(kernels);
+}
+
+/// Jumps to `to` if the IPv4 address and the port, or identifier, at these places of the stack are those
+/// of a NAT.
+fn jump_if_of_nat(p: &mut Program, nats: &[NatRule], address: i16, port: i16, to: Label) {
+    p.load(Width::Word, 3, STACK, address);
+    p.load(Width::Byte, 1, STACK, port);
+    p.apply(Op::ShiftLeft, 1, 8);
+    p.load(Width::Byte, 2, STACK, port + 1);
+    p.add(1, 2);
+    for NatRule { address, ports } in nats {
+        let [above_start, next] = std::array::from_fn(|_| p.label());
+        p.jump_if(If::NotEqual, 3, i32::from_ne_bytes(address.octets()), next);
+        p.jump_if(If::AtLeast, 1, i32::from(*ports.start()), above_start);
+        p.jump(next);
+        p.place(above_start);
+        p.jump_if(If::AtLeast, 1, i32::from(*ports.end()) + 1, next);
+        p.jump(to);
+        p.place(next);
+    }
+}

@@ -1,0 +1,117 @@
+//! Packets to the address of a NAT, from outside or from another inner host (hairpinning, RFC 4787 §6).
+
+use super::source::{Refusal, source};
+use crate::gateway::{
+    classify::ip_format,
+    departure::{Departure, Departures, Origin},
+    io::Io,
+    outbound,
+    reassembly::GROUP,
+    tables::Tables,
+};
+use arrayvec::ArrayVec;
+use wayfarer_dataplane::{
+    drop::DropReason,
+    packet::{BURST, Packet},
+    sa::Flow,
+    table::Reader,
+    wire::{
+        ip::{Fragment, IpHeader},
+        tcp,
+        translate::{End, Side, replace_address},
+    },
+};
+
+const _: () = assert!(GROUP <= BURST);
+
+/// Translates the destination of a packet in place, or of all fragments of one; and the source if that
+/// is inside too. `header` is that of the first.
+///
+/// # Errors
+/// The reason why it is not translated.
+pub fn translate(
+    header: &IpHeader,
+    packets: &mut [Packet],
+    origin: Origin,
+    tables: &Tables,
+    reader: &Reader,
+) -> Result<(), Refusal> {
+    let [first, later @ ..] = packets else { return Ok(()) };
+    // Once translated, a packet that a tunnel should have brought would look like another one.
+    if origin == Origin::Wire && tables.is_unprotected(&Flow::of(header, first.data()), None, reader) {
+        return Err(DropReason::Unprotected.into());
+    }
+    let end = End::of(header, first.data(), Side::Destination)?;
+    let nat = tables.nat.at(&end).ok_or(DropReason::NatUnknown)?;
+    let mapping = tables.nat.by_outside(nat, end.protocol, end.port, reader).ok_or(DropReason::NatUnknown)?;
+    let port = tables.nat.nat(nat).port;
+    let sender = End::of(header, first.data(), Side::Source).ok();
+    let hairpin = match sender.and_then(|sender| tables.nat.of_source(port, sender.address)) {
+        Some(from) => Some((from, source(from, header, first, tables, reader)?)),
+        None => None,
+    };
+    if !end.is_quoted() {
+        mapping.received(tcp::flags(header, first.data()));
+    }
+    let mut replace = |end: &End, side, address, port| {
+        end.replace(first.data_mut(), header, address, port);
+        later.iter_mut().for_each(|packet| replace_address(packet.data_mut(), side, address));
+    };
+    replace(&end, Side::Destination, mapping.inside.bits() as u32, mapping.inside_port);
+    if let Some((from, (sender, by))) = hairpin {
+        replace(&sender, Side::Source, tables.nat.nat(from).address, by.outside_port);
+    }
+    Ok(())
+}
+
+/// Takes a packet to the address of a NAT that does not come from a wire in a burst: out of a tunnel, or
+/// from the slow path. It goes on at once, and a fragment once its packet is complete.
+#[cold]
+#[inline(never)]
+pub fn arrive(
+    packet: Packet,
+    header: &IpHeader,
+    origin: Origin,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) {
+    let mut packets = ArrayVec::new();
+    match header.fragment {
+        Fragment::Whole => packets.push(packet),
+        _ => packets.extend(io.reassemble(packet, header).into_iter().flat_map(|whole| whole.packets)),
+    }
+    pass(packets, origin, tables, reader, io);
+}
+
+/// Translates the fragments of a packet, or a whole one, and passes them on by policy at once.
+#[cold]
+#[inline(never)]
+pub fn pass(
+    mut packets: ArrayVec<Packet, GROUP>,
+    origin: Origin,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) {
+    let Some(first) = packets.first() else { return };
+    let done = match IpHeader::parse(first.data()) {
+        Ok(first) if tables.nat.is_for(&first, packets[0].data()) => {
+            translate(&first, &mut packets, origin, tables, reader)
+        }
+        Ok(_) => return packets.into_iter().for_each(|packet| io.to_host(packet, tables)),
+        Err(why) => Err(ip_format(why).into()),
+    };
+    if let Err(refusal) = done {
+        return packets.into_iter().for_each(|packet| refusal.apply(packet, io));
+    }
+    let mut headers = [IpHeader::default(); BURST];
+    let mut departures = Departures::default();
+    for (packet, header) in packets.into_iter().zip(&mut headers) {
+        match header.read(packet.data()) {
+            Ok(()) => departures.push(packet, Departure::new(header, origin, tables)),
+            Err(why) => io.drop(packet, ip_format(why)),
+        }
+    }
+    outbound::run(&mut departures, tables, reader, io);
+}

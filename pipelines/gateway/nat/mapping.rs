@@ -1,0 +1,157 @@
+//! One mapping of an inner address and port to a port outside.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use wayfarer_dataplane::wire::{
+    Address,
+    ip::protocol,
+    tcp::{ACK, FIN, RST, SYN},
+};
+
+// What a mapping has seen of its TCP connections.
+/// A segment from outside.
+const ANSWERED: u8 = 0x01;
+/// The end of a handshake.
+const OPEN: u8 = 0x02;
+/// The last data from inside.
+const ENDED_INSIDE: u8 = 0x04;
+/// The last data from outside.
+const ENDED_OUTSIDE: u8 = 0x08;
+const RESET: u8 = 0x10;
+
+/// A mapping. Workers note their packets on it, and the slow path removes it after it was idle.
+#[derive(Debug)]
+pub struct Mapping {
+    /// Index of the NAT.
+    pub nat: u8,
+    /// TCP, UDP or ICMP.
+    pub protocol: u8,
+    /// The inner address.
+    pub inside: Address,
+    /// The inner port, or the identifier of ICMP queries.
+    pub inside_port: u16,
+    /// The port, or identifier, outside.
+    pub outside_port: u16,
+    /// The time of the last packet from inside, in seconds by the NAT's clock.
+    used: AtomicU32,
+    tcp: AtomicU8,
+}
+
+impl Mapping {
+    /// Makes a mapping that was used now.
+    pub fn new(
+        nat: u8,
+        protocol: u8,
+        (inside, inside_port): (Address, u16),
+        outside_port: u16,
+        now: u32,
+    ) -> Self {
+        let (used, tcp) = (AtomicU32::new(now), AtomicU8::new(0));
+        Self { nat, protocol, inside, inside_port, outside_port, used, tcp }
+    }
+
+    /// Notes a packet from inside, with TCP's `flags`. Only such packets keep a mapping in use (RFC
+    /// 4787 §4.3), so that nobody outside can.
+    #[inline]
+    pub fn sent(&self, now: u32, flags: u8) {
+        if self.used.load(Relaxed) != now {
+            self.used.store(now, Relaxed);
+        }
+        if self.protocol == protocol::TCP {
+            self.note(|seen| match (flags & (SYN | FIN | RST), seen) {
+                (SYN, seen) if is_over(seen) => 0,
+                (0, seen) if flags & ACK != 0 && seen & ANSWERED != 0 => (seen | OPEN) & !RESET,
+                (ends, seen) => seen | ended(ends, ENDED_INSIDE),
+            });
+        }
+    }
+
+    /// Notes a packet from outside, with TCP's `flags`.
+    #[inline]
+    pub fn received(&self, flags: u8) {
+        if self.protocol == protocol::TCP {
+            self.note(|seen| seen | ANSWERED | ended(flags, ENDED_OUTSIDE));
+        }
+    }
+
+    /// Changes what is noted of TCP. Workers may overwrite each other's changes, which costs a longer or
+    /// shorter life at most.
+    #[inline]
+    fn note(&self, change: impl Fn(u8) -> u8) {
+        let seen = self.tcp.load(Relaxed);
+        let new = change(seen);
+        if new != seen {
+            self.tcp.store(new, Relaxed);
+        }
+    }
+
+    /// Returns the time of the last packet from inside, in seconds by the NAT's clock.
+    pub fn last_used(&self) -> u32 {
+        self.used.load(Relaxed)
+    }
+
+    /// Returns whether it is for a TCP connection that was opened and has not ended: by FIN from both
+    /// sides, or RST (RFC 5382 §5). An RST may be forged, so another segment from inside undoes it (RFC
+    /// 7857 §2.2).
+    pub fn is_established(&self) -> bool {
+        let seen = self.tcp.load(Relaxed);
+        seen & OPEN != 0 && !is_over(seen)
+    }
+}
+
+fn is_over(seen: u8) -> bool {
+    const BOTH: u8 = ENDED_INSIDE | ENDED_OUTSIDE;
+    seen & RESET != 0 || seen & BOTH == BOTH
+}
+
+/// Returns what a segment with these flags ends, if its FIN means `by_fin`.
+fn ended(flags: u8, by_fin: u8) -> u8 {
+    let reset = if flags & RST != 0 { RESET } else { 0 };
+    reset | if flags & FIN != 0 { by_fin } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IN: bool = true;
+    const OUT: bool = false;
+
+    /// Returns whether a mapping is established after these segments.
+    fn after(segments: &[(bool, u8)]) -> bool {
+        let mapping = Mapping::new(0, protocol::TCP, (Address::v4(1), 2), 3, 0);
+        for &(is_inward, flags) in segments {
+            if is_inward { mapping.received(flags) } else { mapping.sent(0, flags) }
+        }
+        mapping.is_established()
+    }
+
+    #[test]
+    fn a_handshake_opens_and_both_ends_close() {
+        let open = [(OUT, SYN), (IN, SYN | ACK), (OUT, ACK)];
+        assert!(!after(&open[..1]) && !after(&open[..2]) && after(&open));
+        let and = |more: &[(bool, u8)]| after(&[&open[..], more].concat());
+        assert!(and(&[(OUT, FIN | ACK)]) && and(&[(IN, FIN | ACK), (OUT, ACK)]));
+        let closed = [(OUT, FIN | ACK), (IN, FIN | ACK), (OUT, ACK)];
+        assert!(!and(&closed), "the last acknowledgement opens nothing");
+        assert!(!and(&[&closed[..], &open[..2]].concat()) && and(&[&closed[..], &open[..]].concat()));
+    }
+
+    #[test]
+    fn a_forged_reset_is_undone_by_the_next_segment_from_inside() {
+        let open = [(OUT, SYN), (IN, SYN | ACK), (OUT, ACK), (IN, RST)];
+        assert!(!after(&open));
+        assert!(after(&[&open[..], &[(OUT, ACK)]].concat()));
+        assert!(!after(&[&open[..], &[(IN, ACK)]].concat()), "nobody outside undoes it");
+    }
+
+    #[test]
+    fn nobody_outside_opens_a_mapping_or_keeps_it_in_use() {
+        assert!(!after(&[(OUT, SYN), (IN, ACK), (IN, ACK)]));
+        assert!(!after(&[(OUT, ACK), (OUT, ACK)]), "nor the inside alone");
+        let mapping = Mapping::new(0, protocol::UDP, (Address::v4(1), 2), 3, 7);
+        mapping.received(0);
+        assert_eq!(mapping.last_used(), 7);
+        mapping.sent(9, 0);
+        assert_eq!((mapping.last_used(), mapping.is_established()), (9, false));
+    }
+}

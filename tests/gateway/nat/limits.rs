@@ -1,0 +1,123 @@
+//! Limits and times of mappings (RFC 4787 §4.3, RFC 5382 §5, RFC 5508 §3.2, RFC 6888 §3).
+
+use super::*;
+use wayfarer::log::{Format, recorded};
+use wayfarer_dataplane::wire::tcp::FIN;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Lets `time` pass at once. Between two steps of a mapping's life nothing happens.
+fn pass(bench: &mut Bench, time: Duration) {
+    bench.world.now += time;
+    bench.world.settle();
+    bench.world.settle();
+}
+
+/// Returns whether terminal 1 still gets what comes to its port.
+fn is_open(bench: &mut Bench, port: u16) -> bool {
+    !bench.down(1, &answer(port)).is_empty()
+}
+
+#[test]
+fn idle_mappings_of_udp_end_and_only_the_inside_keeps_them() {
+    let mut bench = Bench::new();
+    let port = bench.port_of(1, &udp(1, 5000)).unwrap();
+    for _ in 0..3 {
+        pass(&mut bench, 5 * MINUTE - Duration::from_secs(1));
+        assert!(is_open(&mut bench, port));
+        assert_eq!(bench.port_of(1, &udp(1, 5000)), Some(port));
+    }
+    pass(&mut bench, 3 * MINUTE);
+    assert!(is_open(&mut bench, port), "which keeps nothing in use");
+    pass(&mut bench, 2 * MINUTE + Duration::from_secs(2));
+    assert!(!is_open(&mut bench, port));
+    assert_eq!((bench.drops(NatUnknown), bench.show().mappings, bench.show().users.len()), (1, 0, 0));
+}
+
+#[test]
+fn pings_end_after_a_minute() {
+    let mut bench = Bench::new();
+    let id = bench.port_of(1, &ping("10.98.0.1", SERVER, 7)).unwrap();
+    pass(&mut bench, MINUTE - Duration::from_secs(1));
+    assert_eq!(bench.down(1, &pong(SERVER, OUTER, id)).len(), 1);
+    pass(&mut bench, Duration::from_secs(3));
+    assert_eq!((bench.down(1, &pong(SERVER, OUTER, id)).len(), bench.show().free_icmp), (0, 999));
+}
+
+#[test]
+fn connections_live_for_two_hours_and_half_open_or_closed_ones_for_minutes() {
+    let out = |flags| segment("10.98.0.1", SERVER, (5000, 443), flags);
+    let back = |port, flags| segment(SERVER, OUTER, (443, port), flags);
+    for (name, closes, is_answered) in
+        [("half-open", false, false), ("open", false, true), ("closed", true, true)]
+    {
+        let mut bench = Bench::new();
+        let port = bench.port_of(1, &out(SYN)).unwrap();
+        if is_answered {
+            bench.down(1, &back(port, SYN | ACK));
+            bench.up(1, &out(ACK));
+        }
+        if closes {
+            bench.up(1, &out(FIN | ACK));
+            bench.down(1, &back(port, FIN | ACK));
+            bench.up(1, &out(ACK));
+        }
+        let lives = |bench: &mut Bench| !bench.down(1, &back(port, ACK)).is_empty();
+        pass(&mut bench, 4 * MINUTE - Duration::from_secs(1));
+        assert!(lives(&mut bench), "{name}");
+        pass(&mut bench, Duration::from_secs(3));
+        let is_open = is_answered && !closes;
+        assert_eq!(lives(&mut bench), is_open, "{name}");
+        pass(&mut bench, 119 * MINUTE);
+        assert_eq!(lives(&mut bench), is_open, "{name}");
+        pass(&mut bench, 2 * MINUTE);
+        assert!(!lives(&mut bench), "{name}");
+    }
+}
+
+#[test]
+fn one_address_takes_no_more_than_its_share() {
+    let mut bench = Bench::new();
+    let open = bench.port_of(2, &udp(2, 6000)).unwrap();
+    let log = recorded(Format::Json, || {
+        let mut made = 0;
+        for port in 1..=500 {
+            made += bench.up(1, &udp(1, port)).len();
+        }
+        assert_eq!(made, 16);
+    });
+    assert_eq!(bench.drops(NatLimit), 484);
+    assert_eq!(log.matches("\"event\":\"nat_limit\"").count(), 8, "{log}");
+    assert!(log.contains("\"inside\":\"10.98.0.1\""), "{log}");
+    let view = bench.show();
+    let users: Vec<_> =
+        view.users.iter().map(|user| (&user.address[..], user.mappings, user.refused)).collect();
+    assert_eq!((users, view.refused), (vec![("10.98.0.1", 16, 484), ("10.98.0.2", 1, 0)], 0));
+    // Others, and what the address has already, go on.
+    assert_eq!(bench.port_of(2, &udp(2, 6000)), Some(open));
+    assert!(bench.port_of(2, &udp(2, 6001)).is_some() && bench.port_of(1, &udp(1, 1)).is_some());
+    // Once mappings have ended there is room again.
+    pass(&mut bench, 6 * MINUTE);
+    assert!(bench.port_of(1, &udp(1, 501)).is_some());
+}
+
+#[test]
+fn used_up_range_refuses_new_mappings_and_evicts_none() {
+    let mut bench = Bench::with(|config| config.nats[0].ports = FIRST..=FIRST + 3);
+    let ports: Vec<_> =
+        [5000, 5001, 5002, 5003].iter().map(|port| bench.port_of(1, &udp(1, *port)).unwrap()).collect();
+    let log = recorded(Format::Json, || {
+        (0..20).for_each(|port| assert_eq!(bench.port_of(2, &udp(2, port)), None));
+    });
+    assert_eq!((bench.drops(NatPorts), bench.show().refused, bench.show().free_udp), (20, 20, 0));
+    assert_eq!(log.matches("\"event\":\"nat_full\"").count(), 8, "{log}");
+    assert!(bench.port_of(2, &segment("10.98.0.2", SERVER, (5000, 443), SYN)).is_some(), "other protocols");
+    for (inside, port) in [5000, 5001, 5002, 5003].into_iter().zip(ports) {
+        assert_eq!(bench.port_of(1, &udp(1, inside)), Some(port));
+    }
+    // A port rests before the next host gets it (RFC 6888 REQ-8).
+    pass(&mut bench, 5 * MINUTE + Duration::from_secs(2));
+    assert_eq!((bench.show().mappings, bench.port_of(2, &udp(2, 1))), (0, None));
+    pass(&mut bench, 2 * MINUTE);
+    assert!(bench.port_of(2, &udp(2, 1)).is_some());
+}
