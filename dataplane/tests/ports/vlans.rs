@@ -51,6 +51,7 @@ impl Trunk {
             udp_ports: vec![4500],
             vlans: vlans.to_vec(),
             only_vlans: !has_untagged,
+            ..Rules::default()
         };
         let mut pools = [Pool::new(512, 2048).unwrap()];
         let request = Request { device: "gw0", kind, rules, tap_mtu: 1500 };

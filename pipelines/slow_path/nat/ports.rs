@@ -101,7 +101,7 @@ mod tests {
         assert_eq!((ports.take(1004, 0), ports.free()), (Some(1004), 9));
         for random in 0..4 {
             let port = ports.take(1004, random).unwrap();
-            assert!(port % 2 == 0 && port != 1004, "{port}");
+            assert!(port.is_multiple_of(2) && port != 1004, "{port}");
         }
         assert!(ports.take(7, 3).is_some_and(|port| port % 2 == 1), "outside of the range");
         let rest: BTreeSet<_> = (0..4).filter_map(|random| ports.take(1004, random)).collect();

@@ -166,10 +166,13 @@ fn answer(to: u16) -> Vec<u8> {
     datagram(SERVER, OUTER, (53, to), b"answer")
 }
 
+/// A packet out, and what makes its answer to an address and a port.
+type Pair<'a> = (Vec<u8>, &'a dyn Fn(&str, u16) -> Vec<u8>);
+
 #[test]
 fn tcp_udp_and_ping_pass_both_ways() {
     let mut bench = Bench::new();
-    let pairs: [(Vec<u8>, &dyn Fn(&str, u16) -> Vec<u8>); 3] = [
+    let pairs: [Pair<'_>; 3] = [
         (segment("10.98.0.1", SERVER, (5000, 443), SYN), &|to, port| {
             segment(SERVER, to, (443, port), SYN | ACK)
         }),
@@ -333,7 +336,7 @@ fn what_is_not_the_nats_stays_the_hosts() {
     ];
     for packet in &to_host {
         bench.world.send(OUTSIDE, packet);
-        assert_eq!(bench.world.take(INSIDE), [packet.clone()], "{:?}", bench.world.all_drops());
+        assert_eq!(bench.world.take(INSIDE), std::slice::from_ref(packet), "{:?}", bench.world.all_drops());
     }
     let pieces = fragments(&datagram(SERVER, OUTER, (53, 53), &[1; 2000]), 1400, 9);
     pieces.iter().for_each(|piece| bench.world.put(OUTSIDE, piece));
