@@ -109,7 +109,10 @@ impl Io {
     #[cold]
     fn replace_ports(&mut self) {
         let rings = self.rings.clone();
-        while let Some((index, mut port)) = rings.take_new_port() {
+        // The slow path soon makes room for more. Until then there are changes.
+        while !rings.old_ports.is_full()
+            && let Some((index, mut port)) = rings.take_new_port()
+        {
             port.attach();
             let old = std::mem::replace(&mut self.ports[index], port);
             self.earlier[index] = self.earlier[index].plus(old.stats());

@@ -148,7 +148,9 @@ impl Reassembly {
             return None;
         }
         let protocol = if header.is_ipv4() { header.protocol } else { 0 };
-        let network = self.seed.hash_one(network(header.src));
+        // Policy says of each address in a tunnel whose it is.
+        let sender = if from_tunnel { header.src.bits() } else { network(header.src) };
+        let network = self.seed.hash_one(sender);
         let new = Held {
             key: Key { src: header.src, dst: header.dst, id: part.id, protocol, from_tunnel },
             network,

@@ -41,9 +41,9 @@ pub(super) fn seal_and_cut(departures: &mut Departures<'_>, tables: &Tables, rea
     send(departures, tables, reader, io, |io, mut packet, departure, hop, dst| {
         let Some((sa, endpoint)) = departure.way() else { return io.drop(packet, DropReason::NoEndpoint) };
         encapsulate::checksum(&mut packet, departure.layout, sa, || false);
-        // Packets of one SA that follow one another have different identifications, and only who sees
-        // them knows the next one (RFC 6864 §4.2, RFC 7739 §3).
-        let id = sa.iv(departure.seq) as u32;
+        // Over IPv4, packets that routers may cut are numbered in the same way. Over IPv6, only who sees the
+        // packets knows the next one (RFC 6864 §4.2, RFC 7739 §3).
+        let id = if packet.data()[0] >> 4 == 4 { departure.seq } else { sa.iv(departure.seq) } as u32;
         let each = |io: &mut Io, piece| io.route_by(hop, piece, dst, tables);
         match fragment_outer(&mut packet, endpoint.mtu(), id, io, each) {
             Ok(()) => io.free(packet),

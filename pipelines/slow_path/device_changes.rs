@@ -209,16 +209,18 @@ impl SlowPath {
         self.follow_mtu(now, port, Some(mtu));
     }
 
-    /// Closes the ports that workers no longer use, and gives the workers the frames that these held.
+    /// Closes a port that a worker no longer uses, and gives the worker the frames that it held. Others wait
+    /// until the next turn, because it may take a while.
     pub(super) fn close_old_ports(&self) {
         for worker in &self.workers {
-            while let Some((port, old)) = worker.rings.old_ports.pop() {
+            if let Some((port, old)) = worker.rings.old_ports.pop() {
                 let returned = old.close();
                 let frames = returned.len();
                 if frames > 0 && worker.rings.return_frames(returned) {
                     let port = &self.network.ports[port].name;
                     info!(name: "frames_returned", port, frames, "the frames in the rings of the earlier device came back");
                 }
+                return;
             }
         }
     }

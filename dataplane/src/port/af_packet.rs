@@ -40,8 +40,7 @@ const BLOCK: usize = 256 << 10;
 /// Bytes that the socket may have waiting in the device's queue.
 const SEND_BUFFER: i32 = 8 << 20;
 
-/// Bytes of frames too long for a slot that wait in the socket, by the kernel's own count, which is
-/// larger than the frames.
+/// Bytes of too long frames that may wait in the socket, by the kernel's own count, which is larger.
 const LONG_FRAMES: i32 = 8 << 20;
 
 const NEEDS: &str = "CAP_NET_RAW";
@@ -485,16 +484,17 @@ fn send(socket: &OwnedFd, burst: &Burst, destinations: Option<&Destinations>) ->
 /// Takes the next frame that was too long for a slot. Returns its header and its length in bytes,
 /// which may be more than `room` has. `None` if there is none.
 fn receive_long(socket: &OwnedFd, room: &mut [u8]) -> Option<(VnetHeader, usize)> {
-    let mut header = VnetHeader::default();
+    let (mut header, flags) = (VnetHeader::default(), libc::MSG_DONTWAIT | libc::MSG_TRUNC);
     let mut parts = [&mut header.0, &mut *room]
         .map(|part: &mut [u8]| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() });
     // SAFETY: zeroes are a value of this structure of integers and pointers.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     (message.msg_iov, message.msg_iovlen) = (parts.as_mut_ptr(), parts.len() as _);
-    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-    // SAFETY: the kernel writes to the two parts, which are borrowed mutably, no more than their
-    // lengths.
-    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
-    let length = usize::try_from(length).ok()?.checked_sub(vnet_header::LEN)?;
-    Some((header, length))
+    // SAFETY: the kernel writes to the two parts, which are borrowed mutably, no more than their lengths.
+    let mut receive =
+        || sys::check(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) as _ });
+    // That the device was down is reported once, in place of the frame, which still waits.
+    let was_down = |e: &io::Error| e.raw_os_error() == Some(libc::ENETDOWN);
+    let length = receive().or_else(|e| if was_down(&e) { receive() } else { Err(e) }).ok()?;
+    Some((header, usize::try_from(length).ok()?.checked_sub(vnet_header::LEN)?))
 }

@@ -238,9 +238,16 @@ impl Device {
         let failed = |e| self.error("have VLAN tags left in frames", e);
         let mut flags = [ETHTOOL_GFLAGS, 0];
         self.ethtool(&mut flags).map_err(failed)?;
+        if flags[1] & FLAG_RX_VLAN == 0 {
+            return Ok(());
+        }
+        self.ethtool(&mut [ETHTOOL_SFLAGS, flags[1] & !FLAG_RX_VLAN]).map_err(failed)?;
+        // The kernel reports success even if the driver has turned it on again.
+        let mut flags = [ETHTOOL_GFLAGS, 0];
+        self.ethtool(&mut flags).map_err(failed)?;
         match flags[1] & FLAG_RX_VLAN {
             0 => Ok(()),
-            _ => self.ethtool(&mut [ETHTOOL_SFLAGS, flags[1] & !FLAG_RX_VLAN]).map_err(failed),
+            _ => Err(self.unsupported("the NIC takes VLAN tags off frames")),
         }
     }
 

@@ -256,9 +256,9 @@ fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool])
         let reason = format!("AF_XDP needs a queue for each of {workers} workers; it has {queues}");
         return Err(device.unsupported(reason));
     }
-    // Frames in a VLAN are those of another port or the kernel's. Not every driver can leave tags in
-    // frames.
-    let _ = device.keep_tags();
+    // Frames in a VLAN are those of another port or the kernel's, but XDP does not see a tag that the NIC
+    // has taken off. Not every driver can leave it there.
+    device.keep_tags().or_else(|why| if rules.vlans.is_empty() { Ok(()) } else { Err(why) })?;
     if !native {
         // Joined packets would not fit a frame. Not every driver has GRO to turn off.
         let _ = device.disable_gro();

@@ -37,6 +37,9 @@ pub fn translate(
     reader: &Reader,
 ) -> Result<(), Refusal> {
     let [first, later @ ..] = packets else { return Ok(()) };
+    if !header.is_forwardable() {
+        return Err(DropReason::Martian.into());
+    }
     // Once translated, a packet that a tunnel should have brought would look like another one.
     if origin == Origin::Wire && tables.is_unprotected(&Flow::of(header, first.data()), None, reader) {
         return Err(DropReason::Unprotected.into());

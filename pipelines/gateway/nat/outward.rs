@@ -1,6 +1,6 @@
 //! Packets from inside that leave by a port with NAT.
 
-use super::source::{Refusal, source};
+use super::source::{Refusal, may_come, source};
 use crate::gateway::{classify::ip_format, io::Io, tables::Tables};
 use wayfarer_dataplane::{
     packet::Packet,
@@ -31,6 +31,9 @@ pub fn outward(
             Ok(()) => each(packet, header, io),
             Err(refusal) => refusal.apply(packet, io),
         };
+    }
+    if let Err(reason) = may_come(nat, header.src, packet.port(), tables, reader) {
+        return io.drop(packet, reason);
     }
     let Some(mut whole) = io.reassemble(packet, header) else { return };
     let first = whole.packets.first().map(|first| IpHeader::parse(first.data()));

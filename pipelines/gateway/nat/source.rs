@@ -2,7 +2,7 @@
 
 use super::mapping::Mapping;
 use crate::gateway::{
-    io::{FROM_TUNNEL, Io},
+    io::{FROM_SLOW_PATH, FROM_TUNNEL, Io},
     rings::Punt,
     tables::Tables,
 };
@@ -11,6 +11,7 @@ use wayfarer_dataplane::{
     packet::Packet,
     table::Reader,
     wire::{
+        Address,
         ip::IpHeader,
         tcp,
         translate::{End, Side, Untranslatable},
@@ -63,6 +64,7 @@ pub(super) fn source<'r>(
     reader: &'r Reader,
 ) -> Result<(End, &'r Mapping), Refusal> {
     let end = End::of(header, packet.data(), Side::Source)?;
+    may_come(nat, end.address, packet.port(), tables, reader)?;
     let flags = tcp::flags(header, packet.data());
     match tables.nat.by_inside(nat, &end, reader) {
         Some(mapping) => {
@@ -73,10 +75,27 @@ pub(super) fn source<'r>(
             Ok((end, mapping))
         }
         None if end.is_quoted() || flags & tcp::RST != 0 => Err(DropReason::NatUnknown.into()),
-        // Nobody may use up the mappings of others by a forged source (RFC 3704 §2.2).
-        None if packet.port() != FROM_TUNNEL && !tables.leads_to(header.src, packet.port(), reader) => {
-            Err(DropReason::SourcePort.into())
-        }
         None => Err(Refusal::Unmapped(nat)),
+    }
+}
+
+/// Checks that a packet that came by port `by` may be of the inner host with this address: nobody may use
+/// mappings, or make them, by a forged source (RFC 3704 §2.2). Nobody inside comes by the NAT's own port,
+/// whose default route leads to every address.
+///
+/// # Errors
+/// `SourcePort` if it may not.
+pub(super) fn may_come(
+    nat: u8,
+    address: Address,
+    by: u16,
+    tables: &Tables,
+    reader: &Reader,
+) -> Result<(), DropReason> {
+    // The slow path hands back what had no mapping, and has passed this check.
+    let is_known = matches!(by, FROM_TUNNEL | FROM_SLOW_PATH);
+    match is_known || (by != tables.nat.nat(nat).port && tables.leads_to(address, by, reader)) {
+        true => Ok(()),
+        false => Err(DropReason::SourcePort),
     }
 }

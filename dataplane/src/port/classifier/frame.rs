@@ -20,7 +20,7 @@ pub(super) const HEADER_START_NET: i32 = 1;
 pub(super) struct Tables {
     /// Addresses of the host.
     pub(super) local: Map<16>,
-    /// Fragmented packets to the gateway: source, destination, identification.
+    /// Fragmented packets to the gateway: source, destination, identification, protocol.
     pub(super) fragmented: Map<FRAGMENT_KEY>,
     /// The gateway's VLANs. Not used if there are none.
     pub(super) vlans: Map<4>,
@@ -65,7 +65,7 @@ pub(super) const LATER: i32 = 2;
 // The stack: the IP header that an ICMP error quotes; IP header, then Ethernet header or IPv6's
 // fragment header. `KEY` is an IPv6 destination, or an IPv4 one mapped to the same form, aligned to 8
 // as the verifier requires. Of a fragment, the source in the same form is before it, and the
-// identification behind it.
+// identification and the protocol behind it.
 pub(super) const ETHERNET: i16 = -16;
 pub(super) const IP: i16 = -56;
 pub(super) const QUOTE: i16 = IP - 24;
@@ -77,7 +77,7 @@ pub(super) const SOURCE: i16 = IP + 8;
 pub(super) const KEY: i16 = IP + 24;
 pub(super) const ID: i16 = IP + 40;
 /// Length of the key of a fragmented packet in bytes.
-pub(super) const FRAGMENT_KEY: usize = (ID + 4 - SOURCE) as usize;
+pub(super) const FRAGMENT_KEY: usize = (ID + 8 - SOURCE) as usize;
 
 /// Returns a constant as a load from memory would read it.
 pub(super) fn half(network_order: [u8; 2]) -> i32 {
@@ -115,6 +115,7 @@ pub(super) fn fetch(
 
 /// Calls a helper with the table of fragmented packets, the key of this one, and arguments 3 and 4.
 pub(super) fn call_with_fragment(p: &mut Program, fragmented: &Map<FRAGMENT_KEY>, helper: i32) {
+    p.store(Width::Word, STACK, ID + 4, PROTOCOL);
     p.set_map(1, fragmented);
     p.copy(2, STACK);
     p.apply(Op::Add, 2, i32::from(SOURCE));

@@ -33,7 +33,7 @@ pub(super) fn divide(
     if nats.is_empty() {
         return p.jump(kernels);
     }
-    let [ports, icmp, later, nats_own, reply, error] = std::array::from_fn(|_| p.label());
+    let [ports, icmp, later, nats_own, reply, error, others] = std::array::from_fn(|_| p.label());
     // An IPv6 address may end as that of a NAT does.
     p.load(Width::Word, 1, STACK, KEY);
     p.jump_if(If::NotEqual, 1, 0, kernels);
@@ -49,6 +49,7 @@ pub(super) fn divide(
     p.jump_if(If::Equal, FRAGMENT, LATER, later);
     fetch(p, flavour, None, IP, 4, kernels);
     jump_if_of_nat(p, nats, KEY + 12, IP + 2, nats_own);
+    p.place(others);
     p.jump_if(If::Equal, FRAGMENT, WHOLE, kernels);
     // An earlier packet may have had the same identification.
     call_with_fragment(p, &tables.fragmented, MAP_DELETE);
@@ -68,11 +69,11 @@ pub(super) fn divide(
     for kind in ICMP_ERRORS {
         p.jump_if(If::Equal, 1, kind, error);
     }
-    p.jump(kernels);
+    p.jump(others);
 
     p.place(reply);
     jump_if_of_nat(p, nats, KEY + 12, IP + 4, nats_own);
-    p.jump(kernels);
+    p.jump(others);
 
     p.place(error);
     p.jump_if(If::NotEqual, FRAGMENT, WHOLE, kernels);
