@@ -135,19 +135,24 @@ impl Known<'_> {
                 return Found::Document(Arc::new(brought));
             }
         }
+        // A revoked certificate does not become valid because nothing new can be had, or only something
+        // older from another address.
+        let speaking = fetched.iter().filter(|document| word(document).is_some());
+        let last = speaking.max_by_key(|document| document.this_update());
+        let revoking = last.filter(|document| is_revoked(document));
         let mut missing = Vec::new();
         for query in &queries {
             match self.published.ask(query, self.now) {
-                Answer::Known(document) => return Found::Document(document),
+                Answer::Known(document) => {
+                    let later = revoking.filter(|last| last.this_update() > document.this_update());
+                    return Found::Document(later.cloned().unwrap_or(document));
+                }
                 Answer::Pending(number) if self.may_wait => return Found::Pending(number),
                 Answer::Pending(_) => missing.push(format!("{:?}: {LATE}", query.url)),
                 Answer::Unavailable(why) => missing.push(format!("{:?}: {why}", query.url)),
             }
         }
-        // A revoked certificate does not become valid because nothing new can be had.
-        let speaking = fetched.into_iter().filter(|document| word(document).is_some());
-        let last = speaking.max_by_key(|document| document.this_update());
-        last.filter(|document| is_revoked(document)).map_or(Found::Nothing(missing), Found::Document)
+        revoking.cloned().map_or(Found::Nothing(missing), Found::Document)
     }
 
     /// Returns the answer about a certificate of `issuer` that the peer brought along.

@@ -1,6 +1,6 @@
 //! Tests of the program in network namespaces with real veth devices, with traffic from ping,
 //! iperf3 and the kernel's own stack. They need root, and `ip`, `ethtool`, `nft`, `ping`, `iperf3`,
-//! `tcpdump`, `setpriv`, `dnsmasq`, `python3-scapy`.
+//! `tcpdump`, `setpriv`, `dnsmasq`, `curl`, `python3-scapy`.
 
 mod closed;
 mod devices;

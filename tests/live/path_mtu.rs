@@ -18,7 +18,7 @@ use std::{
 };
 
 /// How long an echo may take.
-const ECHO: Duration = Duration::from_millis(300);
+const ECHO: Duration = Duration::from_secs(1);
 /// Addresses of `ha` and `hb`, by family.
 const HOSTS: [[&str; 2]; 2] = [["10.1.0.2", "10.2.0.2"], ["2001:db8:1::2", "2001:db8:2::2"]];
 
@@ -150,7 +150,7 @@ pub(crate) fn stream_goes_on_while_its_path_changes(kind: &str) {
     let (lab, a, b) = routers(kind, Outside::V4, "", 1500);
     let mut server = IperfServer::start(&lab, "hb");
     server.listen();
-    let client = lab.spawn("ha", &iperf_command(HOSTS[0][1], 4, ""));
+    let client = lab.spawn("ha", &iperf_command(HOSTS[0][1], 10, ""));
     wait_for_packets(&b, 500);
     set_mtu(&lab, 1300);
     wait_for("the router's report", || (a.sa().path_mtu == Some(1300)).then_some(()));

@@ -69,7 +69,7 @@ fn tcp_passes_and_the_kernel_answers_nothing() {
         let lab = Lab::new(&["ha", "gwa", "gwb", "hb"]);
         let _cable = join(&lab);
         two_hosts(&lab);
-        let [a, b] = pair_configs("auto", ["tun0"; 2], ends, [""; 2]);
+        let [a, b] = pair_configs("auto", ["tun0"; 2], ends, ["", "window = 65536"]);
         let gateways = [lab.gateway("gwa", &format!("workers = [0, 1]\n{a}")), lab.gateway("gwb", &b)];
         wait_for_pair(&lab);
         let mut server = IperfServer::start(&lab, "hb");

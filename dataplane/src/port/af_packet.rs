@@ -4,7 +4,7 @@
 //!
 //! The kernel may hand over frames that their sender joined, up to 64 KiB long. They do not fit a slot
 //! of the ring, so the socket has a copy of each, which is read and cut into packets
-//! ([`segments`](super::segments)).
+//! (`segments`).
 
 #![allow(unsafe_code, reason = "rings shared with the kernel")]
 

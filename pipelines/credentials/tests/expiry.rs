@@ -164,3 +164,22 @@ fn answer_that_is_newer_than_an_expired_list_counts() {
     assert_eq!(peer.verify(&at(2)), Ok(()));
     assert_revoked(without.verify(&at(2)));
 }
+
+/// A list that an authority has replaced may still be had from another of its addresses.
+#[test]
+fn later_word_of_one_address_counts_against_an_earlier_one_of_another() {
+    for revocation in BOTH {
+        let (root, server) = (Ca::root("root"), Server::start());
+        server.put("/old", list_between(&root, MINUTE, -60 * MINUTE, &[]));
+        server.put("/new", list_between(&root, time::Duration::ZERO, -60 * MINUTE, &[2]));
+        let [old, new] = ["/old", "/new"].map(|path| with_point(&server.url(path), 2));
+        let by_new = Peer::new(&root, &new);
+        let mut both = old;
+        both.crl_distribution_points.extend(new.crl_distribution_points);
+        let by_both = Peer::new(&root, &both);
+        let authorities = with_files(&root, &[], 0, revocation);
+        assert_eq!(by_both.verify(&authorities), Ok(()), "nothing later is known");
+        assert_revoked(by_new.verify(&authorities));
+        assert_revoked(by_both.verify(&authorities));
+    }
+}

@@ -270,12 +270,13 @@ impl Ike {
         network: &mut Network,
     ) -> bool {
         let mut busy = false;
-        self.helpers.turn(now, |task| self.endpoint.needs(task));
         for _ in 0..MAX_OUTCOMES {
             let Some((id, outcome)) = self.helpers.poll(now) else { break };
             self.endpoint.handle_outcome(now, id, outcome);
             busy = true;
         }
+        // Before new tasks take the room that there is now.
+        self.helpers.turn(now, |task| self.endpoint.needs(task));
         busy |= self.handle_addresses(now, network);
         if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
             self.endpoint.handle_timeout(now);

@@ -75,7 +75,7 @@ impl PostponedTasks {
         room: usize,
         needed: impl Fn(TaskId) -> bool,
     ) -> Vec<(Ticket, Task)> {
-        if self.all.is_empty() || now < self.look_at {
+        if self.all.is_empty() || now < self.look_at || room == 0 {
             return Vec::new();
         }
         self.look_at = now + LOOK;

@@ -44,7 +44,7 @@ fn terminals_errors_hide_their_address() {
     let port = bench.port_of(1, &udp(1, 5000)).unwrap();
     let received = bench.down(1, &answer(port)).remove(0);
     // From the terminal itself, and from a router behind it.
-    for router in ["10.98.0.1", "10.98.0.1"] {
+    for router in ["10.98.0.1", "10.97.0.9"] {
         let out = bench.up(1, &error(router, SERVER, 3, &received, 1500));
         assert_eq!(out.len(), 1, "{:?}", bench.world.all_drops());
         let (src, _, dst) = ends(&out[0]);
