@@ -224,7 +224,11 @@ impl Authorities {
             refusal::of_chain(error, Sent { own, others }, lists)
         };
         let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error, &[]))?;
-        let path = self.path(&parsed, others, None).map_err(|error| explain(&error, &[]))?;
+        // The chain that passed: it has no certificate that a file revokes.
+        let lists: Vec<&CertRevocationList<'_>> = files.iter().map(|file| &file.list).collect();
+        let revocation = RevocationOptionsBuilder::new(&lists).ok();
+        let revocation = revocation.map(|options| CrlPolicy::Relaxed.apply(options));
+        let path = self.path(&parsed, others, revocation).map_err(|error| explain(&error, &lists))?;
         let (now, is_strict) = ((self.clock)(), self.policy == CrlPolicy::Strict);
         let known = Known { published, files: &files, answers, now, is_strict, may_wait };
         let Findings { documents, has_answers, uncovered, missing } = known.look_up(&path)?;

@@ -1,7 +1,7 @@
 //! What counts of lists and answers that have expired, or that are older than others.
 
 use super::{ocsp::*, pki::*, revocation::*, staple::about, *};
-use rcgen::CertificateRevocationListParams;
+use rcgen::{CertificateParams, CertificateRevocationListParams};
 use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use wayfarer_mobility::crypto::{VerifyError, VerifyErrorKind};
@@ -182,4 +182,24 @@ fn later_word_of_one_address_counts_against_an_earlier_one_of_another() {
         assert_revoked(by_new.verify(&authorities));
         assert_revoked(by_both.verify(&authorities));
     }
+}
+
+/// What one certificate of an authority's key may not do, another one for the same key may not do either.
+#[test]
+fn all_certificates_of_the_chain_that_passes_are_looked_up() {
+    let (root, server, answers) = (Ca::root("root"), Server::start(), Server::start());
+    let middle =
+        |serial: u64| CertificateParams { serial_number: Some(serial.into()), ..ca_params("middle") };
+    let first = root.sub(middle(21));
+    let mut second = middle(22);
+    second.crl_distribution_points = with_point(&server.url("/list"), 0).crl_distribution_points;
+    let second = first.again(&root, &second);
+    server.put("/list", list(&root, &[21, 22]));
+    let responder = Responder::new(&first);
+    answers.answer(move |request| responder.answer(request, "ca"));
+    let mut peer = Peer::new(&first, &with_responder(&answers.url("/"), 2));
+    peer.add(&first);
+    peer.add_der(second);
+    // The file passes by the second one.
+    assert_revoked(peer.verify(&with_files(&root, &[list(&root, &[21])], 0, Revocation::Required)));
 }

@@ -80,6 +80,11 @@ impl Ca {
         Self { der: certificate.der().to_vec(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
     }
 
+    /// Certifies the same key once more.
+    pub(super) fn again(&self, by: &Self, params: &CertificateParams) -> Vec<u8> {
+        params.signed_by(self.issuer.key(), &by.issuer).unwrap().der().to_vec()
+    }
+
     /// Returns a revocation list, valid in 2026.
     pub(super) fn crl(&self, serials: &[u64]) -> String {
         let revoked = |serial: &u64| RevokedCertParams {

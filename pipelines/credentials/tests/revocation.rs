@@ -151,7 +151,11 @@ impl Peer {
 
     /// Lets the peer send an intermediate authority.
     pub(super) fn add(&mut self, ca: &Ca) {
-        self.certificates.chain.push(ca.der.clone());
+        self.add_der(ca.der.clone());
+    }
+
+    pub(super) fn add_der(&mut self, der: Vec<u8>) {
+        self.certificates.chain.push(der);
     }
 
     /// Lets the peer bring along what responders say.
