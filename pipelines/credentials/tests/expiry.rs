@@ -1,7 +1,7 @@
 //! What counts of lists and answers that have expired, or that are older than others.
 
 use super::{ocsp::*, pki::*, revocation::*, staple::about, *};
-use rcgen::{CertificateParams, CertificateRevocationListParams};
+use rcgen::CertificateRevocationListParams;
 use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use wayfarer_mobility::crypto::{VerifyError, VerifyErrorKind};
@@ -188,8 +188,11 @@ fn later_word_of_one_address_counts_against_an_earlier_one_of_another() {
 #[test]
 fn all_certificates_of_the_chain_that_passes_are_looked_up() {
     let (root, server, answers) = (Ca::root("root"), Server::start(), Server::start());
-    let middle =
-        |serial: u64| CertificateParams { serial_number: Some(serial.into()), ..ca_params("middle") };
+    let middle = |serial: u64| {
+        let mut params = ca_params("middle");
+        params.serial_number = Some(serial.into());
+        params
+    };
     let first = root.sub(middle(21));
     let mut second = middle(22);
     second.crl_distribution_points = with_point(&server.url("/list"), 0).crl_distribution_points;
