@@ -7,6 +7,7 @@
 
 mod mtus;
 mod path_mtu;
+mod sending;
 
 use super::{
     early_packets::{EarlyPacket, EarlyPackets},
@@ -164,9 +165,6 @@ impl Links {
         let (roam, is_known) = (parts.roam, parts.path.is_some());
         let (id, tunnel) = self.tunnels.add(parts, now, mtu, &self.tables.writer)?;
         let (selectors, room) = (&tunnel.inbound.selectors, tunnel.inbound.inner_mtu());
-        if tunnel.is_used {
-            policies::protect(&tunnel.outbound, selectors, &mut self.tables);
-        }
         let TableWriter { tables, writer, .. } = &mut self.tables;
         tables.inbound.insert(writer, tunnel.inbound.spi, tunnel.inbound.clone());
         if let Some((packets, late)) = self.early.take(now, tunnel.inbound.spi) {
@@ -189,7 +187,11 @@ impl Links {
             path_mtu: None,
             lines: LineLimit::default(),
         };
+        let is_used = tunnel.is_used;
         self.links.entry(LinkId::of(tunnel.owner, id)).or_insert_with(new).tunnels.push(id);
+        if is_used {
+            self.prefer(id);
+        }
         self.inherit_path_mtu(id);
         Ok(id)
     }
@@ -218,20 +220,6 @@ impl Links {
         } else if !self.early.keep(now, spi, esp_at, packet) {
             self.events.push_back(Event::EarlyDropped(1));
         }
-    }
-
-    /// Starts to send traffic by a tunnel, from the next burst on.
-    pub(super) fn start_sending(&mut self, id: TunnelId) {
-        let Some(tunnel) = self.tunnels.get_mut(id).filter(|tunnel| !tunnel.is_used) else { return };
-        tunnel.start_use();
-        policies::protect(&tunnel.outbound, &tunnel.inbound.selectors, &mut self.tables);
-    }
-
-    /// Stops sending traffic by a tunnel. The tunnel still receives.
-    pub(super) fn stop_sending(&mut self, id: TunnelId) {
-        let Some(tunnel) = self.tunnels.get_mut(id).filter(|tunnel| tunnel.is_used) else { return };
-        tunnel.is_used = false;
-        policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
     }
 
     /// Removes a tunnel, and its link with the last one. From the next burst on, the other policies

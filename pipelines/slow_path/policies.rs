@@ -18,11 +18,26 @@ pub(super) fn add(policies: impl IntoIterator<Item = Rule>, tables: &mut TableWr
     }
 }
 
-/// Sends traffic that matches `selectors` by `sa`.
-pub(super) fn protect(sa: &Arc<OutboundSa>, selectors: &[Selector], tables: &mut TableWriter) {
+/// Sends traffic that matches `selectors` by `sa`, rather than by the `older` tunnels with one of the
+/// same selectors.
+pub(super) fn protect(
+    sa: &Arc<OutboundSa>,
+    selectors: &[Selector],
+    older: &[TunnelId],
+    tables: &mut TableWriter,
+) {
     let rule = |selector: &Selector| Rule { selector: selector.clone(), action: Action::Protect(sa.clone()) };
+    let gives_way = |rule: &Rule| {
+        rule.tunnel().is_some_and(|id| older.contains(&id)) && selectors.contains(&rule.selector)
+    };
     for (prefix, new) in by_prefix(selectors.iter().map(rule)) {
-        change(prefix, tables, |rules| rules.with_tunnels(|draft| insert_after(draft, new)));
+        change(prefix, tables, |rules| {
+            rules.with_tunnels(|draft| {
+                insert_after(draft, new);
+                let old = draft.remove(gives_way);
+                insert_after(draft, old);
+            })
+        });
     }
 }
 
@@ -39,8 +54,9 @@ pub(super) fn add_guard(selector: Selector, tables: &mut TableWriter) {
 /// Removes the rules of a tunnel with these `selectors`.
 pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &mut TableWriter) {
     for prefix in prefixes(selectors) {
-        let others = |rules: &mut Draft<'_>| rules.remove(|rule| rule.tunnel() == Some(id));
-        change(prefix, tables, |rules| rules.with_tunnels(others));
+        change(prefix, tables, |rules| {
+            rules.with_tunnels(|draft| drop(draft.remove(|rule| rule.tunnel() == Some(id))))
+        });
     }
 }
 

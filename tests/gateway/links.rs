@@ -23,13 +23,22 @@ fn connected(roam: &str) -> (World, [Terminal; 2]) {
 
 /// Does the same with these `lifetimes`, and also returns the terminal's side of IKE.
 pub(super) fn connected_with(roam: &str, lifetimes: &str) -> (World, [Terminal; 2], Peer) {
+    connected_for(["10.98.1.0/24", "10.98.2.0/24"], ["10.99.0.0/25", "10.99.0.128/25"], roam, lifetimes)
+}
+
+/// Does the same with a tunnel between each of these prefixes `there` and `here`.
+fn connected_for(
+    there: [&str; 2],
+    here: [&str; 2],
+    roam: &str,
+    lifetimes: &str,
+) -> (World, [Terminal; 2], Peer) {
     let two = |local: [&str; 2], remote: [&str; 2]| {
         let child =
             |n: usize| format!("inner_local = [\"{}\"]\ninner_remote = [\"{}\"]", local[n], remote[n]);
         format!("{}\n{lifetimes}\n[[connection.child]]\nname = \"second\"\n{}", child(0), child(1))
     };
     let mut config = config(vec![]);
-    let here = ["10.99.0.0/25", "10.99.0.128/25"];
     let keys = format!("esp = [\"aes256gcm16\"]\nroam = \"{roam}\"\n{}", two(here, ["10.98.0.0/16"; 2]));
     config.ike = for_terminals("10.97.0.0/24", &keys);
     let mut world = World::with(config, 512);
@@ -47,7 +56,7 @@ psk_file = "$PSK"
 esp = ["aes256gcm16"]
 {}
 "#,
-        two(["10.98.1.0/24", "10.98.2.0/24"], here)
+        two(there, here)
     );
     let mut peer = Peer::new(&text, "192.0.2.1");
     peer.connect(&mut world);
@@ -98,6 +107,22 @@ fn one_packet_from_elsewhere_moves_all_tunnels() {
     // The other tunnel shows the same move, which is no further one.
     send_from(&mut world, &mut tunnels, 0, "192.0.2.77");
     assert_eq!(views(&mut world).iter().map(|tunnel| tunnel.moves).collect::<Vec<_>>(), [1, 1]);
+}
+
+/// A peer may make a child SA anew, because it has lost the one that it had.
+#[test]
+fn newest_of_two_tunnels_for_the_same_traffic_carries_it() {
+    let (mut world, mut tunnels, _) = connected_for(["10.98.1.0/24"; 2], ["10.99.0.0/25"; 2], "follow", "");
+    for tunnel in &mut tunnels {
+        let sealed = tunnel.seal(&up(0));
+        world.send(OUTSIDE, &sealed);
+        assert_eq!(world.take(INSIDE).len(), 1, "{:?}", world.all_drops());
+    }
+    world.take(OUTSIDE);
+    world.send(INSIDE, &datagram(INSIDE_HOSTS[0], "10.98.1.7", (2, 1), b"down"));
+    let out = world.take(OUTSIDE);
+    assert!(tunnels[0].try_open(&out[0]).is_none());
+    assert!(tunnels[1].try_open(&out[0]).is_some());
 }
 
 /// Returns whether the gateway sends in UDP by each tunnel.

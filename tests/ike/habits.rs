@@ -1,7 +1,12 @@
 //! Peers with habits of other implementations: how libreswan answers probes, announces its moves and
 //! keeps the encapsulation of its ESP.
 
-use crate::{doubles::FakeCertificate, fleet::Fleet, insider::Insider, pair::Pair};
+use crate::{
+    doubles::FakeCertificate,
+    fleet::Fleet,
+    insider::{Answer, Insider},
+    pair::Pair,
+};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -391,25 +396,35 @@ fn forced_encapsulation_goes_to_the_port_at_which_ike_reaches_the_peer() {
     assert_eq!(last_path(&pair.gateway), Some((path(OTHER, Some((4500, 7777))), false)));
 }
 
-/// A peer may delete the child SA that it has just created while we are still computing its keys.
-#[test]
-fn child_sa_that_the_peer_deletes_before_we_have_its_keys_is_not_installed() {
-    let mut insider = Insider::new(gateway(), terminal(), Settings::default());
+/// Lets the insider's gateway rekey its child SA, and takes its request.
+fn begin_rekey(insider: &mut Insider) {
     let [_, there] = insider.pair.connected_peers().map(|all| all[0]);
-    let first = insider.pair.gateway.newest_child().spi_in;
     insider.pair.gateway.endpoint.rekey(insider.pair.now, there, false);
     assert_eq!(insider.pair.down().len(), 1);
+}
+
+/// Creates the successor with SPI `spi` of the insider, whose keys the gateway then has to compute.
+fn answer_rekey(insider: &mut Insider, spi: u32) {
     let transforms = [(1, 20, Some(256)), (4, 31, None), (5, 0, None)];
     let transforms = transforms.map(|(kind, id, key_bits)| Transform { kind, id, key_bits }).to_vec();
     let installed = insider.pair.gateway.newest_child();
     let answer = [
-        Payload::Sa(vec![Proposal { number: 1, protocol: 3, spi: vec![0, 0, 0x10, 0], transforms }]),
+        Payload::Sa(vec![Proposal { number: 1, protocol: 3, spi: spi.to_be_bytes().to_vec(), transforms }]),
         Payload::Nonce(&[7; 32]),
         Payload::Ke { method: 31, data: &[9; 32] },
         Payload::TsI(installed.local.clone()),
         Payload::TsR(installed.remote.clone()),
     ];
     insider.answer(ExchangeType::CreateChildSa, 0, TERMINAL, &answer);
+}
+
+/// A peer may delete the child SA that it has just created while we are still computing its keys.
+#[test]
+fn child_sa_that_the_peer_deletes_before_we_have_its_keys_is_not_installed() {
+    let mut insider = Insider::new(gateway(), terminal(), Settings::default());
+    let first = insider.pair.gateway.newest_child().spi_in;
+    begin_rekey(&mut insider);
+    answer_rekey(&mut insider, 0x1000);
     insider.delete(0x1000);
     assert_eq!(insider.children(), 1);
     assert_eq!(insider.pair.gateway.newest_child().spi_in, first, "the old one carries on");
@@ -419,4 +434,19 @@ fn child_sa_that_the_peer_deletes_before_we_have_its_keys_is_not_installed() {
     let exchange = |(_, message): &Message| Header::parse(message).unwrap().exchange;
     let requests: Vec<_> = insider.pair.down().iter().map(exchange).collect();
     assert_eq!(requests, [ExchangeType::CreateChildSa.number()]);
+}
+
+/// It may also rekey that child SA. If it is told that there is none, it ends the child SA by which
+/// we send (strongSwan 5.9 and 6).
+#[test]
+fn rekey_of_a_child_sa_whose_keys_we_do_not_have_yet_is_put_off() {
+    for has_answered in [false, true] {
+        let mut insider = Insider::new(gateway(), terminal(), Settings::default());
+        begin_rekey(&mut insider);
+        if has_answered {
+            answer_rekey(&mut insider, 0x1000);
+        }
+        let answer = insider.child(0x2000, Some(0x1000), true, &[]);
+        assert_eq!(answer, Answer::Refused(notify::TEMPORARY_FAILURE), "{has_answered}");
+    }
 }

@@ -92,11 +92,13 @@ impl Draft<'_> {
         piece.insert(piece.partition_point(stay_before), rule);
     }
 
-    /// Removes every rule for which `goes` is true.
-    pub fn remove(&mut self, goes: impl Fn(&Rule) -> bool) {
+    /// Removes and returns every rule for which `goes` is true.
+    pub fn remove(&mut self, goes: impl Fn(&Rule) -> bool) -> Vec<Rule> {
+        let mut removed = Vec::new();
         for piece in self.0.iter_mut().filter(|piece| piece.iter().any(&goes)) {
-            piece.to_mut().retain(|rule| !goes(rule));
+            removed.extend(piece.to_mut().extract_if(.., |rule| goes(rule)));
         }
+        removed
     }
 
     /// Changes every rule for which `differs` is true by `update`.

@@ -62,12 +62,16 @@ impl Peer {
     ///
     /// # Errors
     /// TEMPORARY_FAILURE if we are closing it or either side has replaced it (RFC 7296 §2.25.1), or
-    /// the peer has agreed that we replace it by several key exchanges (RFC 9370 §2.2.4);
-    /// CHILD_SA_NOT_FOUND if there is none.
+    /// the peer has agreed that we replace it by several key exchanges (RFC 9370 §2.2.4), or it may
+    /// be the one that we are creating: the peer has it as soon as it has answered us.
+    /// CHILD_SA_NOT_FOUND if there is none; the peer then ends it and makes another.
     pub(super) fn replaceable_child(&mut self, spi_out: [u8; 4]) -> Result<ChildId, ErrorNotify> {
         let is_it = |child: &&Child| child.sa.spi_out.to_be_bytes() == spi_out;
         let Some(child) = self.children.iter().find(is_it) else {
-            return Err(ErrorNotify::child_sa_not_found(spi_out));
+            return Err(match self.own_create(|target| target != Target::IkeSa) {
+                Some(_) => notify::TEMPORARY_FAILURE.into(),
+                None => ErrorNotify::child_sa_not_found(spi_out),
+            });
         };
         let id = child.id;
         match child.state() {
