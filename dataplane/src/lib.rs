@@ -19,9 +19,6 @@
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 
 pub mod clock;
-// The models of the table and the window need no ciphers, whose build takes minutes.
-#[cfg(not(loom))]
-pub mod crypto;
 pub mod drop;
 pub mod one_or_many;
 pub mod packet;
@@ -36,3 +33,10 @@ mod sync;
 pub mod table;
 pub mod window;
 pub mod wire;
+
+// The models of the table and the window need no ciphers, whose build takes minutes.
+#[cfg(not(loom))]
+pub use wayfarer_crypto as crypto;
+
+#[cfg(not(loom))]
+const _: () = assert!(wire::esp::HEADER == crypto::HEADER);

@@ -9,6 +9,11 @@
 //! A [`Suite`] names the algorithms. A [`Key`] holds them ready for use. [`seal`] and [`open`] work
 //! on packets of any mixture of keys. The caller writes and checks the padding. Once a key is made,
 //! nothing here allocates.
+//!
+//! A crate of its own, because its kernels take minutes to compile: what changes beside them does not
+//! compile them again.
+
+#![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 
 mod aead;
 mod aes;
@@ -25,13 +30,15 @@ mod suite;
 #[cfg(test)]
 mod vectors;
 
-pub use crate::wire::esp::HEADER;
 pub use backend::{Backend, BackendError};
 pub use suite::{Suite, UnknownSuite};
 
 use std::{error, fmt};
 use suite::{Kind, SALT};
 use zeroize::Zeroizing;
+
+/// Length of an ESP packet's SPI and sequence number in bytes.
+pub const HEADER: usize = 8;
 
 /// The number of jobs that are worked on together.
 const BURST: usize = 64;

@@ -4,7 +4,7 @@ use super::*;
 
 macro_rules! vectors {
     ($($name:literal),+) => {
-        [$(records(include_str!(concat!("../../../tests/vectors/", $name, ".rsp")))),+].concat()
+        [$(records(include_str!(concat!("../../tests/vectors/", $name, ".rsp")))),+].concat()
     };
 }
 

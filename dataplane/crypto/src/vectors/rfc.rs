@@ -26,7 +26,7 @@ fn opened_esp(
 /// without ESN.
 #[test]
 fn gcm_and_gmac_packets() {
-    let vectors = records(include_str!("../../../tests/vectors/mcgrew-gcm-test.txt"));
+    let vectors = records(include_str!("../../tests/vectors/mcgrew-gcm-test.txt"));
     assert_eq!(vectors.len(), 17);
     for (v, backend) in vectors.iter().flat_map(|v| backends().map(move |b| (v, b))) {
         let (key, aad, ct) = (&v["key"], &v["aad"], &v["ct"]);
@@ -179,10 +179,10 @@ fn hmac_sha2_icvs() {
 #[test]
 fn hmacs() {
     let files = [
-        (Hash::Sha1, include_str!("../../../tests/vectors/rfc-2202-sha1.txt"), 7),
-        (Hash::Sha256, include_str!("../../../tests/vectors/rfc-4231-sha256.txt"), 6),
-        (Hash::Sha384, include_str!("../../../tests/vectors/rfc-4231-sha384.txt"), 6),
-        (Hash::Sha512, include_str!("../../../tests/vectors/rfc-4231-sha512.txt"), 6),
+        (Hash::Sha1, include_str!("../../tests/vectors/rfc-2202-sha1.txt"), 7),
+        (Hash::Sha256, include_str!("../../tests/vectors/rfc-4231-sha256.txt"), 6),
+        (Hash::Sha384, include_str!("../../tests/vectors/rfc-4231-sha384.txt"), 6),
+        (Hash::Sha512, include_str!("../../tests/vectors/rfc-4231-sha512.txt"), 6),
     ];
     for (hash, file, count) in files {
         let vectors = records(file);

@@ -2,9 +2,7 @@
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::{env, process::Command};
-use wayfarer_dataplane::crypto::{
-    Backend, BackendError, HEADER, Key, KeyError, OpenJob, SealJob, Suite, open, seal,
-};
+use wayfarer_crypto::{Backend, BackendError, HEADER, Key, KeyError, OpenJob, SealJob, Suite, open, seal};
 
 /// Returns the backends that this machine has.
 fn backends() -> Vec<Backend> {
