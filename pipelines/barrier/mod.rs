@@ -13,27 +13,37 @@
 //! - The chain `through` drops packets that the host forwards by the device from or to an address
 //!   that policy protects, such as what came out of a tunnel of the host's own.
 //! - Both drop every packet with an IPv4 source route, wherever it leads.
+//! - The chains `in` and `out` drop packets between addresses of the host itself and the far sides of
+//!   tunnels (`pairs.rs`), which the tunnels should carry.
 //!
-//! The host's own packets pass neither chain. The kernel's routes decide at that moment which
+//! All other packets of the host pass. The kernel's routes decide at that moment which
 //! addresses are the host's, so the host stays reachable at whatever addresses it gets after the
 //! gateway has gone. Packets that the gateway gives to the host through a TAP device have passed
-//! policy already.
+//! policy already. ESP and IKE of the gateway pass none of the chains: ports take and send whole frames.
 //!
 //! While the gateway runs, it owns the tables, and `nft flush ruleset` leaves them (Linux 6.9).
 //! Only [`open_host`] removes them.
 
+mod host_traffic;
 mod nftables;
+mod pairs;
 mod ranges;
 
 use crate::{
     config::model::{Config, PolicyAction, PortKind},
     device_lock::{DeviceLock, LockError, primary_name},
 };
+use host_traffic::{Change, HostTraffic};
 use nftables::{Batch, Expression, Hook, Nftables, OWNED, SHARED, device_name};
+use pairs::{Direction, Placed};
 use ranges::Ranges;
-use std::io;
-use tracing::info;
-use wayfarer_dataplane::port::PortError;
+use std::{
+    collections::BTreeSet,
+    io,
+    sync::{Arc, Mutex},
+};
+use tracing::{info, warn};
+use wayfarer_dataplane::{port::PortError, sa::Selector};
 
 /// A device's table is called this, followed by the device's name.
 const TABLE: &str = "wayfarer-";
@@ -62,12 +72,27 @@ const SOURCE_ROUTES: [u8; 2] = [131, 137];
 #[derive(Default)]
 pub(crate) struct Barrier {
     nftables: Option<Nftables>,
-    /// The closed devices, each with its port's name.
-    closed: Vec<(String, String)>,
+    closed: Vec<ClosedDevice>,
     taps: Vec<String>,
     /// All addresses that it protects.
     protected: Ranges,
+    /// The host's own traffic that it keeps from passing in clear.
+    host: HostTraffic,
+    /// True if the last change for a tunnel failed. Only the first of several is logged.
+    has_failed: bool,
     _devices: Vec<DeviceLock>,
+}
+
+/// A barrier that the slow path and reloads change.
+pub(crate) type SharedBarrier = Arc<Mutex<Barrier>>;
+
+/// A closed device.
+struct ClosedDevice {
+    /// The name of its port.
+    port: String,
+    name: String,
+    /// The segments that the host is on there.
+    segments: BTreeSet<Placed>,
 }
 
 impl std::fmt::Debug for Barrier {
@@ -86,13 +111,14 @@ impl Barrier {
     /// gateway's tables stay as they are. If the lock cannot tell whether there is another gateway,
     /// the barrier is raised before the error is returned.
     pub(crate) fn raise(config: &Config) -> Result<Self, (String, PortError)> {
-        let mut this = Self::default();
+        let mut this = Self { host: HostTraffic::new(config), ..Self::default() };
         let mut cannot_tell = None;
         for (index, port) in config.ports.iter().enumerate() {
             let Some(device) = port.kind.shared_device() else { continue };
             if config.ports[..index].iter().any(|earlier| earlier.shares_device(port)) {
                 continue;
             }
+            let segments = this.host.segments(config, port);
             let device = primary_name(device);
             match DeviceLock::take(&device) {
                 Ok(lock) => this._devices.push(lock),
@@ -101,16 +127,17 @@ impl Barrier {
                 Err(why @ LockError::Taken(_)) => return Err((port.name.clone(), why.of(&device))),
                 Err(why) => cannot_tell = cannot_tell.or(Some((port.name.clone(), why.of(&device)))),
             }
-            this.closed.push((port.name.clone(), device));
+            this.closed.push(ClosedDevice { port: port.name.clone(), name: device, segments });
         }
-        let Some((port, device)) = this.closed.first() else { return Ok(this) };
-        let nftables = Nftables::open().map_err(|why| (port.clone(), failed(device, CLOSE, why)))?;
+        let Some(first) = this.closed.first() else { return Ok(this) };
+        let nftables = Nftables::open();
+        let nftables = nftables.map_err(|why| (first.port.clone(), failed(&first.name, CLOSE, why)))?;
         this.nftables = Some(nftables);
         this.taps = config.ports.iter().filter_map(|port| tap(&port.kind)).map(primary_name).collect();
         this.protect(config)?;
-        for (_, device) in &this.closed {
+        for device in &this.closed {
             info!(
-                device,
+                device = device.name,
                 "the host does not forward the gateway's traffic through this device \
              until `wayfarer open-host`"
             );
@@ -126,16 +153,53 @@ impl Barrier {
     /// The port's name and the system's answer. Devices before that port protect the new addresses
     /// already.
     pub(crate) fn protect(&mut self, config: &Config) -> Result<(), (String, PortError)> {
-        let Some(nftables) = &self.nftables else { return Ok(()) };
         let mut protected = protected(config);
         protected.extend(&self.protected);
         protected.merge();
-        for (port, device) in &self.closed {
-            replace(nftables, device, &self.taps, &protected)
-                .map_err(|why| (port.clone(), refused(nftables, device, CLOSE, why)))?;
-        }
+        self.host.add_config(config);
+        self.replace_tables(&protected)?;
         self.protected = protected;
         Ok(())
+    }
+
+    fn replace_tables(&mut self, protected: &Ranges) -> Result<(), (String, PortError)> {
+        let Self { nftables: Some(nftables), closed, taps, host, .. } = self else { return Ok(()) };
+        for ClosedDevice { port, name, segments } in closed {
+            replace(nftables, &mut Contents { device: name, taps, protected, host, segments })
+                .map_err(|why| (port.clone(), refused(nftables, name, CLOSE, why)))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the host's own traffic that a tunnel with these `selectors` should carry from passing in
+    /// clear. For each tunnel whose traffic the configuration does not name.
+    pub(crate) fn add_tunnel(&mut self, selectors: &[Selector]) {
+        let changes = self.host.add_tunnel(selectors);
+        self.change(&changes);
+    }
+
+    /// Takes back what [`Barrier::add_tunnel`] did for one tunnel.
+    pub(crate) fn remove_tunnel(&mut self, selectors: &[Selector]) {
+        let changes = self.host.remove_tunnel(selectors);
+        self.change(&changes);
+    }
+
+    fn change(&mut self, changes: &[Change]) {
+        let Some(nftables) = self.nftables.as_ref().filter(|_| !changes.is_empty()) else { return };
+        let mut batch = Batch::new();
+        for device in &self.closed {
+            changes.iter().for_each(|change| host_traffic::apply(*change, &mut batch, &table(&device.name)));
+        }
+        if nftables.commit(batch).is_ok() {
+            return;
+        }
+        // Somebody else may have changed the tables.
+        let protected = self.protected.clone();
+        let replaced = self.replace_tables(&protected);
+        let had_failed = std::mem::replace(&mut self.has_failed, replaced.is_err());
+        if let (Err((port, why)), false) = (replaced, had_failed) {
+            warn!(port, "the host's own traffic of a tunnel may pass in clear: {why}");
+        }
     }
 }
 
@@ -215,24 +279,33 @@ fn protected(config: &Config) -> Ranges {
     protected
 }
 
+/// The contents of a device's table.
+struct Contents<'a> {
+    device: &'a str,
+    taps: &'a [String],
+    protected: &'a Ranges,
+    host: &'a mut HostTraffic,
+    segments: &'a BTreeSet<Placed>,
+}
+
 /// Replaces a device's table, with an owner if the kernel supports it.
-fn replace(nftables: &Nftables, device: &str, taps: &[String], protected: &Ranges) -> io::Result<()> {
-    match nftables.commit(replacement(device, taps, protected, OWNED)) {
+fn replace(nftables: &Nftables, contents: &mut Contents<'_>) -> io::Result<()> {
+    match nftables.commit(replacement(contents, OWNED)) {
         Err(why) if matches!(why.raw_os_error(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL)) => {
-            nftables.commit(replacement(device, taps, protected, SHARED))
+            nftables.commit(replacement(contents, SHARED))
         }
         done => done,
     }
 }
 
 /// Returns the batch that replaces a device's table, so that there is no moment without one.
-fn replacement(device: &str, taps: &[String], protected: &Ranges, flags: u32) -> Batch {
-    let mut batch = Batch::new();
+fn replacement(contents: &mut Contents<'_>, flags: u32) -> Batch {
+    let (mut batch, table) = (Batch::new(), table(contents.device));
     // A table can only be deleted if it exists.
-    batch.add_table(&table(device), flags);
-    batch.delete_table(&table(device));
-    batch.add_table(&table(device), flags);
-    fill(&mut batch, device, taps, protected);
+    batch.add_table(&table, flags);
+    batch.delete_table(&table);
+    batch.add_table(&table, flags);
+    fill(&mut batch, contents);
     batch
 }
 
@@ -241,11 +314,12 @@ fn table(device: &str) -> String {
 }
 
 /// Adds the chains and their rules to the batch.
-fn fill(batch: &mut Batch, device: &str, taps: &[String], protected: &Ranges) {
+fn fill(batch: &mut Batch, contents: &mut Contents<'_>) {
     use Expression::{
         Accept, Count, DestinationType, Drop, Family, HasOption, Header, InputDevice, Is, IsIn, IsNot,
         OutputDevice,
     };
+    let Contents { device, taps, protected, host, segments } = contents;
     let (table, name) = (table(device), device_name(device));
     batch.add_chain(&table, "in", Hook::PreRouting, EARLY);
     let own = [LOCAL, BROADCAST, ANYCAST, MULTICAST].map(u32::to_ne_bytes);
@@ -261,7 +335,7 @@ fn fill(batch: &mut Batch, device: &str, taps: &[String], protected: &Ranges) {
     add_source_routes(batch, "in", InputDevice);
 
     batch.add_chain(&table, "through", Hook::Forward, EARLY);
-    for tap in taps {
+    for tap in *taps {
         batch.add_rule(&table, "through", &[InputDevice, Is(&device_name(tap)), Accept]);
     }
     // A packet that comes in by another device may have a source route that leads out by this one.
@@ -280,6 +354,12 @@ fn fill(batch: &mut Batch, device: &str, taps: &[String], protected: &Ranges) {
             }
         }
     }
+
+    // Behind the host's own rules for what it sends, which may lead a packet to another device.
+    batch.add_chain(&table, "out", Hook::PostRouting, EARLY);
+    let [input, output] = [InputDevice, OutputDevice].map(|by| [by, Is(&name)]);
+    let bases = [(Direction::In, "in", input), (Direction::Out, "out", output)];
+    host.fill(batch, &table, segments, bases);
 }
 
 /// Converts nftables' answer to a change into a port error.
@@ -307,175 +387,4 @@ fn failed(device: &str, action: &'static str, why: io::Error) -> PortError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::namespace::alone;
-    use wayfarer_dataplane::table::Prefix;
-
-    fn tables() -> Vec<String> {
-        Nftables::open().unwrap().tables().unwrap()
-    }
-
-    #[test]
-    fn takes_over_tables_of_a_gateway_that_has_ended() {
-        alone(|| {
-            let none = Ranges::default();
-            let first = Nftables::open().unwrap();
-            replace(&first, "eth0", &["tap0".to_owned()], &none).unwrap();
-            replace(&first, "eth1", &[], &none).unwrap();
-            let second = Nftables::open().unwrap();
-            // Kernels before 6.9 have no table owners.
-            if let Err(why) = replace(&second, "eth0", &[], &none) {
-                assert_eq!(why.raw_os_error(), Some(nix::libc::EPERM), "{why}");
-                assert!(open_host(&["eth0".to_owned()]).is_err());
-            }
-            drop(first);
-            replace(&second, "eth0", &[], &none).unwrap();
-            assert_eq!(tables(), ["wayfarer-eth1", "wayfarer-eth0"]);
-            drop(second);
-            assert_eq!(open_host(&[]).unwrap(), ["eth1", "eth0"]);
-            assert_eq!((open_host(&[]).unwrap(), tables()), (vec![], vec![]));
-        });
-    }
-
-    /// Returns a configuration with one port and the tables in `more`.
-    fn configured(device: &str, more: &str) -> Config {
-        let port = format!(
-            "[[port]]\nname = \"outside\"\nkind = \"af_packet\"\ndevice = \"{device}\"\n\
-             addresses = [\"192.0.2.7/24\", \"2001:db8::7/64\"]\n{more}"
-        );
-        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/test.toml");
-        crate::config::parse(&port, &file).unwrap()
-    }
-
-    fn ip(arguments: &str) {
-        let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
-        assert!(status.success(), "ip {arguments}");
-    }
-
-    #[test]
-    fn closes_a_device_by_its_primary_name() {
-        alone(|| {
-            ip("link add eth0 type veth peer name eth9");
-            ip("link property add dev eth0 altname uplink");
-            // A missing device has only its configured name.
-            for (device, name) in [("uplink", "eth0"), ("eth1", "eth1")] {
-                drop(Barrier::raise(&configured(device, "")).unwrap());
-                assert_eq!(tables(), [table(name)]);
-                assert_eq!(open_host(&[device.to_owned()]).unwrap(), [name]);
-            }
-        });
-    }
-
-    #[test]
-    fn goes_on_protecting_what_a_new_configuration_does_not_have() {
-        alone(|| {
-            ip("link add eth0 type veth peer name eth9");
-            let pool = |addresses| format!("[[pool]]\nname = \"p\"\naddresses = \"{addresses}\"\n");
-            let mut barrier = Barrier::raise(&configured("eth0", &pool("10.96.0.0-10.96.255.255"))).unwrap();
-            barrier.protect(&configured("eth0", &pool("10.97.0.0-10.97.255.255"))).unwrap();
-            let mut all = Ranges::default();
-            all.add(ranges::of_prefix(Prefix::new([10, 96, 0, 0].into(), 15).unwrap()));
-            assert_eq!(barrier.protected.of(true), all.of(true));
-            drop(barrier);
-            open_host(&[]).unwrap();
-        });
-    }
-
-    #[test]
-    fn a_second_start_leaves_the_running_gateways_tables() {
-        alone(|| {
-            ip("link add eth0 type veth peer name eth9");
-            ip("link property add dev eth0 altname uplink");
-            let nftables = Nftables::open().unwrap();
-            let mut older = Batch::new();
-            older.add_table(&table("eth0"), SHARED);
-            older.add_chain(&table("eth0"), "first", Hook::Forward, EARLY);
-            nftables.commit(older).unwrap();
-            let running = DeviceLock::take("eth0").unwrap();
-            let free = "[[port]]\nname = \"inside\"\nkind = \"auto\"\ndevice = \"eth9\"\n\
-                        addresses = [\"10.99.0.1/24\"]\n";
-            let taken = format!("eth0: another gateway (process {}) has this device", std::process::id());
-            for device in ["eth0", "uplink"] {
-                let (port, why) = Barrier::raise(&configured(device, free)).unwrap_err();
-                assert_eq!((&port[..], why.to_string()), ("outside", taken.clone()));
-            }
-            let mut other_first = configured("eth0", free);
-            other_first.ports.reverse();
-            let (port, why) = Barrier::raise(&other_first).unwrap_err();
-            assert_eq!((&port[..], why.to_string()), ("outside", taken.clone()));
-            assert_eq!(open_host(&[]).unwrap_err().to_string(), taken);
-            assert_eq!(tables(), [table("eth0")], "a table was made");
-            // A chain that exists keeps its priority.
-            let mut same = Batch::new();
-            same.add_chain(&table("eth0"), "first", Hook::Forward, EARLY + 1);
-            assert!(nftables.commit(same).is_err(), "the table was replaced");
-            drop(running);
-            drop(Barrier::raise(&other_first).unwrap());
-        });
-    }
-
-    #[test]
-    fn networks_behind_peers_are_protected_in_every_notation() {
-        let psk = "[[connection]]\nname = \"a\"\nauth = \"psk\"\npsk_file = \"keys/example-lab-psk\"\n\
-                   remote_id = \"gw.test\"\n";
-        let asks = "remote = \"203.0.113.1\"\nrequest_address = true\n";
-        let gives = "pool = \"p\"\ninner_local = [\"10.99.0.0/24\"]\n";
-        let pool = "[[pool]]\nname = \"p\"\naddresses = \"10.96.0.0-10.96.0.255\"\n";
-        for (more, texts) in [
-            (format!("{psk}{asks}inner_remote = [\"10.95.0.0/24\"]\n"), vec!["10.95.0.0/24"]),
-            (format!("{psk}{asks}"), vec![]),
-            (format!("{psk}{gives}{pool}"), vec!["10.96.0.0/24"]),
-            (
-                format!("{psk}{gives}inner_remote = [\"10.95.0.0/24\"]\n{pool}"),
-                vec!["10.95.0.0/24", "10.96.0.0/24"],
-            ),
-            (
-                format!("{psk}inner_local = [\"10.99.0.0/24\"]\ninner_remote = [\"0.0.0.0/0\"]\n"),
-                vec!["10.99.0.0/24"],
-            ),
-        ] {
-            let mut expected = Ranges::default();
-            for text in texts {
-                let (address, length) = text.split_once('/').unwrap();
-                let prefix = Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap();
-                expected.add(ranges::of_prefix(prefix));
-            }
-            expected.merge();
-            assert_eq!(protected(&configured("eth0", &more)).of(true), expected.of(true), "{more}");
-        }
-    }
-
-    #[test]
-    fn a_table_without_an_owner_is_replaced_as_well() {
-        alone(|| {
-            let none = Ranges::default();
-            let nftables = Nftables::open().unwrap();
-            nftables.commit(replacement("eth0", &[], &none, SHARED)).unwrap();
-            let mut foreign = Batch::new();
-            foreign.add_table("other", SHARED);
-            nftables.commit(foreign).unwrap();
-            replace(&nftables, "eth0", &[], &none).unwrap();
-            assert_eq!(open_host(&[]).unwrap(), ["eth0"]);
-            assert_eq!(tables(), ["other"], "tables of other programs stay");
-        });
-    }
-
-    #[test]
-    fn any_number_of_networks_can_be_protected() {
-        alone(|| {
-            let mut many = Ranges::default();
-            for i in 0..20_000u32 {
-                let v4 = std::net::Ipv4Addr::from_bits(0x0a00_0000 + 2 * i);
-                let v6 = std::net::Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(2 * i));
-                many.add((v4.into(), v4.into()));
-                many.add((v6.into(), v6.into()));
-            }
-            many.add(([255; 4].into(), [255; 4].into()));
-            many.merge();
-            let nftables = Nftables::open().unwrap();
-            replace(&nftables, "eth0", &[], &many).unwrap();
-            replace(&nftables, "eth0", &[], &many).unwrap();
-        });
-    }
-}
+mod tests;

@@ -29,14 +29,17 @@ const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENTS: u16 = 12;
+const DELETE_ELEMENTS: u16 = 14;
 // The first attribute of every message is the table's name.
 const TABLE: u16 = 1;
 const LIST_ELEMENT: u16 = 1;
 const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 
-/// The one register that expressions use.
+/// The one register that most expressions use.
 const REGISTER: u32 = 1;
+/// The same register as the first word of a key.
+const KEY: u32 = 8;
 /// Bytes of a netlink header.
 const HEADER: usize = 16;
 /// Bytes of the nfnetlink header that follows it.
@@ -57,6 +60,19 @@ pub(super) enum Hook {
     PreRouting = 0,
     /// Packets for other hosts.
     Forward = 2,
+    /// Packets that leave, the host's own too.
+    PostRouting = 4,
+}
+
+/// A part of a packet.
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    /// Of the IP header: offset and length in bytes.
+    Header(u32, u32),
+    /// Of the header behind it, which a later fragment does not have.
+    Transport(u32, u32),
+    /// The protocol of the header behind it.
+    Protocol,
 }
 
 /// A part of a rule: it loads a value into the register, or ends the rule if a comparison fails.
@@ -70,6 +86,12 @@ pub(super) enum Expression<'a> {
     Family,
     /// Loads part of the IP header: offset and length in bytes.
     Header(u32, u32),
+    /// Loads part of the packet to this word of a key.
+    Key(u32, Part),
+    /// Clears the bits of the key, from this word on, that the mask does not have.
+    KeyMask(u32, &'a [u8]),
+    /// Ends the rule unless the key is in this set.
+    KeyIsIn(&'a str),
     /// Loads 1 if the packet is IPv4 with this option, 0 if it is IPv4 without. Ends the rule if it
     /// is not IPv4.
     HasOption(u8),
@@ -87,19 +109,22 @@ pub(super) enum Expression<'a> {
     Drop,
     /// Lets the packet leave this chain.
     Accept,
+    /// Goes on with the rules of this chain, then with those behind this one.
+    Jump(&'a str),
 }
 
 impl Expression<'_> {
     fn name(self) -> &'static str {
         match self {
-            Self::InputDevice | Self::OutputDevice | Self::Family => "meta",
-            Self::Header(..) => "payload",
+            Self::InputDevice | Self::OutputDevice | Self::Family | Self::Key(_, Part::Protocol) => "meta",
+            Self::Header(..) | Self::Key(..) => "payload",
+            Self::KeyMask(..) => "bitwise",
             Self::HasOption(_) => "exthdr",
             Self::DestinationType => "fib",
             Self::Is(_) | Self::IsNot(_) => "cmp",
-            Self::IsIn(_) => "lookup",
+            Self::IsIn(_) | Self::KeyIsIn(_) => "lookup",
             Self::Count => "counter",
-            Self::Drop | Self::Accept => "immediate",
+            Self::Drop | Self::Accept | Self::Jump(_) => "immediate",
         }
     }
 }
@@ -159,6 +184,19 @@ impl Attributes<'_> {
             Expression::Header(offset, length) => {
                 self.numbers(&[(1, REGISTER), (2, 1), (3, offset), (4, length)]);
             }
+            Expression::Key(word, part) => {
+                let to = (1, KEY + word);
+                match part {
+                    Part::Header(offset, length) => self.numbers(&[to, (2, 1), (3, offset), (4, length)]),
+                    Part::Transport(offset, length) => self.numbers(&[to, (2, 2), (3, offset), (4, length)]),
+                    Part::Protocol => self.numbers(&[to, (2, 16)]),
+                }
+            }
+            Expression::KeyMask(word, mask) => {
+                self.numbers(&[(1, KEY + word), (2, KEY + word), (3, mask.len() as u32)]);
+                self.nest(4, |a| a.put(DATA_VALUE, mask));
+                self.nest(5, |a| a.put(DATA_VALUE, &vec![0; mask.len()]));
+            }
             Expression::HasOption(option) => {
                 self.put(2, &[option]);
                 // NFT_EXTHDR_F_PRESENT: load whether the option exists; the operation is
@@ -174,9 +212,15 @@ impl Attributes<'_> {
                 self.text(1, set);
                 self.number(2, REGISTER);
             }
+            Expression::KeyIsIn(set) => {
+                self.text(1, set);
+                self.number(2, KEY);
+            }
             Expression::Count => {}
-            Expression::Drop => self.verdict(0),
-            Expression::Accept => self.verdict(1),
+            Expression::Drop => self.verdict(0, None),
+            Expression::Accept => self.verdict(1, None),
+            // NFT_JUMP is -3.
+            Expression::Jump(chain) => self.verdict(3u32.wrapping_neg(), Some(chain)),
         }
     }
 
@@ -185,9 +229,14 @@ impl Attributes<'_> {
         self.nest(3, |a| a.put(DATA_VALUE, value));
     }
 
-    fn verdict(&mut self, code: u32) {
+    fn verdict(&mut self, code: u32, chain: Option<&str>) {
         self.number(1, 0);
-        self.nest(2, |a| a.nest(DATA_VERDICT, |a| a.number(1, code)));
+        self.nest(2, |a| {
+            a.nest(DATA_VERDICT, |a| {
+                a.number(1, code);
+                chain.into_iter().for_each(|chain| a.text(2, chain));
+            });
+        });
     }
 }
 
@@ -255,11 +304,46 @@ impl Batch {
         });
     }
 
+    /// Adds a chain to which rules jump.
+    pub(super) fn add_inner_chain(&mut self, table: &str, chain: &str) {
+        self.message(NEW_CHAIN, CREATE, table, |a| a.text(3, chain));
+    }
+
     /// Adds a rule at the end of a chain.
     pub(super) fn add_rule(&mut self, table: &str, chain: &str, expressions: &[Expression<'_>]) {
         self.message(NEW_RULE, CREATE | APPEND, table, |a| {
             a.text(2, chain);
             a.nest(4, |a| expressions.iter().for_each(|expression| a.expression(*expression)));
+        });
+    }
+
+    /// Adds a set of keys of this type of `nft` and length in bytes.
+    pub(super) fn add_key_set(&mut self, table: &str, set: &str, (kind, length): (u32, u32)) {
+        let number = self.messages;
+        self.message(NEW_SET, CREATE, table, |a| {
+            a.text(2, set);
+            a.numbers(&[(3, 0), (4, kind), (5, length), (10, number)]);
+        });
+    }
+
+    /// Adds keys to a set.
+    pub(super) fn add_keys(&mut self, table: &str, set: &str, keys: &[Vec<u8>]) {
+        keys.chunks(ELEMENTS).for_each(|some| self.keys(NEW_ELEMENTS, CREATE, table, set, some));
+    }
+
+    /// Removes a key from a set that has it.
+    pub(super) fn remove_key(&mut self, table: &str, set: &str, key: Vec<u8>) {
+        self.keys(DELETE_ELEMENTS, 0, table, set, &[key]);
+    }
+
+    fn keys(&mut self, kind: u16, flags: u16, table: &str, set: &str, keys: &[Vec<u8>]) {
+        self.message(kind, flags, table, |a| {
+            a.text(2, set);
+            a.nest(3, |a| {
+                for key in keys {
+                    a.nest(LIST_ELEMENT, |a| a.nest(1, |a| a.put(DATA_VALUE, key)));
+                }
+            });
         });
     }
 

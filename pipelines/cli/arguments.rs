@@ -151,9 +151,10 @@ Example:
     /// Reopens a host that a gateway left closed: its kernel forwards in clear again.
     #[command(after_help = "\
 A gateway that has ended leaves the host closed: the kernel drops packets that come in by the gateway's devices to be
-forwarded, and packets that it would forward by them from or to addresses that policy protects. This command removes that
-barrier (the nftables tables wayfarer-DEVICE) for the devices named, or for all, and prints which they were. The kernel
-then forwards such packets in clear if net.ipv4.ip_forward or its IPv6 counterpart is on.
+forwarded, packets that it would forward by them from or to addresses that policy protects, and packets between the host
+itself and the far sides of tunnels. This command removes that barrier (the nftables tables wayfarer-DEVICE) for the
+devices named, or for all, and prints which they were. The kernel then sends and takes such packets in clear, and forwards
+them if net.ipv4.ip_forward or its IPv6 counterpart is on.
 
 It needs CAP_NET_ADMIN, and no gateway may run on the devices.
 

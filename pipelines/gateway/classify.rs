@@ -7,7 +7,7 @@ use wayfarer_dataplane::{
     packet::Packet,
     table::Reader,
     wire::{
-        FormatError, esp,
+        FormatError, dhcp, esp,
         ethernet::{self, Ethernet},
         icmp,
         ip::{Fragment, IpHeader, protocol},
@@ -26,8 +26,8 @@ pub enum Class {
     Forward,
     /// A packet to a port of a NAT, or about one from there.
     Nat,
-    /// A packet for the host's own stack: to an address of the gateway or the host, or to a station
-    /// of the segment that it came from. The value is the number of padding bytes that followed it
+    /// A packet for the host's own stack: to an address of the gateway or the host, to a station of the
+    /// segment that it came from, or from a DHCP server to the port's MAC address. The value is the number of padding bytes that followed it
     /// in its frame.
     Host(u16),
     /// ARP or neighbour discovery, for the slow path.
@@ -65,7 +65,8 @@ pub fn classify(
 ) -> Result<Class, Unclassified> {
     let frame = Ethernet::parse(packet.data()).map_err(|_| DropReason::RuntFrame)?;
     let to_group = ethernet::is_group(frame.dst);
-    if !to_group && frame.dst != tables.settings.ports[usize::from(packet.port())].mac.get() {
+    let mac = tables.settings.ports[usize::from(packet.port())].mac.get();
+    if !to_group && frame.dst != mac {
         return Err(DropReason::ForeignMac.into());
     }
     match frame.ethertype {
@@ -92,6 +93,8 @@ pub fn classify(
         // have other SAs.
         Some(Hop::Host) => Ok(Class::Host(padding)),
         _ if !header.is_forwardable() && header.dst.is_link_local() => Ok(Class::Host(padding)),
+        // The host has no such address yet.
+        _ if dhcp::is_to_client(header, packet.data(), mac) => Ok(Class::Host(padding)),
         _ => Ok(Class::Forward),
     }
 }

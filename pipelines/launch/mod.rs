@@ -27,7 +27,7 @@ use std::{
     panic,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
@@ -69,7 +69,9 @@ pub fn run(file: &Path, config: Config) -> Result<(), LaunchError> {
     let resources =
         pools.into_iter().zip(&cores).map(|(pool, &core)| WorkerResources { pool, core }).collect();
     let captures = captures(&ports);
-    let assembly = Assembly::new(&config, resources, ports).map_err(LaunchError::Start)?;
+    let mut assembly = Assembly::new(&config, resources, ports).map_err(LaunchError::Start)?;
+    let barrier = Arc::new(Mutex::new(barrier));
+    assembly.slow_path.use_barrier(barrier.clone());
     // Before anything forwards: if another gateway already answers on this socket, this one must
     // not start.
     let (control, tunnels) = (config.gateway.control.clone(), config.tunnels.len());

@@ -1,7 +1,7 @@
 //! A new configuration for a running gateway.
 
 use crate::{
-    barrier::Barrier,
+    barrier::SharedBarrier,
     config::{self, ConfigError, model::Config},
     slow_path::NewIke,
 };
@@ -49,12 +49,12 @@ pub(super) struct Reloader {
 struct State {
     /// The configuration in use.
     config: Config,
-    barrier: Barrier,
+    barrier: SharedBarrier,
 }
 
 impl Reloader {
     /// Creates a reloader for the gateway of `config`, which was read from `file`.
-    pub(super) fn new(file: &Path, config: Config, barrier: Barrier, new_ike: Sender<NewIke>) -> Self {
+    pub(super) fn new(file: &Path, config: Config, barrier: SharedBarrier, new_ike: Sender<NewIke>) -> Self {
         Self { file: file.to_owned(), new_ike, state: Mutex::new(State { config, barrier }) }
     }
 
@@ -94,8 +94,10 @@ impl Reloader {
             return Err(ReloadError::NeedsRestart(part));
         }
         // Before the gateway: what is new to it must not be forwarded in clear meanwhile.
-        if let Err((_, why)) = barrier.protect(&new) {
-            if let Err((port, why)) = barrier.protect(config) {
+        let protect =
+            |config: &Config| barrier.lock().unwrap_or_else(PoisonError::into_inner).protect(config);
+        if let Err((_, why)) = protect(&new) {
+            if let Err((port, why)) = protect(config) {
                 warn!(port, "the barrier protects more than before: {why}");
             }
             return Err(ReloadError::Barrier(why));

@@ -5,6 +5,7 @@
 //! link's [`Roaming`] decides whether its peer is followed. Then a manually keyed link moves at
 //! once, and the driver of any other is asked.
 
+mod host_traffic;
 mod mtus;
 mod path_mtu;
 mod sending;

@@ -29,6 +29,7 @@ pub use handles::{PortHandle, SubPort, WorkerHandle, kind_in_vlan};
 pub use turn::Stop;
 
 use crate::{
+    barrier::SharedBarrier,
     config::model::{self, Config, PolicyAction},
     control::protocol::{Answer, Command},
     gateway::{
@@ -194,6 +195,11 @@ impl SlowPath {
         self.kernel = Some(Kernel::follow(devices, routes)?);
         self.kernel_sides = sides;
         Ok(())
+    }
+
+    /// Has `barrier` know of the tunnels that IKE makes and ends from now on.
+    pub(crate) fn use_barrier(&mut self, barrier: SharedBarrier) {
+        self.links.use_barrier(Some(barrier));
     }
 
     /// Returns the tunnels.

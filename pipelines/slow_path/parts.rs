@@ -40,6 +40,9 @@ pub(super) struct TunnelParts {
     pub(super) pin: Option<IpAddr>,
     /// The traffic that the tunnel carries.
     pub(super) selectors: Vec<Selector>,
+    /// True if the configuration does not name the addresses of both sides, so that the barrier must
+    /// hear of the tunnel.
+    pub(super) tells_barrier: bool,
     /// The policy for moves of the peer, the same for all tunnels of a link.
     pub(super) roam: Policy,
     /// Size of the anti-replay window in sequence numbers.
@@ -118,6 +121,7 @@ impl From<&model::Tunnel> for TunnelParts {
             path,
             pin: remote.map(|(address, _)| address).filter(|_| tunnel.pin_source),
             selectors: tunnel.selectors.clone(),
+            tells_barrier: false,
             roam: tunnel.roam,
             window: tunnel.window,
             esn: tunnel.esn,

@@ -1,10 +1,11 @@
 //! The slow path's state of each tunnel, and its changes to the tunnel's SAs.
 
 use super::parts::{Owner, SaParts, TunnelParts};
+use crate::barrier::{Barrier, SharedBarrier};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
 };
 use wayfarer_dataplane::{
@@ -39,6 +40,8 @@ pub struct Tunnel {
     pub seen: Option<Path>,
     /// The configured length of the largest outer packet, in bytes; `None` for the port's MTU.
     pub(super) mtu_limit: Option<usize>,
+    /// True if the barrier knows of its traffic only by the tunnel.
+    tells_barrier: bool,
     /// Time between NAT keepalives; `None` for none.
     pub keepalive: Option<Duration>,
     /// Number of times that the peer moved.
@@ -100,6 +103,8 @@ pub struct Tunnels {
     next: u32,
     sharing: Sharing,
     backend: Backend,
+    /// Keeps the host's own traffic from passing in clear, if the host shares a device.
+    pub(super) barrier: Option<SharedBarrier>,
 }
 
 impl Tunnel {
@@ -161,6 +166,7 @@ impl Tunnel {
             path_mtu: None,
             seen: None,
             mtu_limit: parts.mtu,
+            tells_barrier: parts.tells_barrier,
             keepalive: parts.keepalive,
             moves: 0,
             moved_at: None,
@@ -283,7 +289,7 @@ impl Tunnels {
     /// [`KeyError::Backend`] if the environment requests code that this processor cannot run.
     pub(super) fn new(sharing: Sharing) -> Result<Self, KeyError> {
         let (all, names, spis) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Ok(Self { all, names, spis, next: 0, sharing, backend: Backend::from_env()? })
+        Ok(Self { all, names, spis, next: 0, sharing, backend: Backend::from_env()?, barrier: None })
     }
 
     /// Adds a tunnel made from `parts`. Its packets leave by a port with an MTU of `mtu` bytes.
@@ -299,10 +305,19 @@ impl Tunnels {
     ) -> Result<(TunnelId, &Tunnel), KeyError> {
         let id = self.free_id();
         let tunnel = Tunnel::new(parts, id, now, mtu, (self.sharing, self.backend), writer)?;
+        if let Some(mut barrier) = self.barrier_of(&tunnel) {
+            barrier.add_tunnel(&tunnel.inbound.selectors);
+        }
         // A tunnel's name contains a peer's name, so it must not take over an existing one.
         self.names.entry(tunnel.name.clone()).or_insert(id);
         self.spis.insert((tunnel.outbound.spi, id));
         Ok((id, self.all.entry(id).or_insert(tunnel)))
+    }
+
+    /// Returns the barrier if it knows of the tunnel's traffic only by the tunnel.
+    fn barrier_of(&self, tunnel: &Tunnel) -> Option<MutexGuard<'_, Barrier>> {
+        let barrier = self.barrier.as_ref().filter(|_| tunnel.tells_barrier)?;
+        Some(barrier.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns a number that no tunnel has.
@@ -357,6 +372,9 @@ impl Tunnels {
         self.spis.remove(&(tunnel.outbound.spi, id));
         if self.named(&tunnel.name) == Some(id) {
             self.names.remove(&tunnel.name);
+        }
+        if let Some(mut barrier) = self.barrier_of(&tunnel) {
+            barrier.remove_tunnel(&tunnel.inbound.selectors);
         }
         Some(tunnel)
     }

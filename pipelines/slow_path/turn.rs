@@ -41,6 +41,8 @@ impl SlowPath {
         while !stop.stopped.load(Relaxed) {
             if stop.closing.load(Relaxed) {
                 self.devices.end();
+                // The host stays closed to what tunnels carried until now.
+                self.links.use_barrier(None);
                 if self.close_peers(self.clock.now()) {
                     stop.closed.store(true, Relaxed);
                 }

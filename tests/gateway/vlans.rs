@@ -232,6 +232,10 @@ fn frames_in_other_vlans_are_counted() {
     };
     let mut alone = Trunk::new(false, |_| {});
     assert_eq!((send(&mut alone), alone.world.all_drops()), (vec![(0, 4), (0, 0)], vec![]));
+    let answer = alone.world.ask(Command::Show { what: View::Drops });
+    let Outcome::Result(Reply::Drops(shown)) = answer.outcome else { panic!("{answer:?}") };
+    let packets = |reason: &str| shown.iter().find(|drop| drop.reason == reason).map(|drop| drop.packets);
+    assert_eq!(packets("PortForeign"), Some(4));
     let mut beside = Trunk::new(true, |_| {});
     assert_eq!(send(&mut beside), [(0, 0), (0, 0), (4, 0)]);
     assert_eq!(beside.world.all_drops(), [(UnknownEthertype, 4)]);

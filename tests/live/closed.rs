@@ -18,12 +18,12 @@ use std::{
 use wayfarer_dataplane::port::{Mac, device::Device, neighbour_socket::NeighbourSocket};
 
 /// Packets of each kind that are sent at a time.
-const COUNT: usize = 5;
+pub(crate) const COUNT: usize = 5;
 const NEAR: [&str; 2] = ["10.99.0.2", "2001:db8:99::2"];
 const FAR: [&str; 2] = ["10.98.0.7", "2001:db8:98::7"];
 const PORT: u16 = 7000;
 
-fn lab() -> Lab {
+pub(crate) fn lab() -> Lab {
     let lab = Lab::new(&["core", "gw", "srv"]);
     link_outside(&lab);
     link_inside(&lab);
@@ -53,7 +53,7 @@ fn link_inside(lab: &Lab) {
     lab.run("srv", "ip route add default via 2001:db8:99::1");
 }
 
-fn config(kind: &str) -> String {
+pub(crate) fn config(kind: &str) -> String {
     format!(
         r#"
 [[port]]
@@ -78,24 +78,24 @@ outbound = {{ spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }}
     )
 }
 
-fn bind(lab: &Lab, space: &str, address: &str) -> UdpSocket {
-    let socket = lab.enter(space, || UdpSocket::bind((address, PORT)).unwrap());
+pub(crate) fn bind(lab: &Lab, space: &str, address: &str, port: u16) -> UdpSocket {
+    let socket = lab.enter(space, || UdpSocket::bind((address, port)).unwrap());
     socket.set_nonblocking(true).unwrap();
     socket
 }
 
 /// Counts the datagrams that a socket has received so far, and removes them.
-fn drain(socket: &UdpSocket) -> usize {
+pub(crate) fn drain(socket: &UdpSocket) -> usize {
     std::iter::from_fn(|| socket.recv_from(&mut [0; 2048]).ok()).count()
 }
 
 /// Keeps this thread, and the programs that it starts, on one core while the value exists. The
 /// kernel has a queue of packets per core, so only packets that one core sends stay in order all
 /// the way.
-struct OneCore(CpuSet);
+pub(crate) struct OneCore(CpuSet);
 
 impl OneCore {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let own = Pid::from_raw(0);
         let all = sched_getaffinity(own).unwrap();
         let mut one = CpuSet::new();
@@ -126,8 +126,8 @@ struct Endpoints {
 
 impl Endpoints {
     fn new(lab: &Lab) -> Self {
-        let this =
-            Self { near: NEAR.map(|at| bind(lab, "srv", at)), far: FAR.map(|at| bind(lab, "core", at)) };
+        let bind = |space, all: [&str; 2]| all.map(|at| bind(lab, space, at, PORT));
+        let this = Self { near: bind("srv", NEAR), far: bind("core", FAR) };
         wait_for("the kernel to forward", || (this.send_in_clear(lab) == [COUNT; 4]).then_some(()));
         this
     }
@@ -154,7 +154,7 @@ impl Endpoints {
 }
 
 /// Runs `wayfarer open-host` in the gateway's namespace; returns exit code and output.
-fn open_host(lab: &Lab, devices: &str) -> (Option<i32>, String) {
+pub(crate) fn open_host(lab: &Lab, devices: &str) -> (Option<i32>, String) {
     let output = lab.output("gw", format!("{} open-host {devices}", program()).trim_end());
     let output_text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(output_text).unwrap())
@@ -458,7 +458,7 @@ pub(crate) fn unprotected_traffic_is_still_forwarded(kind: &str) {
     let routed = Station::new(&lab, ["box", "b0", "c0"], [[172, 20, 0, 2], [10, 98, 0, 7], [172, 20, 0, 1]]);
     let by_source_route = FORMS.iter().find(|form| form.name == "loose source route").unwrap();
     let [boxed, bay, core] = [("box", "172.20.0.2"), ("bay", "172.21.0.2"), ("core", "192.0.2.254")]
-        .map(|(space, at)| bind(&lab, space, at));
+        .map(|(space, at)| bind(&lab, space, at, PORT));
     let exchange = |to: &UdpSocket, at: &str| {
         boxed.send_to(b"hello", (at, PORT)).unwrap();
         let mut from: Option<SocketAddr> = None;

@@ -13,6 +13,8 @@ mod lab;
 mod moves;
 mod nics;
 mod offloads;
+mod overtaking;
+mod own_traffic;
 mod path_mtu;
 mod paths;
 mod point_to_point;
@@ -56,6 +58,9 @@ for_each_kind! {
     closed::host_stays_closed_until_opened,
     closed::no_form_of_a_packet_passes_in_clear,
     closed::unprotected_traffic_is_still_forwarded,
+    own_traffic::only_what_no_tunnel_is_for_passes_in_clear,
+    own_traffic::peers_traffic_is_closed_while_it_is_connected,
+    overtaking::fragments_reach_whom_they_are_for_in_any_order,
     host::host_stays_reachable,
     host::wrong_set_ups_end_with_one_line,
     host::one_gateway_per_device_and_clean_end,

@@ -8,6 +8,8 @@
 
 #![allow(unsafe_code, reason = "rings shared with the kernel")]
 
+mod long_frame;
+
 use super::{
     Port, PortError, PortStats,
     classifier::Classifier,
@@ -23,6 +25,7 @@ use crate::{
     wire::{ethernet, vlan},
 };
 use arrayvec::ArrayVec;
+use long_frame::LongFrame;
 use std::{
     cell::Cell,
     io,
@@ -109,6 +112,7 @@ impl AfPacketPort {
             .and_then(|()| set(libc::PACKET_IGNORE_OUTGOING, 1))
             .and_then(|()| set(libc::PACKET_VNET_HDR, 1))
             .and_then(|()| set(libc::PACKET_COPY_THRESH, 1))
+            .and_then(|()| set(libc::PACKET_AUXDATA, 1))
             .map_err(failed("set up the packet socket"))?;
         // These options only make it faster. The buffers need CAP_NET_ADMIN.
         let _ = set(libc::PACKET_QDISC_BYPASS, 1);
@@ -192,12 +196,11 @@ impl AfPacketPort {
     fn take_joined(&mut self, frame: Option<ReceivedFrame<'_>>, has_copy: bool) -> Result<(), Unusable> {
         self.joined_tag = frame.as_ref().and_then(|frame| frame.tag).filter(|_| self.keeps_tags);
         let (header, length) = match frame {
-            // The copy does not tell its tag.
-            _ if has_copy && self.keeps_tags => {
-                let _ = receive_long(&self.socket, self.joined.room());
-                return Err(Unusable::Oversize);
+            _ if has_copy => {
+                let long = LongFrame::receive(&self.socket, self.joined.room()).ok_or(Unusable::Broken)?;
+                self.joined_tag = long.tag.filter(|_| self.keeps_tags);
+                (long.header, long.length)
             }
-            _ if has_copy => receive_long(&self.socket, self.joined.room()).ok_or(Unusable::Broken)?,
             None => return Err(Unusable::Broken),
             Some(frame) if !frame.is_whole => {
                 // The socket was full.
@@ -268,6 +271,13 @@ struct ReceivedFrame<'a> {
 /// The EtherType and value of the outermost tag, which the kernel takes out of a frame.
 type Tag = (u16, u16);
 
+/// Returns the tag that the kernel tells of in these fields.
+fn tag(status: u32, ethertype: u16, value: u16) -> Option<Tag> {
+    let has = |flag| status & flag != 0;
+    let ethertype = if has(libc::TP_STATUS_VLAN_TPID_VALID) { ethertype } else { ethernet::VLAN };
+    has(libc::TP_STATUS_VLAN_VALID).then_some((ethertype, value))
+}
+
 /// Puts the tag back into a frame, if it has one.
 #[inline]
 fn put_back(tag: Option<Tag>, packet: &mut Packet) -> Result<(), Unusable> {
@@ -297,10 +307,7 @@ impl<'a> ReceivedFrame<'a> {
                 std::slice::from_raw_parts(slot.add(at), len),
             )
         };
-        let has = |flag| header.tp_status & flag != 0;
-        let ethertype =
-            if has(libc::TP_STATUS_VLAN_TPID_VALID) { header.tp_vlan_tpid } else { ethernet::VLAN };
-        let tag = has(libc::TP_STATUS_VLAN_VALID).then_some((ethertype, header.tp_vlan_tci));
+        let tag = tag(header.tp_status, header.tp_vlan_tpid, header.tp_vlan_tci);
         Some(Self { header: VnetHeader(vnet), bytes, is_whole: header.tp_len == header.tp_snaplen, tag })
     }
 
@@ -479,22 +486,4 @@ fn send(socket: &OwnedFd, burst: &Burst, destinations: Option<&Destinations>) ->
     // returned. The kernel does not write to any of them.
     sys::check(unsafe { libc::sendmmsg(socket.as_raw_fd(), at, len, libc::MSG_DONTWAIT as _) })
         .map(|sent| sent as usize)
-}
-
-/// Takes the next frame that was too long for a slot. Returns its header and its length in bytes,
-/// which may be more than `room` has. `None` if there is none.
-fn receive_long(socket: &OwnedFd, room: &mut [u8]) -> Option<(VnetHeader, usize)> {
-    let (mut header, flags) = (VnetHeader::default(), libc::MSG_DONTWAIT | libc::MSG_TRUNC);
-    let mut parts = [&mut header.0, &mut *room]
-        .map(|part: &mut [u8]| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() });
-    // SAFETY: zeroes are a value of this structure of integers and pointers.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    (message.msg_iov, message.msg_iovlen) = (parts.as_mut_ptr(), parts.len() as _);
-    // SAFETY: the kernel writes to the two parts, which are borrowed mutably, no more than their lengths.
-    let mut receive =
-        || sys::check(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) as _ });
-    // That the device was down is reported once, in place of the frame, which still waits.
-    let was_down = |e: &io::Error| e.raw_os_error() == Some(libc::ENETDOWN);
-    let length = receive().or_else(|e| if was_down(&e) { receive() } else { Err(e) }).ok()?;
-    Some((header, usize::try_from(length).ok()?.checked_sub(vnet_header::LEN)?))
 }

@@ -42,9 +42,17 @@ pub(super) const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter
 /// Opens a packet socket on the device with this index that receives the incoming frames that
 /// `program` accepts.
 pub(super) fn packet_socket(device: u32, program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    packet_socket_with(device, |socket| attach(socket, program))
+}
+
+/// Does the same with a filter that `attach` sets.
+pub(super) fn packet_socket_with(
+    device: u32,
+    attach: impl FnOnce(&OwnedFd) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
     // With protocol 0 it receives nothing until the filter is set and the socket bound.
     let socket = sys::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, 0)?;
-    attach(&socket, program)?;
+    attach(&socket)?;
     sys::set_option(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1i32)?;
     sys::bind_packet(&socket, device, libc::ETH_P_ALL)?;
     Ok(socket)

@@ -7,6 +7,7 @@
 mod address;
 pub mod arp;
 pub mod checksum;
+pub mod dhcp;
 pub mod esp;
 pub mod ethernet;
 pub mod fragment;

@@ -14,6 +14,7 @@ use wayfarer_dataplane::{
         link_layer::{FAR_MAC, OWN_MAC},
         open::{self, Driver, Kind, OpenDevice, Request, SharedDevice},
     },
+    wire::checksum,
 };
 
 const LOCAL: [&str; 2] = ["198.51.100.1", "2001:db8::1"];
@@ -173,6 +174,35 @@ fn joined_packets_are_cut() {
         assert_eq!(received, payload);
     }
     assert_eq!((port.stats().rx_packets, pool.available()), (40, FRAMES));
+}
+
+#[test]
+fn joined_packets_that_are_not_what_they_say_are_counted() {
+    let world = World::new(0, 1);
+    let tun = world.tun("tun0");
+    let ((mut port, mut pool), _shared) = worker(&world);
+    // Less than a slot of the ring, and more.
+    for (count, length) in [(1, 1500), (2, 20_000)] {
+        let (_, good) = packet("192.0.2.1", TCP, &tcp(1, &vec![7; length]));
+        // A fragment, another protocol, and a TCP header that is too short.
+        for (at, value) in [(6, 0x20), (9, UDP), (32, 0x40)] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            bad[10..12].fill(0);
+            let sum = checksum::of(&bad[..20]);
+            bad[10..12].copy_from_slice(&sum.to_be_bytes());
+            tun.send(joined(1, 1000, 20), &bad);
+        }
+        tun.send(joined(1, 1000, 20), &good);
+        let mut received = 0;
+        while received < length.div_ceil(1000) {
+            let mut burst = traffic::receive(&mut *port, &mut pool);
+            received += burst.len();
+            pool.give_all(&mut burst);
+        }
+        assert_eq!((received, port.stats().rx_errors), (length.div_ceil(1000), 3 * count));
+    }
+    assert_eq!((port.stats().rx_oversize, pool.available()), (0, FRAMES));
 }
 
 #[test]

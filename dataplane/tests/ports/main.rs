@@ -8,6 +8,7 @@ mod af_xdp;
 mod allocation;
 mod bare_ip;
 mod classifier;
+mod fragments;
 mod frames;
 mod nat;
 mod open;

@@ -88,10 +88,21 @@ fn whole_table(open: Open) {
             Kernel,
             to(LOCAL4, ICMP, &error(3, &quoted(LOCAL4, TCP, 20_000)[..22])),
         ),
+        (
+            "error about a NAT's TCP, first fragment",
+            Kernel,
+            fragment(to(LOCAL4, ICMP, &error(11, &quoted(LOCAL4, TCP, 20_000))), [0x20, 0]),
+        ),
+        ("error about a NAT's TCP, later fragment", Kernel, fragment(to(LOCAL4, ICMP, &rest), [0, 9])),
         ("redirect", Kernel, to(LOCAL4, ICMP, &error(5, &quoted(LOCAL4, TCP, 20_000)))),
     ];
     for (name, receiver, frame) in table {
         assert_eq!(listener.receiver_of(frame), receiver, "{name}");
+    }
+    for protocol in [TCP, UDP, ICMP] {
+        let mut overtaking = fragment(to(LOCAL4, protocol, &rest), [0, 9]);
+        overtaking[18..20].copy_from_slice(&[7, protocol]);
+        assert_eq!(listener.receivers_of(overtaking, 2), [Gateway, Kernel], "{protocol}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! A device whose ports are in VLANs, beside the host's kernel.
 
 use crate::{
-    frames::{ESP, ICMPV6, TCP, UDP, ethernet, ip, ports},
+    frames::{ESP, ICMPV6, TCP, UDP, ethernet, ip, joined, ports, tcp},
     world::{RawSocket, World, wait_for},
 };
 use std::net::IpAddr;
@@ -22,6 +22,8 @@ const TAG_100: [u8; 4] = [0x81, 0, 0xa0, 100];
 const TAG_7: [u8; 4] = [0x88, 0xa8, 0, 7];
 const TAG_200: [u8; 4] = [0x81, 0, 0, 200];
 const OWN: &str = "198.51.100.1";
+/// Polls after which a port has looked at all of its sockets.
+const POLLS: usize = 64;
 /// The length of the longest IP packet of each port, for a device's MTU of 1500 bytes.
 const LONGEST: [usize; 3] = [1500, 1492, 1500];
 
@@ -97,26 +99,34 @@ impl Trunk {
         let fence = [&self.mac[..], &self.peer.mac, &TAG_100, b"fence", &self.sent.to_be_bytes()].concat();
         self.peer.send(&frame);
         self.peer.send(&fence);
-        let mut receivers = vec![];
-        wait_for("the fence", || {
-            let mut has_ended = false;
-            for index in 0..self.ports.len() {
-                for received in self.receive(index) {
-                    has_ended |= received.ends_with(&fence[16..]);
-                    if received == plain || received == frame {
-                        receivers.push(AtPort(index));
-                    }
-                }
-            }
-            has_ended.then_some(())
+        let (mut receivers, mut has_ended) = (vec![], false);
+        wait_for("the frame and the fence", || {
+            has_ended |= self.look(&plain, &frame, &fence[16..], &mut receivers);
+            (has_ended && !receivers.is_empty()).then_some(())
         });
+        for _ in 0..POLLS {
+            self.look(&plain, &frame, &fence[16..], &mut receivers);
+        }
+        assert_eq!(receivers.len(), 1, "{receivers:?}");
+        receivers[0]
+    }
+
+    /// Adds those who have got `frame` since the last call, which is `plain` without its tags. Returns
+    /// whether a port has got what ends with `fence`.
+    fn look(&mut self, plain: &[u8], frame: &[u8], fence: &[u8], receivers: &mut Vec<Receiver>) -> bool {
+        let mut has_ended = false;
+        for index in 0..self.ports.len() {
+            for received in self.receive(index) {
+                has_ended |= received.ends_with(fence);
+                receivers.extend((received == plain || received == frame).then_some(AtPort(index)));
+            }
+        }
         let ends_so =
             |received: &Vec<u8>| received.starts_with(&plain[..12]) && received.ends_with(&plain[14..]);
         for socket in &self.kernel {
             receivers.extend(std::iter::from_fn(|| socket.try_recv()).filter(ends_so).map(|_| Kernel));
         }
-        assert_eq!(receivers.len(), 1, "{receivers:?}");
-        receivers[0]
+        has_ended
     }
 
     /// Checks who gets frames in the gateway's VLANs, in others and in none, of which `untagged` is the
@@ -213,6 +223,39 @@ fn af_packet_divides_a_device() {
 #[test]
 fn af_xdp_divides_a_device() {
     check(Kind::AfXdp);
+}
+
+#[test]
+fn joined_frames_are_cut_in_every_vlan() {
+    let world = World::new(1, 1);
+    world.in_peer("ethtool -K peer0 tx on tso on gso on");
+    let mut trunk = Trunk::open(&world, Kind::AfPacket, true);
+    let peer = world.joining_peer("peer0");
+    let payload: Vec<u8> = (0..20_000u32).map(|n| (n / 7) as u8).collect();
+    for (index, tags) in [(0, &[TAG_100][..]), (1, &[TAG_7, TAG_200]), (2, &[])] {
+        // Less than a slot of the ring, and more.
+        for length in [1500, 20_000] {
+            let payload = &payload[..length];
+            let (ethertype, packet) = ip("192.0.2.1".parse().unwrap(), TCP, &tcp(1, payload));
+            let mut frame = ethernet(trunk.mac, peer.mac, ethertype, &packet);
+            frame.splice(12..12, tags.concat());
+            let header = joined(1, 1000, 34 + 4 * tags.len() as u16);
+            peer.send(&[&header[..], &frame].concat());
+            let mut received = vec![];
+            wait_for("all packets", || {
+                for other in 0..trunk.ports.len() {
+                    let frames = trunk.receive(other);
+                    assert!(other == index || frames.is_empty(), "at port {other}");
+                    received.extend(frames);
+                }
+                (received.len() >= length.div_ceil(1000)).then_some(())
+            });
+            let parts: Vec<u8> = received.iter().flat_map(|packet| &packet[54..]).copied().collect();
+            assert!(parts == payload && received.iter().all(|packet| packet[12..14] == [8, 0]));
+        }
+        let stats = trunk.ports[index].stats();
+        assert_eq!((stats.rx_errors, stats.rx_oversize, stats.rx_missed), (0, 0, 0));
+    }
 }
 
 #[test]

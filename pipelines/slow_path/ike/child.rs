@@ -90,6 +90,7 @@ impl ConnectionParts {
             any_local: !sa.transport,
             path: Some(path),
             pin: None,
+            tells_barrier: !selectors.iter().all(|selector| prefixes.names(selector)),
             selectors,
             roam: self.roam,
             window: self.window,
@@ -125,6 +126,16 @@ impl ChildPrefixes {
             remote,
             is_dialled: connection.is_dialled(),
         }
+    }
+
+    /// Returns whether the configuration names the addresses of both sides, and not just all addresses
+    /// as the peer's. Of those that we connect to, their side is enough.
+    fn names(&self, selector: &Selector) -> bool {
+        let holds = |configured: &[Prefix], prefix: Prefix, least| {
+            let mut wide = configured.iter().filter(|c| (least..=prefix.length()).contains(&c.length()));
+            wide.any(|c| c.contains(prefix.address()))
+        };
+        holds(&self.remote, selector.remote, 1) && (self.is_dialled || holds(&self.local, selector.local, 0))
     }
 
     fn rank(&self, local: Prefix, remote: Prefix) -> Rank {

@@ -38,7 +38,7 @@ mod log;
 mod moves;
 mod peers;
 mod postponed;
-mod prefixes;
+pub(crate) mod prefixes;
 mod resolver;
 mod unconfirmed;
 mod view;

@@ -6,7 +6,7 @@ use wayfarer_dataplane::{table::Prefix, wire::Address};
 /// Returns the prefixes by which a pool of the addresses from `first` to `last` is ranked: the
 /// prefix that the operator wrote, whose first and last address may be left out, or else the fewest
 /// prefixes that cover the pool.
-pub(super) fn pool_ranks(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
+pub(crate) fn pool_ranks(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
     let common = match (first, last) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
         (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
@@ -23,7 +23,7 @@ pub(super) fn pool_ranks(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
 }
 
 /// Returns the fewest prefixes that cover exactly the addresses from `first` to `last`.
-pub(super) fn prefixes(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
+pub(crate) fn prefixes(first: IpAddr, last: IpAddr) -> Vec<Prefix> {
     let (width, mut from, to) = match (first, last) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (32u32, u128::from(a.to_bits()), u128::from(b.to_bits())),
         (IpAddr::V6(a), IpAddr::V6(b)) => (128, a.to_bits(), b.to_bits()),

@@ -6,6 +6,7 @@ use wayfarer::config::model::{Policy, PolicyAction};
 use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal};
 use wayfarer_dataplane::{
     drop::DropReason::*,
+    port::Mac,
     sa::PortRange,
     wire::{
         arp::{Arp, Operation},
@@ -13,6 +14,11 @@ use wayfarer_dataplane::{
         ip::{self, protocol},
     },
 };
+
+/// What a DHCP server sends to the client with this MAC address (RFC 2131 §2).
+fn offer(client: Mac) -> Vec<u8> {
+    [&[2, 1, 6, 0][..], &[0; 24], &client, &[0; 202]].concat()
+}
 
 #[test]
 fn passes_the_kernels_frames_on_unchanged() {
@@ -39,6 +45,7 @@ fn passes_the_kernels_frames_on_unchanged() {
         outside(&datagram("2001:db8:2::9", "2001:db8:1::1", (9, 22), b"by IPv6")),
         outside(&datagram("192.0.2.9", "10.99.0.1", (9, 22), b"to an address of another port")),
         outside(&datagram("fe80::9", "fe80::1:1", (547, 546), b"DHCPv6")),
+        outside(&datagram("203.0.113.254", "203.0.113.50", (67, 68), &offer(GATEWAY_MAC[OUTSIDE]))),
         outside(&fragments(&datagram("2001:db8:2::9", "2001:db8:1::1", (9, 53), b"alone"), 1280, 7)[0]),
         outside(&packet("2001:db8:1::fe", "fe80::1:1", protocol::ESP, &[9; 40])),
         outside(&datagram("192.0.2.9", "169.254.1.1", (1, 4500), &[9; 40])),
@@ -71,6 +78,7 @@ fn keeps_the_gateways_own_frames_from_the_kernel() {
     terminal.gateway_port = 500;
     let ike = terminal.wrap(&[0; 28]);
     let passing = datagram("198.51.100.1", "198.51.100.2", (1, 2), b"passing by");
+    let for_others = datagram("203.0.113.254", "203.0.113.50", (67, 68), &offer(STATION_MAC[OUTSIDE]));
     let loopback = datagram("198.51.100.1", "127.0.0.1", (1, 2), b"to nobody");
     let mut foreign = outside(&passing);
     foreign[5] ^= 1;
@@ -81,6 +89,7 @@ fn keeps_the_gateways_own_frames_from_the_kernel() {
         (outside(&keepalive), Some(Keepalive)),
         (outside(&ike), None),
         (outside(&passing), Some(NoPolicy)),
+        (outside(&for_others), None),
         (outside(&loopback), Some(Martian)),
         (foreign, Some(ForeignMac)),
         (lie, Some(IpChecksum)),

@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "rings and frames shared with the kernel")]
 
 mod held;
+mod overtaking;
 mod ring;
 
 use super::{Port, PortError, PortStats, classifier::Classifier, device::Device, sys};
@@ -15,6 +16,7 @@ use crate::{
     pool::{Pool, Returned},
 };
 use held::HeldFrames;
+use overtaking::OvertakingFragments;
 use ring::{Consumer, Producer};
 use std::{
     collections::VecDeque,
@@ -61,6 +63,7 @@ pub struct AfXdpPort {
     /// The lengths of the frames that the device has not completed yet, in bytes.
     in_flight: VecDeque<u32>,
     held: HeldFrames,
+    overtaking: Option<OvertakingFragments>,
     stats: PortStats,
     _classifier: Arc<Classifier>,
 }
@@ -136,6 +139,7 @@ impl AfXdpPort {
             // One ring has those to be sent, another those that were sent.
             in_flight: VecDeque::with_capacity(2 * RING as usize),
             held: HeldFrames::new(pool.capacity(), pool.frame_size()),
+            overtaking: OvertakingFragments::open(device, queue, classifier)?,
             stats: PortStats::default(),
             _classifier: classifier.clone(),
         })
@@ -208,6 +212,9 @@ impl Port for AfXdpPort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
         self.check(pool);
         self.refill(pool);
+        if let Some(overtaking) = &mut self.overtaking {
+            overtaking.rx(pool, burst, &mut self.stats);
+        }
         let had = burst.len();
         while burst.room() > 0 {
             let Some(received) = self.rx.pop() else { break };

@@ -7,8 +7,7 @@ use crate::port::{
 
 // linux/bpf.h: helpers of programs.
 pub(super) const MAP_LOOKUP: i32 = 1;
-pub(super) const MAP_UPDATE: i32 = 2;
-pub(super) const MAP_DELETE: i32 = 3;
+const MAP_UPDATE: i32 = 2;
 pub(super) const SKB_LOAD_BYTES: i32 = 26;
 pub(super) const SKB_LOAD_BYTES_RELATIVE: i32 = 68;
 pub(super) const XDP_LOAD_BYTES: i32 = 189;
@@ -20,7 +19,8 @@ pub(super) const HEADER_START_NET: i32 = 1;
 pub(super) struct Tables {
     /// Addresses of the host.
     pub(super) local: Map<16>,
-    /// Fragmented packets to the gateway: source, destination, identification, protocol.
+    /// Whose the fragmented packets are that the first fragment has been seen of: source,
+    /// destination, identification, protocol.
     pub(super) fragmented: Map<FRAGMENT_KEY>,
     /// The gateway's VLANs. Not used if there are none.
     pub(super) vlans: Map<4>,
@@ -32,13 +32,24 @@ pub(super) enum Flavour<'a> {
     Xdp(&'a Map<4>),
     Tcx(LinkLayer),
     SocketFilter(LinkLayer),
+    /// A socket filter beside XDP, for what comes by this queue and is [`Receivers::either`]'s.
+    Overtaking(u32),
+}
+
+/// The ends of a program, by who gets the frame.
+#[derive(Clone, Copy)]
+pub(super) struct Receivers {
+    pub(super) ours: Label,
+    pub(super) kernels: Label,
+    /// Both get it, because only a frame that has not come yet shows whose it is.
+    pub(super) either: Label,
 }
 
 impl Flavour<'_> {
     /// Returns what the frames begin with.
     pub(super) fn link(self) -> LinkLayer {
         match self {
-            Self::Xdp(_) => LinkLayer::Ethernet,
+            Self::Xdp(_) | Self::Overtaking(_) => LinkLayer::Ethernet,
             Self::Tcx(link) | Self::SocketFilter(link) => link,
         }
     }
@@ -113,8 +124,12 @@ pub(super) fn fetch(
     p.jump_if(If::NotEqual, 0, 0, short);
 }
 
+// Values in the table of fragmented packets.
+const GATEWAYS: i32 = 1;
+const KERNELS: i32 = 2;
+
 /// Calls a helper with the table of fragmented packets, the key of this one, and arguments 3 and 4.
-pub(super) fn call_with_fragment(p: &mut Program, fragmented: &Map<FRAGMENT_KEY>, helper: i32) {
+fn call_with_fragment(p: &mut Program, fragmented: &Map<FRAGMENT_KEY>, helper: i32) {
     p.store(Width::Word, STACK, ID + 4, PROTOCOL);
     p.set_map(1, fragmented);
     p.copy(2, STACK);
@@ -122,12 +137,36 @@ pub(super) fn call_with_fragment(p: &mut Program, fragmented: &Map<FRAGMENT_KEY>
     p.call(helper);
 }
 
-/// Remembers the packet whose first fragment this is, and jumps to `ours`.
-pub(super) fn remember(p: &mut Program, tables: &Tables, ours: Label) {
-    p.store_constant(Width::Word, STACK, IP, 1);
+/// Jumps to `to`, for the gateway. The later fragments of a packet follow its first.
+pub(super) fn take(p: &mut Program, tables: &Tables, to: Label) {
+    decide(p, tables, GATEWAYS, to);
+}
+
+/// Jumps to `to`, which is not for the gateway unless another part of the program decides otherwise.
+/// The later fragments of a packet follow its first.
+pub(super) fn leave(p: &mut Program, tables: &Tables, to: Label) {
+    decide(p, tables, KERNELS, to);
+}
+
+fn decide(p: &mut Program, tables: &Tables, owner: i32, to: Label) {
+    p.jump_if(If::Equal, FRAGMENT, WHOLE, to);
+    p.store_constant(Width::Word, STACK, IP, owner);
     p.copy(3, STACK);
     p.apply(Op::Add, 3, i32::from(IP));
     p.set(4, 0);
     call_with_fragment(p, &tables.fragmented, MAP_UPDATE);
-    p.jump(ours);
+    p.jump(to);
+}
+
+/// Sends a later fragment after the first one of its packet, or to both if that has not come yet.
+pub(super) fn follow(p: &mut Program, flavour: Flavour<'_>, tables: &Tables, to: Receivers) {
+    call_with_fragment(p, &tables.fragmented, MAP_LOOKUP);
+    p.jump_if_null(0, to.either);
+    p.load(Width::Word, 1, 0, 0);
+    p.jump_if(If::Equal, 1, KERNELS, to.kernels);
+    p.jump(match flavour {
+        // The first one has come since XDP let this one pass.
+        Flavour::Overtaking(_) => to.either,
+        _ => to.ours,
+    });
 }

@@ -8,6 +8,8 @@
 //! | UDP to an address of the host and a listed port, also in fragments | gateway |
 //! | TCP and UDP to a port of a NAT, also in fragments | gateway |
 //! | ICMP replies with an identifier of a NAT, also in fragments; ICMP errors about what a NAT sent | gateway |
+//! | a later fragment of UDP to the host, or of a NAT's protocols to its address, that overtook the first | both |
+//! | a DHCP server's answer to the NIC's own MAC address, wherever it is sent | kernel |
 //! | anything else to the host, including IPv6 with other extension headers | kernel |
 //! | multicast, broadcast, in a VLAN, IPv6 link-local, not IP, malformed | kernel |
 //!
@@ -18,9 +20,10 @@
 //! it to the NIC's own address, to groups and to all stations is the gateway's, with ARP and neighbour
 //! discovery. If all ports are in VLANs, whatever is in none is the kernel's.
 //!
-//! Only the first fragment of a packet shows its ports. The program remembers those of the gateway, so
-//! that the later ones follow. A later fragment that overtakes the first goes to the
-//! kernel, which never sees the rest and answers nothing, and the gateway waits for it in vain.
+//! Only the first fragment of a packet shows its ports. The program remembers whose the packet is, and
+//! the later ones follow. If a later fragment overtakes the first, both get it, and whoever does not
+//! get the first one forgets it in time. The kernel answers nothing then, because it never sees the
+//! start of the gateway's packets (RFC 792, RFC 4443 §3.3).
 //!
 //! A tag of VLAN 0, of 802.1Q or 802.1ad, only states a priority: the frame is in no VLAN (IEEE
 //! 802.1Q, priority-tagged frames). The kernel takes any number of them off. So the headers behind
@@ -33,7 +36,8 @@
 //!
 //! The same instructions are used at three hooks. With XDP, the gateway's frames are redirected
 //! into its AF_XDP sockets, and the kernel never sees them; if a queue has no socket they are
-//! dropped. With AF_PACKET, which gets copies, a socket filter keeps the kernel's frames from the
+//! dropped. XDP cannot copy a frame for both, so it leaves such a fragment to the kernel, and a socket
+//! filter takes a copy from there. With AF_PACKET, which gets copies, a socket filter keeps the kernel's frames from the
 //! gateway, and TCX drops the gateway's frames before the kernel's stack. Otherwise a kernel that
 //! forwards would send in clear what must be encrypted.
 
@@ -64,7 +68,7 @@ pub const MAX_LOCAL: u32 = 4096;
 pub const MAX_PORTS: usize = 16;
 /// The largest number of NATs.
 pub const MAX_NATS: usize = 16;
-/// The number of fragmented packets to the gateway that are remembered.
+/// The number of fragmented packets that are remembered. The later fragments of others go to both.
 const MAX_FRAGMENTED: u32 = 4096;
 
 /// The initial rules of a classifier.
@@ -86,6 +90,11 @@ impl Rules {
     /// Returns what is the gateway's of packets to the host.
     fn to_host(&self) -> (&[u16], &[NatRule]) {
         (&self.udp_ports, &self.nats)
+    }
+
+    /// Returns whether some frames are for both the gateway and the kernel.
+    fn has_either(&self) -> bool {
+        self.scope() != Scope::Vlans && !(self.udp_ports.is_empty() && self.nats.is_empty())
     }
 
     fn scope(&self) -> Scope {
@@ -112,8 +121,15 @@ pub struct Classifier {
 
 #[derive(Debug)]
 enum Role {
-    Xdp { sockets: Map<4>, native: bool },
-    Packet { filter: OwnedFd },
+    /// `overtaking` are socket filters, one for each queue.
+    Xdp {
+        sockets: Map<4>,
+        overtaking: Vec<OwnedFd>,
+        native: bool,
+    },
+    Packet {
+        filter: OwnedFd,
+    },
 }
 
 impl Classifier {
@@ -127,9 +143,15 @@ impl Classifier {
         let failed = |action, e| PortError::system(device.name(), action, NEEDS, e);
         let tables = tables(device, rules)?;
         let sockets = Map::new(MapKind::Xsk, queues).map_err(|e| failed("make a BPF map", e))?;
-        let program = program(Flavour::Xdp(&sockets), &tables, device.mac(), rules.to_host(), rules.scope())
-            .load_into_kernel(ProgramKind::Xdp)
-            .map_err(|e| failed("load the XDP program", e))?;
+        let load = |flavour, kind| {
+            program(flavour, &tables, device.mac(), rules.to_host(), rules.scope()).load_into_kernel(kind)
+        };
+        let program =
+            load(Flavour::Xdp(&sockets), ProgramKind::Xdp).map_err(|e| failed("load the XDP program", e))?;
+        let copied = if rules.has_either() { 0..queues } else { 0..0 };
+        let overtaking = copied.map(|queue| load(Flavour::Overtaking(queue), ProgramKind::SocketFilter));
+        let overtaking =
+            overtaking.collect::<Result<_, _>>().map_err(|e| failed("load a socket filter", e))?;
         let hook = if native { Hook::XdpNative } else { Hook::XdpGeneric };
         let attach = || bpf::attach(&program, device.index(), hook);
         let link = sys::while_busy(attach).map_err(|e| match e.raw_os_error() {
@@ -139,7 +161,7 @@ impl Classifier {
             }
             _ => failed("attach the XDP program", e),
         })?;
-        Self::new(device, rules, tables.local, Role::Xdp { sockets, native }, link)
+        Self::new(device, rules, tables.local, Role::Xdp { sockets, overtaking, native }, link)
     }
 
     /// Filters packet sockets, and keeps the gateway's frames from the kernel's stack.
@@ -209,6 +231,15 @@ impl Classifier {
         match &self.role {
             Role::Xdp { sockets, .. } => sockets.insert(queue.to_ne_bytes(), socket.as_raw_fd() as u32),
             Role::Packet { .. } => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Returns the filter of a packet socket for what comes by this queue and XDP leaves to the kernel,
+    /// although it may be the gateway's.
+    pub(crate) fn overtaking(&self, queue: u32) -> Option<&OwnedFd> {
+        match &self.role {
+            Role::Xdp { overtaking, .. } => overtaking.get(queue as usize),
+            Role::Packet { .. } => None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! The part of the classifier's program that finds the packets of NATs.
 
 use super::frame::{
-    FRAGMENT, Flavour, IP, KEY, LATER, MAP_DELETE, MAP_LOOKUP, POSITION, PROTOCOL, QUOTE, STACK, Tables,
-    WHOLE, call_with_fragment, fetch, half, remember,
+    FRAGMENT, Flavour, IP, KEY, LATER, POSITION, PROTOCOL, QUOTE, Receivers, STACK, Tables, WHOLE, fetch,
+    follow, half, leave, take,
 };
 use crate::port::bpf::{If, Label, Op, Program, Width};
 use std::{net::Ipv4Addr, ops::RangeInclusive};
@@ -28,12 +28,13 @@ pub(super) fn divide(
     flavour: Flavour<'_>,
     tables: &Tables,
     nats: &[NatRule],
-    [ours, kernels]: [Label; 2],
+    to: Receivers,
 ) {
+    let kernels = to.kernels;
     if nats.is_empty() {
         return p.jump(kernels);
     }
-    let [ports, icmp, later, nats_own, reply, error, others] = std::array::from_fn(|_| p.label());
+    let [address, ports, icmp, later, nats_own, reply, error, others] = std::array::from_fn(|_| p.label());
     // An IPv6 address may end as that of a NAT does.
     p.load(Width::Word, 1, STACK, KEY);
     p.jump_if(If::NotEqual, 1, 0, kernels);
@@ -41,6 +42,13 @@ pub(super) fn divide(
     p.jump_if(If::NotEqual, 1, 0, kernels);
     p.load(Width::Word, 1, STACK, KEY + 8);
     p.jump_if(If::NotEqual, 1, i32::from_ne_bytes([0, 0, 0xff, 0xff]), kernels);
+    p.load(Width::Word, 1, STACK, KEY + 12);
+    for nat in nats {
+        p.jump_if(If::Equal, 1, i32::from_ne_bytes(nat.address.octets()), address);
+    }
+    p.jump(kernels);
+
+    p.place(address);
     p.jump_if(If::Equal, PROTOCOL, libc::IPPROTO_ICMP, icmp);
     p.jump_if(If::Equal, PROTOCOL, libc::IPPROTO_TCP, ports);
     p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, kernels);
@@ -50,14 +58,10 @@ pub(super) fn divide(
     fetch(p, flavour, None, IP, 4, kernels);
     jump_if_of_nat(p, nats, KEY + 12, IP + 2, nats_own);
     p.place(others);
-    p.jump_if(If::Equal, FRAGMENT, WHOLE, kernels);
-    // An earlier packet may have had the same identification.
-    call_with_fragment(p, &tables.fragmented, MAP_DELETE);
-    p.jump(kernels);
+    leave(p, tables, kernels);
 
     p.place(nats_own);
-    p.jump_if(If::Equal, FRAGMENT, WHOLE, ours);
-    remember(p, tables, ours);
+    take(p, tables, to.ours);
 
     p.place(icmp);
     p.jump_if(If::Equal, FRAGMENT, LATER, later);
@@ -76,17 +80,16 @@ pub(super) fn divide(
     p.jump(others);
 
     p.place(error);
-    p.jump_if(If::NotEqual, FRAGMENT, WHOLE, kernels);
-    divide_quote(p, flavour, nats, [ours, kernels]);
+    p.jump_if(If::NotEqual, FRAGMENT, WHOLE, others);
+    divide_quote(p, flavour, nats, to);
 
     p.place(later);
-    call_with_fragment(p, &tables.fragmented, MAP_LOOKUP);
-    p.jump_if_null(0, kernels);
-    p.jump(ours);
+    follow(p, flavour, tables, to);
 }
 
 /// Jumps to the receiver of the ICMP error at register `POSITION`, by the packet that it quotes.
-fn divide_quote(p: &mut Program, flavour: Flavour<'_>, nats: &[NatRule], [ours, kernels]: [Label; 2]) {
+fn divide_quote(p: &mut Program, flavour: Flavour<'_>, nats: &[NatRule], to: Receivers) {
+    let Receivers { ours, kernels, .. } = to;
     let [ports, long_enough] = std::array::from_fn(|_| p.label());
     p.apply(Op::Add, POSITION, 8);
     fetch(p, flavour, None, QUOTE, 20, kernels);

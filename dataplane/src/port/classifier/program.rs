@@ -3,8 +3,8 @@
 use super::{
     frame::{
         CONTEXT, ETHERNET, ETHERTYPE, FIRST, FLAG, FRAGMENT, Flavour, ID, IN_VLAN, IP, KEY, LATER,
-        MAP_DELETE, MAP_LOOKUP, POSITION, PROTOCOL, SOURCE, STACK, TAG, Tables, VLAN_KEY, WHOLE,
-        call_with_fragment, fetch, half, remember,
+        MAP_LOOKUP, POSITION, PROTOCOL, Receivers, SOURCE, STACK, TAG, Tables, VLAN_KEY, WHOLE, fetch,
+        follow, half, leave, take,
     },
     nat::{self, NatRule},
 };
@@ -14,7 +14,7 @@ use crate::{
         bpf::{If, Label, Map, Op, Program, Register, Width},
         link_layer::LinkLayer,
     },
-    wire::vlan::Vlan,
+    wire::{dhcp, vlan::Vlan},
 };
 
 // linux/bpf.h: a helper, and return values of programs.
@@ -26,6 +26,7 @@ const TCX_DROP: i32 = 2;
 
 // Offsets in the contexts of the programs, `struct xdp_md` and `struct __sk_buff`.
 const XDP_RX_QUEUE: i16 = 16;
+const SKB_QUEUE: i16 = 12;
 const SKB_PROTOCOL: i16 = 16;
 const SKB_VLAN_PRESENT: i16 = 20;
 const SKB_VLAN_TCI: i16 = 24;
@@ -178,32 +179,43 @@ fn divide_udp(
     flavour: Flavour<'_>,
     tables: &Tables,
     udp_ports: &[u16],
-    [ours, kernels]: [Label; 2],
+    others: Label,
+    to: Receivers,
 ) {
     if udp_ports.is_empty() {
         // The verifier refuses instructions that are never reached.
-        return p.jump(kernels);
+        return p.jump(others);
     }
     let [our_port, later] = std::array::from_fn(|_| p.label());
     p.jump_if(If::Equal, FRAGMENT, LATER, later);
-    fetch(p, flavour, None, IP, 4, kernels);
+    fetch(p, flavour, None, IP, 4, to.kernels);
     p.load(Width::Half, 1, STACK, IP + 2);
     for port in udp_ports {
         p.jump_if(If::Equal, 1, half(port.to_be_bytes()), our_port);
     }
-    p.jump_if(If::Equal, FRAGMENT, WHOLE, kernels);
-    // An earlier datagram may have had the same identification.
-    call_with_fragment(p, &tables.fragmented, MAP_DELETE);
-    p.jump(kernels);
+    leave(p, tables, others);
 
     p.place(our_port);
-    p.jump_if(If::Equal, FRAGMENT, WHOLE, ours);
-    remember(p, tables, ours);
+    take(p, tables, to.ours);
 
     p.place(later);
-    call_with_fragment(p, &tables.fragmented, MAP_LOOKUP);
-    p.jump_if_null(0, kernels);
-    p.jump(ours);
+    follow(p, flavour, tables, to);
+}
+
+/// Jumps to `kernels` if a packet that goes elsewhere is a DHCP server's answer to the host on this
+/// device, which has no address yet (RFC 2131 §4.1): it shows the device's MAC address.
+fn leave_dhcp(p: &mut Program, flavour: Flavour<'_>, mac: Mac, kernels: Label) {
+    let end = p.label();
+    p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, end);
+    p.jump_if(If::Equal, FRAGMENT, LATER, end);
+    fetch(p, flavour, None, IP, 4, end);
+    p.load(Width::Word, 1, STACK, IP);
+    p.jump_if(If::NotEqual, 1, i32::from_ne_bytes(dhcp::PORTS), end);
+    p.apply(Op::Add, POSITION, dhcp::CLIENT_MAC as i32);
+    fetch(p, flavour, None, ETHERNET, 6, end);
+    check_mac(p, mac, end);
+    p.jump(kernels);
+    p.place(end);
 }
 
 /// Puts the EtherType into register 1 and the offset of what follows it into `POSITION`, or jumps to
@@ -270,6 +282,13 @@ pub(super) fn program(
 ) -> Program {
     let mut p = Program::default();
     let labels @ [ours, kernels] = std::array::from_fn(|_| p.label());
+    let either = match flavour {
+        // XDP cannot copy a frame, so a socket beside it does.
+        Flavour::Xdp(_) | Flavour::Tcx(_) => kernels,
+        Flavour::SocketFilter(_) => ours,
+        Flavour::Overtaking(_) => p.label(),
+    };
+    let to = Receivers { ours, kernels, either };
 
     p.copy(CONTEXT, 1);
     if scope == Scope::Untagged && !matches!(flavour, Flavour::Xdp(_)) {
@@ -287,9 +306,9 @@ pub(super) fn program(
     }
     // The verifier refuses instructions that are never reached.
     if scope != Scope::Vlans {
-        divide_packets(&mut p, flavour, tables, (udp_ports, nats), labels);
+        divide_packets(&mut p, flavour, tables, mac, (udp_ports, nats), to);
     }
-    end(&mut p, flavour, [ours, kernels]);
+    end(&mut p, flavour, to);
     p
 }
 
@@ -299,9 +318,11 @@ fn divide_packets(
     p: &mut Program,
     flavour: Flavour<'_>,
     tables: &Tables,
+    mac: Mac,
     (udp_ports, nats): (&[u16], &[NatRule]),
-    [ours, kernels]: [Label; 2],
+    to: Receivers,
 ) {
+    let Receivers { ours, kernels, .. } = to;
     let [is_v6, look_up, foreign, others] = std::array::from_fn(|_| p.label());
     p.jump_if(If::Equal, 1, half([0x86, 0xdd]), is_v6);
     p.jump_if(If::NotEqual, 1, half([0x08, 0x00]), kernels);
@@ -362,21 +383,31 @@ fn divide_packets(
     p.jump_if_null(0, foreign);
     p.jump_if(If::Equal, PROTOCOL, libc::IPPROTO_ESP, ours);
     p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, others);
-    divide_udp(p, flavour, tables, udp_ports, [ours, others]);
+    divide_udp(p, flavour, tables, udp_ports, others, to);
 
     p.place(others);
-    nat::divide(p, flavour, tables, nats, [ours, kernels]);
+    nat::divide(p, flavour, tables, nats, to);
 
+    p.place(foreign);
+    if flavour.link() == LinkLayer::Ethernet {
+        leave_dhcp(p, flavour, mac, kernels);
+    }
     // A router must not forward link-local addresses (RFC 4291 §2.5.6): they are traffic of the
     // host itself.
-    p.place(foreign);
     p.load(Width::Half, 1, STACK, KEY);
     p.apply(Op::And, 1, half([0xff, 0xc0]));
     p.jump_if(If::Equal, 1, half([0xfe, 0x80]), kernels);
 }
 
 /// Ends the program.
-fn end(p: &mut Program, flavour: Flavour<'_>, [ours, kernels]: [Label; 2]) {
+fn end(p: &mut Program, flavour: Flavour<'_>, Receivers { ours, kernels, either }: Receivers) {
+    if let Flavour::Overtaking(queue) = flavour {
+        p.jump(ours);
+        p.place(either);
+        leave_other_queues(p, queue, kernels);
+        p.set(0, i32::MAX);
+        p.exit();
+    }
     p.place(ours);
     match flavour {
         Flavour::Xdp(sockets) => {
@@ -387,6 +418,8 @@ fn end(p: &mut Program, flavour: Flavour<'_>, [ours, kernels]: [Label; 2]) {
         }
         Flavour::Tcx(_) => p.set(0, TCX_DROP),
         Flavour::SocketFilter(_) => p.set(0, i32::MAX),
+        // XDP has it.
+        Flavour::Overtaking(_) => p.set(0, 0),
     }
     p.exit();
     p.place(kernels);
@@ -395,8 +428,18 @@ fn end(p: &mut Program, flavour: Flavour<'_>, [ours, kernels]: [Label; 2]) {
         match flavour {
             Flavour::Xdp(_) => XDP_PASS,
             Flavour::Tcx(_) => TCX_NEXT,
-            Flavour::SocketFilter(_) => 0,
+            Flavour::SocketFilter(_) | Flavour::Overtaking(_) => 0,
         },
     );
     p.exit();
+}
+
+/// Jumps to `kernels` unless the frame came in by this queue. The kernel's numbers of queues begin with
+/// 1; 0 means that it does not know.
+fn leave_other_queues(p: &mut Program, queue: u32, kernels: Label) {
+    p.load(Width::Word, 1, CONTEXT, SKB_QUEUE);
+    match queue {
+        0 => p.jump_if(If::AtLeast, 1, 2, kernels),
+        _ => p.jump_if(If::NotEqual, 1, queue as i32 + 1, kernels),
+    }
 }

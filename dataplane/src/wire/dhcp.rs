@@ -1,0 +1,19 @@
+//! DHCP (RFC 2131), as far as a gateway must know what is for the host's own client.
+
+use super::ip::{Fragment, IpHeader, protocol};
+use crate::port::Mac;
+
+/// The ports of what servers send to clients, as a UDP header begins.
+pub(crate) const PORTS: [u8; 4] = [0, 67, 0, 68];
+/// The offset of the client's MAC address (`chaddr`) from the UDP header, in bytes.
+pub(crate) const CLIENT_MAC: usize = 8 + 28;
+
+/// Returns whether `packet`, which begins with `header`, is from a DHCP server to the client with this
+/// MAC address. It may be sent to an address that the client does not have yet (RFC 2131 §4.1).
+#[inline]
+pub fn is_to_client(header: &IpHeader, packet: &[u8], mac: Mac) -> bool {
+    header.protocol == protocol::UDP
+        && header.fragment != Fragment::Later
+        && header.payload(packet).starts_with(&PORTS)
+        && header.payload(packet).get(CLIENT_MAC..).is_some_and(|client| client.starts_with(&mac))
+}
