@@ -48,11 +48,16 @@ impl SlowPath {
                 self.close_port(*port);
             }
         }
-        for Change { port, state, must_open, .. } in changes {
+        for Change { port, state, has_outgrown_frames, must_open, .. } in changes {
             if must_open {
                 self.open_device(now, port);
             }
-            self.follow_mtu(now, port, state.mtu);
+            let from = self.follow_mtu(port, state.mtu);
+            if has_outgrown_frames {
+                self.log_short_frames(now, port, state.mtu);
+            } else if let Some(from) = from {
+                self.log_mtu(now, port, from);
+            }
             self.follow_host_mac(now, port, &state);
         }
     }
@@ -105,17 +110,32 @@ impl SlowPath {
     }
 
     /// Makes a port take its device's MTU: what is forwarded, what tunnels carry, and what senders are
-    /// told (RFC 4301 §8.2).
-    fn follow_mtu(&mut self, now: Duration, port: usize, mtu: Option<usize>) {
+    /// told (RFC 4301 §8.2). Returns the MTU before, in bytes, if that was another.
+    fn follow_mtu(&mut self, port: usize, mtu: Option<usize>) -> Option<usize> {
         let handle = &mut self.network.ports[port];
-        let Some(mtu) = new_mtu(handle, mtu) else { return };
+        let mtu = new_mtu(handle, mtu)?;
         let from = std::mem::replace(&mut handle.mtu, mtu);
         self.links.tables.tables.settings.ports[port].set_mtu(mtu);
         self.links.fit_ports(&self.network);
+        Some(from)
+    }
+
+    fn log_mtu(&mut self, now: Duration, port: usize, from: usize) {
         if let Some(left_out) = self.devices.admits_line(now, port) {
-            let port = &self.network.ports[port].name;
+            let PortHandle { name: port, mtu, .. } = &self.network.ports[port];
             info!(name: "device_mtu", port, from, mtu, left_out, "the device's MTU has changed");
         }
+    }
+
+    /// Logs that frames are too short for a device's MTU.
+    fn log_short_frames(&mut self, now: Duration, port: usize, device_mtu: Option<usize>) {
+        let Some(left_out) = self.devices.admits_line(now, port) else { return };
+        let PortHandle { name: port, mtu_limit: mtu, .. } = &self.network.ports[port];
+        warn!(
+            name: "frames_too_short", port, device_mtu, mtu, left_out,
+            "a frame holds less than the device's MTU: the port takes no more, and longer packets that come in are \
+             lost: raise gateway.frame_size, or lower the MTU of the device and of those that it is connected to"
+        );
     }
 
     /// Closes a port whose device is gone.
@@ -206,7 +226,9 @@ impl SlowPath {
             (Some(index), _, Some(kernel)) if !is_host => kernel.set_device(port as u16, index),
             _ => {}
         }
-        self.follow_mtu(now, port, Some(mtu));
+        if let Some(from) = self.follow_mtu(port, Some(mtu)) {
+            self.log_mtu(now, port, from);
+        }
     }
 
     /// Closes a port that a worker no longer uses, and gives the worker the frames that it held. Others wait

@@ -8,6 +8,7 @@ use wayfarer::{
     config::model::Remote,
     control::protocol::{Command, Outcome, PortView, Reply, View},
     launch::OpenPort,
+    log::{Format, recorded},
     sim::{fixtures::*, frames::*, terminal::Terminal, world::World},
 };
 use wayfarer_dataplane::{
@@ -98,6 +99,31 @@ fn tunnels_and_answers_follow_the_mtu_of_a_device() {
         let out = world.take(OUTSIDE).remove(0);
         assert_eq!((out.len(), terminal.open(&out).2.len()), (shown, fits));
     }
+}
+
+#[test]
+fn an_mtu_beyond_the_frames_is_logged_once_and_shown() {
+    let mut device = None;
+    let (mut world, _) = world(|ports, _| {
+        let outside = follow(ports, OUTSIDE);
+        outside.set(|state| state.mtu = Some(9000));
+        ports[OUTSIDE].is_limited_by_frames = true;
+        ports[OUTSIDE].mtu = 1600;
+        device = Some(outside);
+    });
+    let device = device.unwrap();
+    let mut lines = |mtu: usize| {
+        device.set(|state| state.mtu = Some(mtu));
+        let log = recorded(Format::Json, || world.pass(Duration::from_secs(3)));
+        let shown = port(&mut world, OUTSIDE);
+        let count = |event: &str| log.matches(&format!("\"event\":\"{event}\"")).count();
+        (count("frames_too_short"), count("device_mtu"), shown.mtu, shown.device_mtu)
+    };
+    assert_eq!(lines(9001), (0, 0, 1600, Some(9001)), "the start has said so");
+    assert_eq!(lines(1500), (0, 1, 1500, Some(1500)));
+    assert_eq!(lines(9000), (1, 0, 1600, Some(9000)));
+    assert_eq!(lines(1600), (0, 0, 1600, Some(1600)));
+    assert_eq!(lines(1601), (1, 0, 1600, Some(1601)));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     pool::{HEADROOM, Pool},
-    wire::ethernet,
+    wire::{ethernet, ip::V6_MIN_MTU},
 };
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -127,7 +127,8 @@ pub struct OpenDevice {
 ///
 /// # Errors
 /// [`PortError::NoDevice`]; [`PortError::NotSupported`] if the device is down, has fewer queues
-/// than there are workers (AF_XDP), or frames of the pools are too small for its MTU;
+/// than there are workers (AF_XDP), or frames of the pools are too small: for the MTU that a TAP device
+/// gets, or for that of any other, at most 1280 bytes (the smallest MTU of IPv6);
 /// [`PortError::Permission`]; or the error of the system for the last way that was tried.
 pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, PortError> {
     if request.kind == Kind::Tap {
@@ -142,7 +143,8 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, Por
     if device.link() == LinkLayer::Ip && !request.rules.vlans.is_empty() {
         return Err(device.unsupported("it has no Ethernet, and so no VLANs"));
     }
-    check_frames(device.name(), device.mtu()? + tags(&request.rules), pools)?;
+    // Frames may be smaller than its MTU: then only shorter packets pass.
+    check_frames(device.name(), device.mtu()?.min(V6_MIN_MTU) + tags(&request.rules), pools)?;
     let ways: &[Driver] = match request.kind {
         Kind::Auto => &[Driver::AfXdpNative, Driver::AfXdpGeneric, Driver::AfPacket],
         Kind::AfXdp => &[Driver::AfXdpNative, Driver::AfXdpGeneric],
@@ -234,12 +236,12 @@ fn tags(rules: &Rules) -> usize {
     rules.vlans.iter().map(|vlan| vlan.tags()).max().unwrap_or(0)
 }
 
-/// Returns an error unless frames of `pools` are large enough for a device of this MTU.
+/// Returns an error unless frames of `pools` are large enough for payloads of `mtu` bytes.
 pub(super) fn check_frames(device: &str, mtu: usize, pools: &[Pool]) -> Result<(), PortError> {
     let reason = match pools.iter().map(Pool::frame_size).min() {
         None => "no worker to open it for".to_owned(),
         Some(frame) if frame < HEADROOM + ethernet::HEADER + mtu => {
-            format!("frames of {frame} bytes are too small for its MTU of {mtu} bytes")
+            format!("frames of {frame} bytes are too small for packets of {mtu} bytes")
         }
         Some(_) => return Ok(()),
     };

@@ -164,6 +164,16 @@ fn removed_device_does_no_harm() {
 }
 
 #[test]
+fn device_with_an_mtu_beyond_the_frames_is_opened() {
+    let world = World::new(1, 1);
+    world.in_gw("ip link set gw0 mtu 3000");
+    for kind in [Kind::Auto, Kind::AfPacket] {
+        let opened = open(&world, "gw0", kind, &mut pools(1)).unwrap();
+        assert_eq!((opened.mtu, opened.monitor.state().mtu), (3000, Some(3000)));
+    }
+}
+
+#[test]
 fn errors_are_one_clear_line() {
     let world = World::new(1, 1);
     let text = |device: &str, kind, pools: &mut [Pool]| {
@@ -174,9 +184,9 @@ fn errors_are_one_clear_line() {
     }
     assert_eq!(text("gw0", Kind::Auto, &mut []), "gw0: no worker to open it for");
     assert_eq!(text("tap0", Kind::Tap, &mut []), "tap0: no worker to open it for");
-    world.in_gw("ip link set gw0 mtu 3000");
-    let reason = "gw0: frames of 2048 bytes are too small for its MTU of 3000 bytes";
-    assert_eq!(text("gw0", Kind::Auto, &mut pools(1)), reason);
+    let mut small = vec![Pool::new(64, 1280).unwrap()];
+    let reason = "gw0: frames of 1280 bytes are too small for packets of 1280 bytes";
+    assert_eq!(text("gw0", Kind::Auto, &mut small), reason);
     world.in_gw("ip link set gw0 down");
     assert_eq!(text("gw0", Kind::Auto, &mut pools(1)), "gw0: the device is down");
 }
