@@ -4,6 +4,7 @@ use super::{
     Mac, Port, PortError,
     af_packet::AfPacketPort,
     af_xdp::{AfXdpPort, AfXdpQueues},
+    bound_device::BoundDevice,
     classifier::{Classifier, Rules},
     device::Device,
     link_layer::{FAR_MAC, LinkLayer},
@@ -145,6 +146,8 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, Por
     }
     // Frames may be smaller than its MTU: then only shorter packets pass.
     check_frames(device.name(), device.mtu()?.min(V6_MIN_MTU) + tags(&request.rules), pools)?;
+    let bound = BoundDevice::new(device)?;
+    let device = bound.device();
     let ways: &[Driver] = match request.kind {
         Kind::Auto => &[Driver::AfXdpNative, Driver::AfXdpGeneric, Driver::AfPacket],
         Kind::AfXdp => &[Driver::AfXdpNative, Driver::AfXdpGeneric],
@@ -156,18 +159,18 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, Por
         let attempt = match way {
             Driver::AfPacket => {
                 let frame = pools.iter().map(Pool::frame_size).max().unwrap_or(0);
-                open_af_packet(&device, &request.rules, pools.len(), frame)
+                open_af_packet(device, &request.rules, pools.len(), frame)
             }
-            _ => match unfit_for_af_xdp(&device, native, request.kind) {
+            _ => match unfit_for_af_xdp(device, native, request.kind) {
                 Some(reason) => Err(device.unsupported(reason)),
-                None => open_af_xdp(&device, native, &request.rules, pools),
+                None => open_af_xdp(device, native, &request.rules, pools),
             },
         };
         match attempt {
             // One line tells of both modes of AF_XDP.
             Err(reason) if passed_over.iter().any(|(_, other)| other.to_string() == reason.to_string()) => {}
             Err(reason) => passed_over.push((*way, reason)),
-            Ok(ports) => return shared(device, ports, passed_over),
+            Ok(ports) => return shared(bound, ports, passed_over),
         }
     }
     Err(passed_over.pop().map_or_else(|| device.unsupported("no way to open it"), |(_, reason)| reason))
@@ -217,11 +220,11 @@ impl Reopener {
         if let Some(mtu) = self.tap_mtu {
             return open_tap(&self.device, mtu, self.workers);
         }
-        let device = self.find()?;
+        let bound = BoundDevice::new(self.find()?)?;
         let mut rules = self.rules.clone();
         rules.local.extend(host);
-        let ports = open_af_packet(&device, &rules, self.workers, self.frame_size)?;
-        shared(device, ports, Vec::new())
+        let ports = open_af_packet(bound.device(), &rules, self.workers, self.frame_size)?;
+        shared(bound, ports, Vec::new())
     }
 
     fn find(&self) -> Result<Device, PortError> {
@@ -296,13 +299,14 @@ fn open_af_packet(device: &Device, rules: &Rules, workers: usize, frame: usize) 
 
 /// Completes an open device that is shared with the kernel.
 fn shared(
-    device: Device,
+    bound: BoundDevice,
     (ports, driver, classifier): Ports,
     passed_over: Vec<(Driver, PortError)>,
 ) -> Result<OpenDevice, PortError> {
+    let device = bound.device();
     let has_ethernet = device.link() == LinkLayer::Ethernet;
-    let neighbours = has_ethernet.then(|| NeighbourSocket::open(&device)).transpose()?;
-    let too_big = has_ethernet.then(|| TooBigSocket::open(&device)).transpose()?;
+    let neighbours = has_ethernet.then(|| NeighbourSocket::open(device)).transpose()?;
+    let too_big = has_ethernet.then(|| TooBigSocket::open(device)).transpose()?;
     let is_af_packet = matches!(driver, Driver::AfPacket | Driver::AfPacketIp);
     Ok(OpenDevice {
         ports,
@@ -314,7 +318,7 @@ fn shared(
         needs_finished: !is_af_packet && device.is_veth(),
         station: (!has_ethernet).then_some(FAR_MAC),
         shared: Some(SharedDevice { classifier, neighbours, too_big }),
-        monitor: Box::new(device),
+        monitor: Box::new(bound),
     })
 }
 

@@ -174,6 +174,23 @@ fn device_with_an_mtu_beyond_the_frames_is_opened() {
 }
 
 #[test]
+fn device_that_is_made_again_at_once_is_not_taken_for_the_earlier_one() {
+    let world = World::new(1, 1);
+    let opened = open(&world, "gw0", Kind::AfPacket, &mut pools(1)).unwrap();
+    assert!(opened.monitor.state().is_up);
+    let mac = world.in_gw("cat /sys/class/net/gw0/address");
+    world.in_gw("ip link del gw0");
+    let same = format!("index {} address {}", opened.index, mac.trim());
+    world.in_gw(&format!("ip link add gw0 {same} type veth peer name gw9"));
+    for device in ["gw0", "gw9"] {
+        world.in_gw(&format!("ip link set {device} up"));
+    }
+    assert_eq!(opened.monitor.state(), DeviceState { is_gone: true, ..DeviceState::default() });
+    let again = open(&world, "gw0", Kind::AfPacket, &mut pools(1)).unwrap();
+    assert_eq!((again.index, again.mac, again.monitor.state().is_up), (opened.index, opened.mac, true));
+}
+
+#[test]
 fn errors_are_one_clear_line() {
     let world = World::new(1, 1);
     let text = |device: &str, kind, pools: &mut [Pool]| {

@@ -245,7 +245,7 @@ fn tables(device: &Device, rules: &Rules) -> Result<Tables, PortError> {
 }
 
 const CHANGE_TABLE: &str = "change the table of local addresses";
-const NEEDS: &str = "CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF (or CAP_SYS_ADMIN)";
+pub(super) const NEEDS: &str = "CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF (or CAP_SYS_ADMIN)";
 
 /// Returns the key of an address in the table. IPv4 addresses are mapped (RFC 4291 §2.5.5.2).
 fn key(address: IpAddr) -> [u8; 16] {
