@@ -44,6 +44,7 @@ impl SlowPath {
         // The first of the ports that share a device opens it for all, so all are closed before.
         for Change { port, state, .. } in changes.iter().filter(|change| change.has_moved) {
             self.log_device(now, *port, state);
+            self.workers.iter().for_each(|worker| worker.rings.set_down(*port, !state.is_up));
             if state.is_gone {
                 self.close_port(*port);
             }
@@ -215,6 +216,7 @@ impl SlowPath {
         (handle.shared, handle.monitor) = (shared, monitor);
         for (worker, queue) in self.workers.iter().zip(queues) {
             worker.rings.replace_port(port, queue);
+            worker.rings.set_down(port, false);
         }
         let stations = station.map_or(Stations::Ask, Stations::Only);
         self.set_stations(port, stations);

@@ -122,6 +122,11 @@ impl Devices {
         self.known.get(&usize::from(port)).is_some_and(|known| known.is_gone)
     }
 
+    /// Returns true if the device of `port` is there, but down.
+    pub(super) fn is_down(&self, port: u16) -> bool {
+        self.known.get(&usize::from(port)).is_some_and(|known| !known.is_up && !known.is_gone)
+    }
+
     /// Records that the device of `port` was opened again, or could not be.
     pub(super) fn opened(&mut self, now: Duration, port: usize, succeeded: bool) {
         let known = self.known.entry(port).or_default();

@@ -168,9 +168,9 @@ impl SlowPath {
             None => self.inject(Inject::Frame { port }, frame),
             Some(neighbours) => {
                 if neighbours.send(frame).is_err() {
-                    // The device is down or its queue is full. Neighbour discovery retries by
-                    // itself.
-                    self.drops.count(DropReason::TxRingFull);
+                    // Neighbour discovery retries by itself.
+                    let is_down = self.devices.is_down(port);
+                    self.drops.count(if is_down { DropReason::PortDown } else { DropReason::TxRingFull });
                 }
             }
         }
