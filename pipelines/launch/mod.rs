@@ -69,11 +69,12 @@ pub fn run(file: &Path, config: Config) -> Result<(), LaunchError> {
     let resources =
         pools.into_iter().zip(&cores).map(|(pool, &core)| WorkerResources { pool, core }).collect();
     let captures = captures(&ports);
-    let assembly = Assembly::new(&config, resources, ports).map_err(LaunchError::Start)?;
+    let mut assembly = Assembly::new(&config, resources, ports).map_err(LaunchError::Start)?;
     // Before anything forwards: if another gateway already answers on this socket, this one must
     // not start.
     let (control, tunnels) = (config.gateway.control.clone(), config.tunnels.len());
     let reloader = Arc::new(Reloader::new(file, config, barrier, assembly.new_ike.clone()));
+    assembly.slow_path.close_host_by(reloader.clone());
     let by_command = reloader.clone();
     let reload = Arc::new(move || by_command.reload());
     let control = control.map(|path| Server::start(&path, assembly.requests.clone(), reload)).transpose();

@@ -3,13 +3,13 @@
 use crate::{
     barrier::Barrier,
     config::{self, ConfigError, model::Config},
-    slow_path::NewIke,
+    slow_path::{CloseHost, NewIke},
 };
 use crossbeam::channel::{Sender, bounded};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
     thread,
 };
 use tracing::{error, info, warn};
@@ -40,12 +40,14 @@ impl fmt::Display for ReloadError {
 }
 
 /// Reloads the configuration file of a running gateway.
+#[derive(Debug)]
 pub(super) struct Reloader {
     file: PathBuf,
     new_ike: Sender<NewIke>,
     state: Mutex<State>,
 }
 
+#[derive(Debug)]
 struct State {
     /// The configuration in use.
     config: Config,
@@ -105,5 +107,21 @@ impl Reloader {
         is_done.recv().map_err(|_| ReloadError::Ended)?;
         *config = new;
         Ok(())
+    }
+}
+
+impl CloseHost for Reloader {
+    /// Closes a device. While the configuration is reloaded it does not wait, because the reload
+    /// waits for the caller.
+    fn close(&self, port: &str, device: &str) -> Result<(), PortError> {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(why)) => why.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                let reason = "the configuration is being reloaded".to_owned();
+                return Err(PortError::NotSupported { device: device.to_owned(), reason });
+            }
+        };
+        state.barrier.close(port, device)
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! A device may disappear and come back: a USB modem, a veth pair or VLAN that is made again. A TAP
 //! device is made again here. While a device is gone, workers have an [`AbsentPort`] in its place,
-//! which drops what they send. The barrier stays, because it knows the device by its name.
+//! which drops what they send. The barrier stays, because it knows the device by its primary name. A
+//! port may be configured by an alternative one, so the barrier is asked each time that a device is
+//! opened.
 
 use super::{
     SlowPath,
@@ -153,7 +155,11 @@ impl SlowPath {
         let handle = &self.network.ports[port];
         let Some(reopener) = &handle.reopener else { return };
         let host = self.kernel.as_ref().map(|kernel| kernel.addresses()).into_iter().flatten();
-        let opened = reopener.open(host);
+        let name = reopener.primary_name().and_then(|name| {
+            let close = self.close_host.as_ref().filter(|_| reopener.tap_mtu.is_none());
+            close.map_or(Ok(()), |close| close.close(&handle.name, &name)).map(|()| name)
+        });
+        let opened = name.and_then(|name| reopener.open(&name, host));
         self.devices.opened(now, port, opened.is_ok());
         let line = self.devices.admits_line(now, port);
         match opened {

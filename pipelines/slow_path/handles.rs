@@ -2,9 +2,10 @@
 
 use super::neighbours::Segment;
 use crate::gateway::{counters::WorkerCounters, rings::Rings};
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 use wayfarer_dataplane::{
     port::{
+        PortError,
         monitor::Monitor,
         neighbour_socket::NeighbourSocket,
         open::{Reopener, SharedDevice},
@@ -22,6 +23,16 @@ pub struct WorkerHandle {
     pub counters: Arc<WorkerCounters>,
     /// The core that the worker is pinned to.
     pub core: Option<usize>,
+}
+
+/// Keeps the host from forwarding by devices that appear while the gateway runs.
+pub trait CloseHost: Send + Sync + fmt::Debug {
+    /// Closes the device of this primary name, for a port. Never waits, so it may have to be tried
+    /// again.
+    ///
+    /// # Errors
+    /// The reason why the device is not closed, and must not be used.
+    fn close(&self, port: &str, device: &str) -> Result<(), PortError>;
 }
 
 /// One of the ports that share a device.

@@ -25,7 +25,7 @@ mod table_writer;
 mod turn;
 mod view;
 
-pub use handles::{PortHandle, SubPort, WorkerHandle, kind_in_vlan};
+pub use handles::{CloseHost, PortHandle, SubPort, WorkerHandle, kind_in_vlan};
 pub use turn::Stop;
 
 use crate::{
@@ -88,6 +88,8 @@ pub struct SlowPath {
     drops: Drops,
     problems: ProblemLimit,
     devices: Devices,
+    /// Closes devices that appear later; `None` if nobody keeps the host from forwarding.
+    close_host: Option<Arc<dyn CloseHost>>,
     next_worker: usize,
 }
 
@@ -118,6 +120,7 @@ impl SlowPath {
             drops: Drops::default(),
             problems: ProblemLimit::default(),
             devices: Devices::default(),
+            close_host: None,
             next_worker: 0,
             workers,
             requests,
@@ -179,9 +182,14 @@ impl SlowPath {
         self.handle_ike(now);
     }
 
-    /// Starts to follow the kernel: its devices; the host's addresses on devices that are shared with the kernel
-    /// and on `sides`, which are the kernel's sides of ports; and if `routes`, the kernel's routes
-    /// by the gateway's devices.
+    /// Has devices that appear from now on closed to the host before they are used.
+    pub fn close_host_by(&mut self, close_host: Arc<dyn CloseHost>) {
+        self.close_host = Some(close_host);
+    }
+
+    /// Starts to follow the kernel: its devices; the host's addresses on devices that are shared with
+    /// the kernel and on `sides`, which are the kernel's sides of ports; and if `routes`, the
+    /// kernel's routes by the gateway's devices.
     ///
     /// # Errors
     /// The system's error.

@@ -192,8 +192,7 @@ fn unfit_for_af_xdp(device: &Device, native: bool, kind: Kind) -> Option<&'stati
 /// opened by AF_PACKET, or made again if it is a TAP device: neither needs anything of the workers.
 #[derive(Clone, Debug)]
 pub struct Reopener {
-    /// The primary name that the device has. A device that has it as an alternative name only is not
-    /// opened.
+    /// The device's primary name, or an alternative one.
     pub device: String,
     /// The rules that divide its frames between the gateway and the host, without the addresses that
     /// the host's own network stack has at the moment.
@@ -212,15 +211,31 @@ impl Reopener {
         self.tap_mtu.is_some() || self.find().is_ok_and(|device| device.is_up().unwrap_or(false))
     }
 
-    /// Opens the device for all workers. `host` lists the addresses of the host's own network stack.
+    /// Returns the primary name of the device that there is now; of a TAP device, the one that it gets.
+    ///
+    /// # Errors
+    /// [`PortError::NoDevice`], or the error of the system.
+    pub fn primary_name(&self) -> Result<String, PortError> {
+        match self.tap_mtu {
+            Some(_) => Ok(self.device.clone()),
+            None => Ok(self.find()?.name().to_owned()),
+        }
+    }
+
+    /// Opens the device of this primary name for all workers. `host` lists the addresses of the host's
+    /// own network stack.
     ///
     /// # Errors
     /// As [`open`], for [`Kind::AfPacket`] or [`Kind::Tap`].
-    pub fn open(&self, host: impl IntoIterator<Item = IpAddr>) -> Result<OpenDevice, PortError> {
+    pub fn open(&self, name: &str, host: impl IntoIterator<Item = IpAddr>) -> Result<OpenDevice, PortError> {
         if let Some(mtu) = self.tap_mtu {
-            return open_tap(&self.device, mtu, self.workers);
+            return open_tap(name, mtu, self.workers);
         }
-        let bound = BoundDevice::new(self.find()?)?;
+        let device = Device::find(name)?;
+        if device.name() != name {
+            return Err(PortError::NoDevice { device: name.to_owned() });
+        }
+        let bound = BoundDevice::new(device)?;
         let mut rules = self.rules.clone();
         rules.local.extend(host);
         let ports = open_af_packet(bound.device(), &rules, self.workers, self.frame_size)?;
@@ -228,9 +243,7 @@ impl Reopener {
     }
 
     fn find(&self) -> Result<Device, PortError> {
-        let device = Device::find(&self.device)?;
-        let is_it = device.name() == self.device;
-        is_it.then_some(device).ok_or_else(|| PortError::NoDevice { device: self.device.clone() })
+        Device::find(&self.device)
     }
 }
 
