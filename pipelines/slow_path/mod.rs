@@ -279,6 +279,7 @@ impl SlowPath {
                     let early = |packet: &EarlyPacket| Inject::Early { esp_at: packet.esp_at };
                     self.inject_all(packets.iter().map(|packet| (early(packet), &packet.packet[..])));
                 }
+                Event::Freed(prefixes) => self.nats.free(now, &prefixes, &mut self.links.tables),
                 Event::EarlyDropped(count) => {
                     (0..count).for_each(|_| self.drops.count(DropReason::UnknownSpi));
                 }

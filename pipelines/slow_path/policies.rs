@@ -44,6 +44,14 @@ pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &mut Table
     }
 }
 
+/// Returns the prefixes of `selectors` on the peer's side that no tunnel has now.
+pub(super) fn freed(selectors: &[Selector], tables: &TableWriter) -> BTreeSet<Prefix> {
+    let TableWriter { tables, reader, .. } = tables;
+    let mut prefixes = prefixes(selectors);
+    prefixes.retain(|prefix| !tables.has_tunnels(*prefix, reader));
+    prefixes
+}
+
 /// Drops traffic that matches the rules of an expired tunnel with these `selectors`, so that no
 /// wider policy sends it unencrypted.
 pub(super) fn expire(id: TunnelId, selectors: &[Selector], tables: &mut TableWriter) {

@@ -1,6 +1,7 @@
 //! NAT of terminals and inner hosts that leave in clear.
 
 mod errors;
+mod freed;
 mod hostile;
 mod limits;
 
