@@ -282,8 +282,8 @@ impl<'r> SortedBurst<'r> {
     ) {
         let packets = std::slice::from_mut(&mut packet);
         match nat::inward::translate(header, packets, Origin::Wire, tables, reader) {
-            Ok(()) => match header.read(packet.data()) {
-                Ok(()) => self.departures.push(packet, Departure::new(header, Origin::Wire, tables)),
+            Ok(origin) => match header.read(packet.data()) {
+                Ok(()) => self.departures.push(packet, Departure::new(header, origin, tables)),
                 Err(why) => io.drop(packet, classify::ip_format(why)),
             },
             Err(refusal) => refusal.apply(packet, io),
