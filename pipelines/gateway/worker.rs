@@ -310,7 +310,7 @@ impl<'r> SortedBurst<'r> {
             None => return,
         };
         let class = header.read(packet.data()).map_err(|why| classify::ip_format(why).into());
-        match class.and_then(|()| classify::local(&mut packet, 0, header, tables)) {
+        match class.and_then(|()| classify::local(&mut packet, 0, header, tables, reader)) {
             Ok(Class::Esp(esp_at)) => {
                 let arrival = Arrival::new(&packet, header, esp_at, tables);
                 self.arrivals.push(packet, arrival);

@@ -144,6 +144,7 @@ impl SlowPath {
     /// Closes a port whose device is gone.
     fn close_port(&mut self, port: usize) {
         self.network.ports[port].shared = None;
+        self.nats.share_pings(port, None);
         for worker in &self.workers {
             worker.rings.replace_port(port, Box::new(AbsentPort));
         }
@@ -219,6 +220,7 @@ impl SlowPath {
         self.links.tables.tables.settings.ports[port].mac.set(mac);
         let handle = &mut self.network.ports[port];
         (handle.kind, handle.segment.mac, handle.device) = (kind, mac, device);
+        self.nats.share_pings(port, shared.as_ref().map(|shared| shared.classifier.clone()));
         (handle.shared, handle.monitor) = (shared, monitor);
         for (worker, queue) in self.workers.iter().zip(queues) {
             worker.rings.replace_port(port, queue);

@@ -126,6 +126,9 @@ impl SlowPath {
             requests,
             new_ike,
         };
+        for (index, port) in this.network.ports.iter().enumerate() {
+            this.nats.share_pings(index, port.shared.as_ref().map(|shared| shared.classifier.clone()));
+        }
         this.install_routes(config);
         for tunnel in &config.tunnels {
             this.install_tunnel(tunnel)?;

@@ -51,7 +51,7 @@ const LINK_LOCAL: &str = "fe80::1";
 /// A gateway's port on `gw0`, and all other receivers there.
 pub(crate) struct Listener {
     worker: Worker,
-    classifier: Arc<Classifier>,
+    pub(crate) classifier: Arc<Classifier>,
     neighbours: NeighbourSocket,
     kernel: Vec<RawSocket>,
     pub(crate) peer: RawSocket,

@@ -99,7 +99,7 @@ pub fn pass(
 ) {
     let Some(first) = packets.first() else { return };
     let done = match IpHeader::parse(first.data()) {
-        Ok(first) if tables.nat.is_for(&first, packets[0].data()) => {
+        Ok(first) if tables.nat.is_for(&first, packets[0].data(), reader) => {
             translate(&first, &mut packets, origin, tables, reader)
         }
         Ok(_) => return packets.into_iter().for_each(|packet| io.to_host(packet, tables)),

@@ -6,6 +6,7 @@
 //! another's away.
 
 mod log;
+mod pings;
 mod ports;
 
 use super::{network::Network, table_writer::TableWriter};
@@ -15,13 +16,16 @@ use crate::{
     gateway::nat::mapping::Mapping,
 };
 use log::Lines;
+use pings::Pings;
 use ports::Ports;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 use wayfarer_dataplane::{
     drop::DropReason,
+    port::classifier::Classifier,
     table::Prefix,
     wire::{Address, ip::protocol, translate::End},
 };
@@ -38,6 +42,7 @@ pub(super) struct Nats {
     nats: Vec<Nat>,
     /// When each mapping is looked at next.
     due: BTreeSet<Due>,
+    pings: Pings,
 }
 
 /// When a mapping is looked at next, in seconds, with its NAT, protocol and port outside.
@@ -165,7 +170,7 @@ impl Nat {
 
 impl Nats {
     pub(super) fn new(nats: &[model::Nat]) -> Self {
-        Self { nats: nats.iter().map(Nat::new).collect(), due: BTreeSet::new() }
+        Self { nats: nats.iter().map(Nat::new).collect(), due: BTreeSet::new(), pings: Pings::default() }
     }
 
     /// Makes a mapping for an inner end, unless there is one.
@@ -192,7 +197,16 @@ impl Nats {
         let at = seconds.saturating_add(whole_seconds(nat.shortest(end.protocol)));
         nat.set_due(end.address, end.protocol, port, at);
         self.due.insert((at, index, end.protocol, port));
+        if end.protocol == protocol::ICMP {
+            self.pings.set(nat.config.address, port, true);
+        }
         Ok(())
+    }
+
+    /// Has a port's device divide replies to pings between NATs and host, or none if it is not shared
+    /// with the kernel.
+    pub(super) fn share_pings(&mut self, port: usize, classifier: Option<Arc<Classifier>>) {
+        self.pings.share(port, classifier);
     }
 
     /// Ends the mappings of inner addresses within `prefixes`, which no tunnel has any more. Those of
@@ -223,6 +237,9 @@ impl Nats {
         tables.nat.remove(writer, (index, protocol), port, inside);
         let nat = &mut self.nats[usize::from(index)];
         nat.give_port(now, protocol, port, inside.0);
+        if protocol == protocol::ICMP {
+            self.pings.set(nat.config.address, port, false);
+        }
     }
 
     /// Ends mappings that have been idle for too long. Returns whether there were any.

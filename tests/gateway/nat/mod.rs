@@ -362,6 +362,9 @@ fn what_is_not_the_nats_stays_the_hosts() {
         datagram(SERVER, OUTER, (53, 53), b"query"),
         ping(SERVER, OUTER, port),
         pong(SERVER, OUTER, FIRST - 1),
+        // Of the range, but no mapping has it.
+        pong(SERVER, OUTER, FIRST + 7),
+        icmp(SERVER, OUTER, 3, &[&[0; 4][..], &ping(OUTER, SERVER, FIRST + 7)].concat()),
         icmp(
             SERVER,
             OUTER,
