@@ -92,9 +92,8 @@ pub struct SharedDevice {
     /// ARP and neighbour discovery, which the ports do not carry. `None` on a device without
     /// Ethernet, which has neither.
     pub neighbours: Option<NeighbourSocket>,
-    /// ICMP errors to the host about packets that were too big, which may be the gateway's. `None` on a
-    /// device without Ethernet.
-    pub too_big: Option<TooBigSocket>,
+    /// ICMP errors to the host about packets that were too big, which may be the gateway's.
+    pub too_big: TooBigSocket,
 }
 
 /// An open device.
@@ -319,7 +318,7 @@ fn shared(
     let device = bound.device();
     let has_ethernet = device.link() == LinkLayer::Ethernet;
     let neighbours = has_ethernet.then(|| NeighbourSocket::open(device)).transpose()?;
-    let too_big = has_ethernet.then(|| TooBigSocket::open(device)).transpose()?;
+    let too_big = TooBigSocket::open(device)?;
     let is_af_packet = matches!(driver, Driver::AfPacket | Driver::AfPacketIp);
     Ok(OpenDevice {
         ports,
