@@ -99,6 +99,7 @@ drop_reasons! {
     NoHeadroom          Error   "frame too short for the headers of its tunnel",
     TxRingFull          Warning "the port's transmit ring was full",
     PortGone            Warning "to leave by a port whose device is gone, or has not appeared yet",
+    PortDown            Warning "to leave by a port whose device is down: switched off, or its cable carries no signal",
     DeviceRefused       Warning "refused by the device that it was to leave by, for example because it is longer than the device's MTU",
     PuntRingFull        Warning "the ring to the slow path was full, or this traffic's share of it",
     PathMtu             Info    "ICMP too big about ESP that no SA has sent lately by its path, or whose MTU changes nothing",

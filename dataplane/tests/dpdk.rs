@@ -241,7 +241,7 @@ fn reports_in_one_line_why_a_device_cannot_be_opened() {
     let mut small = [eal.pool(FRAMES, 512, 0).unwrap()];
     assert_eq!(
         refused(&request("net_null0"), &mut small),
-        "net_null0: frames of 512 bytes are too small for its MTU of 1500 bytes"
+        "net_null0: frames of 512 bytes are too small for packets of 1500 bytes"
     );
     let too_many = eal.pool(1 << 24, FRAME, 0).unwrap_err().to_string();
     assert!(

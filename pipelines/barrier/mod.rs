@@ -28,6 +28,8 @@ mod host_traffic;
 mod nftables;
 mod pairs;
 mod ranges;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     config::model::{Config, PolicyAction, PortKind},
@@ -80,7 +82,7 @@ pub(crate) struct Barrier {
     host: HostTraffic,
     /// True if the last change for a tunnel failed. Only the first of several is logged.
     has_failed: bool,
-    _devices: Vec<DeviceLock>,
+    devices: Vec<DeviceLock>,
 }
 
 /// A barrier that the slow path and reloads change.
@@ -121,7 +123,7 @@ impl Barrier {
             let segments = this.host.segments(config, port);
             let device = primary_name(device);
             match DeviceLock::take(&device) {
-                Ok(lock) => this._devices.push(lock),
+                Ok(lock) => this.devices.push(lock),
                 // Without table owners (before Linux 6.9), the running gateway's table would be
                 // replaced.
                 Err(why @ LockError::Taken(_)) => return Err((port.name.clone(), why.of(&device))),
@@ -135,14 +137,31 @@ impl Barrier {
         this.nftables = Some(nftables);
         this.taps = config.ports.iter().filter_map(|port| tap(&port.kind)).map(primary_name).collect();
         this.protect(config)?;
-        for device in &this.closed {
-            info!(
-                device = device.name,
-                "the host does not forward the gateway's traffic through this device \
-             until `wayfarer open-host`"
-            );
-        }
+        this.closed.iter().for_each(|device| log_closed(&device.name));
         cannot_tell.map_or(Ok(this), Err)
+    }
+
+    /// Raises the barrier around a device that has appeared since, by its primary name, for the port
+    /// that is to use it. The port may have been configured by another name of the device.
+    ///
+    /// # Errors
+    /// As [`Barrier::raise`].
+    pub(crate) fn close(&mut self, port: &str, device: &str) -> Result<(), PortError> {
+        let Self { nftables: Some(nftables), closed, taps, protected, host, .. } = self else {
+            return Ok(());
+        };
+        if closed.iter().any(|closed| closed.name == device) {
+            return Ok(());
+        }
+        let same = closed.iter().find(|closed| closed.port == port);
+        let segments = same.map(|closed| closed.segments.clone()).unwrap_or_default();
+        let lock = DeviceLock::take(device).map_err(|why| why.of(device))?;
+        replace(nftables, &mut Contents { device, taps, protected, host, segments: &segments })
+            .map_err(|why| refused(nftables, device, CLOSE, why))?;
+        self.devices.push(lock);
+        closed.push(ClosedDevice { port: port.to_owned(), name: device.to_owned(), segments });
+        log_closed(device);
+        Ok(())
     }
 
     /// Has the barrier also protect the addresses of `config`, whose ports are those that it was
@@ -214,16 +233,16 @@ pub fn open_host(devices: &[String]) -> Result<Vec<String>, PortError> {
     let nftables = Nftables::open().map_err(failed)?;
     let tables = nftables.tables().map_err(failed)?;
     let closed: Vec<&str> = tables.iter().filter_map(|table| table.strip_prefix(TABLE)).collect();
-    // A table has the configured name if the device did not exist when the gateway started.
-    let name =
-        |device: &String| if closed.contains(&&device[..]) { device.clone() } else { primary_name(device) };
-    let devices: Vec<String> = devices.iter().map(name).collect();
+    // A table has the configured name if the device did not exist when the gateway started. There is one
+    // of the primary name too if the device has appeared since.
+    let names: Vec<[String; 2]> =
+        devices.iter().map(|device| [device.clone(), primary_name(device)]).collect();
     let opened: Vec<String> = closed
         .into_iter()
-        .filter(|name| devices.is_empty() || devices.iter().any(|d| d == name))
+        .filter(|name| devices.is_empty() || names.iter().flatten().any(|device| device == name))
         .map(Into::into)
         .collect();
-    if let Some(device) = devices.iter().find(|device| !opened.contains(device)) {
+    if let Some([_, device]) = names.iter().find(|names| !names.iter().any(|name| opened.contains(name))) {
         let reason = "no gateway has closed this device".to_owned();
         return Err(PortError::NotSupported { device: device.clone(), reason });
     }
@@ -237,6 +256,14 @@ pub fn open_host(devices: &[String]) -> Result<Vec<String>, PortError> {
     opened.iter().for_each(|device| batch.delete_table(&format!("{TABLE}{device}")));
     nftables.commit(batch).map_err(|why| refused(&nftables, &opened[0], OPEN, why))?;
     Ok(opened)
+}
+
+fn log_closed(device: &str) {
+    info!(
+        device,
+        "the host does not forward the gateway's traffic through this device \
+         until `wayfarer open-host`"
+    );
 }
 
 /// Returns the device by which a port hands packets to the kernel.
@@ -385,6 +412,3 @@ fn failed(device: &str, action: &'static str, why: io::Error) -> PortError {
         _ => PortError::System { device: device.to_owned(), action, source: why },
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -89,6 +89,20 @@ fn closes_a_device_by_its_primary_name() {
 }
 
 #[test]
+fn closes_a_device_that_appears_later_by_an_alternative_name() {
+    alone(|| {
+        let mut barrier = Barrier::raise(&configured("uplink", "")).unwrap();
+        ip("link add eth0 type veth peer name eth9");
+        ip("link property add dev eth0 altname uplink");
+        (0..2).for_each(|_| barrier.close("outside", "eth0").unwrap());
+        assert_eq!(tables(), [table("uplink"), table("eth0")]);
+        assert!(matches!(DeviceLock::take("eth0"), Err(LockError::Taken(_))));
+        drop(barrier);
+        assert_eq!(open_host(&["uplink".to_owned()]).unwrap(), ["uplink", "eth0"]);
+    });
+}
+
+#[test]
 fn goes_on_protecting_what_a_new_configuration_does_not_have() {
     alone(|| {
         ip("link add eth0 type veth peer name eth9");

@@ -34,7 +34,7 @@ pub(super) fn write(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
             port.kind.clone(),
             state(port),
             port.mac.clone(),
-            port.mtu.to_string(),
+            mtu(port),
             joined(&port.addresses),
             port.neighbours.to_string(),
             port.rx_packets.to_string(),
@@ -49,6 +49,14 @@ pub(super) fn write(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
         ]
     };
     table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Returns the MTU of a port, with that of its device if they differ: `1778 of 9000`.
+fn mtu(port: &PortView) -> String {
+    match port.device_mtu {
+        Some(device) if device != port.mtu => format!("{} of {device}", port.mtu),
+        _ => port.mtu.to_string(),
+    }
 }
 
 /// Returns the state of a port's link, with its speed and anything unusual: `up 10G`.
@@ -115,6 +123,13 @@ mod tests {
         assert_eq!(with(|p| p.promiscuous = Some(true)), "up 10G promiscuous");
         assert_eq!(with(|p| p.link = Some("down".into())), "down");
         assert_eq!(with(|p| p.link = None), "-");
+    }
+
+    #[test]
+    fn shows_an_mtu_that_is_not_the_devices() {
+        let [own, same, other] =
+            [None, Some(1500), Some(9000)].map(|device_mtu| mtu(&PortView { device_mtu, ..nic() }));
+        assert_eq!([own, same, other], ["1500", "1500", "1500 of 9000"]);
     }
 
     #[test]

@@ -14,9 +14,11 @@ use std::{
 };
 use wayfarer_dataplane::{
     crypto::Suite,
+    pool::HEADROOM,
     port::{Mac, dpdk, vlan::Tagging},
     sa::{Df, Limits, Mode, Selector, Spi},
     table::Prefix,
+    wire::ethernet,
 };
 use zeroize::Zeroizing;
 
@@ -66,6 +68,14 @@ pub struct Gateway {
     pub frame_size: usize,
     /// Number of tunnels for which the tables have room.
     pub tunnels: usize,
+}
+
+impl Gateway {
+    /// Returns the length of the longest IP packet behind an Ethernet header that a frame holds, in
+    /// bytes.
+    pub fn longest_packet(&self) -> usize {
+        self.frame_size.saturating_sub(HEADROOM + ethernet::HEADER)
+    }
 }
 
 /// `[[port]]`

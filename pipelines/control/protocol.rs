@@ -234,6 +234,9 @@ pub struct PortView {
     pub mac: String,
     /// Largest IP packet, in bytes.
     pub mtu: usize,
+    /// The MTU of the device, as far as it is this port's, in bytes; `None` if it is not known.
+    #[serde(default)]
+    pub device_mtu: Option<usize>,
     /// The gateway's addresses.
     pub addresses: Vec<String>,
     /// Number of known neighbours.

@@ -88,7 +88,7 @@ pub fn classify(
     let padding = packet.len().saturating_sub(header.total_len()) as u16;
     packet.set_len(header.total_len()).ok_or(DropReason::IpTotalLength)?;
     match tables.routes.find(header.dst, reader) {
-        Some(Hop::Local) => local(packet, padding, header, tables),
+        Some(Hop::Local) => local(packet, padding, header, tables, reader),
         // This includes ESP and IKE: the gateway's SAs are for its own addresses, and the host may
         // have other SAs.
         Some(Hop::Host) => Ok(Class::Host(padding)),
@@ -110,6 +110,7 @@ pub fn local(
     padding: u16,
     header: &mut IpHeader,
     tables: &Tables,
+    reader: &Reader,
 ) -> Result<Class, Unclassified> {
     match header.protocol {
         protocol::ESP if header.fragment != Fragment::Whole || header.has_options() => {
@@ -118,10 +119,10 @@ pub fn local(
         protocol::ESP => Ok(Class::Esp(header.header_len() as u16)),
         protocol::UDP if header.fragment == Fragment::Whole => {
             let udp = Udp::parse(header.payload(packet.data())).map_err(|_| DropReason::UdpLength)?;
-            udp_local(packet, padding, header, udp, tables)
+            udp_local(packet, padding, header, udp, (tables, reader))
         }
         protocol::UDP => Err(Unclassified::Fragment),
-        _ => other_local(packet, padding, header, tables),
+        _ => other_local(packet, padding, header, tables, reader),
     }
 }
 
@@ -132,10 +133,11 @@ fn other_local(
     padding: u16,
     header: &IpHeader,
     tables: &Tables,
+    reader: &Reader,
 ) -> Result<Class, Unclassified> {
     match header.fragment {
         _ if !tables.nat.has_address(header.dst) => Ok(Class::Host(padding)),
-        Fragment::Whole if tables.nat.is_for(header, packet.data()) => Ok(Class::Nat),
+        Fragment::Whole if tables.nat.is_for(header, packet.data(), reader) => Ok(Class::Nat),
         Fragment::Whole => Ok(Class::Host(padding)),
         Fragment::First | Fragment::Later => Err(Unclassified::Fragment),
     }
@@ -149,10 +151,10 @@ fn udp_local(
     padding: u16,
     header: &mut IpHeader,
     udp: Udp,
-    tables: &Tables,
+    (tables, reader): (&Tables, &Reader),
 ) -> Result<Class, Unclassified> {
     if !is_ours(udp.dst_port, tables) {
-        return other_local(packet, padding, header, tables);
+        return other_local(packet, padding, header, tables, reader);
     }
     if header.has_options() {
         return Err(Unclassified::Fragment);

@@ -64,7 +64,7 @@ pub(super) fn defragment(
         let shows_port = header.fragment != Fragment::Later || header.protocol == protocol::ESP;
         let is_ours = || {
             classify::is_for_gateway(header, packet.data(), tables)
-                || tables.nat.is_for(header, packet.data())
+                || tables.nat.is_for(header, packet.data(), reader)
         };
         match shows_port && is_ours() {
             true => io.drop(packet, DropReason::OuterOptions),
@@ -82,7 +82,7 @@ pub(super) fn defragment(
     let whole = io.reassemble(packet, header)?;
     let first = whole.packets.first()?;
     let is_read = header.read(first.data()).is_ok();
-    if is_read && tables.nat.is_for(header, first.data()) {
+    if is_read && tables.nat.is_for(header, first.data(), reader) {
         return Some(Defragmented::Nat(whole.packets));
     }
     if !is_read || !classify::is_for_gateway(header, first.data(), tables) {

@@ -389,12 +389,21 @@ impl Io {
         to.tx(&mut self.pool, burst);
         let refused = to.refused() - refused_before;
         self.counters.sent.add((before - burst.len()) as u64 - refused);
-        (0..refused).for_each(|_| self.counters.drops.count(DropReason::DeviceRefused));
-        if burst.is_empty() {
-            return;
+        if refused > 0 || !burst.is_empty() {
+            self.drop_unsent(port, refused);
         }
-        let reason = if to.is_absent() { DropReason::PortGone } else { DropReason::TxRingFull };
-        for packet in burst.drain(..) {
+    }
+
+    /// Drops the packets that a port did not take, and counts those that its device has refused.
+    #[cold]
+    fn drop_unsent(&mut self, port: usize, refused: u64) {
+        let [refusal, reason] = match self.rings.is_down(port) {
+            _ if self.ports[port].is_absent() => [DropReason::DeviceRefused, DropReason::PortGone],
+            true => [DropReason::PortDown; 2],
+            false => [DropReason::DeviceRefused, DropReason::TxRingFull],
+        };
+        (0..refused).for_each(|_| self.counters.drops.count(refusal));
+        for packet in self.outgoing[port].drain(..) {
             self.counters.drops.count(reason);
             self.pool.give(packet);
         }

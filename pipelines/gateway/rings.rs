@@ -142,6 +142,8 @@ pub struct Rings {
     returned: ArrayQueue<Returned>,
     /// `true` if there may be new ports or returned frames.
     has_changes: AtomicBool,
+    /// By index, `true` if the port's device is down.
+    down: Box<[AtomicBool]>,
     /// Ports that the worker no longer uses, each with its index. The slow path closes them, because
     /// that may take long.
     pub old_ports: ArrayQueue<(usize, Box<dyn Port>)>,
@@ -158,6 +160,7 @@ impl Rings {
             new_ports: (0..ports).map(|_| ArrayQueue::new(1)).collect(),
             returned: ArrayQueue::new(ports.max(1)),
             has_changes: AtomicBool::new(false),
+            down: (0..ports).map(|_| AtomicBool::new(false)).collect(),
             old_ports: ArrayQueue::new(ports.max(1)),
         }
     }
@@ -167,6 +170,16 @@ impl Rings {
         // One that the worker has not taken yet is closed.
         drop(self.new_ports[index].force_push(port));
         self.has_changes.store(true, Release);
+    }
+
+    /// Tells the worker whether the device of port `index` is down.
+    pub fn set_down(&self, index: usize, is_down: bool) {
+        self.down[index].store(is_down, Relaxed);
+    }
+
+    /// Returns whether the device of port `index` is down.
+    pub(super) fn is_down(&self, index: usize) -> bool {
+        self.down[index].load(Relaxed)
     }
 
     /// Has the worker take back frames of its pool. Returns `false` if it has too many to take already;

@@ -282,8 +282,8 @@ impl<'r> SortedBurst<'r> {
     ) {
         let packets = std::slice::from_mut(&mut packet);
         match nat::inward::translate(header, packets, Origin::Wire, tables, reader) {
-            Ok(()) => match header.read(packet.data()) {
-                Ok(()) => self.departures.push(packet, Departure::new(header, Origin::Wire, tables)),
+            Ok(origin) => match header.read(packet.data()) {
+                Ok(()) => self.departures.push(packet, Departure::new(header, origin, tables)),
                 Err(why) => io.drop(packet, classify::ip_format(why)),
             },
             Err(refusal) => refusal.apply(packet, io),
@@ -310,7 +310,7 @@ impl<'r> SortedBurst<'r> {
             None => return,
         };
         let class = header.read(packet.data()).map_err(|why| classify::ip_format(why).into());
-        match class.and_then(|()| classify::local(&mut packet, 0, header, tables)) {
+        match class.and_then(|()| classify::local(&mut packet, 0, header, tables, reader)) {
             Ok(Class::Esp(esp_at)) => {
                 let arrival = Arrival::new(&packet, header, esp_at, tables);
                 self.arrivals.push(packet, arrival);

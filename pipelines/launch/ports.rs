@@ -13,7 +13,7 @@ use crate::{
 use std::{net::IpAddr, sync::Arc};
 use tracing::{info, warn};
 use wayfarer_dataplane::{
-    pool::{HEADROOM, Pool},
+    pool::Pool,
     port::{
         Mac, Port, PortError,
         absent::{AbsentDevice, AbsentPort},
@@ -125,7 +125,9 @@ fn open_device(
         vlans: on_device().filter_map(|port| Some(port.tagging?.vlan)).collect(),
         only_vlans: on_device().all(|port| port.tagging.is_some()),
     };
-    let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(largest_packet(pools));
+    let longest = config.gateway.longest_packet();
+    let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(longest);
+    let is_limited_by_frames = mtu_limit == longest;
     let tap_mtu = port.mtu.unwrap_or(MTU);
     let reopener = Reopener {
         device: primary_name(device),
@@ -135,7 +137,8 @@ fn open_device(
         tap_mtu: (kind == Kind::Tap).then_some(tap_mtu),
     };
     if port.is_optional && !reopener.is_ready() {
-        return Ok(absent(port, mtu_limit, reopener, pools.len()));
+        let absent = absent(port, mtu_limit, reopener, pools.len());
+        return Ok(OpenPort { is_limited_by_frames, ..absent });
     }
     let request = open::Request { device, kind, rules, tap_mtu };
     let OpenDevice { ports, driver, passed_over, mac, mtu, index, needs_finished, station, shared, monitor } =
@@ -160,6 +163,7 @@ fn open_device(
         mac: port.mac.unwrap_or(mac),
         mtu: mtu.min(mtu_limit),
         mtu_limit,
+        is_limited_by_frames,
         fills_checksums: false,
         addresses: port.addresses.clone(),
         stations: station.map_or(Stations::Ask, Stations::Only),
@@ -183,12 +187,6 @@ fn absent(port: &model::Port, mtu_limit: usize, reopener: Reopener, workers: usi
         reopener: Some(reopener),
         ..open_other(port, "-", (0..workers).map(|_| Box::new(AbsentPort) as _).collect())
     }
-}
-
-/// Returns the length of the longest IP packet that a frame of every pool holds, in bytes.
-fn largest_packet(pools: &[Pool]) -> usize {
-    let frame = pools.iter().map(Pool::frame_size).min().unwrap_or(0);
-    frame.saturating_sub(HEADROOM + ethernet::HEADER)
 }
 
 /// Opens a device of DPDK. The kernel gets packets of it only through the exception path.
@@ -231,6 +229,7 @@ fn open_dpdk(
         mac,
         mtu,
         mtu_limit: mtu,
+        is_limited_by_frames: false,
         fills_checksums,
         addresses: port.addresses.clone(),
         stations: Stations::Ask,
@@ -278,6 +277,7 @@ fn open_exception(
         mac: port.mac,
         mtu: port.mtu,
         mtu_limit: port.mtu,
+        is_limited_by_frames: false,
         fills_checksums: false,
         addresses: Vec::new(),
         stations: Stations::Only(port.mac),
@@ -302,6 +302,7 @@ fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> Ope
         mac: mac(port),
         mtu: port.mtu.unwrap_or(MTU),
         mtu_limit: port.mtu.unwrap_or(MTU),
+        is_limited_by_frames: false,
         fills_checksums: false,
         addresses: port.addresses.clone(),
         // A file has no stations to resolve.

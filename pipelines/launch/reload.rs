@@ -40,12 +40,14 @@ impl fmt::Display for ReloadError {
 }
 
 /// Reloads the configuration file of a running gateway.
+#[derive(Debug)]
 pub(super) struct Reloader {
     file: PathBuf,
     new_ike: Sender<NewIke>,
     state: Mutex<State>,
 }
 
+#[derive(Debug)]
 struct State {
     /// The configuration in use.
     config: Config,

@@ -2,7 +2,9 @@
 //!
 //! A device may disappear and come back: a USB modem, a veth pair or VLAN that is made again. A TAP
 //! device is made again here. While a device is gone, workers have an [`AbsentPort`] in its place,
-//! which drops what they send. The barrier stays, because it knows the device by its name.
+//! which drops what they send. The barrier stays, because it knows the device by its primary name. A
+//! port may be configured by an alternative one, so the barrier is asked each time that a device is
+//! opened.
 
 use super::{
     SlowPath,
@@ -11,7 +13,7 @@ use super::{
     neighbours::Stations,
     view::mac_text,
 };
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 use tracing::{error, info, warn};
 use wayfarer_dataplane::port::{
     Mac, Port,
@@ -44,15 +46,21 @@ impl SlowPath {
         // The first of the ports that share a device opens it for all, so all are closed before.
         for Change { port, state, .. } in changes.iter().filter(|change| change.has_moved) {
             self.log_device(now, *port, state);
+            self.workers.iter().for_each(|worker| worker.rings.set_down(*port, !state.is_up));
             if state.is_gone {
                 self.close_port(*port);
             }
         }
-        for Change { port, state, must_open, .. } in changes {
+        for Change { port, state, has_outgrown_frames, must_open, .. } in changes {
             if must_open {
                 self.open_device(now, port);
             }
-            self.follow_mtu(now, port, state.mtu);
+            let from = self.follow_mtu(port, state.mtu);
+            if has_outgrown_frames {
+                self.log_short_frames(now, port, state.mtu);
+            } else if let Some(from) = from {
+                self.log_mtu(now, port, from);
+            }
             self.follow_host_mac(now, port, &state);
         }
     }
@@ -105,22 +113,38 @@ impl SlowPath {
     }
 
     /// Makes a port take its device's MTU: what is forwarded, what tunnels carry, and what senders are
-    /// told (RFC 4301 §8.2).
-    fn follow_mtu(&mut self, now: Duration, port: usize, mtu: Option<usize>) {
+    /// told (RFC 4301 §8.2). Returns the MTU before, in bytes, if that was another.
+    fn follow_mtu(&mut self, port: usize, mtu: Option<usize>) -> Option<usize> {
         let handle = &mut self.network.ports[port];
-        let Some(mtu) = new_mtu(handle, mtu) else { return };
+        let mtu = new_mtu(handle, mtu)?;
         let from = std::mem::replace(&mut handle.mtu, mtu);
         self.links.tables.tables.settings.ports[port].set_mtu(mtu);
         self.links.fit_ports(&self.network);
+        Some(from)
+    }
+
+    fn log_mtu(&mut self, now: Duration, port: usize, from: usize) {
         if let Some(left_out) = self.devices.admits_line(now, port) {
-            let port = &self.network.ports[port].name;
+            let PortHandle { name: port, mtu, .. } = &self.network.ports[port];
             info!(name: "device_mtu", port, from, mtu, left_out, "the device's MTU has changed");
         }
+    }
+
+    /// Logs that frames are too short for a device's MTU.
+    fn log_short_frames(&mut self, now: Duration, port: usize, device_mtu: Option<usize>) {
+        let Some(left_out) = self.devices.admits_line(now, port) else { return };
+        let PortHandle { name: port, mtu_limit: mtu, .. } = &self.network.ports[port];
+        warn!(
+            name: "frames_too_short", port, device_mtu, mtu, left_out,
+            "a frame holds less than the device's MTU: the port takes no more, and longer packets that come in are \
+             lost: raise gateway.frame_size, or lower the MTU of the device and of those that it is connected to"
+        );
     }
 
     /// Closes a port whose device is gone.
     fn close_port(&mut self, port: usize) {
         self.network.ports[port].shared = None;
+        self.nats.share_pings(port, None);
         for worker in &self.workers {
             worker.rings.replace_port(port, Box::new(AbsentPort));
         }
@@ -132,7 +156,13 @@ impl SlowPath {
         let handle = &self.network.ports[port];
         let Some(reopener) = &handle.reopener else { return };
         let host = self.kernel.as_ref().map(|kernel| kernel.addresses()).into_iter().flatten();
-        let opened = reopener.open(host);
+        let name = reopener.primary_name().and_then(|name| {
+            if let Some(barrier) = self.barrier.as_ref().filter(|_| reopener.tap_mtu.is_none()) {
+                barrier.lock().unwrap_or_else(PoisonError::into_inner).close(&handle.name, &name)?;
+            }
+            Ok(name)
+        });
+        let opened = name.and_then(|name| reopener.open(&name, host));
         self.devices.opened(now, port, opened.is_ok());
         let line = self.devices.admits_line(now, port);
         match opened {
@@ -192,9 +222,11 @@ impl SlowPath {
         self.links.tables.tables.settings.ports[port].mac.set(mac);
         let handle = &mut self.network.ports[port];
         (handle.kind, handle.segment.mac, handle.device) = (kind, mac, device);
+        self.nats.share_pings(port, shared.as_ref().map(|shared| shared.classifier.clone()));
         (handle.shared, handle.monitor) = (shared, monitor);
         for (worker, queue) in self.workers.iter().zip(queues) {
             worker.rings.replace_port(port, queue);
+            worker.rings.set_down(port, false);
         }
         let stations = station.map_or(Stations::Ask, Stations::Only);
         self.set_stations(port, stations);
@@ -206,7 +238,9 @@ impl SlowPath {
             (Some(index), _, Some(kernel)) if !is_host => kernel.set_device(port as u16, index),
             _ => {}
         }
-        self.follow_mtu(now, port, Some(mtu));
+        if let Some(from) = self.follow_mtu(port, Some(mtu)) {
+            self.log_mtu(now, port, from);
+        }
     }
 
     /// Closes a port that a worker no longer uses, and gives the worker the frames that it held. Others wait

@@ -32,6 +32,8 @@ pub(super) struct Devices {
 struct Known {
     is_up: bool,
     is_gone: bool,
+    /// True if its MTU is beyond what frames hold.
+    exceeds_frames: bool,
     /// When it may be opened again at the earliest.
     open_at: Duration,
     /// Limits the log's lines about it.
@@ -41,7 +43,8 @@ struct Known {
 impl Default for Known {
     /// Every device is assumed to be up at first.
     fn default() -> Self {
-        Self { is_up: true, is_gone: false, open_at: Duration::ZERO, lines: LineLimit::default() }
+        let (open_at, lines) = (Duration::ZERO, LineLimit::default());
+        Self { is_up: true, is_gone: false, exceeds_frames: false, open_at, lines }
     }
 }
 
@@ -54,6 +57,8 @@ pub(super) struct Change {
     pub(super) state: DeviceState,
     /// True if it came up, went down or disappeared.
     pub(super) has_moved: bool,
+    /// True if its MTU has come to be beyond what frames hold.
+    pub(super) has_outgrown_frames: bool,
     /// True if it must be opened again: it was gone, or has another MAC address.
     pub(super) must_open: bool,
 }
@@ -98,12 +103,16 @@ impl Devices {
                 let known = self.known.entry(port).or_default();
                 let has_moved = (known.is_up, known.is_gone) != (state.is_up, state.is_gone);
                 (known.is_up, known.is_gone) = (state.is_up, state.is_gone);
+                let exceeds_frames = exceeds_frames(handle, state.mtu);
+                let has_outgrown_frames = exceeds_frames && !known.exceeds_frames;
+                known.exceeds_frames = exceeds_frames;
                 let must_open = now >= known.open_at && must_open(handle, &state);
                 let has_changed = has_moved
+                    || has_outgrown_frames
                     || must_open
                     || new_mtu(handle, state.mtu).is_some()
                     || new_host_mac(handle, &state).is_some();
-                has_changed.then_some(Change { port, state, has_moved, must_open })
+                has_changed.then_some(Change { port, state, has_moved, has_outgrown_frames, must_open })
             })
             .collect()
     }
@@ -111,6 +120,11 @@ impl Devices {
     /// Returns true if the device of `port` is gone, or has not appeared yet.
     pub(super) fn is_gone(&self, port: u16) -> bool {
         self.known.get(&usize::from(port)).is_some_and(|known| known.is_gone)
+    }
+
+    /// Returns true if the device of `port` is there, but down.
+    pub(super) fn is_down(&self, port: u16) -> bool {
+        self.known.get(&usize::from(port)).is_some_and(|known| !known.is_up && !known.is_gone)
     }
 
     /// Records that the device of `port` was opened again, or could not be.
@@ -131,9 +145,18 @@ impl Devices {
 
 /// Returns the MTU that a port must take to follow its device, in bytes.
 pub(super) fn new_mtu(port: &PortHandle, mtu: Option<usize>) -> Option<usize> {
-    let is_followed = port.device.is_some() || port.vlan.is_some();
-    let mtu = mtu.filter(|_| is_followed)?.min(port.mtu_limit);
+    let mtu = mtu.filter(|_| is_followed(port))?.min(port.mtu_limit);
     (mtu != port.mtu).then_some(mtu)
+}
+
+/// Returns true if a device's MTU is beyond what frames hold, and the port was to take it.
+fn exceeds_frames(port: &PortHandle, mtu: Option<usize>) -> bool {
+    port.is_limited_by_frames && is_followed(port) && mtu.is_some_and(|mtu| mtu > port.mtu_limit)
+}
+
+/// Returns true if a port follows its device.
+fn is_followed(port: &PortHandle) -> bool {
+    port.device.is_some() || port.vlan.is_some()
 }
 
 /// Returns the MAC address that the host has at the other end of a port from now on.
@@ -184,6 +207,7 @@ mod tests {
             kind: "fake".into(),
             mtu: 1500,
             mtu_limit: 1500,
+            is_limited_by_frames: true,
             device: None,
             vlan: None,
             sub_ports: vec![],
@@ -249,6 +273,19 @@ mod tests {
         assert_eq!(fits, 3);
         // The last change counts too.
         assert!(known.must_fit(Duration::from_secs(3)) && !known.must_fit(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn an_mtu_beyond_what_frames_hold_is_reported_once() {
+        let mut a = port(None);
+        for (mtu, exceeds) in [(1500, false), (1501, true), (9000, true)] {
+            assert!(!exceeds_frames(&a, Some(mtu)), "it follows no device");
+            a.device = Some(1);
+            assert_eq!(exceeds_frames(&a, Some(mtu)), exceeds);
+            a.is_limited_by_frames = false;
+            assert!(!exceeds_frames(&a, Some(mtu)), "the configuration asks for less");
+            (a.device, a.is_limited_by_frames) = (None, true);
+        }
     }
 
     #[test]

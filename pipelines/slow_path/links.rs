@@ -31,6 +31,7 @@ use wayfarer_dataplane::{
     crypto::KeyError,
     sa::{Due, Encap, Path, Spi, TunnelId},
     sharing::Sharing,
+    table::Prefix,
     wire::{esp, ip::V6_MIN_MTU},
 };
 use wayfarer_mobility::{
@@ -97,6 +98,8 @@ pub(super) enum Event {
     EarlyDropped(usize),
     /// Tell IKE of an event of a peer's link.
     Ike(PeerId, IkeEvent),
+    /// End what the earlier peers of these inner addresses have left behind.
+    Freed(BTreeSet<Prefix>),
 }
 
 /// An event of a peer's link for IKE.
@@ -244,6 +247,7 @@ impl Links {
             tables.inbound.remove(writer, &spi);
         }
         policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
+        self.events.push_back(Event::Freed(policies::freed(&tunnel.inbound.selectors, &self.tables)));
     }
 
     /// Removes an expired tunnel from the workers' tables, so that it carries nothing more.

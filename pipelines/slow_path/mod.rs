@@ -89,6 +89,8 @@ pub struct SlowPath {
     drops: Drops,
     problems: ProblemLimit,
     devices: Devices,
+    /// Keeps the host from forwarding by devices that appear later; `None` if nobody does.
+    barrier: Option<SharedBarrier>,
     next_worker: usize,
 }
 
@@ -119,11 +121,15 @@ impl SlowPath {
             drops: Drops::default(),
             problems: ProblemLimit::default(),
             devices: Devices::default(),
+            barrier: None,
             next_worker: 0,
             workers,
             requests,
             new_ike,
         };
+        for (index, port) in this.network.ports.iter().enumerate() {
+            this.nats.share_pings(index, port.shared.as_ref().map(|shared| shared.classifier.clone()));
+        }
         this.install_routes(config);
         for tunnel in &config.tunnels {
             this.install_tunnel(tunnel)?;
@@ -180,9 +186,9 @@ impl SlowPath {
         self.handle_ike(now);
     }
 
-    /// Starts to follow the kernel: its devices; the host's addresses on devices that are shared with the kernel
-    /// and on `sides`, which are the kernel's sides of ports; and if `routes`, the kernel's routes
-    /// by the gateway's devices.
+    /// Starts to follow the kernel: its devices; the host's addresses on devices that are shared with
+    /// the kernel and on `sides`, which are the kernel's sides of ports; and if `routes`, the
+    /// kernel's routes by the gateway's devices.
     ///
     /// # Errors
     /// The system's error.
@@ -197,9 +203,11 @@ impl SlowPath {
         Ok(())
     }
 
-    /// Has `barrier` know of the tunnels that IKE makes and ends from now on.
+    /// Has `barrier` know of the tunnels that IKE makes and ends from now on, and close devices that
+    /// appear before they are used.
     pub(crate) fn use_barrier(&mut self, barrier: SharedBarrier) {
-        self.links.use_barrier(Some(barrier));
+        self.links.use_barrier(Some(barrier.clone()));
+        self.barrier = Some(barrier);
     }
 
     /// Returns the tunnels.
@@ -277,6 +285,7 @@ impl SlowPath {
                     let early = |packet: &EarlyPacket| Inject::Early { esp_at: packet.esp_at };
                     self.inject_all(packets.iter().map(|packet| (early(packet), &packet.packet[..])));
                 }
+                Event::Freed(prefixes) => self.nats.free(now, &prefixes, &mut self.links.tables),
                 Event::EarlyDropped(count) => {
                     (0..count).for_each(|_| self.drops.count(DropReason::UnknownSpi));
                 }

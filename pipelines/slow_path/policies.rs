@@ -34,7 +34,7 @@ pub(super) fn protect(
         change(prefix, tables, |rules| {
             rules.with_tunnels(|draft| {
                 insert_after(draft, new);
-                let old = draft.remove(gives_way);
+                let old = draft.take(gives_way);
                 insert_after(draft, old);
             })
         });
@@ -54,10 +54,17 @@ pub(super) fn add_guard(selector: Selector, tables: &mut TableWriter) {
 /// Removes the rules of a tunnel with these `selectors`.
 pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &mut TableWriter) {
     for prefix in prefixes(selectors) {
-        change(prefix, tables, |rules| {
-            rules.with_tunnels(|draft| drop(draft.remove(|rule| rule.tunnel() == Some(id))))
-        });
+        let others = |rules: &mut Draft<'_>| rules.remove(|rule| rule.tunnel() == Some(id));
+        change(prefix, tables, |rules| rules.with_tunnels(others));
     }
+}
+
+/// Returns the prefixes of `selectors` on the peer's side that no tunnel has now.
+pub(super) fn freed(selectors: &[Selector], tables: &TableWriter) -> BTreeSet<Prefix> {
+    let TableWriter { tables, reader, .. } = tables;
+    let mut prefixes = prefixes(selectors);
+    prefixes.retain(|prefix| !tables.has_tunnels(*prefix, reader));
+    prefixes
 }
 
 /// Drops traffic that matches the rules of an expired tunnel with these `selectors`, so that no

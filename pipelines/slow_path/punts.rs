@@ -18,7 +18,6 @@ use wayfarer_dataplane::{
     drop::DropReason,
     sa::{Flow, Mode},
     wire::{
-        ethernet,
         icmp::{self, Problem},
         ip::{self, Fragment, IpHeader},
         translate::{End, Side},
@@ -72,13 +71,10 @@ impl SlowPath {
         let mut busy = false;
         let mut frame = [0; MAX_FRAME_LEN];
         for port in &self.network.ports {
-            let Some(too_big) = port.shared.as_ref().and_then(|shared| shared.too_big.as_ref()) else {
-                continue;
-            };
+            let Some(shared) = &port.shared else { continue };
             for _ in 0..MAX_PUNTS {
-                let Some(length) = too_big.recv(&mut frame) else { break };
+                let Some(packet) = shared.too_big.recv(&mut frame) else { break };
                 busy = true;
-                let packet = frame.get(ethernet::HEADER..length).unwrap_or_default();
                 if let Err(reason) = self.links.handle_kernels_too_big(now, packet) {
                     self.drops.count(reason);
                 }
@@ -168,9 +164,9 @@ impl SlowPath {
             None => self.inject(Inject::Frame { port }, frame),
             Some(neighbours) => {
                 if neighbours.send(frame).is_err() {
-                    // The device is down or its queue is full. Neighbour discovery retries by
-                    // itself.
-                    self.drops.count(DropReason::TxRingFull);
+                    // Neighbour discovery retries by itself.
+                    let is_down = self.devices.is_down(port);
+                    self.drops.count(if is_down { DropReason::PortDown } else { DropReason::TxRingFull });
                 }
             }
         }

@@ -94,6 +94,7 @@ impl SlowPath {
                 kind: port.kind.clone(),
                 mac: mac_text(port.segment.mac),
                 mtu: port.mtu,
+                device_mtu: state.as_ref().and_then(|s| s.mtu),
                 addresses: port
                     .segment
                     .addresses

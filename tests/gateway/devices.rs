@@ -8,10 +8,11 @@ use wayfarer::{
     config::model::Remote,
     control::protocol::{Command, Outcome, PortView, Reply, View},
     launch::OpenPort,
+    log::{Format, recorded},
     sim::{fixtures::*, frames::*, terminal::Terminal, world::World},
 };
 use wayfarer_dataplane::{
-    drop::DropReason::{DeviceRefused, PortGone, TooBig},
+    drop::DropReason::{DeviceRefused, PortDown, PortGone, TooBig, TxRingFull},
     packet::Burst,
     pool::Pool,
     port::{
@@ -101,6 +102,31 @@ fn tunnels_and_answers_follow_the_mtu_of_a_device() {
 }
 
 #[test]
+fn an_mtu_beyond_the_frames_is_logged_once_and_shown() {
+    let mut device = None;
+    let (mut world, _) = world(|ports, _| {
+        let outside = follow(ports, OUTSIDE);
+        outside.set(|state| state.mtu = Some(9000));
+        ports[OUTSIDE].is_limited_by_frames = true;
+        ports[OUTSIDE].mtu = 1600;
+        device = Some(outside);
+    });
+    let device = device.unwrap();
+    let mut lines = |mtu: usize| {
+        device.set(|state| state.mtu = Some(mtu));
+        let log = recorded(Format::Json, || world.pass(Duration::from_secs(3)));
+        let shown = port(&mut world, OUTSIDE);
+        let count = |event: &str| log.matches(&format!("\"event\":\"{event}\"")).count();
+        (count("frames_too_short"), count("device_mtu"), shown.mtu, shown.device_mtu)
+    };
+    assert_eq!(lines(9001), (0, 0, 1600, Some(9001)), "the start has said so");
+    assert_eq!(lines(1500), (0, 1, 1500, Some(1500)));
+    assert_eq!(lines(9000), (1, 0, 1600, Some(9000)));
+    assert_eq!(lines(1600), (0, 0, 1600, Some(1600)));
+    assert_eq!(lines(1601), (1, 0, 1600, Some(1601)));
+}
+
+#[test]
 fn tunnels_fit_the_port_that_they_move_to() {
     let (mut world, _) = world(|ports, _| ports[INSIDE].mtu = 1300);
     for (round, (remote, fits)) in
@@ -157,6 +183,55 @@ fn packets_that_a_device_refuses_are_drops_and_not_sent() {
     let sent = world.counters().sent.value();
     (0..3).for_each(|_| send(&mut world, 100));
     assert_eq!((world.all_drops(), world.counters().sent.value()), (vec![(DeviceRefused, 3)], sent));
+}
+
+/// A port whose device takes no packet, or refuses each for good if `refuses` is set.
+struct FullPort {
+    refuses: bool,
+    stats: PortStats,
+}
+
+impl Port for FullPort {
+    fn rx(&mut self, _: &mut Pool, _: &mut Burst) {}
+
+    fn tx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        if self.refuses {
+            self.stats.tx_errors += 1;
+            pool.give(burst.remove(0));
+        }
+    }
+
+    fn refused(&self) -> u64 {
+        self.stats.tx_errors
+    }
+
+    fn stats(&self) -> PortStats {
+        self.stats
+    }
+}
+
+#[test]
+fn packets_to_a_port_whose_device_is_down_are_told_from_those_of_a_full_one() {
+    for (refuses, up) in [(false, TxRingFull), (true, DeviceRefused)] {
+        let mut device = None;
+        let (mut world, _) = world(|ports, _| {
+            device = Some(follow(ports, OUTSIDE));
+            ports[OUTSIDE].queues = vec![Box::new(FullPort { refuses, stats: PortStats::default() })];
+            ports[OUTSIDE].stations = wayfarer::slow_path::neighbours::Stations::Only(STATION_MAC[OUTSIDE]);
+        });
+        let device = device.unwrap();
+        let mut after = |is_up: bool, reason| {
+            device.set(|state| state.is_up = is_up);
+            world.pass(Duration::from_secs(1));
+            let before = world.drops(reason);
+            (0..3).for_each(|_| send(&mut world, 100));
+            world.drops(reason) - before
+        };
+        assert_eq!([after(true, up), after(false, PortDown), after(true, up)], [3; 3], "{up:?}");
+        let mut all = vec![(up, 6), (PortDown, 3)];
+        all.sort_unstable();
+        assert_eq!(world.all_drops(), all);
+    }
 }
 
 #[test]

@@ -105,6 +105,97 @@ pub(crate) fn device_that_is_made_again_is_opened_again(kind: &str) {
     assert_none_in_clear(&lab);
 }
 
+/// Makes devices in one go, which takes no more than milliseconds.
+fn batch(lab: &Lab, commands: &str) {
+    std::fs::write(lab.path("batch"), commands).unwrap();
+    lab.run("gw", "ip -batch batch");
+}
+
+#[test]
+fn device_that_is_made_again_at_once_with_the_same_index_is_opened_again() {
+    let lab = terminal_lab();
+    let (gateway, terminal) = start(&lab, "af_packet", "192.0.2.1");
+    let of = |what: &str| lab.run("gw", &format!("cat /sys/class/net/g0/{what}")).trim().to_owned();
+    let identity = || (of("ifindex"), of("address"));
+    let before = identity();
+    let (index, mac) = &before;
+    let core = lab.full("core");
+    batch(
+        &lab,
+        &format!(
+            "link del g0\nlink add g0 index {index} address {mac} type veth peer name k1 netns {core}\n\
+             address add 192.0.2.1/24 dev g0\nlink set g0 up\n"
+        ),
+    );
+    lab.run("core", "ip address add 192.0.2.254/24 dev k1");
+    lab.run("core", "ip link set k1 up");
+    for (space, device) in [("gw", "g0"), ("core", "k1")] {
+        lab.run(space, &format!("ethtool -K {device} tx off tso off gso off gro off"));
+    }
+    assert_eq!(identity(), before);
+    wait_for_lines(&gateway, "the device was opened again", 1);
+    wait_for_ping(&lab, "term", SERVER);
+    ping(&lab, "srv", TERMINAL, 20);
+    terminal.assert_no_drops();
+}
+
+#[test]
+fn packets_to_a_device_that_is_down_are_counted_as_such() {
+    let lab = terminal_lab();
+    let (gateway, _terminal) = start(&lab, "af_packet", "192.0.2.1");
+    // Without a carrier, and switched off.
+    for (count, (space, device)) in (1..).zip([("core", "k1"), ("gw", "g0")]) {
+        lab.run(space, &format!("ip link set {device} down"));
+        wait_for_lines(&gateway, "the device is down", count);
+        let before = ["PortDown", "TxRingFull"].map(|reason| gateway.dropped(reason));
+        assert!(!lab.output("srv", &format!("ping -c 3 -i 0.02 -W 1 {TERMINAL}")).status.success());
+        wait_for("the drops to be counted", || (gateway.dropped("PortDown") >= before[0] + 3).then_some(()));
+        assert_eq!(gateway.dropped("TxRingFull"), before[1], "{device}");
+        lab.run(space, &format!("ip link set {device} up"));
+        wait_for_link(&gateway, "outside", "up");
+        wait_for_ping(&lab, "term", SERVER);
+    }
+}
+
+#[test]
+fn device_with_an_mtu_beyond_the_frames_is_used_and_the_log_says_so_once() {
+    let lab = terminal_lab();
+    for (space, device) in [("gw", "g0"), ("core", "k1")] {
+        lab.run(space, &format!("ip link set {device} mtu 9000"));
+    }
+    let (gateway, _terminal) = start(&lab, "af_packet", "192.0.2.1");
+    wait_for_lines(&gateway, "a frame holds less than the device's MTU", 1);
+    let shown = port(&gateway, "outside");
+    assert_eq!((shown.mtu, shown.device_mtu), (1778, Some(9000)));
+    ping(&lab, "srv", TERMINAL, 20);
+}
+
+#[test]
+fn optional_device_is_found_by_an_alternative_name_and_closed_to_the_host() {
+    let lab = terminal_lab();
+    lab.run("gw", "ip link del g0");
+    let config = gateway_config("af_packet", BY_CORE);
+    let optional = config.replace("device = \"g0\"\n", "device = \"uplink\"\noptional = true\n");
+    let gateway = lab.gateway("gw", &optional);
+    let mut terminal = None;
+    for round in 1..=2 {
+        assert_eq!(port(&gateway, "outside").link.as_deref(), Some("gone"));
+        connect(&lab);
+        lab.run("gw", "ip link property add dev g0 altname uplink");
+        watch_for_clear(&lab);
+        wait_for_link(&gateway, "outside", "up");
+        assert!(lab.run("gw", "nft list tables").contains("wayfarer-g0"));
+        terminal.get_or_insert_with(|| start_terminal(&lab, "af_packet", "192.0.2.1"));
+        wait_for_ping(&lab, "term", SERVER);
+        ping(&lab, "srv", TERMINAL, 20);
+        assert_none_in_clear(&lab);
+        lab.run("core", "nft flush ruleset");
+        lab.run("gw", "ip route flush 10.98.0.0/24");
+        lab.run("gw", "ip link del g0");
+        wait_for_lines(&gateway, "there is no device: this port waits for it", round + 1);
+    }
+}
+
 /// Checks that a device's new MAC address is used, and that its stations are told.
 pub(crate) fn mac_address_is_followed_and_announced(kind: &str) {
     let lab = terminal_lab();

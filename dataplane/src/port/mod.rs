@@ -28,6 +28,7 @@ use crate::{
 pub mod absent;
 pub mod af_packet;
 pub mod af_xdp;
+mod bound_device;
 mod bpf;
 pub mod classifier;
 pub mod device;

@@ -4,6 +4,7 @@ use super::{
     Mac, Port, PortError,
     af_packet::AfPacketPort,
     af_xdp::{AfXdpPort, AfXdpQueues},
+    bound_device::BoundDevice,
     classifier::{Classifier, Rules},
     device::Device,
     link_layer::{FAR_MAC, LinkLayer},
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     pool::{HEADROOM, Pool},
-    wire::ethernet,
+    wire::{ethernet, ip::V6_MIN_MTU},
 };
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -91,9 +92,8 @@ pub struct SharedDevice {
     /// ARP and neighbour discovery, which the ports do not carry. `None` on a device without
     /// Ethernet, which has neither.
     pub neighbours: Option<NeighbourSocket>,
-    /// ICMP errors to the host about packets that were too big, which may be the gateway's. `None` on a
-    /// device without Ethernet.
-    pub too_big: Option<TooBigSocket>,
+    /// ICMP errors to the host about packets that were too big, which may be the gateway's.
+    pub too_big: TooBigSocket,
 }
 
 /// An open device.
@@ -127,7 +127,8 @@ pub struct OpenDevice {
 ///
 /// # Errors
 /// [`PortError::NoDevice`]; [`PortError::NotSupported`] if the device is down, has fewer queues
-/// than there are workers (AF_XDP), or frames of the pools are too small for its MTU;
+/// than there are workers (AF_XDP), or frames of the pools are too small: for the MTU that a TAP device
+/// gets, or for that of any other, at most 1280 bytes (the smallest MTU of IPv6);
 /// [`PortError::Permission`]; or the error of the system for the last way that was tried.
 pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, PortError> {
     if request.kind == Kind::Tap {
@@ -142,7 +143,10 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, Por
     if device.link() == LinkLayer::Ip && !request.rules.vlans.is_empty() {
         return Err(device.unsupported("it has no Ethernet, and so no VLANs"));
     }
-    check_frames(device.name(), device.mtu()? + tags(&request.rules), pools)?;
+    // Frames may be smaller than its MTU: then only shorter packets pass.
+    check_frames(device.name(), device.mtu()?.min(V6_MIN_MTU) + tags(&request.rules), pools)?;
+    let bound = BoundDevice::new(device)?;
+    let device = bound.device();
     let ways: &[Driver] = match request.kind {
         Kind::Auto => &[Driver::AfXdpNative, Driver::AfXdpGeneric, Driver::AfPacket],
         Kind::AfXdp => &[Driver::AfXdpNative, Driver::AfXdpGeneric],
@@ -154,18 +158,18 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, Por
         let attempt = match way {
             Driver::AfPacket => {
                 let frame = pools.iter().map(Pool::frame_size).max().unwrap_or(0);
-                open_af_packet(&device, &request.rules, pools.len(), frame)
+                open_af_packet(device, &request.rules, pools.len(), frame)
             }
-            _ => match unfit_for_af_xdp(&device, native, request.kind) {
+            _ => match unfit_for_af_xdp(device, native, request.kind) {
                 Some(reason) => Err(device.unsupported(reason)),
-                None => open_af_xdp(&device, native, &request.rules, pools),
+                None => open_af_xdp(device, native, &request.rules, pools),
             },
         };
         match attempt {
             // One line tells of both modes of AF_XDP.
             Err(reason) if passed_over.iter().any(|(_, other)| other.to_string() == reason.to_string()) => {}
             Err(reason) => passed_over.push((*way, reason)),
-            Ok(ports) => return shared(device, ports, passed_over),
+            Ok(ports) => return shared(bound, ports, passed_over),
         }
     }
     Err(passed_over.pop().map_or_else(|| device.unsupported("no way to open it"), |(_, reason)| reason))
@@ -187,8 +191,7 @@ fn unfit_for_af_xdp(device: &Device, native: bool, kind: Kind) -> Option<&'stati
 /// opened by AF_PACKET, or made again if it is a TAP device: neither needs anything of the workers.
 #[derive(Clone, Debug)]
 pub struct Reopener {
-    /// The primary name that the device has. A device that has it as an alternative name only is not
-    /// opened.
+    /// The device's primary name, or an alternative one.
     pub device: String,
     /// The rules that divide its frames between the gateway and the host, without the addresses that
     /// the host's own network stack has at the moment.
@@ -207,25 +210,39 @@ impl Reopener {
         self.tap_mtu.is_some() || self.find().is_ok_and(|device| device.is_up().unwrap_or(false))
     }
 
-    /// Opens the device for all workers. `host` lists the addresses of the host's own network stack.
+    /// Returns the primary name of the device that there is now; of a TAP device, the one that it gets.
+    ///
+    /// # Errors
+    /// [`PortError::NoDevice`], or the error of the system.
+    pub fn primary_name(&self) -> Result<String, PortError> {
+        match self.tap_mtu {
+            Some(_) => Ok(self.device.clone()),
+            None => Ok(self.find()?.name().to_owned()),
+        }
+    }
+
+    /// Opens the device of this primary name for all workers. `host` lists the addresses of the host's
+    /// own network stack.
     ///
     /// # Errors
     /// As [`open`], for [`Kind::AfPacket`] or [`Kind::Tap`].
-    pub fn open(&self, host: impl IntoIterator<Item = IpAddr>) -> Result<OpenDevice, PortError> {
+    pub fn open(&self, name: &str, host: impl IntoIterator<Item = IpAddr>) -> Result<OpenDevice, PortError> {
         if let Some(mtu) = self.tap_mtu {
-            return open_tap(&self.device, mtu, self.workers);
+            return open_tap(name, mtu, self.workers);
         }
-        let device = self.find()?;
+        let device = Device::find(name)?;
+        if device.name() != name {
+            return Err(PortError::NoDevice { device: name.to_owned() });
+        }
+        let bound = BoundDevice::new(device)?;
         let mut rules = self.rules.clone();
         rules.local.extend(host);
-        let ports = open_af_packet(&device, &rules, self.workers, self.frame_size)?;
-        shared(device, ports, Vec::new())
+        let ports = open_af_packet(bound.device(), &rules, self.workers, self.frame_size)?;
+        shared(bound, ports, Vec::new())
     }
 
     fn find(&self) -> Result<Device, PortError> {
-        let device = Device::find(&self.device)?;
-        let is_it = device.name() == self.device;
-        is_it.then_some(device).ok_or_else(|| PortError::NoDevice { device: self.device.clone() })
+        Device::find(&self.device)
     }
 }
 
@@ -234,12 +251,12 @@ fn tags(rules: &Rules) -> usize {
     rules.vlans.iter().map(|vlan| vlan.tags()).max().unwrap_or(0)
 }
 
-/// Returns an error unless frames of `pools` are large enough for a device of this MTU.
+/// Returns an error unless frames of `pools` are large enough for payloads of `mtu` bytes.
 pub(super) fn check_frames(device: &str, mtu: usize, pools: &[Pool]) -> Result<(), PortError> {
     let reason = match pools.iter().map(Pool::frame_size).min() {
         None => "no worker to open it for".to_owned(),
         Some(frame) if frame < HEADROOM + ethernet::HEADER + mtu => {
-            format!("frames of {frame} bytes are too small for its MTU of {mtu} bytes")
+            format!("frames of {frame} bytes are too small for packets of {mtu} bytes")
         }
         Some(_) => return Ok(()),
     };
@@ -294,13 +311,14 @@ fn open_af_packet(device: &Device, rules: &Rules, workers: usize, frame: usize) 
 
 /// Completes an open device that is shared with the kernel.
 fn shared(
-    device: Device,
+    bound: BoundDevice,
     (ports, driver, classifier): Ports,
     passed_over: Vec<(Driver, PortError)>,
 ) -> Result<OpenDevice, PortError> {
+    let device = bound.device();
     let has_ethernet = device.link() == LinkLayer::Ethernet;
-    let neighbours = has_ethernet.then(|| NeighbourSocket::open(&device)).transpose()?;
-    let too_big = has_ethernet.then(|| TooBigSocket::open(&device)).transpose()?;
+    let neighbours = has_ethernet.then(|| NeighbourSocket::open(device)).transpose()?;
+    let too_big = TooBigSocket::open(device)?;
     let is_af_packet = matches!(driver, Driver::AfPacket | Driver::AfPacketIp);
     Ok(OpenDevice {
         ports,
@@ -312,7 +330,7 @@ fn shared(
         needs_finished: !is_af_packet && device.is_veth(),
         station: (!has_ethernet).then_some(FAR_MAC),
         shared: Some(SharedDevice { classifier, neighbours, too_big }),
-        monitor: Box::new(device),
+        monitor: Box::new(bound),
     })
 }
 

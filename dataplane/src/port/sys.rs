@@ -101,6 +101,16 @@ pub(crate) fn bind_packet(fd: &OwnedFd, ifindex: u32, protocol: i32) -> io::Resu
     check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) }).map(drop)
 }
 
+/// Returns the index of the device that a packet socket is bound to. It is that of no device once the
+/// device is gone.
+pub(crate) fn bound_device(fd: &OwnedFd) -> io::Result<u32> {
+    let mut address = packet_address(0, 0);
+    let mut len = size_of_val(&address) as u32;
+    // SAFETY: the kernel writes at most `len` bytes to a live value of integers.
+    check(unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &mut len) })?;
+    Ok(address.sll_ifindex as u32)
+}
+
 /// Memory shared with the kernel, unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {

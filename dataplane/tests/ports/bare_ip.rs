@@ -1,7 +1,7 @@
 //! Devices without Ethernet, which carry bare IP packets: here TUN devices.
 
 use crate::{
-    frames::{ESP, FRAGMENT, ICMPV6, TCP, UDP, ethernet, ip, joined, ports, tcp},
+    frames::{ESP, FRAGMENT, ICMP, ICMPV6, TCP, UDP, ethernet, ip, joined, ports, tcp},
     traffic::{self, Worker},
     world::{RawSocket, Tun, World, wait_for},
 };
@@ -41,6 +41,22 @@ fn worker(world: &World) -> (Worker, SharedDevice) {
 
 fn packet(to: &str, protocol: u8, payload: &[u8]) -> (u16, Vec<u8>) {
     ip(to.parse::<IpAddr>().unwrap(), protocol, payload)
+}
+
+/// An ICMP error reaches the kernel and the slow path.
+#[test]
+fn slow_path_hears_of_smaller_mtus() {
+    let world = World::new(0, 1);
+    let tun = world.tun("tun0");
+    let (_worker, shared) = worker(&world);
+    let (_, mut quoted) = packet("192.0.2.1", ESP, &[0; 16]);
+    quoted[12..16].copy_from_slice(&[198, 51, 100, 1]);
+    let error = [&[3, 4, 0, 0, 0, 0, 0x05, 0x78][..], &quoted].concat();
+    let (_, error) = packet(LOCAL[0], ICMP, &error);
+    tun.send(SINGLE, &packet(LOCAL[0], UDP, &ports(53, b"x")).1);
+    tun.send(SINGLE, &error);
+    let mut room = [0; 2048];
+    assert_eq!(wait_for("the error", || shared.too_big.recv(&mut room).map(<[u8]>::to_vec)), error);
 }
 
 #[test]

@@ -55,7 +55,7 @@ const POLLS: usize = 64;
 /// A gateway's port on `gw0`, and all other receivers there.
 pub(crate) struct Listener {
     worker: Worker,
-    classifier: Arc<Classifier>,
+    pub(crate) classifier: Arc<Classifier>,
     neighbours: NeighbourSocket,
     kernel: Vec<RawSocket>,
     pub(crate) peer: RawSocket,

@@ -17,6 +17,9 @@ fn whole_table(open: Open) {
     let world = World::new(1, 1);
     let mut listener = Listener::open(&world, open);
     let (own, from) = (listener.mac, listener.peer.mac);
+    for (id, is_used) in [(20_000, true), (29_999, true), (20_001, true), (20_001, false)] {
+        listener.classifier.set_ping(LOCAL4.parse().unwrap(), id, is_used).unwrap();
+    }
     let to = |destination: &str, protocol, payload: &[u8]| {
         let (ethertype, packet) = ip(destination.parse::<IpAddr>().unwrap(), protocol, payload);
         ethernet(own, from, ethertype, &packet)
@@ -62,6 +65,17 @@ fn whole_table(open: Open) {
         ("echo reply to a NAT", Gateway, to(LOCAL4, ICMP, &icmp(0, 20_000, b"x"))),
         ("timestamp reply to a NAT", Gateway, to(LOCAL4, ICMP, &icmp(14, 29_999, b"x"))),
         ("echo reply to the host", Kernel, to(LOCAL4, ICMP, &icmp(0, 30_000, b"x"))),
+        ("echo reply that no NAT waits for any more", Kernel, to(LOCAL4, ICMP, &icmp(0, 20_001, b"x"))),
+        (
+            "echo reply that no NAT waits for, first fragment",
+            Kernel,
+            fragment(to(LOCAL4, ICMP, &icmp(0, 20_002, b"x")), [0x20, 0]),
+        ),
+        (
+            "echo reply that no NAT waits for, later fragment",
+            Kernel,
+            fragment(to(LOCAL4, ICMP, &rest), [0, 9]),
+        ),
         ("echo request", Kernel, to(LOCAL4, ICMP, &icmp(8, 20_000, b"x"))),
         (
             "echo reply to a NAT, first fragment",
@@ -75,6 +89,11 @@ fn whole_table(open: Open) {
             "error about a NAT's ping",
             Gateway,
             to(LOCAL4, ICMP, &error(3, &sent_by(LOCAL4, ICMP, &icmp(8, 20_000, b"")))),
+        ),
+        (
+            "error about a ping of the host, with an identifier of a NAT's range",
+            Kernel,
+            to(LOCAL4, ICMP, &error(3, &sent_by(LOCAL4, ICMP, &icmp(8, 20_001, b"")))),
         ),
         ("error about the host's TCP", Kernel, to(LOCAL4, ICMP, &error(3, &quoted(LOCAL4, TCP, 19_999)))),
         (

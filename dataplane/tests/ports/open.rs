@@ -164,6 +164,33 @@ fn removed_device_does_no_harm() {
 }
 
 #[test]
+fn device_with_an_mtu_beyond_the_frames_is_opened() {
+    let world = World::new(1, 1);
+    world.in_gw("ip link set gw0 mtu 3000");
+    for kind in [Kind::Auto, Kind::AfPacket] {
+        let opened = open(&world, "gw0", kind, &mut pools(1)).unwrap();
+        assert_eq!((opened.mtu, opened.monitor.state().mtu), (3000, Some(3000)));
+    }
+}
+
+#[test]
+fn device_that_is_made_again_at_once_is_not_taken_for_the_earlier_one() {
+    let world = World::new(1, 1);
+    let opened = open(&world, "gw0", Kind::AfPacket, &mut pools(1)).unwrap();
+    assert!(opened.monitor.state().is_up);
+    let mac = world.in_gw("cat /sys/class/net/gw0/address");
+    world.in_gw("ip link del gw0");
+    let same = format!("index {} address {}", opened.index, mac.trim());
+    world.in_gw(&format!("ip link add gw0 {same} type veth peer name gw9"));
+    for device in ["gw0", "gw9"] {
+        world.in_gw(&format!("ip link set {device} up"));
+    }
+    assert_eq!(opened.monitor.state(), DeviceState { is_gone: true, ..DeviceState::default() });
+    let again = open(&world, "gw0", Kind::AfPacket, &mut pools(1)).unwrap();
+    assert_eq!((again.index, again.mac, again.monitor.state().is_up), (opened.index, opened.mac, true));
+}
+
+#[test]
 fn errors_are_one_clear_line() {
     let world = World::new(1, 1);
     let text = |device: &str, kind, pools: &mut [Pool]| {
@@ -174,9 +201,9 @@ fn errors_are_one_clear_line() {
     }
     assert_eq!(text("gw0", Kind::Auto, &mut []), "gw0: no worker to open it for");
     assert_eq!(text("tap0", Kind::Tap, &mut []), "tap0: no worker to open it for");
-    world.in_gw("ip link set gw0 mtu 3000");
-    let reason = "gw0: frames of 2048 bytes are too small for its MTU of 3000 bytes";
-    assert_eq!(text("gw0", Kind::Auto, &mut pools(1)), reason);
+    let mut small = vec![Pool::new(64, 1280).unwrap()];
+    let reason = "gw0: frames of 1280 bytes are too small for packets of 1280 bytes";
+    assert_eq!(text("gw0", Kind::Auto, &mut small), reason);
     world.in_gw("ip link set gw0 down");
     assert_eq!(text("gw0", Kind::Auto, &mut pools(1)), "gw0: the device is down");
 }

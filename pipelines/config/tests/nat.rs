@@ -133,14 +133,14 @@ fn ports_that_the_machine_takes_for_its_own_connections_are_warned_of() {
     let warnings = |address: &str, ports: &str| {
         let folder = Folder::new();
         let text = format!(
-            "[[port]]\nname = \"outside\"\ndevice = \"lo\"\naddresses = \"{address}/8\"\n{NAT}ports = \"{ports}\"\n"
+            "[[port]]\nname = \"outside\"\ndevice = \"lo\"\nmtu = 1500\naddresses = \"{address}/8\"\n{NAT}ports = \"{ports}\"\n"
         );
         folder.write("x.toml", text.as_bytes());
         review(&folder.0.path().join("x.toml")).unwrap().machine
     };
     let said = warnings("127.0.0.1", &format!("{}-{first}", first - 1));
     assert_eq!(said.len(), 1, "{said:?}");
-    assert_eq!((said[0].key, said[0].line), ("nat.ports", 9));
+    assert_eq!((said[0].key, said[0].line), ("nat.ports", 10));
     assert!(said[0].text.contains(&format!("takes ports {first} to ")), "{said:?}");
     assert!(warnings("127.0.0.1", &format!("{}-{}", first - 2, first - 1)).is_empty());
     assert!(warnings("127.9.9.9", &first.to_string()).is_empty(), "not the machine's address");

@@ -333,10 +333,17 @@ fn machine_without_the_devices_and_cores() {
     );
     let here = format!("gateway.workers = [1000]\n{}", ports.replace('$', "lo") + "mtu = 65472\n");
     let said = machine(&here);
-    assert_eq!(said.len(), 2, "{said:?}");
+    assert_eq!(said.len(), 3, "{said:?}");
     assert!(
         said[0].starts_with("x.toml:1: gateway.workers: this machine has no core 1000 for workers"),
         "{said:?}"
     );
     assert!(said[1].starts_with("x.toml:4: port.device: this machine has no device wf-none-a"), "{said:?}");
+    assert!(
+        said[2].starts_with("x.toml:7: port.device: ") && said[2].contains(", but a frame holds 1778: "),
+        "{said:?}"
+    );
+    // The port asks for less.
+    let said = machine(&(ports.replace('$', "lo") + "mtu = 1778\n"));
+    assert!(!said.is_empty() && said.iter().all(|line| !line.contains("a frame holds")), "{said:?}");
 }

@@ -5,6 +5,7 @@ use crate::config::{file::Kind, model::Port, value::NAT_T};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
+    ops::Range,
 };
 use toml::Spanned;
 use wayfarer_dataplane::port::{PortError, device::Device, dpdk::Eal};
@@ -58,7 +59,9 @@ fn devices(review: &mut Review<'_>) -> bool {
             Ok(device) => {
                 if let Ok(most) = device.mtu() {
                     let cost = port.tagging.map_or(0, |tagging| tagging.vlan.mtu_cost());
-                    mtus(review, port, name, most.saturating_sub(cost));
+                    let most = most.saturating_sub(cost);
+                    mtus(review, port, name, most);
+                    frames(review, port, most, device_place);
                 }
             }
         }
@@ -99,6 +102,21 @@ fn mtus(review: &mut Review<'_>, port: &Port, device: &str, most: usize) {
             );
             review.warn(key, raw.span(), text);
         }
+    }
+}
+
+/// Warns of frames that are too short for the packets that a port's device, in this place of the file,
+/// brings. Its MTU leaves `most` bytes for the port.
+fn frames(review: &mut Review<'_>, port: &Port, most: usize, device: Range<usize>) {
+    let tags = port.tagging.map_or(0, |tagging| tagging.vlan.tags());
+    let holds = review.config.gateway.longest_packet().saturating_sub(tags);
+    if port.mtu.map_or(most, |mtu| mtu.min(most)) > holds {
+        let text = format!(
+            "the device sends and receives packets of up to {most} bytes, but a frame holds {holds}: the port takes \
+             no more, and longer ones that come in are lost: raise gateway.frame_size, or lower the device's MTU and \
+             those of its neighbours"
+        );
+        review.warn("port.device", device, text);
     }
 }
 

@@ -25,7 +25,7 @@ use wayfarer_dataplane::{
 const _: () = assert!(GROUP <= BURST);
 
 /// Translates the destination of a packet in place, or of all fragments of one; and the source if that
-/// is inside too. `header` is that of the first.
+/// is inside too. `header` is that of the first. Returns where the packet comes from by its new source.
 ///
 /// # Errors
 /// The reason why it is not translated.
@@ -35,8 +35,8 @@ pub fn translate(
     origin: Origin,
     tables: &Tables,
     reader: &Reader,
-) -> Result<(), Refusal> {
-    let [first, later @ ..] = packets else { return Ok(()) };
+) -> Result<Origin, Refusal> {
+    let [first, later @ ..] = packets else { return Ok(origin) };
     if !header.is_forwardable() {
         return Err(DropReason::Martian.into());
     }
@@ -61,10 +61,10 @@ pub fn translate(
         later.iter_mut().for_each(|packet| replace_address(packet.data_mut(), side, address));
     };
     replace(&end, Side::Destination, mapping.inside.bits() as u32, mapping.inside_port);
-    if let Some((from, (sender, by))) = hairpin {
-        replace(&sender, Side::Source, tables.nat.nat(from).address, by.outside_port);
-    }
-    Ok(())
+    let Some((from, (sender, by))) = hairpin else { return Ok(origin) };
+    replace(&sender, Side::Source, tables.nat.nat(from).address, by.outside_port);
+    // Whether it may have its source was decided by the inner one. The one outside is our own.
+    Ok(Origin::Host)
 }
 
 /// Takes a packet to the address of a NAT that does not come from a wire in a burst: out of a tunnel, or
@@ -99,15 +99,16 @@ pub fn pass(
 ) {
     let Some(first) = packets.first() else { return };
     let done = match IpHeader::parse(first.data()) {
-        Ok(first) if tables.nat.is_for(&first, packets[0].data()) => {
+        Ok(first) if tables.nat.is_for(&first, packets[0].data(), reader) => {
             translate(&first, &mut packets, origin, tables, reader)
         }
         Ok(_) => return packets.into_iter().for_each(|packet| io.to_host(packet, tables)),
         Err(why) => Err(ip_format(why).into()),
     };
-    if let Err(refusal) = done {
-        return packets.into_iter().for_each(|packet| refusal.apply(packet, io));
-    }
+    let origin = match done {
+        Ok(origin) => origin,
+        Err(refusal) => return packets.into_iter().for_each(|packet| refusal.apply(packet, io)),
+    };
     let mut headers = [IpHeader::default(); BURST];
     let mut departures = Departures::default();
     for (packet, header) in packets.into_iter().zip(&mut headers) {

@@ -9,8 +9,10 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Gives `packet`, which came in by `port` and may have been translated since, the ends that its sender
-/// knows. Fragments other than the first stay as they are, since nobody is told of these.
+/// Gives `packet`, which came in by `port` and may have been translated since, the ends that its
+/// sender knows. Fragments other than the first stay as they are, since nobody is told of these. So
+/// do packets to a NAT's address that came by another port than the NAT's, from outside: nothing
+/// tells them from those that were sent to the inner address itself.
 pub fn restore(packet: &mut [u8], port: u16, tables: &Tables, reader: &Reader) {
     let Ok(header) = IpHeader::parse(packet) else { return };
     let nats = &tables.nat;

@@ -12,7 +12,7 @@ use wayfarer_dataplane::{
     table::{Map, Prefix, Reader, Writer},
     wire::{
         Address,
-        ip::IpHeader,
+        ip::{IpHeader, protocol},
         translate::{End, Side},
     },
 };
@@ -98,10 +98,16 @@ impl NatTables {
         self.nats.iter().any(|nat| Address::v4(nat.address) == address)
     }
 
-    /// Returns whether a packet, which shows its ports, is to a port of a NAT, or about one from there.
-    pub fn is_for(&self, header: &IpHeader, packet: &[u8]) -> bool {
-        let end = End::of(header, packet, Side::Destination);
-        end.is_ok_and(|end| self.at(&end).is_some())
+    /// Returns whether a packet, which shows its ports, is to a port of a NAT, or about one from
+    /// there. ICMP's identifiers are a NAT's while it uses them, because the host chooses its own
+    /// ones from all.
+    pub fn is_for(&self, header: &IpHeader, packet: &[u8], reader: &Reader) -> bool {
+        let is_used = |end: &End| {
+            let nat = self.at(end)?;
+            let is_ping = end.protocol == protocol::ICMP;
+            Some(!is_ping || self.by_outside(nat, protocol::ICMP, end.port, reader).is_some())
+        };
+        End::of(header, packet, Side::Destination).is_ok_and(|end| is_used(&end) == Some(true))
     }
 
     fn position(&self, is_it: impl Fn(&Nat) -> bool) -> Option<u8> {
@@ -160,8 +166,8 @@ impl NatTables {
         }
     }
 
-    /// Returns an identification for a packet that may be fragmented. Several hosts share the address, so
-    /// their own ones may meet (RFC 6864 §5.3.1).
+    /// Returns an identification for a packet that may be fragmented. Several hosts share the
+    /// address, so their own ones may meet (RFC 6864 §5.3.1).
     pub fn new_id(&self) -> u16 {
         self.next_id.fetch_add(1, Relaxed)
     }
@@ -170,7 +176,7 @@ impl NatTables {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wayfarer_dataplane::wire::ip::{self, protocol};
+    use wayfarer_dataplane::wire::ip;
 
     fn end(address: &str, port: u16) -> End {
         let mut packet = [0; 28];

@@ -92,8 +92,13 @@ impl Draft<'_> {
         piece.insert(piece.partition_point(stay_before), rule);
     }
 
+    /// Removes every rule for which `goes` is true.
+    pub fn remove(&mut self, goes: impl Fn(&Rule) -> bool) {
+        drop(self.take(goes));
+    }
+
     /// Removes and returns every rule for which `goes` is true.
-    pub fn remove(&mut self, goes: impl Fn(&Rule) -> bool) -> Vec<Rule> {
+    pub fn take(&mut self, goes: impl Fn(&Rule) -> bool) -> Vec<Rule> {
         let mut removed = Vec::new();
         for piece in self.0.iter_mut().filter(|piece| piece.iter().any(&goes)) {
             removed.extend(piece.to_mut().extract_if(.., |rule| goes(rule)));

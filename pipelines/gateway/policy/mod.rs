@@ -45,6 +45,11 @@ impl Rules {
         self.tunnels.is_empty() && self.policies.is_none()
     }
 
+    /// Returns whether a tunnel has a rule.
+    pub fn has_tunnels(&self) -> bool {
+        !self.tunnels.is_empty()
+    }
+
     /// Returns the decision of the first of these rules that covers a packet, or may cover it. The
     /// packet's destination is in the rules' prefix.
     #[inline(always)]

@@ -1,9 +1,12 @@
 //! Makes and ends the mappings of NATs.
 //!
-//! A mapping lives until no packet from inside has used it for a time that depends on its protocol and
-//! state. Nothing else ends one, so nobody can take another's mapping away.
+//! A mapping lives until no packet from inside has used it for a time that depends on its protocol
+//! and state, or until no tunnel has its inner address any more: the next peer that gets the address
+//! must not get what is sent to the earlier one. Nothing else ends a mapping, so nobody can take
+//! another's away.
 
 mod log;
+mod pings;
 mod ports;
 
 use super::{network::Network, table_writer::TableWriter};
@@ -13,14 +16,17 @@ use crate::{
     gateway::nat::mapping::Mapping,
 };
 use log::Lines;
+use pings::Pings;
 use ports::Ports;
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 use wayfarer_dataplane::{
     drop::DropReason,
+    port::classifier::Classifier,
+    table::Prefix,
     wire::{Address, ip::protocol, translate::End},
 };
 
@@ -34,9 +40,13 @@ const PROTOCOLS: [(u8, &str); 3] = [(protocol::TCP, "tcp"), (protocol::UDP, "udp
 #[derive(Debug)]
 pub(super) struct Nats {
     nats: Vec<Nat>,
-    /// When each mapping is looked at next, in seconds, with its NAT, protocol and port outside.
-    due: BinaryHeap<Reverse<(u32, u8, u8, u16)>>,
+    /// When each mapping is looked at next.
+    due: BTreeSet<Due>,
+    pings: Pings,
 }
+
+/// When a mapping is looked at next, in seconds, with its NAT, protocol and port outside.
+type Due = (u32, u8, u8, u16);
 
 /// One NAT.
 #[derive(Debug)]
@@ -53,7 +63,8 @@ struct Nat {
 /// An inner address with mappings.
 #[derive(Debug, Default)]
 struct User {
-    mappings: u32,
+    /// By protocol and port outside, when each mapping is looked at next, in seconds.
+    mappings: BTreeMap<(u8, u16), u32>,
     /// Packets refused because it had as many mappings as it may.
     refused: u64,
 }
@@ -93,7 +104,8 @@ impl Nat {
     /// `NatLimit` or `NatPorts`.
     fn take_port(&mut self, now: Duration, end: &End, random: u64) -> Result<u16, DropReason> {
         let limit = self.config.mappings;
-        if let Some(user) = self.users.get_mut(&end.address).filter(|user| user.mappings >= limit) {
+        let is_at_limit = |user: &&mut User| user.mappings.len() >= limit as usize;
+        if let Some(user) = self.users.get_mut(&end.address).filter(is_at_limit) {
             user.refused += 1;
             self.lines.limit(now, end.address.into(), limit);
             return Err(DropReason::NatLimit);
@@ -104,8 +116,12 @@ impl Nat {
             self.lines.full(now, self.config.address.into(), name);
             return Err(DropReason::NatPorts);
         };
-        self.users.entry(end.address).or_default().mappings += 1;
         Ok(port)
+    }
+
+    /// Has the mapping of a port outside looked at next `at` a time in seconds.
+    fn set_due(&mut self, inside: Address, protocol: u8, port: u16, at: u32) {
+        self.users.entry(inside).or_default().mappings.insert((protocol, port), at);
     }
 
     /// Gives back the port of a mapping that has ended.
@@ -114,25 +130,34 @@ impl Nat {
             ports.give(now, port);
         }
         if let Some(user) = self.users.get_mut(&inside) {
-            user.mappings = user.mappings.saturating_sub(1);
-            if user.mappings == 0 {
+            user.mappings.remove(&(protocol, port));
+            if user.mappings.is_empty() {
                 self.users.remove(&inside);
             }
         }
+    }
+
+    /// Returns the mappings of the inner addresses within `prefix`, which is of IPv4, that `ends`
+    /// selects, as those of NAT `index` are in [`Nats::due`].
+    fn within(&self, index: u8, prefix: Prefix, ends: impl Fn(Address) -> bool) -> Vec<Due> {
+        let (first, last) = prefix.span();
+        let users = self.users.range(Address::v4(first as u32)..=Address::v4(last as u32));
+        let ended = users.filter(|(address, _)| ends(**address)).flat_map(|(_, user)| &user.mappings);
+        ended.map(|(&(protocol, port), &at)| (at, index, protocol, port)).collect()
     }
 
     fn view(&self, network: &Network) -> NatView {
         let [tcp, udp, icmp] = [0, 1, 2].map(|at| self.ports[at].free());
         let user = |(address, user): (&Address, &User)| NatUserView {
             address: address.to_string(),
-            mappings: user.mappings,
+            mappings: user.mappings.len() as u32,
             refused: user.refused,
         };
         NatView {
             address: self.config.address.to_string(),
             port: network.ports.get(self.config.port).map_or_else(String::new, |port| port.name.clone()),
             ports: format!("{}-{}", self.config.ports.start(), self.config.ports.end()),
-            mappings: self.users.values().map(|user| u64::from(user.mappings)).sum(),
+            mappings: self.users.values().map(|user| user.mappings.len() as u64).sum(),
             mappings_limit: self.config.mappings,
             free_tcp: tcp,
             free_udp: udp,
@@ -145,7 +170,7 @@ impl Nat {
 
 impl Nats {
     pub(super) fn new(nats: &[model::Nat]) -> Self {
-        Self { nats: nats.iter().map(Nat::new).collect(), due: BinaryHeap::new() }
+        Self { nats: nats.iter().map(Nat::new).collect(), due: BTreeSet::new(), pings: Pings::default() }
     }
 
     /// Makes a mapping for an inner end, unless there is one.
@@ -170,37 +195,79 @@ impl Nats {
         let mapping = Mapping::new(index, end.protocol, (end.address, end.port), port, seconds);
         tables.nat.insert(writer, mapping);
         let at = seconds.saturating_add(whole_seconds(nat.shortest(end.protocol)));
-        self.due.push(Reverse((at, index, end.protocol, port)));
+        nat.set_due(end.address, end.protocol, port, at);
+        self.due.insert((at, index, end.protocol, port));
+        if end.protocol == protocol::ICMP {
+            self.pings.set(nat.config.address, port, true);
+        }
         Ok(())
+    }
+
+    /// Has a port's device divide replies to pings between NATs and host, or none if it is not shared
+    /// with the kernel.
+    pub(super) fn share_pings(&mut self, port: usize, classifier: Option<Arc<Classifier>>) {
+        self.pings.share(port, classifier);
+    }
+
+    /// Ends the mappings of inner addresses within `prefixes`, which no tunnel has any more. Those of
+    /// addresses that a tunnel with a longer prefix has stay.
+    pub(super) fn free(&mut self, now: Duration, prefixes: &BTreeSet<Prefix>, tables: &mut TableWriter) {
+        for prefix in prefixes.iter().filter(|prefix| prefix.is_ipv4()) {
+            let has_other = |address: Address| {
+                (prefix.length() + 1..=32)
+                    .filter_map(|length| Prefix::new(address.into(), length))
+                    .any(|longer| tables.tables.has_tunnels(longer, &tables.reader))
+            };
+            let nats = (0..).zip(&self.nats);
+            let ended: Vec<_> = nats
+                .flat_map(|(index, nat)| nat.within(index, *prefix, |address| !has_other(address)))
+                .collect();
+            for due @ (_, index, protocol, port) in ended {
+                self.due.remove(&due);
+                self.end(now, (index, protocol, port), tables);
+            }
+        }
+    }
+
+    /// Ends the mapping of a NAT's port for a protocol.
+    fn end(&mut self, now: Duration, (index, protocol, port): (u8, u8, u16), tables: &mut TableWriter) {
+        let TableWriter { tables, writer, reader } = tables;
+        let Some(mapping) = tables.nat.by_outside(index, protocol, port, reader) else { return };
+        let inside = (mapping.inside, mapping.inside_port);
+        tables.nat.remove(writer, (index, protocol), port, inside);
+        let nat = &mut self.nats[usize::from(index)];
+        nat.give_port(now, protocol, port, inside.0);
+        if protocol == protocol::ICMP {
+            self.pings.set(nat.config.address, port, false);
+        }
     }
 
     /// Ends mappings that have been idle for too long. Returns whether there were any.
     pub(super) fn handle_timeout(&mut self, now: Duration, tables: &mut TableWriter) -> bool {
-        let TableWriter { tables, writer, reader } = tables;
         let seconds = seconds(now);
-        tables.nat.set_now(seconds);
+        tables.tables.nat.set_now(seconds);
         for ports in self.nats.iter_mut().flat_map(|nat| &mut nat.ports) {
             ports.wake(now, MAX_DUE);
         }
         let mut busy = false;
         for _ in 0..MAX_DUE {
-            let Some(&Reverse((at, index, protocol, port))) = self.due.peek() else { break };
+            let Some(&(at, index, protocol, port)) = self.due.first() else { break };
             if at > seconds {
                 break;
             }
-            self.due.pop();
+            self.due.pop_first();
             let nat = &mut self.nats[usize::from(index)];
-            let Some(mapping) = tables.nat.by_outside(index, protocol, port, reader) else { continue };
+            let TableWriter { tables: workers, reader, .. } = &*tables;
+            let Some(mapping) = workers.nat.by_outside(index, protocol, port, reader) else { continue };
             let end = mapping.last_used().saturating_add(whole_seconds(nat.timeout(mapping)));
             if end > seconds {
                 // Its state may change before that, and its timeout with it.
                 let next = end.min(seconds.saturating_add(whole_seconds(nat.shortest(protocol))));
-                self.due.push(Reverse((next, index, protocol, port)));
+                nat.set_due(mapping.inside, protocol, port, next);
+                self.due.insert((next, index, protocol, port));
                 continue;
             }
-            let inside = (mapping.inside, mapping.inside_port);
-            tables.nat.remove(writer, (index, protocol), port, inside);
-            nat.give_port(now, protocol, port, inside.0);
+            self.end(now, (index, protocol, port), tables);
             busy = true;
         }
         busy

@@ -134,6 +134,8 @@ fn every_port_outside_stays_silent() {
         }
     }
     bench.world.settle();
-    assert_eq!((bench.drops(NatUnknown), bench.world.take(OUTSIDE).len()), (3000, 0));
+    // The replies may be to pings of the host.
+    assert_eq!((bench.drops(NatUnknown), bench.drops(NotForUs)), (2000, 1000));
+    assert_eq!(bench.world.take(OUTSIDE), [[0; 0]; 0]);
     assert_eq!(bench.show().mappings, 0);
 }

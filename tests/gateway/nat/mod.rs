@@ -1,6 +1,7 @@
 //! NAT of terminals and inner hosts that leave in clear.
 
 mod errors;
+mod freed;
 mod hostile;
 mod limits;
 
@@ -317,6 +318,38 @@ fn hosts_in_clear_are_translated_too_but_only_by_their_own_port() {
     assert_eq!((world.drops(SourcePort), world.take(OUTSIDE).len()), (2, 0));
 }
 
+/// RFC 4787 §6, between a host in clear and a terminal.
+#[test]
+fn hosts_in_clear_and_terminals_reach_each_other_by_their_ports_outside() {
+    let bypass = |local, remote| Policy { action: PolicyAction::Bypass, selector: selector(local, remote) };
+    let mut bench = Bench::with(|config| {
+        config.policies = vec![bypass("10.99.0.0/24", "0.0.0.0/0"), bypass("0.0.0.0/0", "10.99.0.0/24")];
+        config.nats[0].inside.push("10.99.0.0/24".parse().unwrap());
+    });
+    let terminal = bench.port_of(1, &udp(1, 6000)).unwrap();
+    let mut host = None;
+    // The first packet needs a mapping of its sender first.
+    for text in [&b"one"[..], b"two"] {
+        bench.world.send(INSIDE, &datagram("10.99.0.7", OUTER, (5000, terminal), text));
+        let got = bench.received(1);
+        assert_eq!(got.len(), 1, "{:?}", bench.world.all_drops());
+        let (src, port, dst) = ends(&got[0]);
+        assert_eq!((&src[..], &dst[..], &got[0][28..]), (OUTER, "10.98.0.1", text));
+        assert_eq!(*host.get_or_insert(port), port);
+        bench.tunnelled(1, &datagram("10.98.0.1", OUTER, (6000, port), text));
+        let back = datagram(OUTER, "10.99.0.7", (terminal, 5000), text);
+        assert_eq!(bench.world.take(INSIDE), [forwarded(&back)], "{:?}", bench.world.all_drops());
+    }
+    let payload = vec![3; 3000];
+    for piece in fragments(&datagram("10.99.0.7", OUTER, (5000, terminal), &payload), 1400, 9) {
+        bench.world.put(INSIDE, &piece);
+    }
+    bench.world.settle();
+    let got = joined(bench.received(1));
+    assert_eq!((got.len(), &got[0][28..]), (1, &payload[..]), "{:?}", bench.world.all_drops());
+    assert_eq!(bench.world.all_drops(), []);
+}
+
 /// The address is also the host's.
 #[test]
 fn what_is_not_the_nats_stays_the_hosts() {
@@ -329,6 +362,9 @@ fn what_is_not_the_nats_stays_the_hosts() {
         datagram(SERVER, OUTER, (53, 53), b"query"),
         ping(SERVER, OUTER, port),
         pong(SERVER, OUTER, FIRST - 1),
+        // Of the range, but no mapping has it.
+        pong(SERVER, OUTER, FIRST + 7),
+        icmp(SERVER, OUTER, 3, &[&[0; 4][..], &ping(OUTER, SERVER, FIRST + 7)].concat()),
         icmp(
             SERVER,
             OUTER,

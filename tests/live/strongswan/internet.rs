@@ -3,7 +3,7 @@
 
 use super::{charon::Charon, mobile_lab};
 use crate::{
-    lab::{Lab, PATIENCE, Program},
+    lab::{Lab, PATIENCE, Program, wait_for},
     traffic::{IperfServer, ping, wait_for_ping},
 };
 use std::{
@@ -102,6 +102,8 @@ fn all_traffic_of_a_road_warrior_goes_through_the_gateway() {
         }
         host_answers(&lab);
         lab.run("core", "ping -c 3 -i 0.02 -W 2 203.0.113.1");
+        // The host's own, with an identifier of the NAT's range.
+        lab.run("gw", "ping -c 3 -i 0.02 -W 2 -e 20000 203.0.113.254");
         let shown = gateway.command("show nat");
         assert!(shown.contains("203.0.113.1") && shown.contains("10.98."), "{shown}");
         // The host has answered nothing that was the terminal's.
@@ -109,5 +111,8 @@ fn all_traffic_of_a_road_warrior_goes_through_the_gateway() {
         assert_eq!(lab.counted("gw", "Icmp", "OutDestUnreachs"), 0);
         assert!(gateway.sa().inbound.packets > 100, "through the tunnel");
         gateway.assert_no_drops();
+        // Whoever gets the terminal's address next gets none of its packets.
+        client.swanctl("--terminate --ike all");
+        wait_for("the mappings to end", || (!gateway.command("show nat").contains("10.98.")).then_some(()));
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Tables {
     pub(super) fragmented: Map<FRAGMENT_KEY>,
     /// The gateway's VLANs. Not used if there are none.
     pub(super) vlans: Map<4>,
+    /// What NATs have of ICMP's identifiers: address and identifier. Not used if there is no NAT.
+    pub(super) pings: Map<PING_KEY>,
 }
 
 /// The hook, and what the program is given there.
@@ -89,6 +91,9 @@ pub(super) const KEY: i16 = IP + 24;
 pub(super) const ID: i16 = IP + 40;
 /// Length of the key of a fragmented packet in bytes.
 pub(super) const FRAGMENT_KEY: usize = (ID + 8 - SOURCE) as usize;
+
+/// Length of the key of an address and identifier of ICMP in bytes: four, two, and two of zero.
+pub(super) const PING_KEY: usize = 8;
 
 /// Returns a constant as a load from memory would read it.
 pub(super) fn half(network_order: [u8; 2]) -> i32 {

@@ -7,7 +7,7 @@
 //! | ESP (protocol 50) to an address of the host, also in fragments | gateway |
 //! | UDP to an address of the host and a listed port, also in fragments | gateway |
 //! | TCP and UDP to a port of a NAT, also in fragments | gateway |
-//! | ICMP replies with an identifier of a NAT, also in fragments; ICMP errors about what a NAT sent | gateway |
+//! | ICMP replies with an identifier that a NAT uses, also in fragments; ICMP errors about what a NAT sent | gateway |
 //! | a later fragment of UDP to the host, or of a NAT's protocols to its address, that overtook the first | both |
 //! | a DHCP server's answer to the NIC's own MAC address, wherever it is sent | kernel |
 //! | anything else to the host, including IPv6 with other extension headers | kernel |
@@ -54,11 +54,12 @@ use super::{
     sys,
 };
 use crate::wire::vlan::Vlan;
-use frame::{Flavour, Tables};
+use frame::{Flavour, PING_KEY, Tables};
+use nat::ping_key;
 use program::{Scope, program, vlan_key};
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -112,6 +113,7 @@ impl Rules {
 pub struct Classifier {
     device: String,
     local: Map<16>,
+    pings: Map<PING_KEY>,
     role: Role,
     has_vlans: bool,
     _link: OwnedFd,
@@ -161,7 +163,7 @@ impl Classifier {
             }
             _ => failed("attach the XDP program", e),
         })?;
-        Self::new(device, rules, tables.local, Role::Xdp { sockets, overtaking, native }, link)
+        Self::new(device, rules, tables, Role::Xdp { sockets, overtaking, native }, link)
     }
 
     /// Filters packet sockets, and keeps the gateway's frames from the kernel's stack.
@@ -183,20 +185,20 @@ impl Classifier {
             ),
             _ => failed("attach the TCX program", e),
         })?;
-        Self::new(device, rules, tables.local, Role::Packet { filter }, link)
+        Self::new(device, rules, tables, Role::Packet { filter }, link)
     }
 
     fn new(
         device: &Device,
         rules: &Rules,
-        local: Map<16>,
+        Tables { local, pings, .. }: Tables,
         role: Role,
         link: OwnedFd,
     ) -> Result<Self, PortError> {
         let has_vlans = !rules.vlans.is_empty();
         let all_vlans = has_vlans.then(|| device.receive_all_vlans()).transpose()?;
         let device = device.name().to_owned();
-        Ok(Self { device, local, role, has_vlans, _link: link, _all_vlans: all_vlans })
+        Ok(Self { device, local, pings, role, has_vlans, _link: link, _all_vlans: all_vlans })
     }
 
     /// Adds an address of the host: there only ESP and the UDP ports go to the gateway. Takes
@@ -214,6 +216,18 @@ impl Classifier {
     /// The error of the system.
     pub fn remove_local(&self, address: IpAddr) -> Result<(), PortError> {
         self.local.remove(key(address)).map_err(|e| self.failed(e))
+    }
+
+    /// Sets whether a NAT with this address uses an identifier of ICMP. If it does not, replies with
+    /// it are the host's, and errors about queries with it. Takes effect at once, and may be called
+    /// from any thread.
+    ///
+    /// # Errors
+    /// The error of the system, or more identifiers than the NATs have in all.
+    pub fn set_ping(&self, address: Ipv4Addr, id: u16, is_used: bool) -> Result<(), PortError> {
+        let key = ping_key(address, id);
+        let result = if is_used { self.pings.insert(key, 1) } else { self.pings.remove(key) };
+        result.map_err(|e| PortError::system(&self.device, "change the table of identifiers", NEEDS, e))
     }
 
     /// Returns whether some of the gateway's ports are in VLANs.
@@ -272,11 +286,13 @@ fn tables(device: &Device, rules: &Rules) -> Result<Tables, PortError> {
     let vlans = vlans.map_err(|e| failed("make a BPF map", e))?;
     let mut all = rules.vlans.iter();
     all.try_for_each(|vlan| vlans.insert(vlan_key(*vlan), 1)).map_err(|e| failed("list the VLANs", e))?;
-    Ok(Tables { local, fragmented, vlans })
+    let ids: usize = rules.nats.iter().map(|nat| nat.ports.len()).sum();
+    let pings = Map::new(MapKind::Hash, ids.max(1) as u32).map_err(|e| failed("make a BPF map", e))?;
+    Ok(Tables { local, fragmented, vlans, pings })
 }
 
 const CHANGE_TABLE: &str = "change the table of local addresses";
-const NEEDS: &str = "CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF (or CAP_SYS_ADMIN)";
+pub(super) const NEEDS: &str = "CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF (or CAP_SYS_ADMIN)";
 
 /// Returns the key of an address in the table. IPv4 addresses are mapped (RFC 4291 §2.5.5.2).
 fn key(address: IpAddr) -> [u8; 16] {

@@ -1,8 +1,8 @@
 //! The part of the classifier's program that finds the packets of NATs.
 
 use super::frame::{
-    FRAGMENT, Flavour, IP, KEY, LATER, POSITION, PROTOCOL, QUOTE, Receivers, STACK, Tables, WHOLE, fetch,
-    follow, half, leave, take,
+    FRAGMENT, Flavour, IP, KEY, LATER, MAP_LOOKUP, PING_KEY, POSITION, PROTOCOL, QUOTE, Receivers, STACK,
+    Tables, WHOLE, fetch, follow, half, leave, take,
 };
 use crate::port::bpf::{If, Label, Op, Program, Width};
 use std::{net::Ipv4Addr, ops::RangeInclusive};
@@ -12,8 +12,15 @@ use std::{net::Ipv4Addr, ops::RangeInclusive};
 pub struct NatRule {
     /// The address outside, which is one of the host too.
     pub address: Ipv4Addr,
-    /// Ports of TCP and UDP there, and identifiers of ICMP.
+    /// Ports of TCP and UDP there. Of ICMP it has the identifiers that it uses at the moment, because
+    /// the host chooses its own ones from all.
     pub ports: RangeInclusive<u16>,
+}
+
+/// Returns the key of an address and identifier of ICMP in their table.
+pub(super) fn ping_key(address: Ipv4Addr, id: u16) -> [u8; PING_KEY] {
+    let ([a, b, c, d], [high, low]) = (address.octets(), id.to_be_bytes());
+    [a, b, c, d, high, low, 0, 0]
 }
 
 /// Types of ICMP replies: to echo and timestamp (RFC 792).
@@ -76,19 +83,19 @@ pub(super) fn divide(
     p.jump(others);
 
     p.place(reply);
-    jump_if_of_nat(p, nats, KEY + 12, IP + 4, nats_own);
+    jump_if_ping_of_nat(p, tables, KEY + 12, nats_own);
     p.jump(others);
 
     p.place(error);
     p.jump_if(If::NotEqual, FRAGMENT, WHOLE, others);
-    divide_quote(p, flavour, nats, to);
+    divide_quote(p, flavour, tables, nats, to);
 
     p.place(later);
     follow(p, flavour, tables, to);
 }
 
 /// Jumps to the receiver of the ICMP error at register `POSITION`, by the packet that it quotes.
-fn divide_quote(p: &mut Program, flavour: Flavour<'_>, nats: &[NatRule], to: Receivers) {
+fn divide_quote(p: &mut Program, flavour: Flavour<'_>, tables: &Tables, nats: &[NatRule], to: Receivers) {
     let Receivers { ours, kernels, .. } = to;
     let [ports, long_enough] = std::array::from_fn(|_| p.label());
     p.apply(Op::Add, POSITION, 8);
@@ -111,15 +118,32 @@ fn divide_quote(p: &mut Program, flavour: Flavour<'_>, nats: &[NatRule], to: Rec
     p.jump_if(If::Equal, 1, libc::IPPROTO_TCP, ports);
     p.jump_if(If::Equal, 1, libc::IPPROTO_UDP, ports);
     p.jump_if(If::NotEqual, 1, libc::IPPROTO_ICMP, kernels);
-    jump_if_of_nat(p, nats, QUOTE + 12, IP + 4, ours);
+    jump_if_ping_of_nat(p, tables, QUOTE + 12, ours);
     p.jump(kernels);
     p.place(ports);
     jump_if_of_nat(p, nats, QUOTE + 12, IP, ours);
     p.jump(kernels);
 }
 
-/// Jumps to `to` if the IPv4 address and the port, or identifier, at these places of the stack are those
-/// of a NAT.
+/// Jumps to `to` if a NAT has the IPv4 address at this place of the stack and the identifier in the
+/// header of ICMP.
+fn jump_if_ping_of_nat(p: &mut Program, tables: &Tables, address: i16, to: Label) {
+    let none = p.label();
+    p.load(Width::Word, 1, STACK, address);
+    p.store(Width::Word, STACK, QUOTE, 1);
+    p.load(Width::Half, 1, STACK, IP + 4);
+    p.store(Width::Half, STACK, QUOTE + 4, 1);
+    p.store_constant(Width::Half, STACK, QUOTE + 6, 0);
+    p.set_map(1, &tables.pings);
+    p.copy(2, STACK);
+    p.apply(Op::Add, 2, i32::from(QUOTE));
+    p.call(MAP_LOOKUP);
+    p.jump_if_null(0, none);
+    p.jump(to);
+    p.place(none);
+}
+
+/// Jumps to `to` if the IPv4 address and the port at these places of the stack are those of a NAT.
 fn jump_if_of_nat(p: &mut Program, nats: &[NatRule], address: i16, port: i16, to: Label) {
     p.load(Width::Word, 3, STACK, address);
     p.load(Width::Byte, 1, STACK, port);

@@ -1,0 +1,67 @@
+//! Mappings of inner addresses that change hands.
+
+use super::*;
+use wayfarer::config::model::Tunnel;
+
+/// Makes the tunnel of terminal `n` with this inner prefix.
+fn tunnel_for(n: u32, inner: &str) -> Tunnel {
+    Tunnel { selectors: vec![selector("0.0.0.0/0", inner)], ..tunnel(n, suite(SUITE)) }
+}
+
+/// Removes a tunnel.
+fn remove(bench: &mut Bench, name: &str) {
+    assert!(bench.world.assembly.slow_path.remove_tunnel(name));
+    bench.world.settle();
+}
+
+/// Has terminal `n` come with this inner prefix, as number 1 of the bench.
+fn come(bench: &mut Bench, n: u32, inner: &str) {
+    bench.world.assembly.slow_path.install_tunnel(&tunnel_for(n, inner)).unwrap();
+    bench.terminals[0] = Terminal::new(n, suite(SUITE), &format!("192.0.2.{n}"));
+}
+
+#[test]
+fn next_holder_of_an_address_gets_nothing_of_the_earlier_ones() {
+    let mut bench = Bench::new();
+    let other = bench.port_of(2, &udp(2, 6000)).unwrap();
+    let ports: Vec<_> = (0..3).map(|n| bench.port_of(1, &udp(1, 20_500 + n)).unwrap()).collect();
+    bench.up(1, &segment("10.98.0.1", SERVER, (20_500, 443), SYN));
+    // Both in one turn: the new terminal is there when the slow path looks after the mappings.
+    assert!(bench.world.assembly.slow_path.remove_tunnel("t1"));
+    come(&mut bench, 3, "10.98.0.1");
+    bench.world.settle();
+    let view = bench.show();
+    assert_eq!((view.mappings, view.users.len(), view.free_udp, view.free_tcp), (1, 1, 996, 999));
+    let new = bench.port_of(1, &udp(1, 5000)).unwrap();
+    for port in ports {
+        assert!(bench.down(1, &answer(port)).is_empty() && port != new);
+    }
+    assert_eq!(bench.drops(NatUnknown), 3);
+    // The earlier ports rest, so the new terminal does not get one of them either.
+    assert!(bench.port_of(1, &udp(1, 20_500)).is_some_and(|port| port != 20_500));
+    assert_eq!((bench.down(1, &answer(new)).len(), bench.down(2, &answer(other)).len()), (1, 1));
+}
+
+#[test]
+fn mappings_stay_while_another_tunnel_has_their_address() {
+    let mut bench = Bench::new();
+    let port = bench.port_of(1, &udp(1, 5000)).unwrap();
+    // As in a rekey: the next tunnel is there before the earlier one goes.
+    come(&mut bench, 3, "10.98.0.1");
+    remove(&mut bench, "t1");
+    bench.tunnelled(1, &udp(1, 5000));
+    bench.world.take(OUTSIDE);
+    assert_eq!(bench.down(1, &answer(port)).len(), 1, "{:?}", bench.world.all_drops());
+    // A wider one that goes leaves those of addresses with their own tunnel.
+    come(&mut bench, 4, "10.98.0.0/24");
+    let wide = bench.port_of(1, &datagram("10.98.0.77", SERVER, (7000, 53), b"query")).unwrap();
+    assert_eq!(bench.show().mappings, 2);
+    remove(&mut bench, "t4");
+    let view = bench.show();
+    assert_eq!((view.mappings, &view.users[0].address[..]), (1, "10.98.0.1"));
+    assert_ne!(wide, port);
+    // Nothing is left to do for the mapping that has ended.
+    bench.world.now += Duration::from_secs(302);
+    (0..2).for_each(|_| bench.world.settle());
+    assert_eq!(bench.show().mappings, 0);
+}
