@@ -6,7 +6,8 @@ mod ike;
 
 pub(super) use field::{Key, List, Mode, Numbers, Roam, Scalar};
 pub(super) use ike::{
-    Auth, Coa, CoaClient, Connection, CrlPolicy, Encap as IkeEncap, Ike, Method, Pool, Radius, Revocation,
+    Auth, Coa, CoaClient, Connection, CrlPolicy, Encap as IkeEncap, Ike, Method,
+    PathProbing as IkePathProbing, Pool, Radius, Revocation,
 };
 
 use serde::Deserialize;

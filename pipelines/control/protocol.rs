@@ -183,7 +183,8 @@ pub struct SaView {
     pub encap: Option<String>,
     /// The peer's new address and port, if it was seen there and the gateway does not follow it.
     pub seen: Option<String>,
-    /// Longest outer packet that the path takes, in bytes, if a router on it has reported one.
+    /// Longest outer packet that the path takes, in bytes, if that is less than the port's: as a router
+    /// has reported, or as probes have found.
     #[serde(default)]
     pub path_mtu: Option<u16>,
     /// How often the peer moved.
@@ -436,7 +437,8 @@ pub struct PeerView {
     pub nat: String,
     /// `esp` or `udp`.
     pub encap: String,
-    /// Longest outer packet that the path takes, in bytes, if a router on it has reported one.
+    /// Longest outer packet that the path takes, in bytes, if that is less than the port's: as a router
+    /// has reported, or as probes have found.
     #[serde(default)]
     pub path_mtu: Option<u16>,
     /// Inner addresses: given to the peer, or received from it.

@@ -6,6 +6,7 @@
 //! once, and the driver of any other is asked.
 
 mod host_traffic;
+mod link_id;
 mod mtus;
 mod path_mtu;
 mod sending;
@@ -20,6 +21,7 @@ use super::{
     tunnels::{MoveError, Tunnel, Tunnels, keepalive},
 };
 use crate::gateway::tables::Awaited;
+pub(super) use link_id::LinkId;
 use path_mtu::PathMtu;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
@@ -36,30 +38,12 @@ use wayfarer_dataplane::{
 };
 use wayfarer_mobility::{
     ike::event::{ChildId, PeerId},
+    rate::Rate,
     roaming::{Decision, Roaming},
 };
 
 /// Time after which a path is reported again that a link was to follow and did not take.
 const REPORT_AGAIN: Duration = Duration::from_secs(1);
-
-/// The identity of a link. It says whose link it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum LinkId {
-    /// A manually keyed link, which is one tunnel.
-    Manual(TunnelId),
-    /// The link of an IKE peer.
-    Ike(PeerId),
-}
-
-impl LinkId {
-    /// Returns the link of tunnel `id` of `owner`.
-    fn of(owner: Owner, id: TunnelId) -> Self {
-        match owner {
-            Owner::Manual => Self::Manual(id),
-            Owner::Ike(peer, _) => Self::Ike(peer),
-        }
-    }
-}
 
 /// A link: the tunnels that share a path to a peer.
 #[derive(Debug)]
@@ -68,7 +52,7 @@ struct Link {
     roaming: Roaming<Path>,
     /// The last path that the link was to follow, while [`Timer::ReportAgain`] is pending for it.
     reports_again: Option<Path>,
-    /// The MTU of the path, if a router on it has reported one.
+    /// The MTU of the path, if it is known and less than the port's.
     path_mtu: Option<PathMtu>,
     /// Limits the log's lines about moves and MTUs.
     lines: LineLimit,
@@ -111,6 +95,8 @@ pub(super) enum IkeEvent {
     Path(Path),
     /// The peer was seen by this path, which policy does not follow.
     NotFollowed(Path),
+    /// A router says that the path takes packets of at most so many bytes; `None` if anybody may say so.
+    PathReport(Option<u16>),
     /// A soft limit of one of a child SA's two SAs was reached.
     Due(ChildId),
     /// One of a child SA's two SAs has expired.
@@ -126,6 +112,8 @@ pub(super) struct Links {
     timers: BTreeSet<(Duration, Timer)>,
     events: VecDeque<Event>,
     early: EarlyPackets,
+    /// Limits the reports of MTUs that show nothing of the packet's SA.
+    vague_reports: Rate,
 }
 
 impl Links {
@@ -141,6 +129,7 @@ impl Links {
             timers: BTreeSet::new(),
             events: VecDeque::new(),
             early: EarlyPackets::default(),
+            vague_reports: Rate::default(),
         })
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
-    sa::{Due, Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, Spi, TunnelId},
+    sa::{Df, Due, Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, Spi, TunnelId},
     sharing::Sharing,
     table::Writer,
     wire::{Address, esp},
@@ -34,7 +34,8 @@ pub struct Tunnel {
     pub is_used: bool,
     /// The path to the peer, if one is known.
     pub path: Option<Path>,
-    /// Longest outer packet that the path takes, in bytes, if a router on it has reported one.
+    /// Longest outer packet that the path takes, in bytes, if that is less than the port's, as a router
+    /// has reported or probes have found.
     pub path_mtu: Option<u16>,
     /// The path by which the peer was last seen, if policy did not follow it.
     pub seen: Option<Path>,
@@ -188,6 +189,12 @@ impl Tunnel {
         if let Some(path) = self.path {
             self.inbound.set_path(path, self.inner_mtu());
         }
+    }
+
+    /// Returns true if routers may cut outer packets, so that none is too long for the path.
+    pub(super) fn may_be_cut(&self) -> bool {
+        let local = self.path.map_or(self.local, |path| path.local);
+        local.is_ipv4() && self.outbound.marking.df == Df::Clear
     }
 
     /// Returns the longest outer packet in bytes.

@@ -15,6 +15,7 @@ mod named_attacks;
 mod nat;
 mod outer_fragments;
 mod path_mtu;
+mod path_probes;
 mod peer_commands;
 mod policy;
 mod radius;

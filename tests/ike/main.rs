@@ -28,6 +28,7 @@ mod missing;
 mod no_nats;
 mod node;
 mod pair;
+mod path_probes;
 mod peer_bounds;
 mod ppk;
 mod radius;

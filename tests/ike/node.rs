@@ -48,6 +48,8 @@ struct Link {
     inner: Vec<IpAddr>,
     /// `true` if a packet came since the last liveness check.
     is_heard: bool,
+    /// The MTU of the path, if it is smaller than the port's.
+    mtu: Option<u16>,
 }
 
 /// A node: the gateway or a terminal.
@@ -104,6 +106,8 @@ pub(super) struct Habits {
     pub(super) closes_during_rekeys: bool,
     /// Its peers must authenticate again after an hour.
     pub(super) limits_authentication: bool,
+    /// It looks for the MTU of its paths by probes.
+    pub(super) probes_paths: bool,
 }
 
 fn covers(selectors: &[TrafficSelector], address: IpAddr) -> bool {
@@ -157,6 +161,11 @@ impl Node {
         self.gone.iter().flat_map(|peer| self.log_of(*peer)).map(String::as_str).collect()
     }
 
+    /// Returns the MTUs of the paths of all links.
+    pub(super) fn path_mtus(&self) -> Vec<Option<u16>> {
+        self.links.values().map(|link| link.mtu).collect()
+    }
+
     /// Returns the inner address that the node was assigned.
     pub(super) fn inner(&self) -> Option<IpAddr> {
         self.links.values().find_map(|link| link.inner.first().copied())
@@ -176,7 +185,8 @@ impl Node {
                 Event::PeerUp { peer, .. } => {
                     connected = Some(peer);
                     assert!(!self.gone.contains(&peer));
-                    let link = Link { path: None, use_order: vec![], inner: vec![], is_heard: true };
+                    let link =
+                        Link { path: None, use_order: vec![], inner: vec![], is_heard: true, mtu: None };
                     assert!(self.links.insert(peer, link).is_none(), "{peer:?} is up twice");
                 }
                 Event::PeerDown { peer, .. } => {
@@ -212,6 +222,14 @@ impl Node {
                 Event::LivenessDue { peer } => {
                     let alive = std::mem::take(&mut self.link(peer).is_heard);
                     self.endpoint.handle_liveness(now, peer, alive);
+                }
+                Event::PathProbeDue { peer } => {
+                    _ = self.link(peer);
+                    self.endpoint.handle_path_probe_due(now, peer, Some(1500), true);
+                }
+                Event::PathMtu { peer, path, mtu, .. } => {
+                    assert_eq!(self.link(peer).path, Some(path));
+                    self.link(peer).mtu = mtu;
                 }
                 Event::Spi { spi, known: true } => assert!(self.ike_spis.insert(spi)),
                 Event::Spi { spi, known: false } => assert!(self.ike_spis.remove(&spi)),

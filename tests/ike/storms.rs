@@ -29,7 +29,10 @@ const NONE: Habits = Habits {
     rekeys_at_once: false,
     closes_during_rekeys: false,
     limits_authentication: false,
+    probes_paths: false,
 };
+/// Habits of nodes that look for the MTU of their paths.
+const PROBES: Habits = Habits { probes_paths: true, ..NONE };
 /// The longest recovery: silence until a liveness check, retransmission until it is given up, the
 /// lifetime of a half-open peer, and the longest wait before dialling again.
 const RECOVERY: Duration = Duration::from_secs(30 + 56 + 30 + 60 + 30);
@@ -256,6 +259,24 @@ fn terminals_of_other_habits_recover_from_a_storm() {
         ..NONE
     };
     with_each_kind(1, |seed, kind| storm(World::with_habits(habits, seed, kind, 50, Cable::LOSSY), 400));
+}
+
+/// Checks that probes disturb nothing else, and find what the networks take.
+#[test]
+fn terminals_that_look_for_the_mtu_of_their_paths_rekey_roam_and_recover() {
+    with_each_kind(1, |seed, kind| {
+        let world = rekey_without_loss(World::with_habits(PROBES, seed, kind, 20, Cable::LOSSLESS));
+        let mtus: Vec<_> = world.nodes.iter().flat_map(|node| node.path_mtus()).collect();
+        assert!(mtus.len() == 40 && mtus.iter().all(|mtu| matches!(mtu, Some(1380 | 1400))), "{mtus:?}");
+        world
+    });
+    with_each_kind(1, |seed, kind| {
+        let world = roam_without_loss(World::with_habits(PROBES, seed, kind, 40, Cable::LOSSLESS));
+        let unconfirmed = world.nodes[0].endpoint.count(Counter::Unconfirmed);
+        assert!(unconfirmed <= 4, "no more than without probes: {unconfirmed}");
+        world
+    });
+    with_each_kind(1, |seed, kind| storm(World::with_habits(PROBES, seed, kind, 50, Cable::LOSSY), 400));
 }
 
 #[test]

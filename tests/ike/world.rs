@@ -29,7 +29,7 @@ use wayfarer_mobility::{
     crypto::{Encr, Prf},
     identity::Identity,
     ike::{
-        connection::{Connection, Lifetimes, SharedKey},
+        connection::{Connection, Lifetimes, PathProbing, SharedKey},
         endpoint::Endpoint,
         event::PeerId,
         pool::Pool,
@@ -54,6 +54,8 @@ enum Occurrence {
 
 /// Number of NATs, which are in front of half of the terminals.
 pub(super) const NATS: usize = 4;
+/// The longest message that the networks carry whole, in bytes: an IP packet of 1400 bytes.
+const MOST: usize = 1400 - 32;
 /// The gateway's index among the nodes; terminal `n` has index `n + 1`.
 const GATE: usize = 0;
 
@@ -167,8 +169,9 @@ impl World {
             }
         };
         let (mut ike, mut esp) = (self.offers.clone(), self.offers.clone());
-        let Habits { crash_tokens, .. } = self.habits;
-        let habits = if node == GATE { Habits { crash_tokens, ..Habits::default() } } else { self.habits };
+        let Habits { crash_tokens, probes_paths, .. } = self.habits;
+        let of_gateway = Habits { crash_tokens, probes_paths, ..Habits::default() };
+        let habits = if node == GATE { of_gateway } else { self.habits };
         let without_pfs = |offer: &Offer| Offer { kex: vec![], more_kex: vec![], ..offer.clone() };
         match node {
             GATE if self.habits.without_pfs => esp.extend(self.offers.iter().map(without_pfs)),
@@ -192,6 +195,7 @@ impl World {
             lifetimes: Lifetimes { authentication: limit, ..connection.lifetimes },
             fragment: connection.fragment.filter(|_| !habits.without_fragments),
             mobike: !habits.without_nat_traversal,
+            path_probing: if habits.probes_paths { PathProbing::Always } else { PathProbing::Off },
             ..connection
         };
         let secret = SharedKey(Zeroizing::new(vec![node as u8; 32]));
@@ -436,7 +440,10 @@ impl World {
             while let Some(transmit) = self.nodes[node].endpoint.poll_transmit() {
                 let Addresses { local: from, remote: to } = transmit.addresses;
                 let content = match transmit.payload {
-                    Payload::Message(message) => Content::Ike(self.nodes[node].as_sent(message)),
+                    Payload::Probe(message) if message.len() > MOST => continue,
+                    Payload::Message(message) | Payload::Probe(message) => {
+                        Content::Ike(self.nodes[node].as_sent(message))
+                    }
                     Payload::Keepalive => Content::Keepalive,
                 };
                 self.send(node, Datagram { from, to, content });

@@ -92,6 +92,7 @@ pub(in crate::config) struct Connection {
     pub encap: Key<Encap>,
     pub allow_nat: Option<bool>,
     pub fragment: Key<Scalar>,
+    pub path_mtu_probing: Option<PathProbing>,
     pub ppk: Option<Ppk>,
     pub unique: Option<bool>,
     pub window: Key<i64>,
@@ -150,6 +151,14 @@ pub(in crate::config) struct Lifetime {
 pub(in crate::config) enum Encap {
     Auto,
     Udp,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum PathProbing {
+    Off,
+    Udp,
+    Always,
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use wayfarer_mobility::{
     identity::Identity,
     ike::{
-        connection::{IdentityPattern, LocalAuth, Remote, RemoteAuth},
+        connection::{IdentityPattern, LocalAuth, PathProbing, Remote, RemoteAuth},
         wire::TrafficSelector,
     },
     roaming::Policy as RoamPolicy,
@@ -95,6 +95,7 @@ fn defaults_are_filled_in() {
     assert_eq!((l.ike_sa.as_secs(), l.child.as_secs(), l.grace.as_secs()), (28_800, 3600, 300));
     assert_eq!(l.authentication, None);
     assert_eq!((p.liveness, p.fragment), (Some(Duration::from_secs(30)), Some(1280)));
+    assert_eq!(p.path_probing, PathProbing::Udp);
     assert_eq!((p.mobike, p.roam, p.no_nats, p.force_udp), (true, RoamPolicy::Follow, false, false));
     assert!(p.unique && p.ppk.is_none());
 }
@@ -116,6 +117,7 @@ roam = "notify"
 encap = "udp"
 allow_nat = false
 fragment = "none"
+path_mtu_probing = "always"
 ppk = { id = "ppk-1", file = "ppk", required = true }
 unique = false
 window = 128
@@ -162,6 +164,7 @@ children = 30
     assert_eq!((p.lifetimes.ike_sa.as_secs(), p.lifetimes.child.as_secs()), (7200, 600));
     assert_eq!(p.lifetimes.authentication, Some(Duration::from_secs(3600)));
     assert_eq!((p.liveness, p.fragment, p.roam), (None, None, RoamPolicy::Notify));
+    assert_eq!(p.path_probing, PathProbing::Always);
     assert!(!p.mobike && p.force_udp && p.no_nats && !p.unique);
     let ppk = p.ppk.as_ref().unwrap();
     assert_eq!((&ppk.id[..], &ppk.secret.0[..], ppk.required), (&b"\x02ppk-1"[..], &[0xab; 32][..], true));

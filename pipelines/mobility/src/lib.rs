@@ -33,6 +33,7 @@ mod distinguished_name;
 mod fair_queue;
 pub mod identity;
 pub mod ike;
+mod mtu_search;
 pub mod path;
 pub mod rate;
 pub mod retransmission;

@@ -18,6 +18,9 @@ pub struct Transmit {
 pub enum Payload {
     /// A message of the protocol.
     Message(Vec<u8>),
+    /// A message that finds out whether the path takes its length: neither the driver nor a router may
+    /// cut it. It is not sent if it does not fit the port.
+    Probe(Vec<u8>),
     /// A NAT keepalive.
     Keepalive,
 }

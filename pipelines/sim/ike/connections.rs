@@ -6,7 +6,8 @@ use wayfarer_mobility::{
     identity::Identity,
     ike::{
         connection::{
-            ChildPolicy, Connection, IdentityPattern, Lifetimes, LocalAuth, Remote, RemoteAuth, SharedKey,
+            ChildPolicy, Connection, IdentityPattern, Lifetimes, LocalAuth, PathProbing, Remote, RemoteAuth,
+            SharedKey,
         },
         proposal::Offer,
         wire::TrafficSelector,
@@ -83,6 +84,7 @@ pub fn gateway() -> Connection {
         no_nats: false,
         force_udp: false,
         fragment: Some(1280),
+        path_probing: PathProbing::Off,
         ppk: None,
         unique: true,
     }

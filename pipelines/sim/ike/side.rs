@@ -107,8 +107,10 @@ impl Side {
         }
         let sent = std::iter::from_fn(|| endpoint.poll_transmit());
         sent.filter_map(|t| match (t.payload, &mut *libreswan_answers) {
-            (Payload::Message(message), Some(habit)) => Some((t.addresses, habit.apply(message))),
-            (Payload::Message(message), None) => Some((t.addresses, message)),
+            (Payload::Message(message) | Payload::Probe(message), Some(habit)) => {
+                Some((t.addresses, habit.apply(message)))
+            }
+            (Payload::Message(message) | Payload::Probe(message), None) => Some((t.addresses, message)),
             (Payload::Keepalive, _) => None,
         })
         .collect()

@@ -45,8 +45,10 @@ pub(crate) fn emit(transmit: &Transmit) -> Option<Vec<u8>> {
     }
     let (marker, payload): (&[u8], &[u8]) = match &transmit.payload {
         Payload::Keepalive => (&[], &esp::KEEPALIVE),
-        Payload::Message(message) if local.port() == esp::IKE_PORT => (&[], message),
-        Payload::Message(message) => (&esp::NON_ESP_MARKER, message),
+        Payload::Message(message) | Payload::Probe(message) if local.port() == esp::IKE_PORT => {
+            (&[], message)
+        }
+        Payload::Message(message) | Payload::Probe(message) => (&esp::NON_ESP_MARKER, message),
     };
     let length = udp::HEADER + marker.len() + payload.len();
     if ip::V6_HEADER + length > usize::from(u16::MAX) {

@@ -33,18 +33,14 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tracing::{debug, warn};
+use tracing::debug;
 use wayfarer_dataplane::{drop::DropReason, sa::Spi};
-use wayfarer_mobility::{
-    crypto::Random,
-    ike::{
-        connection::{Connection, RemoteAuth},
-        endpoint::Endpoint,
-        event::{ChildId, ChildSa, Event, PeerId},
-        pool::Pool,
-        settings::Settings,
-    },
-    path::Addresses,
+use wayfarer_mobility::ike::{
+    connection::{Connection, RemoteAuth},
+    endpoint::Endpoint,
+    event::{ChildId, ChildSa, Event, PeerId},
+    pool::Pool,
+    settings::Settings,
 };
 
 /// Most outcomes of tasks that are handled in one turn.
@@ -73,13 +69,6 @@ pub(in crate::slow_path) struct Ike {
     pub(super) accounts: Accounts,
     /// Where RADIUS servers send requests.
     pub(super) dynamic: Option<DynamicSocket>,
-}
-
-/// Returns an identification for the fragments of a packet that nobody can predict (RFC 7739 §5.3).
-fn random_id() -> u32 {
-    let mut id = [0; 4];
-    OsRandom.fill(&mut id);
-    u32::from_be_bytes(id)
 }
 
 /// Listens for requests of RADIUS servers.
@@ -221,6 +210,7 @@ impl Ike {
                     log::not_followed(About::of(&self.endpoint, peer), path, left_out);
                 }
             }
+            IkeEvent::PathReport(mtu) => self.endpoint.handle_path_report(now, peer, mtu),
             IkeEvent::Due(child) => self.endpoint.handle_child_due(now, peer, child),
             IkeEvent::Expired(child) => self.endpoint.handle_child_expired(now, peer, child),
         }
@@ -319,26 +309,6 @@ impl Ike {
         }
     }
 
-    /// Returns the next message to send, as an IP packet or its fragments, of at most `longest` bytes.
-    pub(in crate::slow_path) fn poll_packets(
-        &mut self,
-        network: &Network,
-        longest: usize,
-    ) -> Option<Vec<Vec<u8>>> {
-        loop {
-            let transmit = self.endpoint.poll_transmit()?;
-            let Addresses { local, remote } = transmit.addresses;
-            if let Some(packet) = datagram::emit(&transmit) {
-                let mtu = network.mtu_towards(local.ip(), Some(remote.ip())).min(longest);
-                return Some(datagram::cut(packet, mtu, random_id));
-            }
-            warn!(
-                name: "message_not_sent", peer = %remote, %local,
-                "an IKE message was not sent: no IP packet can carry it"
-            );
-        }
-    }
-
     fn handle_event(&mut self, now: Duration, event: Event, links: &mut Links, network: &mut Network) {
         match event {
             Event::LookUp { id, name } => self.look_up(now, id, name),
@@ -428,6 +398,10 @@ impl Ike {
             Event::PathConfirmed { peer } => {
                 debug!(peer = peer.0, "path confirmed");
                 self.unconfirmed.remove(peer);
+            }
+            Event::PathProbeDue { peer } => self.path_probe_due(now, peer, links),
+            Event::PathMtu { peer, path, mtu, is_over } => {
+                self.path_mtu_found(now, peer, (child::path(path), mtu), is_over, links);
             }
             Event::LivenessDue { peer } => {
                 if let Some(was_heard) = self.peers.was_heard(peer, links) {

@@ -204,6 +204,13 @@ pub(super) fn not_followed(about: About<'_>, to: Path, left_out: Option<u64>) {
     info!(name: "peer_not_followed", %peer, proved, connection, %to, %reason, left_out, "peer not followed");
 }
 
+/// Logs that outer packets to a peer have at most `mtu` bytes from now on, as probes of its path have
+/// found.
+pub(super) fn path_mtu(about: About<'_>, mtu: u16, left_out: Option<u64>) {
+    let About { peer, proved, connection, .. } = about;
+    info!(name: "path_mtu", peer, proved, connection, mtu, left_out, "probes have found the MTU of the path");
+}
+
 /// Logs that a RADIUS server granted what a peer does not get.
 pub(super) fn grant_refused(about: About<'_>, reason: GrantError) {
     let About { peer, claimed, proved, connection, .. } = about;
@@ -331,6 +338,7 @@ mod tests {
             connected(about(), &name);
             moved(about(), MoveCause::Announced, [from, to], None, None);
             not_followed(about(), to, None);
+            path_mtu(about(), 1400, None);
             ended(Duration::from_secs(5), about(), &link, Reason::Deleted);
             PeerLog::default().failed(Duration::ZERO, peer, about(), Reason::NoProposal);
             grant_refused(about(), GrantError::UnknownFilter("net".into()));
@@ -344,13 +352,13 @@ mod tests {
             regranted(about(), peer, Some(60), &["net".into()]);
         });
         let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(all.len(), 14);
+        assert_eq!(all.len(), 15);
         for line in &all {
             assert_eq!((&line["peer"], &line["connection"]), (&"192.0.2.7:4500".into(), &"people".into()));
             assert_eq!(line["proved"], "alice\\n", "{line}");
             assert!(line["event"].is_string(), "{line}");
         }
-        let gone = &all[3];
+        let gone = &all[4];
         assert_eq!(
             (&gone["duration_s"], &gone["bytes_in"], &gone["left_out"]),
             (&5.into(), &7.into(), &3.into())

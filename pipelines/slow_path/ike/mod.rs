@@ -5,12 +5,13 @@
 //! |---|---|
 //! | `driver` | messages, timers and events, and how each is handled |
 //! | `demands` | requests of RADIUS servers about connected peers |
-//! | `datagram` | messages in IP packets |
+//! | `datagram`, `sending` | messages in IP packets, and on their way out |
 //! | `accounts` | records about peers for RADIUS servers |
 //! | `child` | converts a negotiated child SA into a tunnel |
 //! | `prefixes` | ranges of addresses as prefixes |
 //! | `guard` | traffic that must not leave unencrypted while no peer is connected |
 //! | `peers` | what is installed for each peer |
+//! | `path_mtu` | the MTU of peers' paths, as probes find it |
 //! | `moves` | moves by hand that the peer has not answered |
 //! | `unconfirmed` | limits what is sent on unconfirmed paths |
 //! | `inner`, `host`, `host_device` | inner addresses that gateways assign to us |
@@ -36,10 +37,12 @@ mod inner;
 mod key_log;
 mod log;
 mod moves;
+mod path_mtu;
 mod peers;
 mod postponed;
 pub(crate) mod prefixes;
 mod resolver;
+mod sending;
 mod unconfirmed;
 mod view;
 

@@ -30,6 +30,10 @@ struct Peer {
     since: Duration,
     /// Packets received from it at the last liveness check.
     received: u64,
+    /// Packets sent to it when the MTU of its path was last to be looked for.
+    sent: u64,
+    /// The MTU of its path that the log has told of last; `None` if that was the port's.
+    told_mtu: Option<u16>,
     /// Traffic of its tunnels that have been removed.
     removed: Traffic,
     /// Limits the log's lines about its moves.
@@ -82,7 +86,8 @@ impl Peers {
     /// Adds a connected peer.
     pub(super) fn insert(&mut self, now: Duration, peer: PeerId, name: String, connection: usize) {
         let (removed, lines) = (Traffic::default(), LineLimit::default());
-        self.peers.insert(peer, Peer { name, connection, since: now, received: 0, removed, lines });
+        let new = Peer { name, connection, since: now, received: 0, sent: 0, told_mtu: None, removed, lines };
+        self.peers.insert(peer, new);
     }
 
     /// Removes and returns a peer. Its tunnels stay until IKE removes its child SAs.
@@ -180,6 +185,18 @@ impl Peers {
     pub(super) fn traffic(&self, peer: PeerId, links: &Links) -> Traffic {
         let removed = self.peers.get(&peer).map_or(Traffic::default(), |peer| peer.removed);
         links.tunnels_of(LinkId::Ike(peer)).fold(removed, Traffic::plus)
+    }
+
+    /// Returns true if packets were sent to a peer since the last call.
+    pub(super) fn has_sent(&mut self, peer: PeerId, links: &Links) -> bool {
+        let sent = self.traffic(peer, links).sent_packets;
+        self.peers.get_mut(&peer).is_some_and(|peer| std::mem::replace(&mut peer.sent, sent) != sent)
+    }
+
+    /// Notes the MTU of a peer's path, `None` for the port's. Returns true if the log has told of another
+    /// one.
+    pub(super) fn note_mtu(&mut self, peer: PeerId, mtu: Option<u16>) -> bool {
+        self.peers.get_mut(&peer).is_some_and(|peer| std::mem::replace(&mut peer.told_mtu, mtu) != mtu)
     }
 
     /// Returns true if packets were received from a peer since the last call; `None` if there is no

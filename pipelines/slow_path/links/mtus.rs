@@ -1,7 +1,7 @@
 //! The MTUs of links: those of the ports that they leave by, and of the paths behind these.
 
 use super::{
-    LinkId, Links, Timer,
+    Event, IkeEvent, LinkId, Links, Owner, Timer,
     path_mtu::{PathMtu, Report},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 use std::time::Duration;
 use wayfarer_dataplane::{
     drop::DropReason,
-    sa::{Df, Flow, Path, TunnelId},
+    sa::{Flow, Path, TunnelId},
     wire::ip::IpHeader,
 };
 
@@ -20,6 +20,8 @@ use wayfarer_dataplane::{
 const LIFETIME: Duration = Duration::from_secs(600);
 /// The number of packets, up to the last one sent, that a report may be about.
 const RECENT: u32 = 1 << 16;
+/// Time from one report that shows nothing of the packet's SA to the next that is handled.
+const VAGUE_REFILL: Duration = Duration::from_secs(1);
 /// Most tunnels with one outbound SPI that are looked at. Peers choose these SPIs.
 const ALIKE: usize = 64;
 
@@ -82,15 +84,15 @@ impl Links {
         packet: &[u8],
     ) -> Result<(), DropReason> {
         let report = Report::read(packet).ok_or(DropReason::PathMtu)?;
+        let Some((spi, seq)) = report.sent else { return self.handle_vague_report(now, report.path) };
         let (id, tunnel) = self
             .tunnels
-            .sending_by(report.spi)
+            .sending_by(spi)
             .take(ALIKE)
-            .find(|(_, tunnel)| tunnel.path == Some(report.path) && tunnel.has_sent(report.seq, RECENT))
+            .find(|(_, tunnel)| tunnel.path == Some(report.path) && tunnel.has_sent(seq, RECENT))
             .ok_or(DropReason::PathMtu)?;
         // Routers cut what they may into fragments.
-        let may_be_cut = report.path.local.is_ipv4() && tunnel.outbound.marking.df == Df::Clear;
-        if may_be_cut || report.mtu >= tunnel.mtu() {
+        if tunnel.may_be_cut() || report.mtu >= tunnel.mtu() {
             return Err(DropReason::PathMtu);
         }
         let id = LinkId::of(tunnel.owner, id);
@@ -99,7 +101,33 @@ impl Links {
             link_log::path_mtu(tunnel, report.mtu, left_out);
         }
         self.set_path_mtu(now, id, report.path, report.mtu);
+        if let LinkId::Ike(peer) = id {
+            self.events.push_back(Event::Ike(peer, IkeEvent::PathReport(Some(report.mtu))));
+        }
         Ok(())
+    }
+
+    /// Handles a report about a packet on `path` that quotes too little of it. Anybody may have made that
+    /// up, so that it only has an IKE peer's driver look for the MTU.
+    fn handle_vague_report(&mut self, now: Duration, path: Path) -> Result<(), DropReason> {
+        // The look-up takes as long as there are tunnels.
+        if !self.vague_reports.admits(now, 1, VAGUE_REFILL) {
+            return Err(DropReason::PathMtu);
+        }
+        let owner = self.tunnels.iter().find(|(_, tunnel)| tunnel.path == Some(path));
+        let Some(Owner::Ike(peer, _)) = owner.map(|(_, tunnel)| tunnel.owner) else {
+            return Err(DropReason::PathMtu);
+        };
+        self.events.push_back(Event::Ike(peer, IkeEvent::PathReport(None)));
+        Ok(())
+    }
+
+    /// Has a link send outer packets of at most `mtu` bytes while it uses `path`, or as long ones as its
+    /// port takes if that is `None`. Probes have found that out, and go on.
+    pub(in crate::slow_path) fn set_probed_mtu(&mut self, id: LinkId, path: Path, mtu: Option<u16>) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.path_mtu = mtu.map(|mtu| PathMtu { path, mtu, until: None });
+        self.apply_path_mtu(id);
     }
 
     /// Has a link send outer packets of at most `mtu` bytes while it uses `path`, for ten minutes. Does
@@ -107,7 +135,7 @@ impl Links {
     pub(in crate::slow_path) fn set_path_mtu(&mut self, now: Duration, id: LinkId, path: Path, mtu: u16) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let until = now + LIFETIME;
-        link.path_mtu = Some(PathMtu { path, mtu, until });
+        link.path_mtu = Some(PathMtu { path, mtu, until: Some(until) });
         self.timers.insert((until, Timer::PathMtu(id)));
         self.apply_path_mtu(id);
     }
@@ -115,7 +143,8 @@ impl Links {
     /// Forgets the MTU of a link's path if its time is over.
     pub(super) fn forget_path_mtu(&mut self, now: Duration, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.path_mtu.take_if(|known| known.until <= now).is_some() {
+        let is_over = |until: Duration| until <= now;
+        if link.path_mtu.take_if(|known| known.until.is_some_and(is_over)).is_some() {
             self.apply_path_mtu(id);
         }
     }

@@ -19,8 +19,8 @@ pub(super) struct PathMtu {
     pub(super) path: Path,
     /// Longest outer packet, in bytes.
     pub(super) mtu: u16,
-    /// When it is forgotten.
-    pub(super) until: Duration,
+    /// When it is forgotten; `None` if probes say when that is so.
+    pub(super) until: Option<Duration>,
 }
 
 impl PathMtu {
@@ -34,16 +34,16 @@ impl PathMtu {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Report {
     pub(super) path: Path,
-    pub(super) spi: Spi,
-    /// The low 32 bits of the sequence number.
-    pub(super) seq: u32,
+    /// The SPI and the low 32 bits of the sequence number; `None` if it quotes ESP in UDP only up to
+    /// the UDP header.
+    pub(super) sent: Option<(Spi, u32)>,
     /// Longest outer packet that would pass, in bytes.
     pub(super) mtu: u16,
 }
 
 impl Report {
-    /// Reads the IP packet `packet`. Returns `None` if it is no such error, if it quotes no ESP
-    /// header, or if its MTU is one that an IPv6 link cannot have.
+    /// Reads the IP packet `packet`. Returns `None` if it is no such error, if it quotes no
+    /// packet of ESP, or if its MTU is one that an IPv6 link cannot have.
     pub(super) fn read(packet: &[u8]) -> Option<Self> {
         let header = IpHeader::parse(packet).ok()?;
         let reported = icmp::reported_mtu(&header, packet)?;
@@ -61,12 +61,15 @@ impl Report {
             }
             _ => return None,
         };
-        let (spi, seq) = esp::header(esp)?;
+        let sent = esp::header(esp).map(|(spi, seq)| (Spi(spi), seq));
+        if sent.is_none() && (encap == Encap::None || !esp.is_empty()) {
+            return None;
+        }
         let mtu = match header.is_ipv4() {
             true => reported.max(V4_LEAST),
             false => Some(reported).filter(|mtu| usize::from(*mtu) >= ip::V6_MIN_MTU)?,
         };
         let path = Path { local: quoted.src.into(), remote: quoted.dst.into(), encap };
-        (quoted.src == header.dst).then_some(Self { path, spi: Spi(spi), seq, mtu })
+        (quoted.src == header.dst).then_some(Self { path, sent, mtu })
     }
 }

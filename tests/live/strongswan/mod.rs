@@ -17,6 +17,7 @@ mod host_name;
 mod internet;
 mod machine;
 mod moves;
+mod path_mtu;
 mod ppk;
 mod renewals;
 mod restart;

@@ -63,10 +63,23 @@ pub struct Connection {
     /// Largest IP packet, in bytes, of an IKE message to a peer that supports fragmentation (RFC
     /// 7383).
     pub fragment: Option<usize>,
+    /// When the MTU of the path is looked for by probes.
+    pub path_probing: PathProbing,
     /// The post-quantum pre-shared key (RFC 8784).
     pub ppk: Option<Ppk>,
     /// True if a new IKE SA of a peer replaces its older one.
     pub unique: bool,
+}
+
+/// When the MTU of the path to a peer is looked for by probes (RFC 8899).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathProbing {
+    /// Never.
+    Off,
+    /// While ESP is encapsulated in UDP.
+    Udp,
+    /// On every path.
+    Always,
 }
 
 /// Where a peer is that we connect to.

@@ -240,6 +240,11 @@ impl Context<'_> {
         messages.iter().for_each(|message| self.send(addresses, message));
     }
 
+    /// Sends a message that nobody may cut.
+    pub(super) fn send_whole(&mut self, addresses: Addresses, message: &[u8]) {
+        self.transmit(Transmit { addresses, payload: Payload::Probe(message.to_vec()) });
+    }
+
     pub(super) fn tell(&mut self, event: Event) {
         self.shared.events.push_back(event);
     }

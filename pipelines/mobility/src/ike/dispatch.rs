@@ -246,6 +246,7 @@ impl Peer {
             }
             Request::Update(sent) => sent.handle_response(self, cx, read()),
             Request::Probe(sent) => sent.handle_response(self, cx, read(), source),
+            Request::PathProbe(sent) => sent.handle_response(self, cx),
             Request::DeleteChild(sent) => sent.handle_response(self, cx),
             Request::DeleteIkeSa(sent) => sent.handle_response(self, cx),
             // The arrival of the response is all that these ask for.
@@ -272,6 +273,7 @@ impl Peer {
             Request::Update(sent) => sent.requeue(self),
             Request::Probe(sent) => sent.requeue(self),
             Request::Withdrawn(sent) => sent.requeue(self),
+            Request::PathProbe(_) => self.interrupt_path_probe(cx),
             // The handshake is over, the peer has deleted this IKE SA itself, and its successor has
             // another token.
             Request::Handshake | Request::DeleteIkeSa(_) | Request::CrashToken(CrashTokenSent) => {}

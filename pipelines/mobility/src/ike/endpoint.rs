@@ -401,6 +401,19 @@ impl Endpoint {
         self.with(now, peer, |peer, cx| peer.handle_liveness(cx, alive));
     }
 
+    /// Handles the answer to [`Event::PathProbeDue`]: `most` is the length in bytes of the longest outer
+    /// packet that is sent to the peer, if that is known, and `has_sent` says whether the data plane has
+    /// sent anything since the last answer.
+    pub fn handle_path_probe_due(&mut self, now: Duration, peer: PeerId, most: Option<u16>, has_sent: bool) {
+        self.with(now, peer, |peer, cx| peer.begin_path_probes(cx, most, has_sent));
+    }
+
+    /// Handles a router's report that the peer's path takes packets of at most `mtu` bytes; `None` if
+    /// anybody can have sent it. Probes find out what is true.
+    pub fn handle_path_report(&mut self, now: Duration, peer: PeerId, mtu: Option<u16>) {
+        self.with(now, peer, |peer, cx| peer.handle_path_report(cx, mtu));
+    }
+
     /// Handles a report that enough was sent on a path that the peer has not confirmed. The peer's
     /// path goes back to the confirmed one.
     pub fn handle_unconfirmed(&mut self, now: Duration, peer: PeerId) {

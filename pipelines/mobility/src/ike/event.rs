@@ -393,6 +393,23 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
+    /// It is time to look for the MTU of a peer's path. The driver answers by
+    /// `Endpoint::handle_path_probe_due`.
+    PathProbeDue {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// Probes have found the MTU of a peer's path.
+    PathMtu {
+        /// The peer.
+        peer: PeerId,
+        /// The path.
+        path: Path,
+        /// The longest outer packet that it takes, in bytes; `None` if it takes as long ones as we send.
+        mtu: Option<u16>,
+        /// True if the search is over. If not, longer packets may pass too.
+        is_over: bool,
+    },
     /// Messages with this SPI of ours belong to a known peer from now on, or no longer.
     Spi {
         /// The SPI.

@@ -92,6 +92,14 @@ impl Protection<'_> {
         self.suite.encr.iv_len() + 1 + self.suite.integ.map_or(16, Integ::icv_len)
     }
 
+    /// Returns the longest body, in bytes, that [`Protection::seal`] makes a message of at most `length`
+    /// bytes of, if there is no limit.
+    pub fn longest_body(&self, length: usize) -> usize {
+        let blocks = self.suite.encr.block_len();
+        let text = (length + 1).saturating_sub(wire::HEADER + 4 + self.overhead());
+        (text / blocks * blocks).saturating_sub(1)
+    }
+
     /// Seals a message with these payloads, in as many datagrams as it takes to keep each IP packet
     /// within `limit` bytes; without a limit, in one. IVs of AEADs come from `counter`, which is
     /// advanced so that none is used twice. Those of CBC must be unpredictable and come from

@@ -216,18 +216,19 @@ impl IkeSa {
         self.is_busy = true;
     }
 
-    fn protection<'a>(&'a self, crypto: &'a dyn Crypto, ours: bool) -> Protection<'a> {
+    pub(super) fn protection<'a>(&'a self, crypto: &'a dyn Crypto, ours: bool) -> Protection<'a> {
         let from_initiator = self.is_initiator == ours;
         Protection { crypto, suite: &self.suite, keys: &self.keys, from_initiator }
     }
 
-    fn seal(
+    pub(super) fn seal(
         &mut self,
         cx: &Context<'_>,
         exchange: ExchangeType,
         message_id: u32,
         is_response: bool,
         payloads: &[Payload<'_>],
+        limit: Option<usize>,
     ) -> Vec<Vec<u8>> {
         let mut flags = 0;
         if self.is_initiator {
@@ -250,7 +251,7 @@ impl IkeSa {
         let first = wire::emit(payloads, &mut body);
         let mut counter = self.counter;
         let datagrams =
-            self.protection(cx.crypto, true).seal(cx.random, header, first, body, self.limit, &mut counter);
+            self.protection(cx.crypto, true).seal(cx.random, header, first, body, limit, &mut counter);
         self.counter = counter;
         datagrams
     }
@@ -264,10 +265,23 @@ impl IkeSa {
         request: Request,
         addresses: Option<Addresses>,
     ) -> &[Vec<u8>] {
+        let datagrams = self.seal(cx, exchange, self.next, false, payloads, self.limit);
+        let resend_at = cx.now + cx.settings.retransmission.after(0);
+        self.await_answer(cx, exchange, datagrams, request, addresses, resend_at)
+    }
+
+    /// Makes a request outstanding that was encoded in `datagrams`.
+    pub(super) fn await_answer(
+        &mut self,
+        cx: &Context<'_>,
+        exchange: ExchangeType,
+        datagrams: Vec<Vec<u8>>,
+        request: Request,
+        addresses: Option<Addresses>,
+        resend_at: Duration,
+    ) -> &[Vec<u8>] {
         let message_id = self.next;
         self.next = self.next.wrapping_add(1);
-        let datagrams = self.seal(cx, exchange, message_id, false, payloads);
-        let resend_at = cx.now + cx.settings.retransmission.after(0);
         let sent_at = cx.now;
         let outstanding =
             Outstanding { exchange, message_id, request, addresses, datagrams, tries: 0, sent_at, resend_at };
@@ -284,7 +298,7 @@ impl IkeSa {
         let message_id = self.expected;
         self.expected = self.expected.wrapping_add(1);
         self.is_busy = false;
-        self.last_response = self.seal(cx, exchange, message_id, true, payloads);
+        self.last_response = self.seal(cx, exchange, message_id, true, payloads, self.limit);
         &self.last_response
     }
 

@@ -281,6 +281,9 @@ impl Peer {
 
     /// Starts the queued requests if the active IKE SA is free.
     pub(in crate::ike) fn start_queued(&mut self, cx: &mut Context<'_>) {
+        if !self.queued.is_empty() {
+            self.hurry_path_probe(cx);
+        }
         while self.is_established()
             && !self.waiting.iter().any(|(_, task)| task.creates())
             && self.active().is_some_and(|ike_sa| ike_sa.is_free())
@@ -288,7 +291,12 @@ impl Peer {
             // The peer may refuse another SA while it creates one by several exchanges.
             let may_create = self.followup.is_none();
             let next = self.queued.iter().position(|request| may_create || !request.creates());
-            let Some(request) = next.and_then(|at| self.queued.remove(at)) else { return };
+            let Some(request) = next.and_then(|at| self.queued.remove(at)) else {
+                if self.queued.is_empty() {
+                    self.request_path_probe(cx);
+                }
+                return;
+            };
             match request {
                 QueuedRequest::Child(policy) => self.begin_create(cx, Target::Child(policy)),
                 QueuedRequest::RekeyChild(child) => self.begin_create(cx, Target::Rekey(child)),

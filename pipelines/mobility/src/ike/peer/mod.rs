@@ -10,6 +10,7 @@
 //! | `choose` | chooses the connection for a peer that connects to us |
 //! | `creation` | CREATE_CHILD_SA exchanges in progress |
 //! | `move_check` | a move that the peer has not confirmed |
+//! | `path_mtu`, `path_probe` | the MTU of its path, and the requests that find it |
 //! | `grant` | what a RADIUS server granted to the peer |
 //! | `names` | the peer's names, owner and principal |
 //! | `ike_sa` | an IKE SA, its life and its window |
@@ -27,6 +28,8 @@ pub(super) mod lifecycle;
 mod missing;
 pub(super) mod move_check;
 pub(super) mod names;
+pub(super) mod path_mtu;
+mod path_probe;
 mod renewal;
 pub(super) mod request;
 pub(super) mod responder;

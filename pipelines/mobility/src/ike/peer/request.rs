@@ -4,7 +4,7 @@
 use super::creation::{CreateSent, FollowupSent};
 use crate::{
     ike::{context::Context, event::ChildId},
-    path::Addresses,
+    path::{Addresses, Path},
 };
 use alloc::boxed::Box;
 use core::{net::SocketAddr, time::Duration};
@@ -26,6 +26,7 @@ pub(in crate::ike) enum Request {
     AuthLifetime(AuthLifetimeSent),
     Update(Box<UpdateSent>),
     Probe(ProbeSent),
+    PathProbe(PathProbeSent),
     Withdrawn(Withdrawn),
 }
 
@@ -70,6 +71,22 @@ pub(in crate::ike) struct ProbeSent {
     pub(in crate::ike) remote: SocketAddr,
 }
 
+/// A probe of the path's MTU.
+#[derive(Debug)]
+pub(in crate::ike) struct PathProbeSent {
+    /// The path.
+    pub(in crate::ike) path: Path,
+    /// The length, in bytes, of an IP packet that is to be tried.
+    pub(in crate::ike) size: u16,
+    /// The length of the packet that was sent, which is less by part of a cipher's block.
+    pub(in crate::ike) length: u16,
+    /// True if it was sent at that length, so that its answer shows that the path takes it; false if it
+    /// was sent without its padding, because no answer came.
+    pub(in crate::ike) is_padded: bool,
+    /// True if its answer does not matter, because the path has changed or another request waits.
+    pub(in crate::ike) is_void: bool,
+}
+
 /// A request that is no longer needed: it keeps its message ID, but its response does not matter.
 #[derive(Debug)]
 pub(in crate::ike) struct Withdrawn;
@@ -103,6 +120,7 @@ impl Request {
             | Self::AuthLifetime(_)
             | Self::Update(_)
             | Self::Probe(_)
+            | Self::PathProbe(_)
             | Self::Withdrawn(_) => {}
         }
         Self::Withdrawn(Withdrawn)

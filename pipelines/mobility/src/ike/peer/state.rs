@@ -11,6 +11,7 @@ use super::{
     initiator::Initiator,
     missing::MissingChildren,
     move_check::{MoveCheck, PeerPath},
+    path_mtu::PathMtu,
     request::{QueuedRequest, Request, Retry},
     responder::Responder,
     succession::Succession,
@@ -111,6 +112,8 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) followup: Option<Box<FollowupTurn>>,
     /// A move that it has not confirmed.
     pub(in crate::ike) move_check: Option<MoveCheck>,
+    /// What is known of the MTU of its path.
+    pub(in crate::ike) path_mtu: Option<Box<PathMtu>>,
     /// Our address update that must be repeated.
     pub(in crate::ike) retry: Option<Box<Retry>>,
     /// The addresses that it announced to have left, and when.
@@ -257,6 +260,7 @@ impl Peer {
             waiting: Vec::new(),
             followup: None,
             move_check: None,
+            path_mtu: None,
             retry: None,
             left: None,
             since: now,

@@ -45,6 +45,7 @@ impl Peer {
             children.min(),
             self.init_resend_at(),
             self.move_check_at(),
+            self.path_probe_at(cx),
             self.followup.as_ref().map(|followup| followup.until),
             self.missing.as_ref().and_then(|missing| missing.poll_timeout()),
             self.retry.as_ref().and_then(|retry| retry.at),
@@ -150,6 +151,7 @@ impl Peer {
             self.rekey_at = None;
         }
         self.handle_move_check(cx);
+        self.handle_path_probe(cx);
         if is_due(self.retry.as_ref().and_then(|retry| retry.at)) {
             self.retry_update();
         }
@@ -207,6 +209,12 @@ impl Peer {
             if outstanding.resend_at > cx.now {
                 continue;
             }
+            if let Request::PathProbe(_) = outstanding.request
+                && ike_sa.repeat_path_probe(cx, self.addresses)
+            {
+                continue;
+            }
+            let Some(outstanding) = &mut ike_sa.outstanding else { continue };
             outstanding.tries += 1;
             let is_over = outstanding.tries > cx.settings.retransmission.tries;
             if is_over && matches!(outstanding.request, Request::Probe(_)) {

@@ -48,7 +48,7 @@ impl Peer {
         let addresses = self.addresses;
         let Some(ike_sa) = self.ike_sas.iter_mut().find(|s| s.local_spi() == spi) else { return };
         if !ike_sa.begin_delete() {
-            return;
+            return ike_sa.hurry_path_probe(cx, addresses, None);
         }
         let (exchange, request) = (ExchangeType::Informational, delete(protocol::IKE, &[]));
         let sent = Request::DeleteIkeSa(IkeSaDeleteSent { spi });

@@ -220,8 +220,10 @@ impl Peer {
             outstanding.resend_at = now.max(outstanding.sent_at + MIN_RESEND_GAP);
             outstanding.tries = 0;
             outstanding.addresses = None;
-            if let Request::Probe(_) = outstanding.request {
-                outstanding.request = Request::Withdrawn(Withdrawn);
+            match &mut outstanding.request {
+                Request::Probe(_) => outstanding.request = Request::Withdrawn(Withdrawn),
+                Request::PathProbe(probe) => probe.is_void = true,
+                _ => {}
             }
         }
     }

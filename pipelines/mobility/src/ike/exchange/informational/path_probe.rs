@@ -1,0 +1,119 @@
+//! Probes of the path's MTU (RFC 8899): when, and what their answers show. `peer::path_probe` makes
+//! them.
+
+use crate::{
+    ike::{
+        connection::PathProbing,
+        context::Context,
+        event::Event,
+        peer::{Peer, path_mtu::PathMtu, request::PathProbeSent},
+    },
+    path::Path,
+};
+use alloc::boxed::Box;
+use core::time::Duration;
+
+impl Peer {
+    /// Returns the path whose MTU is to be found, if the connection wants that. Nothing long is sent by a
+    /// path that the peer has not confirmed.
+    fn probed_path(&self, cx: &Context<'_>) -> Option<Path> {
+        let connection =
+            self.connection(cx).filter(|_| self.is_established() && self.move_check.is_none())?;
+        let path = self.path(connection);
+        let is_wanted = match connection.path_probing {
+            PathProbing::Off => false,
+            PathProbing::Udp => path.udp.is_some(),
+            PathProbing::Always => true,
+        };
+        is_wanted.then_some(path)
+    }
+
+    /// Returns what is known of the path that is in use, if it is to be found.
+    fn known_path_mtu(&mut self, cx: &Context<'_>) -> Option<&mut PathMtu> {
+        let path = self.probed_path(cx)?;
+        self.path_mtu.as_deref_mut().filter(|known| known.path == path)
+    }
+
+    /// Returns when [`Peer::handle_path_probe`] must be called.
+    pub(in crate::ike) fn path_probe_at(&self, cx: &Context<'_>) -> Option<Duration> {
+        let path = self.probed_path(cx)?;
+        let known = self.path_mtu.as_ref().filter(|known| known.path == path);
+        known.map_or(Some(cx.now), |known| known.due_at())
+    }
+
+    /// Asks the driver whether the MTU of the path is to be found now, if that is due.
+    pub(in crate::ike) fn handle_path_probe(&mut self, cx: &mut Context<'_>) {
+        let Some(path) = self.probed_path(cx) else { return };
+        let Some(known) = self.path_mtu.as_mut().filter(|known| known.path == path) else {
+            self.path_mtu = Some(Box::new(PathMtu::new(cx.now, path)));
+            return;
+        };
+        if known.take_due(cx.now) {
+            cx.tell(Event::PathProbeDue { peer: self.id });
+        }
+    }
+
+    /// Handles the driver's answer to [`Event::PathProbeDue`].
+    pub(in crate::ike) fn begin_path_probes(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: Option<u16>,
+        has_sent: bool,
+    ) {
+        if let Some(known) = self.known_path_mtu(cx) {
+            known.begin(cx.now, most, has_sent, |wait| cx.jittered(wait));
+        }
+        self.start_queued(cx);
+    }
+
+    /// Handles a router's report that packets on the path may have at most `mtu` bytes, or fewer than
+    /// before.
+    pub(in crate::ike) fn handle_path_report(&mut self, cx: &mut Context<'_>, mtu: Option<u16>) {
+        if let Some(known) = self.known_path_mtu(cx) {
+            known.report(cx.now, mtu);
+        }
+    }
+
+    /// Sends the next probe, if the MTU of the path is looked for. The caller has found the active IKE
+    /// SA to be free.
+    pub(in crate::ike) fn request_path_probe(&mut self, cx: &mut Context<'_>) {
+        let addresses = self.addresses;
+        let Some(known) = self.known_path_mtu(cx) else { return };
+        let (path, size) = (known.path, known.next());
+        let (Some(size), Some(ike_sa)) = (size, self.active()) else { return };
+        let whole = ike_sa.path_probe(cx, path, size, addresses);
+        whole.iter().for_each(|whole| cx.send_whole(addresses, whole));
+    }
+
+    /// Has an outstanding probe make room for a request that waits.
+    pub(in crate::ike) fn hurry_path_probe(&mut self, cx: &mut Context<'_>) {
+        let addresses = self.addresses;
+        let probed = self.probed_addresses().filter(|probed| *probed != addresses);
+        self.active().into_iter().for_each(|ike_sa| ike_sa.hurry_path_probe(cx, addresses, probed));
+    }
+
+    /// Gives the search up for now, because its probe will have no answer.
+    pub(in crate::ike) fn interrupt_path_probe(&mut self, cx: &Context<'_>) {
+        self.path_mtu.iter_mut().for_each(|known| known.interrupt(cx.now));
+    }
+}
+
+impl PathProbeSent {
+    /// Handles the response, which may be any: it shows that the request has arrived.
+    pub(in crate::ike) fn handle_response(self, peer: &mut Peer, cx: &mut Context<'_>) {
+        let id = peer.id;
+        let Some(known) = peer.known_path_mtu(cx).filter(|known| known.path == self.path) else { return };
+        if self.is_void {
+            return known.interrupt(cx.now);
+        }
+        let passes = self.is_padded && known.pass(self.size, self.length);
+        if !self.is_padded {
+            known.fail(self.size);
+        }
+        let (is_over, mtu) = (known.next().is_none(), known.found());
+        let has_found = if is_over { known.finish(cx.now, |wait| cx.jittered(wait)) } else { passes };
+        if has_found {
+            cx.tell(Event::PathMtu { peer: id, path: self.path, mtu, is_over });
+        }
+    }
+}

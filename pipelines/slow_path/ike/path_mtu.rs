@@ -1,0 +1,46 @@
+//! The MTU of the paths to peers, as probes find it.
+
+use super::{
+    driver::Ike,
+    log::{self, About},
+};
+use crate::slow_path::{
+    links::{LinkId, Links},
+    tunnels::Tunnel,
+};
+use std::time::Duration;
+use wayfarer_dataplane::sa::Path;
+use wayfarer_mobility::ike::event::PeerId;
+
+/// The longest probe in bytes. Peers need not take longer messages; strongSwan takes 10000 bytes.
+const LONGEST: usize = 9000;
+
+impl Ike {
+    /// Has the endpoint look for the MTU of the path to `peer`, up to the longest packet that is sent by
+    /// it and that no router may cut.
+    pub(super) fn path_probe_due(&mut self, now: Duration, peer: PeerId, links: &Links) {
+        let tunnels = links.tunnels_of(LinkId::Ike(peer)).filter(|tunnel| !tunnel.may_be_cut());
+        let most = tunnels.map(|tunnel| tunnel.outbound.mtu().min(LONGEST) as u16).max();
+        let has_sent = self.peers.has_sent(peer, links);
+        self.endpoint.handle_path_probe_due(now, peer, most, has_sent);
+    }
+
+    /// Uses the MTU of a peer's path that probes have found, or the port's if that is `None`.
+    pub(super) fn path_mtu_found(
+        &mut self,
+        now: Duration,
+        peer: PeerId,
+        (path, mtu): (Path, Option<u16>),
+        is_over: bool,
+        links: &mut Links,
+    ) {
+        links.set_probed_mtu(LinkId::Ike(peer), path, mtu);
+        if is_over
+            && self.peers.note_mtu(peer, mtu)
+            && let Some(left_out) = self.peers.admits_line(now, peer)
+            && let Some(mtu) = links.tunnels_of(LinkId::Ike(peer)).map(Tunnel::mtu).max()
+        {
+            log::path_mtu(About::of(&self.endpoint, peer), mtu, left_out);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The MTU outside on paths whose routers say nothing: what probes find, and who hears of it.
+
+use crate::{links::settle, path_mtu::report};
+use std::time::Duration;
+use wayfarer::{
+    control::protocol::{Command, Outcome, PeerView, Reply, View},
+    sim::{
+        fixtures::{INSIDE, OUTSIDE, config},
+        frames::datagram,
+        ike::{configured::for_terminals, peer::Peer},
+        world::World,
+    },
+};
+use wayfarer_dataplane::{drop::DropReason, wire::ip::IpHeader};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A terminal, which sends no probes of its own.
+const TERMINAL: &str = r#"
+[[connection]]
+name = "home"
+local = "192.0.2.1"
+local_id = "cl.test"
+remote = "203.0.113.1"
+remote_id = "gw.test"
+auth = "psk"
+psk_file = "$PSK"
+encap = "udp"
+inner_local = ["10.98.0.0/16"]
+inner_remote = ["10.99.0.0/24"]
+path_mtu_probing = "off"
+"#;
+
+/// Connects a terminal to a gateway, whose connection has these keys, by a path that drops what is
+/// longer than `mtu`.
+fn connected(keys: &str, mtu: usize) -> (World, Peer) {
+    let mut config = config(vec![]);
+    let net = "encap = \"udp\"\ninner_local = [\"10.99.0.0/24\"]\ninner_remote = [\"10.98.0.0/16\"]\n";
+    config.ike = for_terminals("10.97.0.0/24", &(net.to_owned() + keys));
+    let mut world = World::with(config, 512);
+    world.meet_neighbours();
+    let mut peer = Peer::new(TERMINAL, "192.0.2.1").behind(mtu);
+    peer.connect(&mut world);
+    settle(&mut world, &mut peer);
+    world.take(OUTSIDE);
+    (world, peer)
+}
+
+/// Lets time pass, in which data flows to the terminal.
+fn pass(world: &mut World, peer: &mut Peer, time: Duration) {
+    let end = world.now + time;
+    while world.now < end {
+        world.pass(SECOND / 4);
+        world.send(INSIDE, &datagram("10.99.0.7", "10.98.0.7", (2, 1), b"down"));
+        settle(world, peer);
+    }
+}
+
+fn shown(world: &mut World) -> PeerView {
+    match world.ask(Command::Show { what: View::Peers }).outcome {
+        Outcome::Result(Reply::Peers(mut all)) => all.pop().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Sends a packet that must not be cut to the terminal. Returns the outer packet, or the MTU that its
+/// sender is told.
+fn send(world: &mut World, length: usize) -> Result<Vec<u8>, usize> {
+    let down = datagram("10.99.0.7", "10.98.0.7", (2, 1), &vec![7; length - 28]);
+    world.send(INSIDE, &down);
+    match (world.take(OUTSIDE).pop(), world.take(INSIDE).pop()) {
+        (Some(outer), None) => Ok(outer),
+        (None, Some(answer)) => Err(u16::from_be_bytes([answer[26], answer[27]]).into()),
+        other => panic!("{other:?} {:?}", world.all_drops()),
+    }
+}
+
+#[test]
+fn inner_senders_hear_of_an_mtu_that_no_router_reports() {
+    let (mut world, mut peer) = connected("", 1400);
+    assert!(send(&mut world, 1400).unwrap().len() > 1400);
+    pass(&mut world, &mut peer, 12 * SECOND);
+    assert_eq!(shown(&mut world).path_mtu, Some(1400));
+    let told = send(&mut world, 1400).unwrap_err();
+    let fits = send(&mut world, told).unwrap();
+    assert!((1397..=1400).contains(&fits.len()), "{told} makes {}", fits.len());
+    // The path takes more again.
+    peer = peer.behind(1500);
+    pass(&mut world, &mut peer, 130 * SECOND);
+    assert_eq!(shown(&mut world).path_mtu, None);
+    assert!(send(&mut world, 1400).is_ok());
+    assert_eq!(world.slow_drops(DropReason::PathMtu), 0);
+}
+
+#[test]
+fn probes_go_whole_and_may_not_be_cut() {
+    let (mut world, _) = connected("", 1500);
+    world.pass(2 * SECOND);
+    let sent = world.take(OUTSIDE);
+    let probes: Vec<_> = sent.iter().filter(|packet| packet.len() == 1500).collect();
+    assert!(!probes.is_empty(), "{:?}", sent.iter().map(Vec::len).collect::<Vec<_>>());
+    assert!(probes.iter().all(|probe| IpHeader::parse(probe).unwrap().dont_fragment));
+}
+
+#[test]
+fn mtu_of_the_connection_is_not_exceeded_and_off_means_off() {
+    // Routers may cut outer packets if these may be sent in fragments.
+    for (keys, wanted) in
+        [("mtu = 1400", Some(1400)), ("path_mtu_probing = \"off\"", None), ("outer_fragments = true", None)]
+    {
+        let (mut world, _) = connected(keys, 1500);
+        world.pass(5 * SECOND);
+        assert_eq!(world.take(OUTSIDE).iter().map(Vec::len).max(), wanted, "{keys}");
+    }
+}
+
+#[test]
+fn probes_check_what_routers_report() {
+    let (mut world, mut peer) = connected("", 1500);
+    pass(&mut world, &mut peer, 5 * SECOND);
+    assert_eq!(shown(&mut world).path_mtu, None);
+    // Somebody on the way reports what is not true.
+    let outer = send(&mut world, 1400).unwrap();
+    world.send(OUTSIDE, &report(&outer, 600, 16));
+    assert_eq!(shown(&mut world).path_mtu, Some(600));
+    pass(&mut world, &mut peer, 130 * SECOND);
+    assert_eq!(shown(&mut world).path_mtu, None);
+}
+
+#[test]
+fn report_that_shows_too_little_only_starts_probes() {
+    let (mut world, mut peer) = connected("", 1500);
+    pass(&mut world, &mut peer, 15 * SECOND);
+    let outer = send(&mut world, 1400).unwrap();
+    peer = peer.behind(1400);
+    for _ in 0..20 {
+        world.send(OUTSIDE, &report(&outer, 1300, 8));
+    }
+    assert_eq!(shown(&mut world).path_mtu, None);
+    assert_eq!(world.slow_drops(DropReason::PathMtu), 19, "one look-up a second");
+    pass(&mut world, &mut peer, 12 * SECOND);
+    assert_eq!(shown(&mut world).path_mtu, Some(1400));
+}

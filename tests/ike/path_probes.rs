@@ -1,0 +1,401 @@
+//! The MTU of a path that drops longer packets without a word, found by probes (RFC 8899).
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use wayfarer::sim::{
+    ike::{
+        connections::{TERMINAL, gateway, offer, terminal},
+        side::{Side, reversed, run_tasks},
+    },
+    random::Random,
+};
+use wayfarer_mobility::{
+    crypto::{Encr, Integ},
+    ike::{
+        connection::{Connection, PathProbing},
+        counter::Counter,
+        event::{Event, PeerId},
+        proposal::Offer,
+        settings::Settings,
+        wire::{ExchangeType, Header},
+    },
+    path::Addresses,
+    transmit::{Payload, Transmit},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A terminal and a gateway that probe the path between them.
+struct Rig {
+    now: Duration,
+    /// The terminal and the gateway.
+    sides: [Side; 2],
+    /// The longest packet that the path takes, and the longest that both sides send, in bytes.
+    mtu: usize,
+    most: u16,
+    /// The percentage of packets that are lost.
+    loss: u64,
+    random: Random,
+    /// `true` if both sides have sent packets whenever they are asked.
+    has_sent: bool,
+    /// `true` if nobody answers a probe, whatever its length.
+    ignores_probes: bool,
+    /// The lengths of the terminal's probes as IP packets.
+    probes: Vec<usize>,
+    /// The number of datagrams that were sent.
+    sent: usize,
+}
+
+/// Returns the length in bytes of the IPv4 packet of a message.
+fn length(addresses: Addresses, message: &[u8]) -> usize {
+    20 + 8 + if addresses.local.port() == 500 { 0 } else { 4 } + message.len()
+}
+
+fn probing(connection: Connection) -> Connection {
+    Connection { path_probing: PathProbing::Always, ..connection }
+}
+
+impl Rig {
+    /// Connects a terminal and a gateway that probe every path, over a path with this MTU.
+    fn new(mtu: usize) -> Self {
+        Self::with(mtu, probing(gateway()), probing(terminal()))
+    }
+
+    /// Connects a terminal and a gateway with these connections.
+    fn with(mtu: usize, gateway: Connection, terminal: Connection) -> Self {
+        let side = |connection, seed| Side::new(vec![connection], Settings::default(), seed);
+        let mut rig = Self {
+            now: Duration::from_secs(1000),
+            sides: [side(terminal, 1), side(gateway, 2)],
+            mtu,
+            most: 1500,
+            loss: 0,
+            random: Random(1),
+            has_sent: true,
+            ignores_probes: false,
+            probes: vec![],
+            sent: 0,
+        };
+        rig.sides[0].endpoint.dial(rig.now, 0, IpAddr::from(TERMINAL));
+        rig.carry();
+        assert_eq!(rig.sides.each_ref().map(|side| side.connected_peers().len()), [1, 1]);
+        rig
+    }
+
+    fn peer(&self) -> PeerId {
+        self.sides[0].connected_peers()[0]
+    }
+
+    /// Carries messages until there are none.
+    fn carry(&mut self) {
+        for _ in 0..1000 {
+            let mut is_idle = true;
+            for from in 0..2 {
+                let side = &mut self.sides[from];
+                run_tasks(&mut side.endpoint, self.now);
+                while let Some(event) = side.endpoint.poll_event() {
+                    is_idle = false;
+                    match event {
+                        Event::PathProbeDue { peer } => {
+                            let (most, has_sent) = (Some(self.most), self.has_sent);
+                            side.endpoint.handle_path_probe_due(self.now, peer, most, has_sent);
+                        }
+                        event => side.events.push(event),
+                    }
+                }
+                if let Some(sent) = side.endpoint.poll_transmit() {
+                    is_idle = false;
+                    self.send(from, sent);
+                }
+            }
+            if is_idle {
+                return;
+            }
+        }
+        panic!("the exchange of messages does not end");
+    }
+
+    fn send(&mut self, from: usize, Transmit { addresses, payload }: Transmit) {
+        let (message, is_probe) = match payload {
+            Payload::Message(message) => (message, false),
+            Payload::Probe(message) => (message, true),
+            Payload::Keepalive => return,
+        };
+        let length = length(addresses, &message);
+        self.sent += 1;
+        if is_probe {
+            assert!(length <= self.most.into(), "{length}");
+            self.probes.extend((from == 0).then_some(length));
+            if length > self.mtu || self.ignores_probes {
+                return;
+            }
+        } else if self.sides[from].connected_peers().len() == 1 {
+            assert!(length <= 576, "{length}");
+        }
+        if self.random.percent(self.loss) {
+            return;
+        }
+        self.sides[1 - from].endpoint.handle_datagram(self.now, reversed(addresses), &message);
+    }
+
+    /// Lets time pass, timer by timer.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        self.carry();
+        loop {
+            let next = self.sides.iter().filter_map(|side| side.endpoint.poll_timeout()).min();
+            let Some(next) = next.filter(|next| *next <= until) else { break };
+            self.now = next.max(self.now);
+            for side in &mut self.sides {
+                side.endpoint.handle_timeout(self.now);
+                assert!(side.endpoint.poll_timeout().is_none_or(|at| at > self.now), "a timer does not move");
+            }
+            self.carry();
+        }
+        self.now = until;
+    }
+
+    /// Lets time pass until `done`. Returns how long that took.
+    fn until(&mut self, most: Duration, done: impl Fn(&Self) -> bool) -> Duration {
+        let start = self.now;
+        while !done(self) {
+            assert!(self.now < start + most, "{:?} {:?}", self.found(), self.probes);
+            self.pass(Duration::from_millis(50));
+        }
+        self.now - start
+    }
+
+    /// Returns what both sides found last, and whether the search was over.
+    fn found(&self) -> [Option<(Option<u16>, bool)>; 2] {
+        self.sides.each_ref().map(|side| {
+            side.events.iter().rev().find_map(|event| match event {
+                Event::PathMtu { mtu, is_over, .. } => Some((*mtu, *is_over)),
+                _ => None,
+            })
+        })
+    }
+
+    fn has_found(&self, mtu: Option<u16>) -> bool {
+        self.found() == [Some((mtu, true)); 2]
+    }
+
+    fn assert_connected(&self) {
+        for side in &self.sides {
+            assert_eq!((side.end_reasons(), side.connected_peers().len()), (vec![], 1));
+        }
+    }
+}
+
+#[test]
+fn mtu_of_a_silent_path_is_found_in_seconds() {
+    for (mtu, found) in [(1492, 1492), (1439, 1430), (1400, 1400), (1280, 1280), (1100, 1006), (576, 576)] {
+        let mut rig = Rig::new(mtu);
+        // Whatever the path takes, something that passes is known soon.
+        let is_any_known =
+            |rig: &Rig| rig.found().iter().all(|found| found.is_some_and(|(mtu, _)| mtu.is_some()));
+        let soon = rig.until(5 * SECOND, is_any_known);
+        let all = rig.until(15 * SECOND, |rig| rig.has_found(Some(found)));
+        eprintln!("{mtu}: {soon:?}, {all:?}, {:?}", rig.probes);
+        rig.assert_connected();
+    }
+}
+
+#[test]
+fn path_that_takes_all_costs_one_exchange() {
+    for most in [1280, 1500, 9000] {
+        let mut rig = Rig::new(9000);
+        rig.most = most;
+        let sent = rig.sent;
+        rig.pass(25 * SECOND);
+        assert!(rig.has_found(None));
+        assert_eq!((&rig.probes[..], rig.sent - sent), (&[most.into()][..], 4));
+        // It is confirmed about once a minute while data flows, and not else.
+        rig.pass(575 * SECOND);
+        assert!((9..13).contains(&rig.probes.len()), "{}", rig.probes.len());
+        (rig.has_sent, rig.probes) = (false, vec![]);
+        rig.pass(3600 * SECOND);
+        assert!(rig.probes.is_empty(), "{:?}", rig.probes);
+    }
+}
+
+#[test]
+fn block_cipher_claims_no_more_than_was_sent() {
+    let offers = vec![Offer { encr: vec![Encr::AesCbc(256)], integ: vec![Integ::HmacSha256], ..offer() }];
+    for mtu in [1500, 1492, 1400] {
+        let cbc = |connection| Connection { ike: offers.clone(), ..probing(connection) };
+        let mut rig = Rig::with(mtu, cbc(gateway()), cbc(terminal()));
+        rig.pass(20 * SECOND);
+        for found in rig.found() {
+            let Some((Some(found), true)) = found else { panic!("{mtu}: {found:?}") };
+            assert!((mtu - 16..=mtu).contains(&found.into()), "{mtu}: {found}");
+        }
+    }
+}
+
+#[test]
+fn path_that_changes_is_noticed_while_data_flows() {
+    let mut rig = Rig::new(1500);
+    rig.pass(300 * SECOND);
+    assert!(rig.has_found(None));
+    rig.mtu = 1400;
+    rig.until(70 * SECOND, |rig| rig.has_found(Some(1400)));
+    rig.mtu = 1300;
+    rig.until(70 * SECOND, |rig| rig.has_found(Some(1300)));
+    rig.mtu = 1460;
+    rig.until(130 * SECOND, |rig| rig.has_found(Some(1460)));
+    rig.pass(3600 * SECOND);
+    assert!(rig.has_found(Some(1460)), "{:?}", rig.found());
+    // After an hour, longer packets are tried each ten minutes.
+    rig.probes = vec![];
+    rig.pass(3000 * SECOND);
+    let tried = rig.probes.iter().filter(|size| **size == 1500).count() / 3;
+    assert!((4..=6).contains(&tried), "{tried}");
+    rig.mtu = 1500;
+    rig.until(700 * SECOND, |rig| rig.has_found(None));
+    rig.assert_connected();
+}
+
+#[test]
+fn other_requests_do_not_wait_for_a_probe() {
+    type Act = fn(&mut Rig);
+    let acts: [(Act, ExchangeType); 3] = [
+        (|rig| rig.sides[0].endpoint.rekey(rig.now, rig.peer(), false), ExchangeType::CreateChildSa),
+        (|rig| rig.sides[0].endpoint.rekey(rig.now, rig.peer(), true), ExchangeType::CreateChildSa),
+        (
+            |rig| rig.sides[0].endpoint.handle_liveness(rig.now, rig.peer(), false),
+            ExchangeType::Informational,
+        ),
+    ];
+    for (act, exchange) in acts {
+        let mut rig = Rig::new(1400);
+        rig.until(2 * SECOND, |rig| !rig.probes.is_empty());
+        act(&mut rig);
+        let mut exchanges = vec![];
+        // The answers come at once, so no time passes.
+        while let Some(Transmit { addresses, payload: Payload::Message(message) }) = {
+            run_tasks(&mut rig.sides[0].endpoint, rig.now);
+            rig.sides[0].endpoint.poll_transmit()
+        } {
+            exchanges.push(Header::parse(&message).unwrap().exchange);
+            rig.sides[1].endpoint.handle_datagram(rig.now, reversed(addresses), &message);
+            run_tasks(&mut rig.sides[1].endpoint, rig.now);
+            while let Some(Transmit { addresses, payload }) = rig.sides[1].endpoint.poll_transmit() {
+                let (Payload::Message(message) | Payload::Probe(message)) = payload else { continue };
+                rig.sides[0].endpoint.handle_datagram(rig.now, reversed(addresses), &message);
+            }
+        }
+        assert!(exchanges.contains(&exchange.number()), "{exchanges:?}");
+        let rekeyed = u64::from(exchange == ExchangeType::CreateChildSa);
+        assert_eq!(rig.sides[0].endpoint.count(Counter::Rekeyed), rekeyed);
+        rig.until(15 * SECOND, |rig| rig.has_found(Some(1400)));
+        rig.assert_connected();
+    }
+}
+
+#[test]
+fn closed_link_does_not_wait_for_a_probe() {
+    let mut rig = Rig::new(1400);
+    rig.until(2 * SECOND, |rig| !rig.probes.is_empty());
+    let peer = rig.peer();
+    rig.sides[0].endpoint.close(rig.now, peer);
+    rig.carry();
+    assert_eq!(rig.sides[1].end_reasons().len(), 1);
+}
+
+#[test]
+fn path_after_a_move_is_probed_anew() {
+    let mut rig = Rig::new(1400);
+    rig.until(2 * SECOND, |rig| !rig.probes.is_empty());
+    // The probe of the first path is still outstanding.
+    let roam = |rig: &mut Rig, address: [u8; 4]| {
+        let (now, peer) = (rig.now, rig.peer());
+        rig.sides[0].endpoint.handle_local(now, peer, address.into(), None).unwrap();
+        rig.carry();
+    };
+    roam(&mut rig, [192, 0, 2, 8]);
+    rig.pass(SECOND / 5);
+    let view = rig.sides[1].endpoint.peers().next().unwrap();
+    assert_eq!(view.addresses().remote, SocketAddr::from(([192, 0, 2, 8], 4500)), "the update did not wait");
+    rig.until(15 * SECOND, |rig| rig.has_found(Some(1400)));
+    rig.mtu = 1500;
+    roam(&mut rig, [192, 0, 2, 9]);
+    rig.until(5 * SECOND, |rig| rig.has_found(None));
+    rig.assert_connected();
+}
+
+#[test]
+fn loss_lowers_no_mtu_for_good() {
+    let mut rig = Rig::new(1500);
+    rig.loss = 20;
+    let (mut right, rounds) = (0, 400);
+    for _ in 0..rounds {
+        rig.pass(10 * SECOND);
+        right += u32::from(rig.found()[0].is_some_and(|(mtu, _)| mtu.is_none()));
+    }
+    assert!(right > rounds / 2, "{right} of {rounds}");
+    rig.loss = 0;
+    rig.until(660 * SECOND, |rig| rig.has_found(None));
+    rig.assert_connected();
+}
+
+#[test]
+fn peer_without_fragments_is_probed_as_well() {
+    let terminal = Connection { fragment: None, ..probing(terminal()) };
+    let mut rig = Rig::with(1400, probing(gateway()), terminal);
+    rig.until(15 * SECOND, |rig| rig.has_found(Some(1400)));
+    rig.assert_connected();
+}
+
+#[test]
+fn only_paths_in_udp_are_probed_by_default() {
+    let by_default = |connection| Connection { path_probing: PathProbing::Udp, ..connection };
+    for force_udp in [false, true] {
+        let with = |connection| Connection { force_udp, ..by_default(connection) };
+        let mut rig = Rig::with(1500, with(gateway()), with(terminal()));
+        rig.pass(10 * SECOND);
+        let found = force_udp.then_some((None, true));
+        assert_eq!((rig.found(), rig.probes.len()), ([found; 2], usize::from(force_udp)));
+    }
+}
+
+#[test]
+fn nothing_is_learnt_from_a_peer_that_ignores_probes() {
+    let mut rig = Rig::new(1500);
+    rig.ignores_probes = true;
+    rig.pass(3600 * SECOND);
+    assert_eq!(rig.found(), [None; 2]);
+    rig.assert_connected();
+    assert!(rig.probes.len() <= 7 * 9, "{:?}", rig.probes);
+}
+
+#[test]
+fn reports_of_routers_are_confirmed_by_a_probe() {
+    let mut rig = Rig::new(1500);
+    rig.pass(30 * SECOND);
+    let report = |rig: &mut Rig, mtu| {
+        let (now, peer) = (rig.now, rig.peer());
+        rig.sides[0].endpoint.handle_path_report(now, peer, mtu);
+        rig.probes = vec![];
+    };
+    let found = |rig: &Rig| rig.found()[0];
+    rig.mtu = 1438;
+    report(&mut rig, Some(1438));
+    rig.pass(Duration::ZERO);
+    assert_eq!((found(&rig), &rig.probes[..]), (Some((Some(1438), true)), &[1438][..]));
+    // What is not true does not last.
+    rig.mtu = 1500;
+    report(&mut rig, Some(600));
+    rig.until(130 * SECOND, |rig| found(rig) == Some((None, true)));
+    // One that anybody may have sent only makes us look now, and not too often.
+    rig.pass(11 * SECOND);
+    rig.mtu = 1400;
+    report(&mut rig, None);
+    rig.until(15 * SECOND, |rig| found(rig) == Some((Some(1400), true)));
+    for _ in 0..50 {
+        report(&mut rig, None);
+        rig.pass(Duration::ZERO);
+        assert!(rig.probes.is_empty(), "{:?}", rig.probes);
+    }
+}
