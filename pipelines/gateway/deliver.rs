@@ -30,7 +30,11 @@ pub(super) fn control(packet: Packet, header: &IpHeader, tables: &Tables, reader
     }
 }
 
-fn punt_control(
+/// Hands `message`, an IKE message that begins with `header` and came in by `port`, to the slow path.
+///
+/// # Errors
+/// `PuntRingFull`.
+pub(super) fn punt_control(
     port: u16,
     message: &[u8],
     header: &IpHeader,
@@ -47,8 +51,19 @@ fn punt_control(
 pub(super) enum Defragmented {
     /// It is the gateway's, and is in one frame.
     Whole(Packet),
+    /// It is the gateway's, and is longer than a frame.
+    Long(Long),
     /// It is a NAT's, and still in fragments.
     Nat(ArrayVec<Packet, GROUP>),
+}
+
+/// A packet that is longer than a frame.
+#[derive(Debug)]
+pub(super) struct Long {
+    /// The packet, in the worker's room.
+    pub(super) packet: Packet,
+    /// The frame of its first fragment.
+    pub(super) frame: Packet,
 }
 
 /// Handles a packet that is a fragment or has options, to one of the gateway's own addresses. Returns the
@@ -89,11 +104,7 @@ pub(super) fn defragment(
         deliver_fragments(whole, tables, reader, io);
         return None;
     }
-    let mut joined = io.lend_room();
-    whole.join(&mut joined);
-    let packet = in_one_frame(whole, &joined, header, tables, reader, io);
-    io.take_room(joined);
-    packet.map(Defragmented::Whole)
+    join(whole, io)
 }
 
 /// Hands the fragments of a packet that is not the gateway's to the host's own stack.
@@ -106,35 +117,33 @@ fn deliver_fragments(whole: Whole, tables: &Tables, reader: &Reader, io: &mut Io
     }
 }
 
-/// Returns the packet `joined`, to which the fragments of `whole` join, in one frame. An IKE message
-/// that is longer than a frame goes to the slow path, and anything else of that length is dropped.
-fn in_one_frame(
-    whole: Whole,
-    joined: &[u8],
-    header: &mut IpHeader,
-    tables: &Tables,
-    reader: &Reader,
-    io: &mut Io,
-) -> Option<Packet> {
-    let mut packets = whole.packets.into_iter();
-    let mut first = packets.next()?;
-    let headroom = first.headroom();
-    if first.fill(headroom, joined).is_some() {
-        packets.for_each(|packet| io.free(packet));
-        return Some(first);
-    }
-    let is_control = header.read(joined).is_ok() && classify::is_control(header, joined);
-    let sent = match is_control {
-        true => punt_control(first.port(), joined, header, tables, reader, io),
-        false => Err(DropReason::ReassembledTooLong),
+/// Joins the fragments of a packet, and frees all of their frames but one.
+fn join(whole: Whole, io: &mut Io) -> Option<Defragmented> {
+    let mut room = match io.take_room() {
+        Ok(room) => room,
+        Err(reason) => {
+            whole.packets.into_iter().for_each(|packet| io.drop(packet, reason));
+            return None;
+        }
     };
-    for packet in packets.chain([first]) {
-        match sent {
-            Ok(()) => io.free(packet),
-            Err(reason) => io.drop(packet, reason),
+    let is_joined = whole.join(room.data_mut()).and_then(|length| room.set_len(length)).is_some();
+    let mut packets = whole.packets.into_iter();
+    let first = packets.next();
+    packets.for_each(|packet| io.free(packet));
+    match first {
+        Some(mut frame) if is_joined => {
+            if frame.fill(frame.headroom(), room.data()).is_none() {
+                return Some(Defragmented::Long(Long { packet: room, frame }));
+            }
+            io.give_room(room);
+            Some(Defragmented::Whole(frame))
+        }
+        first => {
+            io.give_room(room);
+            first.into_iter().for_each(|packet| io.drop(packet, DropReason::ReassembledTooLong));
+            None
         }
     }
-    None
 }
 
 /// Hands a frame of ARP or neighbour discovery to the slow path, and to the kernel's side of its

@@ -95,15 +95,18 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Joins the fragments, and writes the packet to `out`.
-    pub fn join(&self, out: &mut Vec<u8>) {
-        out.clear();
-        let payload = self.packets.iter().map(|packet| packet.len() - self.header_len).sum();
-        if let Some(first) = self.packets.first() {
-            fragment::append_whole_header(first.data(), payload, out);
-            ip::set_traffic_class(out, self.traffic_class);
+    /// Joins the fragments, and writes the packet to the start of `out`. Returns its length in bytes, or
+    /// `None` if `out` is shorter.
+    pub fn join(&self, out: &mut [u8]) -> Option<usize> {
+        let payloads = || self.packets.iter().map(|packet| &packet.data()[self.header_len..]);
+        let header = fragment::whole_header(self.packets.first()?.data(), payloads().map(<[u8]>::len).sum());
+        let mut end = 0;
+        for part in [&header[..]].into_iter().chain(payloads()) {
+            out.get_mut(end..end + part.len())?.copy_from_slice(part);
+            end += part.len();
         }
-        self.packets.iter().for_each(|packet| out.extend_from_slice(&packet.data()[self.header_len..]));
+        ip::set_traffic_class(out, self.traffic_class);
+        Some(end)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     exception, forward,
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, FROM_TUNNEL, Io},
-    nat, outbound,
+    long, nat, outbound,
     profile::{Profile, Stage},
     rings::Inject,
     tables::{Hop, Tables},
@@ -304,22 +304,21 @@ impl<'r> SortedBurst<'r> {
     ) {
         let mut packet = match defragment(packet, header, tables, reader, io) {
             Some(Defragmented::Whole(packet)) => packet,
+            Some(Defragmented::Long(long)) => return long::receive(long, header, tables, reader, io),
             Some(Defragmented::Nat(packets)) => {
                 return nat::inward::pass(packets, Origin::Wire, tables, reader, io);
             }
             None => return,
         };
-        let class = header.read(packet.data()).map_err(|why| classify::ip_format(why).into());
-        match class.and_then(|()| classify::local(&mut packet, 0, header, tables)) {
+        let class = header.read(packet.data()).map_err(classify::ip_format);
+        match class.and_then(|()| classify::whole(&mut packet, header, tables)) {
             Ok(Class::Esp(esp_at)) => {
                 let arrival = Arrival::new(&packet, header, esp_at, tables);
                 self.arrivals.push(packet, arrival);
             }
             Ok(Class::Control) => control(packet, header, tables, reader, io),
             Ok(_) => deliver(packet, 0, header, tables, reader, io),
-            Err(Unclassified::Drop(reason)) => io.drop(packet, reason),
-            // What comes out of it is neither a fragment nor has options.
-            Err(Unclassified::Fragment) => io.drop(packet, DropReason::OuterOptions),
+            Err(reason) => io.drop(packet, reason),
         }
     }
 

@@ -130,24 +130,6 @@ fn congestion_on_a_fragment_reaches_the_inner_packet() {
     assert_eq!(IpHeader::parse(&out[0]).unwrap().traffic_class, 3, "{:?}", world.all_drops());
 }
 
-#[test]
-fn packet_longer_than_a_frame_is_counted_unless_it_is_ike() {
-    let (mut world, mut esp) = (gateway(2048), terminal(false, None));
-    let pieces = fragments(&esp.seal(&up(3000)), 1500, 1);
-    pieces.iter().for_each(|fragment| world.put(OUTSIDE, fragment));
-    world.settle();
-    assert_eq!(world.all_drops(), [(ReassembledTooLong, pieces.len() as u64)]);
-    // Larger frames hold it.
-    let (mut world, mut esp) = (gateway(4096), terminal(false, None));
-    fragments(&esp.seal(&up(3000)), 1400, 1).iter().for_each(|fragment| world.put(OUTSIDE, fragment));
-    world.settle();
-    assert_eq!(
-        (world.take(INSIDE).len(), world.all_drops()),
-        (0, vec![(TooBig, 1)]),
-        "too big for the inside"
-    );
-}
-
 /// Makes certificates of 4 KB for a gateway and a terminal.
 fn long_certificates() -> TempDir {
     let folder = tempfile::tempdir().unwrap();

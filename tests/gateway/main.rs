@@ -11,6 +11,7 @@ mod fuzz_corpus;
 mod icmp;
 mod links;
 mod log;
+mod long_packets;
 mod named_attacks;
 mod nat;
 mod outer_fragments;

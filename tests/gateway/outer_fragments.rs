@@ -39,7 +39,7 @@ fn down6(length: usize) -> Vec<u8> {
 }
 
 /// Clears DF of an IPv4 packet.
-fn fragmentable(mut packet: Vec<u8>) -> Vec<u8> {
+pub(crate) fn fragmentable(mut packet: Vec<u8>) -> Vec<u8> {
     ip::allow_fragments(&mut packet, 20, 77);
     packet
 }

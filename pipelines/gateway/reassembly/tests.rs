@@ -31,8 +31,10 @@ impl Bench {
             dropped.push(reason);
             pool.give(packet);
         })?;
-        let mut joined = vec![];
-        whole.join(&mut joined);
+        let mut joined = vec![0; usize::from(u16::MAX)];
+        let length = whole.join(&mut joined).unwrap();
+        assert_eq!(whole.join(&mut joined[..length - 1]), None);
+        joined.truncate(length);
         whole.packets.into_iter().for_each(|packet| pool.give(packet));
         Some(joined)
     }

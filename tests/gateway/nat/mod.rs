@@ -14,7 +14,7 @@ use wayfarer_dataplane::{
     drop::DropReason::{self, *},
     wire::{
         checksum,
-        ip::{IpHeader, protocol},
+        ip::{self, IpHeader, protocol},
         tcp::{ACK, SYN},
     },
 };
@@ -240,6 +240,23 @@ fn fragments_are_translated_once_their_packet_is_complete() {
             assert_eq!(bench.world.all_drops(), []);
         }
     }
+}
+
+/// The packet of a terminal that cuts after it encrypts.
+#[test]
+fn packets_longer_than_a_frame_are_translated_too() {
+    let mut bench = Bench::new();
+    let mut sent = datagram("10.98.0.1", SERVER, (5000, 53), &[3; 5000]);
+    ip::allow_fragments(&mut sent, 20, 7);
+    for _ in 0..2 {
+        let sealed = bench.terminals[0].seal(&sent);
+        fragments(&sealed, 1500, 9).iter().for_each(|piece| bench.world.put(OUTSIDE, piece));
+        bench.world.settle();
+        let out = joined(bench.world.take(OUTSIDE));
+        assert_eq!(out.len(), 1, "{:?}", bench.world.all_drops());
+        assert_eq!((&ends(&out[0]).0[..], out[0].len()), (OUTER, sent.len()));
+    }
+    assert_eq!(bench.world.all_drops(), []);
 }
 
 /// Two hosts may choose one identification, and their fragments would be joined outside.
