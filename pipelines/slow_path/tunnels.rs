@@ -9,7 +9,9 @@ use std::{
 };
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
-    sa::{Due, Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, Spi, TunnelId},
+    sa::{
+        Due, Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, Selector, Spi, TunnelId,
+    },
     sharing::Sharing,
     table::Writer,
     wire::{Address, esp},
@@ -123,6 +125,7 @@ impl Tunnel {
                 esn: parts.esn,
                 mode: parts.mode,
                 outer_fragments: parts.outer_fragments,
+                selects_ports: parts.selectors.iter().any(Selector::has_ports),
                 marking: parts.marking,
                 tfc: parts.tfc,
                 mtu: parts.mtu.map_or(mtu, |configured| configured.min(mtu)),
