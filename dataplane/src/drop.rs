@@ -57,7 +57,7 @@ drop_reasons! {
     FragmentCrowded     Warning "fragment to the gateway or its NAT, dropped to make room for newer ones from its part of all networks",
     FragmentEcn         Error   "fragment to the gateway or its NAT, of a packet with a congestion mark that its sender does not know (RFC 3168)",
     ReassembledTooLong  Warning "to the gateway in fragments that join to more than 65472 bytes",
-    OuterOptions        Error   "IPv4 options or IPv6 extension headers before ESP",
+    OuterOptions        Error   "IPv4 options before ESP or IKE, or IPv6 extension headers that a receiver must not skip (RFC 8200)",
     UdpLength           Error   "UDP header cut short, or its length field wrong",
     Keepalive           Info    "NAT keepalive",
     NotForUs            Info    "to the gateway's own address, and no port leads to the host's stack",

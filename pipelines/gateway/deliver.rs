@@ -16,6 +16,7 @@ use wayfarer_dataplane::{
     sa::Flow,
     table::Reader,
     wire::{
+        extension,
         fragment::{self, Part, V6_FRAGMENT_HEADER},
         icmp,
         ip::{Fragment, IpHeader, protocol},
@@ -82,6 +83,9 @@ pub(super) fn defragment(
                 || tables.nat.is_for(header, packet.data())
         };
         match shows_port && is_ours() {
+            true if extension::may_be_skipped(header, packet.data()) => {
+                return Some(Defragmented::Whole(packet));
+            }
             true => io.drop(packet, DropReason::OuterOptions),
             false => deliver(packet, 0, header, tables, reader, io),
         }

@@ -45,7 +45,7 @@ fn gateway(frame_size: usize) -> World {
 }
 
 /// Makes a gateway with a tunnel and a connection for terminals.
-fn gateway_for_terminals() -> World {
+pub(crate) fn gateway_for_terminals() -> World {
     let mut config = config(vec![tunnel(1, suite(SUITE))]);
     config.ike = wayfarer::sim::ike::configured::for_terminals(
         "10.97.0.0/24",
@@ -57,7 +57,7 @@ fn gateway_for_terminals() -> World {
 }
 
 /// Returns how many IKE messages have reached the protocol.
-fn messages(world: &mut World) -> u64 {
+pub(crate) fn messages(world: &mut World) -> u64 {
     match world.ask(Command::Show { what: View::Ike }).outcome {
         Outcome::Result(Reply::Ike(ike)) => {
             ike.iter().find(|counter| counter.name == "messages").map_or(0, |counter| counter.count)

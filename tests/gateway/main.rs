@@ -5,6 +5,7 @@ mod bad_input;
 mod control;
 mod devices;
 mod exception;
+mod extension_headers;
 mod forwarding;
 mod fragments;
 mod fuzz_corpus;

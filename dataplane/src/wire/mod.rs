@@ -9,6 +9,7 @@ pub mod arp;
 pub mod checksum;
 pub mod esp;
 pub mod ethernet;
+pub mod extension;
 pub mod fragment;
 pub mod icmp;
 pub mod ip;
