@@ -166,18 +166,24 @@ fn answer(to: u16) -> Vec<u8> {
     datagram(SERVER, OUTER, (53, to), b"answer")
 }
 
+/// The time of a host, and the answer to a question for it (RFC 792).
+fn timestamps(src: &str, dst: &str, kind: u8, id: u16) -> Vec<u8> {
+    icmp(src, dst, kind, &[&id.to_be_bytes()[..], &[0, 1], &[7; 12]].concat())
+}
+
 /// A packet out, and what makes its answer to an address and a port.
 type Pair<'a> = (Vec<u8>, &'a dyn Fn(&str, u16) -> Vec<u8>);
 
 #[test]
-fn tcp_udp_and_ping_pass_both_ways() {
+fn tcp_udp_and_icmp_queries_pass_both_ways() {
     let mut bench = Bench::new();
-    let pairs: [Pair<'_>; 3] = [
+    let pairs: [Pair<'_>; 4] = [
         (segment("10.98.0.1", SERVER, (5000, 443), SYN), &|to, port| {
             segment(SERVER, to, (443, port), SYN | ACK)
         }),
         (udp(1, 5000), &|to, port| datagram(SERVER, to, (53, port), b"answer")),
         (ping("10.98.0.1", SERVER, 5000), &|to, id| pong(SERVER, to, id)),
+        (timestamps("10.98.0.1", SERVER, 13, 5000), &|to, id| timestamps(SERVER, to, 14, id)),
     ];
     for (sent, answer) in pairs {
         let out = bench.up(1, &sent);
