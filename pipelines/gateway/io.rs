@@ -286,6 +286,9 @@ impl Io {
 
     /// Returns the room for a packet that is longer than a frame: one of [`MAX_FRAME`] bytes, which have
     /// no meaning. It must not be sent, freed or dropped, but given back by [`Io::give_room`].
+    ///
+    /// # Errors
+    /// `NoBuffer` if it is lent.
     pub fn take_room(&mut self) -> Result<Packet, DropReason> {
         let mut room = self.room.take().ok_or(DropReason::NoBuffer)?;
         let spans = room.push_front(room.headroom()).and_then(|()| room.set_len(MAX_FRAME));

@@ -86,8 +86,8 @@ fn open(
 }
 
 /// Passes an inner packet to `each`: in `frame` if it fits, otherwise in fragments. If it must not be cut,
-/// its sender hears of the size that passes. What ends at this host may be cut in any case, since nobody
-/// behind it joins the fragments. `packet` came out of an SA, with this number.
+/// its sender hears of the size that passes. One for this host may be cut in any case, since its stack
+/// joins the fragments. `packet` came out of an SA, with this number.
 #[allow(clippy::too_many_arguments, reason = "the packet, where it came from, and what every stage has")]
 fn divide(
     packet: &mut Packet,
@@ -121,7 +121,7 @@ fn divide(
     let done = if !inner.dont_fragment {
         fragment(packet, inner, mtu, io, |io, piece, _| each(io, piece))
     } else if ends_here && is_plain {
-        // Fragments with one identification come of one number.
+        // No two packets of the SA that wait to be joined have one number.
         fragment_outer(packet, mtu, number, io, each)
     } else {
         frame.set_port(FROM_TUNNEL);
