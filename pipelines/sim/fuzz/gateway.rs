@@ -25,6 +25,8 @@ const STEPS: usize = 32;
 const INPUTS: u32 = 100;
 /// The maximum length of a frame or payload.
 const MAX_LENGTH: usize = 1900;
+/// The maximum length of what is put on the wire in fragments.
+const MAX_WHOLE: usize = 9000;
 /// The address outside of the NAT.
 const OUTER: &str = "203.0.113.1";
 /// The first port outside of the NAT.
@@ -142,7 +144,8 @@ fn run_steps(mut data: &[u8], world: &mut World, peers: &mut [Terminal; 3]) {
     while let [kind, high, low, rest @ ..] = data
         && steps < STEPS
     {
-        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()).min(MAX_LENGTH);
+        let most = if kind >> 4 & 3 == 3 { MAX_WHOLE } else { MAX_LENGTH };
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()).min(most);
         let (bytes, rest) = rest.split_at(length);
         (data, steps) = (rest, steps + 1);
         let peer = &mut peers[usize::from(kind / 8 % 2)];
