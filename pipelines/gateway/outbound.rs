@@ -28,6 +28,11 @@ use wayfarer_dataplane::{
     },
 };
 
+/// The most bytes that ESP adds behind a packet: padding, trailer and ICV.
+const MAX_TRAILER: usize = 64;
+/// The most bytes before a sealed packet: Ethernet with tags, IPv6, UDP, ESP, IV, and a packet's time.
+const MAX_HEADERS: usize = 128;
+
 /// Processes a burst of departures up to sending. Each pass prefetches the memory that the next one
 /// reads, so that the cache misses of a burst overlap.
 pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r Reader, io: &mut Io) {
@@ -236,9 +241,23 @@ fn protect_too_big<'r>(
     if !is_cut_outside {
         return Fate::Pieces;
     }
+    make_tailroom(packet);
     match wrap(packet, header, departure, sa, endpoint) {
         Fate::Protect => Fate::OuterPieces,
         fate => fate,
+    }
+}
+
+/// Moves a packet that fills its frame to the front, as far as headers leave room there, so that a trailer
+/// fits behind it.
+fn make_tailroom(packet: &mut Packet) {
+    let missing = MAX_TRAILER.saturating_sub(packet.tailroom());
+    let shift = missing.min(packet.headroom().saturating_sub(MAX_HEADERS));
+    let length = packet.len();
+    if shift > 0 && packet.push_front(shift).is_some() {
+        packet.data_mut().copy_within(shift.., 0);
+        let is_shorter = packet.set_len(length).is_some();
+        debug_assert!(is_shorter, "the packet has only moved");
     }
 }
 
