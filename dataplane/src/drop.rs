@@ -56,7 +56,7 @@ drop_reasons! {
     FragmentLength      Error   "fragment to the gateway or its NAT that is empty, not whole units of 8 bytes, or ends beyond the longest packet",
     FragmentCrowded     Warning "fragment to the gateway or its NAT, dropped to make room for newer ones from its part of all networks",
     FragmentEcn         Error   "fragment to the gateway or its NAT, of a packet with a congestion mark that its sender does not know (RFC 3168)",
-    ReassembledTooLong  Warning "to the gateway in fragments that join to more than 65472 bytes",
+    ReassembledTooLong  Warning "fragment to the gateway, of a packet that is longer than 65472 bytes",
     OuterOptions        Error   "IPv4 options before ESP or IKE, or IPv6 extension headers that a receiver must not skip (RFC 8200)",
     UdpLength           Error   "UDP header cut short, or its length field wrong",
     Keepalive           Info    "NAT keepalive",

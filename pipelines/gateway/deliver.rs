@@ -5,11 +5,10 @@ use super::{
     exception,
     io::Io,
     kernel_side::Traffic,
-    reassembly::{GROUP, Whole},
+    reassembly::{Fragments, Whole},
     rings::Punt,
     tables::Tables,
 };
-use arrayvec::ArrayVec;
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
@@ -48,14 +47,13 @@ pub(super) fn punt_control(
 }
 
 /// A packet that arrived in fragments and is complete.
-#[allow(clippy::large_enum_variant, reason = "workers allocate nothing, and it is moved once")]
 pub(super) enum Defragmented {
     /// It is the gateway's, and is in one frame.
     Whole(Packet),
     /// It is the gateway's, and is longer than a frame.
     Long(Long),
     /// It is a NAT's, and still in fragments.
-    Nat(ArrayVec<Packet, GROUP>),
+    Nat,
 }
 
 /// A packet that is longer than a frame.
@@ -68,10 +66,12 @@ pub(super) struct Long {
 }
 
 /// Handles a packet that is a fragment or has options, to one of the gateway's own addresses. Returns the
-/// complete packet if there is one for the gateway or its NAT now. Keeps other fragments.
+/// complete packet if there is one for the gateway or its NAT now. Keeps other fragments. The fragments of
+/// one that is a NAT's are in `fragments`, which is empty before.
 pub(super) fn defragment(
     mut packet: Packet,
     header: &mut IpHeader,
+    fragments: &mut Fragments,
     tables: &Tables,
     reader: &Reader,
     io: &mut Io,
@@ -98,54 +98,57 @@ pub(super) fn defragment(
         debug_assert!(is_shorter, "the fragment header lies within the packet");
         return Some(Defragmented::Whole(packet));
     }
-    let whole = io.reassemble(packet, header)?;
-    let first = whole.packets.first()?;
+    let whole = io.reassemble(packet, header, fragments)?;
+    let first = fragments.first()?;
     let is_read = header.read(first.data()).is_ok();
     if is_read && tables.nat.is_for(header, first.data()) {
-        return Some(Defragmented::Nat(whole.packets));
+        return Some(Defragmented::Nat);
     }
     if !is_read || !classify::is_for_gateway(header, first.data(), tables) {
-        deliver_fragments(whole, tables, reader, io);
+        fragments.drain(..).for_each(|packet| deliver_fragment(packet, tables, reader, io));
         return None;
     }
-    join(whole, io)
+    join(whole, fragments, io)
 }
 
-/// Hands the fragments of a packet that is not the gateway's to the host's own stack.
-fn deliver_fragments(whole: Whole, tables: &Tables, reader: &Reader, io: &mut Io) {
-    for packet in whole.packets {
-        match IpHeader::parse(packet.data()) {
-            Ok(header) => deliver(packet, 0, &header, tables, reader, io),
-            Err(why) => io.drop(packet, classify::ip_format(why)),
-        }
+/// Hands a fragment of a packet that is not the gateway's to the host's own stack.
+fn deliver_fragment(packet: Packet, tables: &Tables, reader: &Reader, io: &mut Io) {
+    match IpHeader::parse(packet.data()) {
+        Ok(header) => deliver(packet, 0, &header, tables, reader, io),
+        Err(why) => io.drop(packet, classify::ip_format(why)),
     }
 }
 
 /// Joins the fragments of a packet, and frees all of their frames but one.
-fn join(whole: Whole, io: &mut Io) -> Option<Defragmented> {
-    let mut room = match io.take_room() {
-        Ok(room) => room,
-        Err(reason) => {
-            whole.packets.into_iter().for_each(|packet| io.drop(packet, reason));
-            return None;
-        }
-    };
-    let is_joined = whole.join(room.data_mut()).and_then(|length| room.set_len(length)).is_some();
-    let mut packets = whole.packets.into_iter();
-    let first = packets.next();
-    packets.for_each(|packet| io.free(packet));
-    match first {
-        Some(mut frame) if is_joined => {
-            if frame.fill(frame.headroom(), room.data()).is_none() {
-                return Some(Defragmented::Long(Long { packet: room, frame }));
+fn join(whole: Whole, fragments: &mut Fragments, io: &mut Io) -> Option<Defragmented> {
+    let room = match whole.join_in_first(fragments) {
+        Some(()) => None,
+        None => match join_in_room(whole, fragments, io) {
+            Ok(room) => Some(room),
+            Err(reason) => {
+                fragments.drain(..).for_each(|packet| io.drop(packet, reason));
+                return None;
             }
+        },
+    };
+    let mut fragments = fragments.drain(..);
+    let frame = fragments.next()?;
+    fragments.for_each(|packet| io.free(packet));
+    Some(match room {
+        Some(packet) => Defragmented::Long(Long { packet, frame }),
+        None => Defragmented::Whole(frame),
+    })
+}
+
+/// Joins the fragments of a packet in the worker's room.
+#[cold]
+fn join_in_room(whole: Whole, fragments: &[Packet], io: &mut Io) -> Result<Packet, DropReason> {
+    let mut room = io.take_room()?;
+    match whole.join(fragments, room.data_mut()).and_then(|length| room.set_len(length)) {
+        Some(()) => Ok(room),
+        None => {
             io.give_room(room);
-            Some(Defragmented::Whole(frame))
-        }
-        first => {
-            io.give_room(room);
-            first.into_iter().for_each(|packet| io.drop(packet, DropReason::ReassembledTooLong));
-            None
+            Err(DropReason::ReassembledTooLong)
         }
     }
 }

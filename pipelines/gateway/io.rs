@@ -4,7 +4,7 @@ use super::{
     counters::WorkerCounters,
     kernel_side::{Role, Traffic},
     profile::{Profile, Stage},
-    reassembly::{Reassembly, Whole},
+    reassembly::{Fragments, Reassembly, Whole},
     rings::{Event, PUNT_KINDS, PUNTS_PER_TURN, Punt, Rings},
     share::{Share, Shares, network},
     tables::{Hop, Tables},
@@ -263,13 +263,13 @@ impl Io {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// Keeps a fragment of a packet to the gateway or through its NAT. Returns all fragments of the
-    /// packet if it is complete.
-    pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader) -> Option<Whole> {
+    /// Keeps a fragment of a packet to the gateway or through its NAT. If the packet is complete, moves all
+    /// of its fragments to `out`, which is empty.
+    pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader, out: &mut Fragments) -> Option<Whole> {
         let now = self.now();
         let from_tunnel = fragment.port() == FROM_TUNNEL;
         let Self { reassembly, counters, pool, .. } = self;
-        reassembly.add(now, fragment, header, from_tunnel, &mut |packet, reason| {
+        reassembly.add(now, fragment, header, from_tunnel, out, &mut |packet, reason| {
             counters.drops.count(reason);
             pool.give(packet);
         })

@@ -9,6 +9,7 @@ use super::{
     io::{FROM_SLOW_PATH, FROM_TUNNEL, Io},
     long, nat, outbound,
     profile::{Profile, Stage},
+    reassembly::Fragments,
     rings::Inject,
     tables::{Hop, Tables},
 };
@@ -302,11 +303,12 @@ impl<'r> SortedBurst<'r> {
         reader: &'r Reader,
         io: &mut Io,
     ) {
-        let mut packet = match defragment(packet, header, tables, reader, io) {
+        let mut fragments = Fragments::new();
+        let mut packet = match defragment(packet, header, &mut fragments, tables, reader, io) {
             Some(Defragmented::Whole(packet)) => packet,
             Some(Defragmented::Long(long)) => return long::receive(long, header, tables, reader, io),
-            Some(Defragmented::Nat(packets)) => {
-                return nat::inward::pass(packets, Origin::Wire, tables, reader, io);
+            Some(Defragmented::Nat) => {
+                return nat::inward::pass(&mut fragments, Origin::Wire, tables, reader, io);
             }
             None => return,
         };

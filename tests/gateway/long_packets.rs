@@ -177,7 +177,10 @@ fn long_packets_are_checked_like_others() {
     refuse(&mut world, &unknown, UnknownSpi);
     refuse(&mut world, &terminal.wrap(&[0; 4000]), SpiReserved);
     // Longer than the room for one, in which others go on to be opened.
-    refuse(&mut world, &terminal.wrap(&[9; 65_500]), ReassembledTooLong);
+    let too_long = fragments(&terminal.wrap(&[9; 65_500]), 1500, 1);
+    too_long.iter().for_each(|piece| world.put(OUTSIDE, piece));
+    world.settle();
+    assert_eq!(world.drops(ReassembledTooLong), too_long.len() as u64);
     send(&mut world, &terminal.seal_as(&inner, 4, 60), 3);
     assert_eq!(joined(world.take(INSIDE)).len(), 1);
 }
