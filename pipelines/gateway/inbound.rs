@@ -429,7 +429,7 @@ pub(super) fn forward_inner<'r>(
 /// is for this side. There is one only if the operator's prefix for the packet's destination is
 /// longer than the one that `admitted` stands for.
 #[inline(always)]
-fn ruled<'r>(decision: Decision<'r>, sa: &InboundSa, admitted: &Selector) -> Decision<'r> {
+pub(super) fn ruled<'r>(decision: Decision<'r>, sa: &InboundSa, admitted: &Selector) -> Decision<'r> {
     match decision.rule() {
         Some(rule) if rule.outranks(admitted.rank.local, Some(sa.tunnel)) => decision,
         _ => Decision::None,
@@ -455,7 +455,7 @@ fn permits_source(
 }
 
 /// Returns the reason if the operator's policies refuse a packet from a tunnel.
-fn permits(decision: Decision<'_>) -> Result<(), DropReason> {
+pub(super) fn permits(decision: Decision<'_>) -> Result<(), DropReason> {
     match decision {
         Decision::Rule(Rule { action: Action::Discard, .. }) => Err(DropReason::Discard),
         Decision::Hidden(Rule { action: Action::Discard, .. }) => Err(DropReason::FragmentPorts),

@@ -16,6 +16,7 @@ use wayfarer_dataplane::{
     pool::{MAX_FRAME, Pool},
     port::{Mac, Port, PortStats},
     prefetch,
+    sa::Spi,
     table::Reader,
     wire::{
         Address,
@@ -273,6 +274,11 @@ impl Io {
             counters.drops.count(reason);
             pool.give(packet);
         })
+    }
+
+    /// Does the same as [`Reassembly::identification`].
+    pub fn identification(&self, spi: Spi, number: u64) -> u32 {
+        self.reassembly.identification(spi, number)
     }
 
     /// Drops the fragments of packets that have taken too long to get complete.

@@ -6,17 +6,19 @@
 use super::{
     classify::{self, Class},
     deliver::{Long, punt_control},
-    departure::Departures,
+    departure::{Departure, Departures, Origin},
+    encapsulate::whole_limit,
     fragment::{fragment, fragment_outer},
-    inbound::{Arrival, Arrivals, admit, finish, forward_inner},
+    inbound::{Arrival, Arrivals, admit, finish, forward_inner, permits, ruled},
     io::{FROM_TUNNEL, Io},
-    outbound,
+    outbound::{self, treat_in},
+    policy::Decision,
     tables::{Hop, Tables},
 };
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
-    sa::{InboundSa, Mode},
+    sa::{Flow, InboundSa, Mode, Selector},
     table::Reader,
     wire::{
         icmp::Problem,
@@ -36,8 +38,8 @@ pub(super) fn receive(long: Long, header: &mut IpHeader, tables: &Tables, reader
     let done = match class {
         Ok(Class::Esp(esp_at)) => return open(Long { packet, frame }, header, esp_at, tables, reader, io),
         Ok(Class::Control) => punt_control(frame.port(), packet.data(), header, tables, reader, io),
-        // Its first fragment showed that it is ESP or IKE.
-        Ok(_) => Err(DropReason::ReassembledTooLong),
+        // Unreachable: its first fragment showed that it is ESP or IKE.
+        Ok(_) => Err(DropReason::NotForUs),
         Err(reason) => Err(reason),
     };
     io.give_room(packet);
@@ -61,74 +63,151 @@ fn open(
     arrivals.push(packet, arrival);
     admit(&mut arrivals, tables, reader, io);
     let Some((mut packet, arrival)) = arrivals.drain().next() else { return io.free(frame) };
-    let mut inner = IpHeader::default();
-    match finish(&mut packet, &arrival, &mut inner, tables, reader, io) {
+    let mut header = IpHeader::default();
+    match finish(&mut packet, &arrival, &mut header, tables, reader, io) {
         Ok((sa, admitted, flow)) => {
-            let bytes = inner.total_len() as u64;
+            let bytes = header.total_len() as u64;
             io.counters().opened.add(1);
             io.counters().opened_bytes.add(bytes);
             // With limits, it was charged before.
             let _ = sa.life.charge_run(1, bytes);
-            let number = arrival.seq as u32;
-            divide(&mut packet, frame, &inner, (sa, number), tables, reader, io, |io, piece| {
-                let header = match IpHeader::parse(piece.data()) {
-                    Ok(header) => header,
-                    Err(_) => return io.drop(piece, DropReason::InnerMalformed),
-                };
-                let mut out = Departures::default();
-                forward_inner(piece, &header, &flow, sa, admitted, &mut out, tables, reader, io);
-                outbound::run(&mut out, tables, reader, io);
-            });
+            let inner = Inner { header: &header, flow: &flow, sa, admitted, number: arrival.seq };
+            inner.forward(&mut packet, frame, tables, reader, io);
         }
         Err(reason) => io.drop(frame, reason),
     }
     io.give_room(packet);
 }
 
-/// Passes an inner packet to `each`: in `frame` if it fits, otherwise in fragments. If it must not be cut,
-/// its sender hears of the size that passes. One for this host may be cut in any case, since its stack
-/// joins the fragments. `packet` came out of an SA, with this number.
-#[allow(clippy::too_many_arguments, reason = "the packet, where it came from, and what every stage has")]
-fn divide(
-    packet: &mut Packet,
-    mut frame: Packet,
-    inner: &IpHeader,
-    (sa, number): (&InboundSa, u32),
-    tables: &Tables,
-    reader: &Reader,
-    io: &mut Io,
-    mut each: impl FnMut(&mut Io, Packet),
-) {
-    let room = frame.len() + frame.tailroom();
-    let start = &packet.data()[..packet.len().min(room)];
-    let fits = frame.fill(frame.headroom(), start).is_some() && start.len() == packet.len();
-    if fits {
-        return each(io, frame);
+/// An inner packet, and what let it in.
+struct Inner<'a> {
+    header: &'a IpHeader,
+    flow: &'a Flow,
+    sa: &'a InboundSa,
+    admitted: &'a Selector,
+    /// Its number in the SA.
+    number: u64,
+}
+
+/// The ways of an inner packet that fits no frame.
+struct Way {
+    /// The length of the longest packet that passes, in bytes.
+    mtu: usize,
+    /// `true` if the host's own stack joins the packet, so that it may be cut in any case.
+    ends_here: bool,
+}
+
+impl Inner<'_> {
+    /// Forwards `packet`: in `frame` if it fits, otherwise in fragments. If it must not be cut, its sender
+    /// hears of the size that passes.
+    fn forward(&self, packet: &mut Packet, mut frame: Packet, tables: &Tables, reader: &Reader, io: &mut Io) {
+        let room = frame.len() + frame.tailroom();
+        let start = &packet.data()[..packet.len().min(room)];
+        let is_whole = start.len() == packet.len();
+        if frame.fill(frame.headroom(), start).is_some() && is_whole {
+            return self.pass(frame, tables, reader, io);
+        }
+        packet.set_port(frame.port());
+        if let Some(time) = frame.time() {
+            packet.set_time(time);
+        }
+        let done = match self.way(packet, tables, reader) {
+            Ok(way) => self.cut(packet, &way, room, tables, reader, io),
+            Err(DropReason::HopLimit) => Err((Some(Problem::TimeExceeded), DropReason::HopLimit)),
+            Err(DropReason::NoRoute) => Err((Some(Problem::Unreachable), DropReason::NoRoute)),
+            Err(reason) => Err((None, reason)),
+        };
+        match done {
+            Ok(()) => io.free(frame),
+            Err((None, reason)) => io.drop(frame, reason),
+            Err((Some(problem), reason)) => {
+                // The start of the packet is enough for the report.
+                frame.set_port(FROM_TUNNEL);
+                io.refuse(frame, problem, reason);
+            }
+        }
     }
-    packet.set_port(frame.port());
-    if let Some(time) = frame.time() {
-        packet.set_time(time);
+
+    /// Forwards the packet or a fragment of it.
+    fn pass(&self, packet: Packet, tables: &Tables, reader: &Reader, io: &mut Io) {
+        let header = match IpHeader::parse(packet.data()) {
+            Ok(header) => header,
+            Err(_) => return io.drop(packet, DropReason::InnerMalformed),
+        };
+        let mut out = Departures::default();
+        forward_inner(packet, &header, self.flow, self.sa, self.admitted, &mut out, tables, reader, io);
+        outbound::run(&mut out, tables, reader, io);
     }
-    let hop = tables.routes.find(inner.dst, reader);
-    let is_for_host = matches!(hop, Some(Hop::Local | Hop::Host)) && !tables.nat.has_address(inner.dst);
-    let ends_here = sa.mode == Mode::Transport || is_for_host;
-    let port = match hop {
-        Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) => Some(*port),
-        _ => tables.settings.host.as_ref().map(|host| host.port),
-    };
-    let mtu = port.map_or(room, |port| room.min(tables.settings.ports[usize::from(port)].mtu()));
-    let is_plain = inner.fragment == Fragment::Whole && (inner.is_ipv4() || !inner.has_options());
-    let done = if !inner.dont_fragment {
-        fragment(packet, inner, mtu, io, |io, piece, _| each(io, piece))
-    } else if ends_here && is_plain {
-        // No two packets of the SA that wait to be joined have one number.
-        fragment_outer(packet, mtu, number, io, each)
-    } else {
-        frame.set_port(FROM_TUNNEL);
-        return io.refuse(frame, Problem::TooBig { mtu: mtu as u16 }, DropReason::TooBig);
-    };
-    match done {
-        Ok(()) => io.free(frame),
-        Err(reason) => io.drop(frame, reason),
+
+    /// Returns the way of `packet`, by the same rules as for one that fits a frame.
+    ///
+    /// # Errors
+    /// The reason why it does not pass, whatever its length.
+    fn way(&self, packet: &Packet, tables: &Tables, reader: &Reader) -> Result<Way, DropReason> {
+        let hop = tables.routes.find(self.header.dst, reader);
+        let decision = ruled(tables.decide(self.flow, reader), self.sa, self.admitted);
+        if self.sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
+            permits(decision)?;
+            let host = tables.settings.host.as_ref();
+            let mtu = host.map_or(usize::MAX, |host| tables.settings.ports[usize::from(host.port)].mtu());
+            let is_nats = self.sa.mode == Mode::Tunnel && tables.nat.has_address(self.header.dst);
+            return Ok(Way { mtu, ends_here: !is_nats });
+        }
+        if !self.header.is_forwardable() {
+            return Err(DropReason::Martian);
+        }
+        let out = match decision {
+            Decision::None => None,
+            _ => {
+                let departure = Departure::new(self.header, Origin::Tunnel, tables);
+                treat_in(&mut None, packet, &departure, tables, reader)?
+            }
+        };
+        if self.header.hop_limit <= 1 {
+            return Err(DropReason::HopLimit);
+        }
+        let mtu = match (out, hop) {
+            (Some(out), _) => {
+                let endpoint = out.endpoint(reader).ok_or(DropReason::NoEndpoint)?;
+                let later = Flow { ports: None, is_later_fragment: true, ..*self.flow };
+                if !self.header.dont_fragment && matches!(tables.decide(&later, reader), Decision::Hidden(_))
+                {
+                    return Err(DropReason::FragmentPorts);
+                }
+                whole_limit(out, endpoint, self.header)
+            }
+            (None, Some(Hop::Port { port, .. } | Hop::Resolve { port, .. })) => {
+                tables.settings.ports[usize::from(*port)].mtu()
+            }
+            (None, _) => return Err(DropReason::NoRoute),
+        };
+        Ok(Way { mtu, ends_here: false })
+    }
+
+    /// Forwards `packet` in fragments of at most `room` bytes.
+    ///
+    /// # Errors
+    /// The reason why the rest is dropped, and the problem that its sender is told of.
+    fn cut(
+        &self,
+        packet: &mut Packet,
+        way: &Way,
+        room: usize,
+        tables: &Tables,
+        reader: &Reader,
+        io: &mut Io,
+    ) -> Result<(), (Option<Problem>, DropReason)> {
+        let mtu = way.mtu.min(room);
+        let header = self.header;
+        let is_plain = header.fragment == Fragment::Whole && (header.is_ipv4() || !header.has_options());
+        let done = if !header.dont_fragment {
+            fragment(packet, header, mtu, io, |io, piece, _| self.pass(piece, tables, reader, io))
+        } else if way.ends_here && is_plain {
+            let id = io.identification(self.sa.spi, self.number);
+            fragment_outer(packet, mtu, id, io, |io, piece| self.pass(piece, tables, reader, io))
+        } else {
+            return Err((Some(Problem::TooBig { mtu: mtu as u16 }), DropReason::TooBig));
+        };
+        done.map_err(|reason| (None, reason))
     }
 }

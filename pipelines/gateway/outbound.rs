@@ -74,7 +74,7 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
 
 /// The flow of the previous packet, and its treatment. Packets of one flow often follow one
 /// another.
-struct Train<'r> {
+pub(super) struct Train<'r> {
     header: &'r IpHeader,
     ports: Option<(u16, u16)>,
     from: (Origin, u16),
@@ -82,11 +82,11 @@ struct Train<'r> {
 }
 
 /// The SA that is to protect a packet, if any, or the reason for its drop.
-type Treatment<'r> = Result<Option<&'r OutboundSa>, DropReason>;
+pub(super) type Treatment<'r> = Result<Option<&'r OutboundSa>, DropReason>;
 
 /// Does the same as [`treat`], or repeats the last result if the packet is of the same flow.
 #[inline(always)]
-fn treat_in<'r>(
+pub(super) fn treat_in<'r>(
     train: &mut Option<Train<'r>>,
     packet: &Packet,
     departure: &Departure<'r>,

@@ -16,6 +16,7 @@ use std::{
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
+    sa::Spi,
     wire::{
         Address,
         fragment::{self, Part},
@@ -199,6 +200,12 @@ impl Reassembly {
         let group = &mut self.groups[(network % count) as usize];
         group.expire(now, drop);
         group.add(new, self.limit, out, drop)
+    }
+
+    /// Returns an identification for the fragments of our own of packet `number` of an SA. Nobody outside
+    /// can foresee it (RFC 7739).
+    pub fn identification(&self, spi: Spi, number: u64) -> u32 {
+        self.seed.hash_one((spi, number)) as u32
     }
 
     /// Drops the fragments of packets that have taken too long.

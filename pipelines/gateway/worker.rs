@@ -306,7 +306,10 @@ impl<'r> SortedBurst<'r> {
         let mut fragments = Fragments::new();
         let mut packet = match defragment(packet, header, &mut fragments, tables, reader, io) {
             Some(Defragmented::Whole(packet)) => packet,
-            Some(Defragmented::Long(long)) => return long::receive(long, header, tables, reader, io),
+            Some(Defragmented::Long(long)) => {
+                self.process_at_once(tables, reader, io);
+                return long::receive(long, header, tables, reader, io);
+            }
             Some(Defragmented::Nat) => {
                 return nat::inward::pass(&mut fragments, Origin::Wire, tables, reader, io);
             }
@@ -372,6 +375,15 @@ impl<'r> SortedBurst<'r> {
             },
             Err(_) => io.drop(packet, DropReason::InnerMalformed),
         }
+    }
+
+    /// Processes what has been sorted so far, so that nothing overtakes it.
+    fn process_at_once(&mut self, tables: &Tables, reader: &Reader, io: &mut Io) {
+        let mut inner = [IpHeader::default(); BURST];
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        let mut departures = std::mem::take(&mut self.departures);
+        inbound::run(&mut arrivals, &mut inner, &mut departures, tables, reader, io);
+        outbound::run(&mut departures, tables, reader, io);
     }
 
     fn process(

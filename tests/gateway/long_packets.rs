@@ -3,16 +3,16 @@
 use super::outer_fragments::fragmentable;
 use std::time::Duration;
 use wayfarer::{
-    config::model::{Config, Remote},
+    config::model::{Config, Policy, PolicyAction, Remote},
     sim::{fixtures::*, frames::*, terminal::Terminal, world::World},
 };
 use wayfarer_dataplane::{
     crypto::Suite,
     drop::DropReason::{self, *},
-    sa::Mode,
+    sa::{Mode, PortRange},
     wire::{
         checksum,
-        ip::{IpHeader, protocol},
+        ip::{self, IpHeader, protocol},
     },
 };
 
@@ -213,6 +213,64 @@ fn long_packet_goes_on_through_another_tunnel() {
         }
     }
     assert_eq!(passed.iter().map(|packet| two.open(packet).2.len()).collect::<Vec<_>>(), [1446]);
+}
+
+#[test]
+fn policy_and_hop_limit_come_before_the_length() {
+    let (mut config, mut one) = settings(suite(SUITE), false, None);
+    config.policies =
+        vec![Policy { action: PolicyAction::Discard, selector: selector("10.98.0.0/24", "10.99.0.9") }];
+    config.tunnels[0].selectors.push(selector("10.98.0.2", "10.98.0.1"));
+    let mut with_ports = selector("10.98.0.1", "10.98.0.2");
+    with_ports.protocol = Some(protocol::UDP);
+    with_ports.remote_ports = PortRange { first: 2, last: 2 };
+    config.tunnels[1].selectors = vec![with_ports];
+    let mut world = started(World::with(config, 512));
+    let two = Terminal::new(2, suite(SUITE), "192.0.2.2");
+    let to = |dst: &str, length: usize, hops: u8, df: bool| {
+        let mut packet = datagram("10.98.0.1", dst, (1, 2), &vec![7; length - 28]);
+        packet[8] = hops;
+        ip::set_total_len(&mut packet, 20, length);
+        if df { packet } else { fragmentable(packet) }
+    };
+    let mut expected = [(HopLimit, 0), (Discard, 0), (FragmentPorts, 0), (TooBig, 0)];
+    for (dst, hops, df, drop, kind) in [
+        ("10.99.0.7", 1, true, 0, Some([11, 0])),
+        ("10.99.0.7", 1, false, 0, Some([11, 0])),
+        ("10.99.0.9", 64, true, 1, None),
+        ("10.99.0.9", 64, false, 1, None),
+        // Its pieces would not show their ports.
+        ("10.98.0.2", 64, false, 2, None),
+        ("10.98.0.2", 64, true, 3, Some([3, 4])),
+    ] {
+        send(&mut world, &one.seal(&to(dst, 5000, hops, df)), 1);
+        expected[drop].1 += 1;
+        for (reason, count) in expected {
+            assert_eq!(world.drops(reason), count, "{dst} {hops} {df}: {:?}", world.all_drops());
+        }
+        let answers: Vec<_> = world.take(OUTSIDE).iter().map(|packet| one.open(packet).2).collect();
+        assert_eq!(answers.len(), usize::from(kind.is_some()), "{dst} {hops} {df}");
+        assert!(answers.iter().all(|answer| Some(&answer[20..22]) == kind.as_ref().map(|kind| &kind[..])));
+        if df && kind == Some([3, 4]) {
+            assert_eq!(answers[0][26..28], 1446u16.to_be_bytes());
+        }
+        assert_eq!(world.take(INSIDE).len(), 0);
+    }
+    // One that fits a frame goes whole, and is cut outside.
+    send(&mut world, &one.seal(&to("10.98.0.2", 1778, 64, false)), 1);
+    let [whole] = &joined(world.take(OUTSIDE))[..] else { panic!("{:?}", world.all_drops()) };
+    assert_eq!(two.open(whole).2, forwarded(&to("10.98.0.2", 1778, 64, false)));
+}
+
+#[test]
+fn long_packet_overtakes_nothing() {
+    let (mut world, mut terminal) = gateway(suite(SUITE), false, None);
+    for (id, length) in [(1, 100), (2, 4000), (3, 200), (4, 5000), (5, 300)] {
+        put(&mut world, &terminal.seal(&fragmentable(up(length))), id);
+    }
+    world.settle();
+    let lengths: Vec<_> = joined(world.take(INSIDE)).iter().map(Vec::len).collect();
+    assert_eq!(lengths, [100, 4000, 200, 5000, 300], "{:?}", world.all_drops());
 }
 
 #[test]
