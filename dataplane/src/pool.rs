@@ -19,6 +19,9 @@ use std::{
 /// Bytes before a received packet: room for the largest outer header that ESP adds.
 pub const HEADROOM: usize = 256;
 
+/// Length of the longest frame, in bytes.
+pub const MAX_FRAME: usize = 65_472;
+
 const HUGE_PAGE: usize = 2 << 20;
 
 /// Frames of equal size, owned by one worker.
@@ -82,7 +85,8 @@ struct Arena {
 unsafe impl Send for Pool {}
 
 impl Pool {
-    /// Maps `frames` frames of `frame` bytes each, in huge pages if the system has them.
+    /// Maps `frames` frames of `frame` bytes each, in huge pages if they fill half of one and the
+    /// system has them.
     ///
     /// # Errors
     /// `InvalidInput` unless `frames` is at least 1 and `frame` is a multiple of 64 from 512 to
@@ -90,8 +94,10 @@ impl Pool {
     pub fn new(frames: usize, frame: usize) -> io::Result<Self> {
         Self::check(frames, frame)?;
         let bytes = frames.checked_mul(frame).ok_or(io::ErrorKind::InvalidInput)?;
-        let mapped = bytes.next_multiple_of(HUGE_PAGE);
-        let base = map(mapped, libc::MAP_HUGETLB).or_else(|_| map(mapped, 0))?;
+        let is_small = bytes < HUGE_PAGE / 2;
+        let mapped = if is_small { bytes } else { bytes.next_multiple_of(HUGE_PAGE) };
+        let huge = if is_small { 0 } else { libc::MAP_HUGETLB };
+        let base = map(mapped, huge).or_else(|_| map(mapped, 0))?;
         // SAFETY: every frame lies within the `bytes <= mapped` bytes just mapped.
         let free = (0..frames).rev().map(|i| unsafe { base.add(i * frame) }).collect();
         let memory = Memory::Arena(Arena { base, mapped, umem: Vec::new() });
@@ -100,7 +106,7 @@ impl Pool {
 
     /// Returns an error unless a pool may have this number of frames of this many bytes.
     pub(crate) fn check(frames: usize, frame: usize) -> io::Result<()> {
-        let is_sound = frames > 0 && (512..=65_472).contains(&frame) && frame.is_multiple_of(64);
+        let is_sound = frames > 0 && (512..=MAX_FRAME).contains(&frame) && frame.is_multiple_of(64);
         let refused = || io::Error::new(io::ErrorKind::InvalidInput, "frame count or size out of range");
         is_sound.then_some(()).ok_or_else(refused)
     }

@@ -105,7 +105,7 @@ pub fn classify(
 /// # Errors
 /// The reason why it has no class.
 #[inline]
-pub fn local(
+fn local(
     packet: &mut Packet,
     padding: u16,
     header: &mut IpHeader,
@@ -126,6 +126,32 @@ pub fn local(
     }
 }
 
+/// Returns the class of a whole packet to one of the gateway's own addresses, whatever stands before its
+/// upper layer.
+///
+/// # Errors
+/// The reason for its drop.
+pub fn whole(
+    packet: &mut Packet,
+    header: &mut IpHeader,
+    tables: &Tables,
+    reader: &Reader,
+) -> Result<Class, DropReason> {
+    match header.protocol {
+        protocol::ESP => Ok(Class::Esp(header.header_len() as u16)),
+        protocol::UDP => match Udp::parse(header.payload(packet.data())) {
+            Ok(udp) if is_ours(udp.dst_port, tables) => own_datagram(packet, header, udp),
+            Ok(_) => Ok(other_whole(packet, 0, header, tables, reader)),
+            Err(_) => Err(DropReason::UdpLength),
+        },
+        _ => Ok(other_whole(packet, 0, header, tables, reader)),
+    }
+}
+
+fn other_whole(packet: &Packet, padding: u16, header: &IpHeader, tables: &Tables, reader: &Reader) -> Class {
+    if tables.nat.is_for(header, packet.data(), reader) { Class::Nat } else { Class::Host(padding) }
+}
+
 /// Returns the class of a packet to one of the gateway's own addresses that is neither ESP nor IKE.
 #[inline(never)]
 fn other_local(
@@ -137,8 +163,7 @@ fn other_local(
 ) -> Result<Class, Unclassified> {
     match header.fragment {
         _ if !tables.nat.has_address(header.dst) => Ok(Class::Host(padding)),
-        Fragment::Whole if tables.nat.is_for(header, packet.data(), reader) => Ok(Class::Nat),
-        Fragment::Whole => Ok(Class::Host(padding)),
+        Fragment::Whole => Ok(other_whole(packet, padding, header, tables, reader)),
         Fragment::First | Fragment::Later => Err(Unclassified::Fragment),
     }
 }
@@ -159,6 +184,12 @@ fn udp_local(
     if header.has_options() {
         return Err(Unclassified::Fragment);
     }
+    Ok(own_datagram(packet, header, udp)?)
+}
+
+/// Returns the class of an unfragmented UDP datagram to one of the gateway's own ports.
+#[inline(always)]
+fn own_datagram(packet: &mut Packet, header: &mut IpHeader, udp: Udp) -> Result<Class, DropReason> {
     let esp_at = header.header_len() + udp::HEADER;
     // The datagram may end before its IP packet. The rest does not belong to it.
     let end = header.header_len() + udp.length;
@@ -167,7 +198,7 @@ fn udp_local(
         return Ok(Class::Control);
     }
     if payload == esp::KEEPALIVE {
-        return Err(DropReason::Keepalive.into());
+        return Err(DropReason::Keepalive);
     }
     packet.set_len(end).ok_or(DropReason::UdpLength)?;
     header.set_cut(end);
@@ -182,17 +213,6 @@ pub fn is_for_gateway(header: &IpHeader, first: &[u8], tables: &Tables) -> bool 
         (protocol::UDP, [_, _, high, low, ..]) => is_ours(u16::from_be_bytes([*high, *low]), tables),
         _ => false,
     }
-}
-
-/// Returns whether `packet`, a UDP datagram to one of the gateway's ports that begins with `header`, is
-/// an IKE message and not ESP.
-pub fn is_control(header: &IpHeader, packet: &[u8]) -> bool {
-    let datagram = header.payload(packet);
-    header.protocol == protocol::UDP
-        && Udp::parse(datagram).is_ok_and(|udp| {
-            let payload = &datagram[udp::HEADER..udp.length];
-            udp.dst_port == esp::IKE_PORT || payload.starts_with(&esp::NON_ESP_MARKER)
-        })
 }
 
 /// Returns whether `packet`, which begins with `header`, is an ICMP error that says that ESP, or what

@@ -5,17 +5,17 @@ use super::{
     exception,
     io::Io,
     kernel_side::Traffic,
-    reassembly::{GROUP, Whole},
+    reassembly::{Fragments, Whole},
     rings::Punt,
     tables::Tables,
 };
-use arrayvec::ArrayVec;
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
     sa::Flow,
     table::Reader,
     wire::{
+        extension,
         fragment::{self, Part, V6_FRAGMENT_HEADER},
         icmp,
         ip::{Fragment, IpHeader, protocol},
@@ -30,7 +30,11 @@ pub(super) fn control(packet: Packet, header: &IpHeader, tables: &Tables, reader
     }
 }
 
-fn punt_control(
+/// Hands `message`, an IKE message that begins with `header` and came in by `port`, to the slow path.
+///
+/// # Errors
+/// `PuntRingFull`.
+pub(super) fn punt_control(
     port: u16,
     message: &[u8],
     header: &IpHeader,
@@ -43,19 +47,31 @@ fn punt_control(
 }
 
 /// A packet that arrived in fragments and is complete.
-#[allow(clippy::large_enum_variant, reason = "workers allocate nothing, and it is moved once")]
 pub(super) enum Defragmented {
     /// It is the gateway's, and is in one frame.
     Whole(Packet),
+    /// It is the gateway's, and is longer than a frame.
+    Long(Long),
     /// It is a NAT's, and still in fragments.
-    Nat(ArrayVec<Packet, GROUP>),
+    Nat,
+}
+
+/// A packet that is longer than a frame.
+#[derive(Debug)]
+pub(super) struct Long {
+    /// The packet, in the worker's room.
+    pub(super) packet: Packet,
+    /// The frame of its first fragment.
+    pub(super) frame: Packet,
 }
 
 /// Handles a packet that is a fragment or has options, to one of the gateway's own addresses. Returns the
-/// complete packet if there is one for the gateway or its NAT now. Keeps other fragments.
+/// complete packet if there is one for the gateway or its NAT now. Keeps other fragments. The fragments of
+/// one that is a NAT's are in `fragments`, which is empty before.
 pub(super) fn defragment(
     mut packet: Packet,
     header: &mut IpHeader,
+    fragments: &mut Fragments,
     tables: &Tables,
     reader: &Reader,
     io: &mut Io,
@@ -67,6 +83,9 @@ pub(super) fn defragment(
                 || tables.nat.is_for(header, packet.data(), reader)
         };
         match shows_port && is_ours() {
+            true if extension::may_be_skipped(header, packet.data()) => {
+                return Some(Defragmented::Whole(packet));
+            }
             true => io.drop(packet, DropReason::OuterOptions),
             false => deliver(packet, 0, header, tables, reader, io),
         }
@@ -79,62 +98,59 @@ pub(super) fn defragment(
         debug_assert!(is_shorter, "the fragment header lies within the packet");
         return Some(Defragmented::Whole(packet));
     }
-    let whole = io.reassemble(packet, header)?;
-    let first = whole.packets.first()?;
+    let whole = io.reassemble(packet, header, fragments)?;
+    let first = fragments.first()?;
     let is_read = header.read(first.data()).is_ok();
     if is_read && tables.nat.is_for(header, first.data(), reader) {
-        return Some(Defragmented::Nat(whole.packets));
+        return Some(Defragmented::Nat);
     }
     if !is_read || !classify::is_for_gateway(header, first.data(), tables) {
-        deliver_fragments(whole, tables, reader, io);
+        fragments.drain(..).for_each(|packet| deliver_fragment(packet, tables, reader, io));
         return None;
     }
-    let mut joined = io.lend_room();
-    whole.join(&mut joined);
-    let packet = in_one_frame(whole, &joined, header, tables, reader, io);
-    io.take_room(joined);
-    packet.map(Defragmented::Whole)
+    join(whole, fragments, io)
 }
 
-/// Hands the fragments of a packet that is not the gateway's to the host's own stack.
-fn deliver_fragments(whole: Whole, tables: &Tables, reader: &Reader, io: &mut Io) {
-    for packet in whole.packets {
-        match IpHeader::parse(packet.data()) {
-            Ok(header) => deliver(packet, 0, &header, tables, reader, io),
-            Err(why) => io.drop(packet, classify::ip_format(why)),
-        }
+/// Hands a fragment of a packet that is not the gateway's to the host's own stack.
+fn deliver_fragment(packet: Packet, tables: &Tables, reader: &Reader, io: &mut Io) {
+    match IpHeader::parse(packet.data()) {
+        Ok(header) => deliver(packet, 0, &header, tables, reader, io),
+        Err(why) => io.drop(packet, classify::ip_format(why)),
     }
 }
 
-/// Returns the packet `joined`, to which the fragments of `whole` join, in one frame. An IKE message
-/// that is longer than a frame goes to the slow path, and anything else of that length is dropped.
-fn in_one_frame(
-    whole: Whole,
-    joined: &[u8],
-    header: &mut IpHeader,
-    tables: &Tables,
-    reader: &Reader,
-    io: &mut Io,
-) -> Option<Packet> {
-    let mut packets = whole.packets.into_iter();
-    let mut first = packets.next()?;
-    let headroom = first.headroom();
-    if first.fill(headroom, joined).is_some() {
-        packets.for_each(|packet| io.free(packet));
-        return Some(first);
-    }
-    let is_control = header.read(joined).is_ok() && classify::is_control(header, joined);
-    let sent = match is_control {
-        true => punt_control(first.port(), joined, header, tables, reader, io),
-        false => Err(DropReason::ReassembledTooLong),
+/// Joins the fragments of a packet, and frees all of their frames but one.
+fn join(whole: Whole, fragments: &mut Fragments, io: &mut Io) -> Option<Defragmented> {
+    let room = match whole.join_in_first(fragments) {
+        Some(()) => None,
+        None => match join_in_room(whole, fragments, io) {
+            Ok(room) => Some(room),
+            Err(reason) => {
+                fragments.drain(..).for_each(|packet| io.drop(packet, reason));
+                return None;
+            }
+        },
     };
-    for packet in packets.chain([first]) {
-        match sent {
-            Ok(()) => io.free(packet),
-            Err(reason) => io.drop(packet, reason),
+    let mut fragments = fragments.drain(..);
+    let frame = fragments.next()?;
+    fragments.for_each(|packet| io.free(packet));
+    Some(match room {
+        Some(packet) => Defragmented::Long(Long { packet, frame }),
+        None => Defragmented::Whole(frame),
+    })
+}
+
+/// Joins the fragments of a packet in the worker's room.
+#[cold]
+fn join_in_room(whole: Whole, fragments: &[Packet], io: &mut Io) -> Result<Packet, DropReason> {
+    let mut room = io.take_room()?;
+    match whole.join(fragments, room.data_mut()).and_then(|length| room.set_len(length)) {
+        Some(()) => Ok(room),
+        None => {
+            io.give_room(room);
+            Err(DropReason::ReassembledTooLong)
         }
     }
-    None
 }
 
 /// Hands a frame of ARP or neighbour discovery to the slow path, and to the kernel's side of its

@@ -59,6 +59,10 @@ pub fn payload_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) ->
 /// one outer packet, or in one that is cut into fragments instead (RFC 2473 §7).
 pub fn whole_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) -> usize {
     let limit = payload_limit(sa, endpoint, header);
+    // The peer's selectors would refuse all inner fragments but the first.
+    if sa.selects_ports && sa.mode == Mode::Tunnel && !header.dont_fragment {
+        return usize::from(u16::MAX);
+    }
     // Of IPv6, only headers without extensions are cut.
     if sa.mode == Mode::Transport && !header.is_ipv4() && header.has_options() {
         return limit;

@@ -38,7 +38,7 @@ pub struct Arrival<'r> {
     /// The hash bucket of the SPI.
     bucket: Bucket,
     /// The full sequence number, which is authentic only after the packet was opened.
-    seq: u64,
+    pub(super) seq: u64,
     /// `true` if the number was the highest so far.
     newest: bool,
     sa: Option<&'r InboundSa>,
@@ -107,24 +107,7 @@ pub fn run<'r>(
     if arrivals.is_empty() {
         return;
     }
-    for (_, arrival) in arrivals.iter_mut() {
-        tables.inbound.prefetch_node(arrival.bucket);
-    }
-    for (_, arrival) in arrivals.iter_mut() {
-        arrival.sa = tables.inbound.get_at(arrival.bucket, &arrival.spi, reader).map(|sa| &**sa);
-        if let Some(sa) = arrival.sa {
-            prefetch::whole(sa);
-        }
-    }
-    for (packet, arrival) in arrivals.iter_mut() {
-        if arrival.fate.is_ok() {
-            arrival.fate = check(packet, arrival);
-        }
-    }
-    io.mark(Stage::LookUp);
-    open(arrivals);
-    io.mark(Stage::Open);
-    accept(arrivals);
+    admit(arrivals, tables, reader, io);
     let (mut opened, mut bytes) = (0, 0);
     let mut tally = Tally::default();
     for ((mut packet, arrival), header) in arrivals.drain().zip(inner) {
@@ -143,6 +126,29 @@ pub fn run<'r>(
     io.counters().opened.add(opened);
     io.counters().opened_bytes.add(bytes);
     io.mark(Stage::Decapsulate);
+}
+
+/// Finds the SAs of arrivals, checks and opens them, and marks their numbers in the windows.
+#[inline(always)]
+pub(super) fn admit<'r>(arrivals: &mut Arrivals<'r>, tables: &'r Tables, reader: &'r Reader, io: &mut Io) {
+    for (_, arrival) in arrivals.iter_mut() {
+        tables.inbound.prefetch_node(arrival.bucket);
+    }
+    for (_, arrival) in arrivals.iter_mut() {
+        arrival.sa = tables.inbound.get_at(arrival.bucket, &arrival.spi, reader).map(|sa| &**sa);
+        if let Some(sa) = arrival.sa {
+            prefetch::whole(sa);
+        }
+    }
+    for (packet, arrival) in arrivals.iter_mut() {
+        if arrival.fate.is_ok() {
+            arrival.fate = check(packet, arrival);
+        }
+    }
+    io.mark(Stage::LookUp);
+    open(arrivals);
+    io.mark(Stage::Open);
+    accept(arrivals);
 }
 
 /// Recent traffic of one SA without limits.
@@ -218,9 +224,13 @@ fn open(arrivals: &mut Arrivals<'_>) {
     }
 }
 
-/// Processes an authentic packet whose number was accepted.
+/// Decapsulates an admitted arrival and reads its inner header into `inner`. Returns its SA, and the
+/// selector and the flow by which that lets it in.
+///
+/// # Errors
+/// The reason why it must be dropped.
 #[inline(always)]
-fn finish<'r>(
+pub(super) fn finish<'r>(
     packet: &mut Packet,
     arrival: &Arrival<'r>,
     inner: &mut IpHeader,
@@ -364,8 +374,8 @@ fn accepted(arrival: &mut Arrival<'_>, sa: &InboundSa, result: Result<window::Ne
     clippy::too_many_arguments,
     reason = "the packet, what admitted it, and the four that every stage has"
 )]
-#[inline]
-fn forward_inner<'r>(
+#[inline(always)]
+pub(super) fn forward_inner<'r>(
     mut packet: Packet,
     header: &'r IpHeader,
     flow: &Flow,
@@ -419,7 +429,7 @@ fn forward_inner<'r>(
 /// is for this side. There is one only if the operator's prefix for the packet's destination is
 /// longer than the one that `admitted` stands for.
 #[inline(always)]
-fn ruled<'r>(decision: Decision<'r>, sa: &InboundSa, admitted: &Selector) -> Decision<'r> {
+pub(super) fn ruled<'r>(decision: Decision<'r>, sa: &InboundSa, admitted: &Selector) -> Decision<'r> {
     match decision.rule() {
         Some(rule) if rule.outranks(admitted.rank.local, Some(sa.tunnel)) => decision,
         _ => Decision::None,
@@ -445,7 +455,7 @@ fn permits_source(
 }
 
 /// Returns the reason if the operator's policies refuse a packet from a tunnel.
-fn permits(decision: Decision<'_>) -> Result<(), DropReason> {
+pub(super) fn permits(decision: Decision<'_>) -> Result<(), DropReason> {
     match decision {
         Decision::Rule(Rule { action: Action::Discard, .. }) => Err(DropReason::Discard),
         Decision::Hidden(Rule { action: Action::Discard, .. }) => Err(DropReason::FragmentPorts),

@@ -4,18 +4,19 @@ use super::{
     counters::WorkerCounters,
     kernel_side::{Role, Traffic},
     profile::{Profile, Stage},
-    reassembly::{Reassembly, Whole},
-    rings::{Event, LONGEST, PUNT_KINDS, PUNTS_PER_TURN, Punt, Rings},
+    reassembly::{Fragments, Reassembly, Whole},
+    rings::{Event, PUNT_KINDS, PUNTS_PER_TURN, Punt, Rings},
     share::{Share, Shares, network},
     tables::{Hop, Tables},
 };
-use std::{sync::Arc, time::Instant};
+use std::{io, sync::Arc, time::Instant};
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::{Burst, Packet},
-    pool::Pool,
+    pool::{MAX_FRAME, Pool},
     port::{Mac, Port, PortStats},
     prefetch,
+    sa::Spi,
     table::Reader,
     wire::{
         Address,
@@ -51,8 +52,8 @@ pub struct Io {
     unmapped: Shares,
     /// The fragments of packets to the gateway that are not complete yet.
     reassembly: Reassembly,
-    /// Room for a reassembled packet.
-    joined: Vec<u8>,
+    /// Room for a packet that is longer than a frame.
+    room: Pool,
     /// Each port's role in the exception path.
     roles: Vec<Role>,
     /// The time, if it was read in this turn.
@@ -63,18 +64,21 @@ pub struct Io {
 impl Io {
     /// Makes the resources of a worker with one queue of each port, and the ports' roles in the
     /// exception path.
+    ///
+    /// # Errors
+    /// Those of [`Pool::new`] for the room of a long packet.
     pub fn new(
         ports: Vec<Box<dyn Port>>,
         roles: Vec<Role>,
         pool: Pool,
         counters: Arc<WorkerCounters>,
         rings: Arc<Rings>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let outgoing = ports.iter().map(|_| Burst::new()).collect();
         let earlier = vec![PortStats::default(); ports.len()];
         let punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
         let reassembly = Reassembly::new(pool.capacity());
-        Self {
+        Ok(Self {
             ports,
             earlier,
             outgoing,
@@ -85,11 +89,11 @@ impl Io {
             unauthenticated: Shares::new(Instant::now()),
             unmapped: Shares::new(Instant::now()),
             reassembly,
-            joined: Vec::with_capacity(LONGEST),
+            room: Pool::new(1, MAX_FRAME)?,
             roles,
             now: None,
             profile: Profile::default(),
-        }
+        })
     }
 
     /// Prepares the ports for use by the calling thread.
@@ -260,16 +264,21 @@ impl Io {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// Keeps a fragment of a packet to the gateway or through its NAT. Returns all fragments of the
-    /// packet if it is complete.
-    pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader) -> Option<Whole> {
+    /// Keeps a fragment of a packet to the gateway or through its NAT. If the packet is complete, moves all
+    /// of its fragments to `out`, which is empty.
+    pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader, out: &mut Fragments) -> Option<Whole> {
         let now = self.now();
         let from_tunnel = fragment.port() == FROM_TUNNEL;
         let Self { reassembly, counters, pool, .. } = self;
-        reassembly.add(now, fragment, header, from_tunnel, &mut |packet, reason| {
+        reassembly.add(now, fragment, header, from_tunnel, out, &mut |packet, reason| {
             counters.drops.count(reason);
             pool.give(packet);
         })
+    }
+
+    /// Does the same as [`Reassembly::identification`].
+    pub fn identification(&self, spi: Spi, number: u64) -> u32 {
+        self.reassembly.identification(spi, number)
     }
 
     /// Drops the fragments of packets that have taken too long to get complete.
@@ -281,14 +290,21 @@ impl Io {
         });
     }
 
-    /// Lends room for a reassembled packet. The caller gives it back in the end.
-    pub fn lend_room(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.joined)
+    /// Returns the room for a packet that is longer than a frame: one of [`MAX_FRAME`] bytes, which have
+    /// no meaning. It must not be sent, freed or dropped, but given back by [`Io::give_room`].
+    ///
+    /// # Errors
+    /// `NoBuffer` if it is lent.
+    pub fn take_room(&mut self) -> Result<Packet, DropReason> {
+        let mut room = self.room.take().ok_or(DropReason::NoBuffer)?;
+        let spans = room.push_front(room.headroom()).and_then(|()| room.set_len(MAX_FRAME));
+        debug_assert!(spans.is_some(), "the room is that long");
+        Ok(room)
     }
 
-    /// Takes back the room for a reassembled packet.
-    pub fn take_room(&mut self, room: Vec<u8>) {
-        self.joined = room;
+    /// Takes the room back.
+    pub fn give_room(&mut self, room: Packet) {
+        self.room.give(room);
     }
 
     /// Drops a packet, and lets the slow path report `problem` to the sender if it has time.
@@ -455,6 +471,7 @@ impl Io {
         for _ in 0..waiting + self.pool.adopt_orphans() {
             self.counters.drops.count(DropReason::WorkerFault);
         }
+        self.room.adopt_orphans();
         self.counters.faults.add(1);
     }
 

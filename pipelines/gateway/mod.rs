@@ -22,6 +22,7 @@ pub mod fragment;
 pub mod inbound;
 pub mod io;
 pub mod kernel_side;
+mod long;
 pub mod nat;
 pub mod outbound;
 pub mod policy;

@@ -28,6 +28,11 @@ use wayfarer_dataplane::{
     },
 };
 
+/// The most bytes that ESP adds behind a packet: padding, trailer and ICV.
+const MAX_TRAILER: usize = 64;
+/// The most bytes before a sealed packet: Ethernet with tags, IPv6, UDP, ESP, IV, and a packet's time.
+const MAX_HEADERS: usize = 128;
+
 /// Processes a burst of departures up to sending. Each pass prefetches the memory that the next one
 /// reads, so that the cache misses of a burst overlap.
 pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r Reader, io: &mut Io) {
@@ -69,7 +74,7 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
 
 /// The flow of the previous packet, and its treatment. Packets of one flow often follow one
 /// another.
-struct Train<'r> {
+pub(super) struct Train<'r> {
     header: &'r IpHeader,
     ports: Option<(u16, u16)>,
     from: (Origin, u16),
@@ -77,11 +82,11 @@ struct Train<'r> {
 }
 
 /// The SA that is to protect a packet, if any, or the reason for its drop.
-type Treatment<'r> = Result<Option<&'r OutboundSa>, DropReason>;
+pub(super) type Treatment<'r> = Result<Option<&'r OutboundSa>, DropReason>;
 
 /// Does the same as [`treat`], or repeats the last result if the packet is of the same flow.
 #[inline(always)]
-fn treat_in<'r>(
+pub(super) fn treat_in<'r>(
     train: &mut Option<Train<'r>>,
     packet: &Packet,
     departure: &Departure<'r>,
@@ -236,9 +241,23 @@ fn protect_too_big<'r>(
     if !is_cut_outside {
         return Fate::Pieces;
     }
+    make_tailroom(packet);
     match wrap(packet, header, departure, sa, endpoint) {
         Fate::Protect => Fate::OuterPieces,
         fate => fate,
+    }
+}
+
+/// Moves a packet that fills its frame to the front, as far as headers leave room there, so that a trailer
+/// fits behind it.
+fn make_tailroom(packet: &mut Packet) {
+    let missing = MAX_TRAILER.saturating_sub(packet.tailroom());
+    let shift = missing.min(packet.headroom().saturating_sub(MAX_HEADERS));
+    let length = packet.len();
+    if shift > 0 && packet.push_front(shift).is_some() {
+        packet.data_mut().copy_within(shift.., 0);
+        let is_shorter = packet.set_len(length).is_some();
+        debug_assert!(is_shorter, "the packet has only moved");
     }
 }
 

@@ -16,6 +16,7 @@ use std::{
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
+    sa::Spi,
     wire::{
         Address,
         fragment::{self, Part},
@@ -84,26 +85,58 @@ impl Held {
     }
 }
 
-/// All fragments of a packet, in their order.
-#[derive(Debug)]
+/// All fragments of a packet, in their order. Their frames belong to the worker's pool. They are in a
+/// place of the caller's, because it takes longer to move them all than to join a packet.
+pub type Fragments = ArrayVec<Packet, GROUP>;
+
+/// A packet whose fragments are complete.
+#[derive(Clone, Copy, Debug)]
 pub struct Whole {
-    /// The fragments. Their frames belong to the worker's pool.
-    pub packets: ArrayVec<Packet, GROUP>,
     /// DSCP and ECN of the packet.
     traffic_class: u8,
+    /// The length of each fragment's header, in bytes.
     header_len: usize,
 }
 
 impl Whole {
-    /// Joins the fragments, and writes the packet to `out`.
-    pub fn join(&self, out: &mut Vec<u8>) {
-        out.clear();
-        let payload = self.packets.iter().map(|packet| packet.len() - self.header_len).sum();
-        if let Some(first) = self.packets.first() {
-            fragment::append_whole_header(first.data(), payload, out);
-            ip::set_traffic_class(out, self.traffic_class);
+    /// Joins the packet's fragments in the frame of the first. Returns `None` and changes nothing if it is
+    /// longer than that.
+    pub fn join_in_first(&self, fragments: &mut [Packet]) -> Option<()> {
+        let header = self.header(fragments)?;
+        let [first, later @ ..] = fragments else { return None };
+        let (mut end, added) =
+            (first.len(), later.iter().map(|packet| packet.len() - self.header_len).sum::<usize>());
+        first.set_len(end + added)?;
+        for packet in later {
+            let part = &packet.data()[self.header_len..];
+            first.data_mut()[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
         }
-        self.packets.iter().for_each(|packet| out.extend_from_slice(&packet.data()[self.header_len..]));
+        // IPv6 has a header less.
+        first.pull_front(self.header_len - header.len())?;
+        first.data_mut()[..header.len()].copy_from_slice(&header);
+        Some(())
+    }
+
+    /// Joins the packet's fragments, and writes it to the start of `out`. Returns its length in bytes, or
+    /// `None` if `out` is shorter.
+    pub fn join(&self, fragments: &[Packet], out: &mut [u8]) -> Option<usize> {
+        let header = self.header(fragments)?;
+        let mut end = 0;
+        let payloads = fragments.iter().map(|packet| &packet.data()[self.header_len..]);
+        for part in [&header[..]].into_iter().chain(payloads) {
+            out.get_mut(end..end + part.len())?.copy_from_slice(part);
+            end += part.len();
+        }
+        Some(end)
+    }
+
+    /// Returns the header of the packet.
+    fn header(&self, fragments: &[Packet]) -> Option<ArrayVec<u8, V6_HEADER>> {
+        let payload = fragments.iter().map(|packet| packet.len() - self.header_len).sum();
+        let mut header = fragment::whole_header(fragments.first()?.data(), payload);
+        ip::set_traffic_class(&mut header, self.traffic_class);
+        Some(header)
     }
 }
 
@@ -125,14 +158,15 @@ impl Reassembly {
         Self { seed: RandomState::new(), groups, limit }
     }
 
-    /// Adds a fragment, which begins with `header` and may come out of a tunnel. Returns the whole packet
-    /// if the fragment completes it. Passes all packets that are dropped to `drop`.
+    /// Adds a fragment, which begins with `header` and may come out of a tunnel. If it completes its packet,
+    /// moves all fragments of that to `out`, which is empty. Passes all packets that are dropped to `drop`.
     pub fn add(
         &mut self,
         now: Instant,
         packet: Packet,
         header: &IpHeader,
         from_tunnel: bool,
+        out: &mut Fragments,
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
         let Some(part) = Part::read(header, packet.data()) else {
@@ -165,7 +199,13 @@ impl Reassembly {
         let count = self.groups.len() as u64;
         let group = &mut self.groups[(network % count) as usize];
         group.expire(now, drop);
-        group.add(new, self.limit, drop)
+        group.add(new, self.limit, out, drop)
+    }
+
+    /// Returns an identification for the fragments of our own of packet `number` of an SA. Nobody outside
+    /// can foresee it (RFC 7739).
+    pub fn identification(&self, spi: Spi, number: u64) -> u32 {
+        self.seed.hash_one((spi, number)) as u32
     }
 
     /// Drops the fragments of packets that have taken too long.
@@ -196,6 +236,7 @@ impl Group {
         &mut self,
         mut new: Held,
         limit: usize,
+        out: &mut Fragments,
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
         let mut relation = Relation::Beside;
@@ -227,7 +268,7 @@ impl Group {
         }
         let key = new.key;
         self.held.push(new);
-        if self.is_complete(key) { self.take(key, drop) } else { None }
+        if self.is_complete(key) { self.take(key, out, drop) } else { None }
     }
 
     fn is_complete(&self, key: Key) -> bool {
@@ -242,25 +283,31 @@ impl Group {
         bytes == end
     }
 
-    /// Takes out a complete packet. Drops it if a router marked congestion on a fragment, and others
-    /// say that the sender does not know such marks (RFC 3168 §5.3).
-    fn take(&mut self, key: Key, drop: &mut impl FnMut(Packet, DropReason)) -> Option<Whole> {
-        let mut pieces: ArrayVec<Held, GROUP> = ArrayVec::new();
-        pieces.extend(self.held.extract_if(.., |held| held.key == key));
-        pieces.sort_unstable_by_key(|held| held.from);
-        let (mut traffic_class, header_len) =
-            pieces.first().map(|held| (held.traffic_class, held.header_len))?;
-        let has = |mark| pieces.iter().any(|held| held.traffic_class & ECN == mark);
+    /// Moves the fragments of a complete packet to `out`. Drops them if a router marked congestion on one, and
+    /// others say that the sender does not know such marks (RFC 3168 §5.3).
+    fn take(
+        &mut self,
+        key: Key,
+        out: &mut Fragments,
+        drop: &mut impl FnMut(Packet, DropReason),
+    ) -> Option<Whole> {
+        let has = |mark| self.held.iter().any(|held| held.key == key && held.traffic_class & ECN == mark);
         let (is_congested, is_ignorant) = (has(CE), has(NOT_ECT));
-        let packets = pieces.into_iter().filter_map(|held| held.packet);
         if is_congested && is_ignorant {
-            packets.for_each(|packet| drop(packet, DropReason::FragmentEcn));
+            self.remove(key, DropReason::FragmentEcn, drop);
             return None;
         }
-        if is_congested {
-            traffic_class |= CE;
+        let first = self.held.iter().find(|held| held.key == key && held.from == 0)?;
+        let traffic_class = first.traffic_class | if is_congested { CE } else { 0 };
+        let whole = Whole { traffic_class, header_len: first.header_len };
+        let mut end = 0;
+        // They do not overlap, and none is missing.
+        while let Some(at) = self.held.iter().position(|held| held.key == key && held.from == end) {
+            let held = self.held.swap_remove(at);
+            end = held.to;
+            out.extend(held.packet);
         }
-        Some(Whole { packets: packets.collect(), traffic_class, header_len })
+        Some(whole)
     }
 
     /// Drops the oldest packet of the network that has most of the fragments, or of all if none has.

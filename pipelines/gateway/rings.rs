@@ -48,7 +48,8 @@ pub enum Punt {
     },
     /// An ICMP error about ESP that was too big for its path (the IP packet).
     PathMtu,
-    /// A packet that was dropped, which is to be reported to the sender (the IP packet).
+    /// A packet that was dropped, which is to be reported to the sender (the IP packet, or the start of
+    /// one that is longer than a frame).
     Problem(Problem),
 }
 
@@ -124,7 +125,7 @@ pub const PUNTS_PER_TURN: u32 = BURST as u32;
 /// Messages longer than a frame that may wait in their own ring.
 const LONG_MESSAGES: usize = 16;
 /// The longest IP packet, in bytes.
-pub(super) const LONGEST: usize = u16::MAX as usize;
+const LONGEST: usize = u16::MAX as usize;
 
 /// The rings of one worker.
 #[derive(Debug)]

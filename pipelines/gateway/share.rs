@@ -112,7 +112,7 @@ mod tests {
         let rings = Arc::new(Rings::new(2048, 1));
         let pool = Pool::new(64, 2048).unwrap();
         let counters = Arc::new(WorkerCounters::new(0));
-        let mut io = Io::new(vec![], vec![], pool, counters, rings.clone());
+        let mut io = Io::new(vec![], vec![], pool, counters, rings.clone()).unwrap();
         let waiting = || [Punt::Peer, Punt::Control].map(|punt| rings.of(punt, 100).len());
         let mut send = |of: usize| {
             let before = waiting();

@@ -7,8 +7,9 @@ use super::{
     exception, forward,
     inbound::{self, Arrival, Arrivals},
     io::{FROM_SLOW_PATH, FROM_TUNNEL, Io},
-    nat, outbound,
+    long, nat, outbound,
     profile::{Profile, Stage},
+    reassembly::Fragments,
     rings::Inject,
     tables::{Hop, Tables},
 };
@@ -302,24 +303,27 @@ impl<'r> SortedBurst<'r> {
         reader: &'r Reader,
         io: &mut Io,
     ) {
-        let mut packet = match defragment(packet, header, tables, reader, io) {
+        let mut fragments = Fragments::new();
+        let mut packet = match defragment(packet, header, &mut fragments, tables, reader, io) {
             Some(Defragmented::Whole(packet)) => packet,
-            Some(Defragmented::Nat(packets)) => {
-                return nat::inward::pass(packets, Origin::Wire, tables, reader, io);
+            Some(Defragmented::Long(long)) => {
+                self.process_at_once(tables, reader, io);
+                return long::receive(long, header, tables, reader, io);
+            }
+            Some(Defragmented::Nat) => {
+                return nat::inward::pass(&mut fragments, Origin::Wire, tables, reader, io);
             }
             None => return,
         };
-        let class = header.read(packet.data()).map_err(|why| classify::ip_format(why).into());
-        match class.and_then(|()| classify::local(&mut packet, 0, header, tables, reader)) {
+        let class = header.read(packet.data()).map_err(classify::ip_format);
+        match class.and_then(|()| classify::whole(&mut packet, header, tables, reader)) {
             Ok(Class::Esp(esp_at)) => {
                 let arrival = Arrival::new(&packet, header, esp_at, tables);
                 self.arrivals.push(packet, arrival);
             }
             Ok(Class::Control) => control(packet, header, tables, reader, io),
             Ok(_) => deliver(packet, 0, header, tables, reader, io),
-            Err(Unclassified::Drop(reason)) => io.drop(packet, reason),
-            // What comes out of it is neither a fragment nor has options.
-            Err(Unclassified::Fragment) => io.drop(packet, DropReason::OuterOptions),
+            Err(reason) => io.drop(packet, reason),
         }
     }
 
@@ -371,6 +375,15 @@ impl<'r> SortedBurst<'r> {
             },
             Err(_) => io.drop(packet, DropReason::InnerMalformed),
         }
+    }
+
+    /// Processes what has been sorted so far, so that nothing overtakes it.
+    fn process_at_once(&mut self, tables: &Tables, reader: &Reader, io: &mut Io) {
+        let mut inner = [IpHeader::default(); BURST];
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        let mut departures = std::mem::take(&mut self.departures);
+        inbound::run(&mut arrivals, &mut inner, &mut departures, tables, reader, io);
+        outbound::run(&mut departures, tables, reader, io);
     }
 
     fn process(

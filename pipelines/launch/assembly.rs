@@ -172,7 +172,8 @@ impl Assembly {
             };
             let own = queues.iter_mut().filter_map(Iterator::next).collect();
             let roles = roles(&ports, count);
-            let io = Io::new(own, roles, pool, handle.counters.clone(), handle.rings.clone());
+            let io = Io::new(own, roles, pool, handle.counters.clone(), handle.rings.clone())
+                .map_err(StartError::Memory)?;
             let worker = Worker::new(io, tables.clone(), writer.reader(), config.gateway.idle_sleep);
             workers.push((worker, core));
             handles.push(handle);

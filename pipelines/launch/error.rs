@@ -58,6 +58,8 @@ pub enum StartError {
     Ike(io::Error),
     /// No thread could be started.
     Thread(io::Error),
+    /// There is no memory for a worker.
+    Memory(io::Error),
     /// A port does not have a queue for every worker.
     Queues {
         /// Name of the port.
@@ -77,6 +79,7 @@ impl fmt::Display for StartError {
             Self::Kernel(why) => write!(f, "cannot follow the kernel's addresses and routes: {why}"),
             Self::Ike(why) => write!(f, "cannot start IKE: {why}"),
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
+            Self::Memory(why) => write!(f, "no memory for a worker: {why}"),
             Self::Queues { port } => write!(f, "port {port} does not have a queue for every worker"),
             Self::Exception { port } => write!(f, "port {port} cannot be the exception path of another port"),
         }

@@ -98,8 +98,7 @@ pub fn joined(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
         if is_last {
             let payload: Vec<u8> =
                 parts.iter().flat_map(|(header, packet)| header.payload(packet)).copied().collect();
-            let mut packet = vec![];
-            fragment::append_whole_header(&parts[0].1, payload.len(), &mut packet);
+            let mut packet = fragment::whole_header(&parts[0].1, payload.len()).to_vec();
             packet.extend(payload);
             whole.push(packet);
             parts.clear();

@@ -18,6 +18,7 @@ use wayfarer_dataplane::{
     drop::DropReason,
     sa::{Flow, Mode},
     wire::{
+        FormatError, ethernet,
         icmp::{self, Problem},
         ip::{self, Fragment, IpHeader},
         translate::{End, Side},
@@ -182,7 +183,7 @@ impl SlowPath {
         let mut packet = packet.to_vec();
         restore(&mut packet, port, tables, reader);
         let packet = &packet[..];
-        let Ok(header) = IpHeader::parse(packet) else { return };
+        let Some(header) = header_of_start(packet) else { return };
         if !icmp::may_answer(&header, packet) {
             return;
         }
@@ -225,5 +226,18 @@ impl SlowPath {
             .chain(&self.network.ports)
             .flat_map(|p| p.segment.addresses.iter().map(|(own, _)| *own))
             .filter(move |own| own.is_ipv4() == to.is_ipv4())
+    }
+}
+
+/// Reads the header of a packet of which `bytes` may be only the start. Its total length is theirs then.
+fn header_of_start(bytes: &[u8]) -> Option<IpHeader> {
+    match IpHeader::parse(bytes) {
+        Err(FormatError::TotalLength) => {
+            let mut start = bytes.to_vec();
+            let header_len = if bytes[0] >> 4 == 4 { usize::from(bytes[0] & 0xf) * 4 } else { ip::V6_HEADER };
+            ip::set_total_len(&mut start, header_len, bytes.len());
+            IpHeader::parse(&start).ok()
+        }
+        parsed => parsed.ok(),
     }
 }

@@ -10,7 +10,10 @@ use std::{
 };
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
-    sa::{Df, Due, Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, Spi, TunnelId},
+    sa::{
+        Df, Due, Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, Selector, Spi,
+        TunnelId,
+    },
     sharing::Sharing,
     table::Writer,
     wire::{Address, esp},
@@ -129,6 +132,7 @@ impl Tunnel {
                 esn: parts.esn,
                 mode: parts.mode,
                 outer_fragments: parts.outer_fragments,
+                selects_ports: parts.selectors.iter().any(Selector::has_ports),
                 marking: parts.marking,
                 tfc: parts.tfc,
                 mtu: parts.mtu.map_or(mtu, |configured| configured.min(mtu)),

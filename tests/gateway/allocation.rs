@@ -105,6 +105,11 @@ fn workers_allocate_for_no_packet() {
             pieces.extend(fragments(&ike.wrap(&[0; 4000]), 1000, round + 100));
             pieces.extend(fragments(&ike.wrap(&[0; 2000]), 1000, round + 200).into_iter().take(2));
             pieces.extend(fragments(&ike.wrap(&[0; 2000]), 500, round + 200));
+            // ESP that is longer than a frame.
+            let mut long = up(1, 3000);
+            long[6] = 0;
+            wayfarer_dataplane::wire::ip::set_total_len(&mut long, 20, 3028);
+            pieces.extend(fragments(&one.seal(&long), 1500, round + 300));
             pieces.iter().for_each(|piece| world.put(OUTSIDE, piece));
             for packet in [&down(1, 100), &down(2, 1300), &fragmentable, &down(1, 1472), &down(9, 10)] {
                 world.put(INSIDE, packet);

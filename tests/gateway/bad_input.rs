@@ -152,10 +152,11 @@ fn drops_invalid_outer_ipv4_headers() {
 }
 
 #[test]
-fn drops_outer_ipv6_with_extension_or_invalid_headers() {
+fn drops_outer_ipv6_with_strange_extension_or_invalid_headers() {
     let mut v6 = vec![0; 40];
     ip::emit(&mut v6, ip("2001:db8:2::1"), ip("2001:db8:1::1"), 60, 8 + 40);
-    v6.extend_from_slice(&[50, 0, 1, 4, 0, 0, 0, 0]);
+    // An option that nobody must skip without knowing it.
+    v6.extend_from_slice(&[50, 0, 0xc2, 4, 0, 0, 0, 0]);
     v6.extend_from_slice(&[0x55; 40]);
     let mut lie = v6.clone();
     lie[5] = 0xff;

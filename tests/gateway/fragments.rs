@@ -45,7 +45,7 @@ fn gateway(frame_size: usize) -> World {
 }
 
 /// Makes a gateway with a tunnel and a connection for terminals.
-fn gateway_for_terminals() -> World {
+pub(crate) fn gateway_for_terminals() -> World {
     let mut config = config(vec![tunnel(1, suite(SUITE))]);
     config.ike = wayfarer::sim::ike::configured::for_terminals(
         "10.97.0.0/24",
@@ -57,7 +57,7 @@ fn gateway_for_terminals() -> World {
 }
 
 /// Returns how many IKE messages have reached the protocol.
-fn messages(world: &mut World) -> u64 {
+pub(crate) fn messages(world: &mut World) -> u64 {
     match world.ask(Command::Show { what: View::Ike }).outcome {
         Outcome::Result(Reply::Ike(ike)) => {
             ike.iter().find(|counter| counter.name == "messages").map_or(0, |counter| counter.count)
@@ -128,24 +128,6 @@ fn congestion_on_a_fragment_reaches_the_inner_packet() {
     world.settle();
     let out = world.take(INSIDE);
     assert_eq!(IpHeader::parse(&out[0]).unwrap().traffic_class, 3, "{:?}", world.all_drops());
-}
-
-#[test]
-fn packet_longer_than_a_frame_is_counted_unless_it_is_ike() {
-    let (mut world, mut esp) = (gateway(2048), terminal(false, None));
-    let pieces = fragments(&esp.seal(&up(3000)), 1500, 1);
-    pieces.iter().for_each(|fragment| world.put(OUTSIDE, fragment));
-    world.settle();
-    assert_eq!(world.all_drops(), [(ReassembledTooLong, pieces.len() as u64)]);
-    // Larger frames hold it.
-    let (mut world, mut esp) = (gateway(4096), terminal(false, None));
-    fragments(&esp.seal(&up(3000)), 1400, 1).iter().for_each(|fragment| world.put(OUTSIDE, fragment));
-    world.settle();
-    assert_eq!(
-        (world.take(INSIDE).len(), world.all_drops()),
-        (0, vec![(TooBig, 1)]),
-        "too big for the inside"
-    );
 }
 
 /// Makes certificates of 4 KB for a gateway and a terminal.

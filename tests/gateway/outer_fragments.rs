@@ -9,11 +9,11 @@ use wayfarer::{
 };
 use wayfarer_dataplane::{
     drop::DropReason::*,
-    sa::{Df, Mode},
+    sa::{Df, Mode, PortRange, Selector},
     wire::{
         checksum,
         fragment::Part,
-        ip::{self, IpHeader},
+        ip::{self, IpHeader, protocol},
     },
 };
 
@@ -39,7 +39,7 @@ fn down6(length: usize) -> Vec<u8> {
 }
 
 /// Clears DF of an IPv4 packet.
-fn fragmentable(mut packet: Vec<u8>) -> Vec<u8> {
+pub(crate) fn fragmentable(mut packet: Vec<u8>) -> Vec<u8> {
     ip::allow_fragments(&mut packet, 20, 77);
     packet
 }
@@ -158,6 +158,51 @@ fn outer_fragments_leave_inner_senders_the_mtu_of_ethernet() {
     world.send(INSIDE, &down(1446));
     let [packet] = &world.take(OUTSIDE)[..] else { panic!("one packet") };
     assert_eq!((packet.len(), terminal.open(packet).2), (1500, forwarded(&down(1446))));
+}
+
+/// RFC 4301 §7: all fragments of an inner packet but the first would hide the ports that the peer compares.
+#[test]
+fn tunnel_whose_selectors_have_ports_cuts_outside() {
+    type Change = fn(&mut Selector);
+    let kinds: [Change; 2] = [
+        |selector| selector.remote_ports = PortRange { first: 1, last: 9 },
+        |selector| selector.local_ports = PortRange { first: 2, last: 2 },
+    ];
+    for change in kinds {
+        let outsides: [fn(&mut Tunnel); 3] = [|_| {}, in_udp, over_ipv6];
+        for outside in outsides {
+            let (mut world, terminal) = gateway(|tunnel| {
+                outside(tunnel);
+                (tunnel.mtu, tunnel.df) = (Some(1280), Df::Set);
+                tunnel.selectors[0].protocol = Some(protocol::UDP);
+                change(&mut tunnel.selectors[0]);
+            });
+            // The last ones fill a frame.
+            for length in [1279, 1400, 1500, 1760, 1778] {
+                let inner = fragmentable(down(length));
+                let whole = in_fragments(&mut world, &inner, 1280);
+                assert_eq!(terminal.open(&whole).2, forwarded(&inner));
+            }
+            assert_eq!(world.all_drops(), []);
+            // The DF bit decides as ever, and what fits goes whole.
+            let limit = refused(&mut world, &down(1279)) as usize;
+            assert!((1200..1240).contains(&limit));
+            for inner in [down(limit), fragmentable(down(limit))] {
+                world.send(INSIDE, &inner);
+                let [packet] = &world.take(OUTSIDE)[..] else { panic!("one packet") };
+                assert_eq!(terminal.open(packet).2, forwarded(&inner));
+            }
+        }
+    }
+    // Protocols are in every fragment, so these do not change where packets are cut.
+    let (mut world, terminal) = gateway(|tunnel| {
+        tunnel.mtu = Some(1280);
+        tunnel.selectors[0].protocol = Some(protocol::UDP);
+    });
+    world.send(INSIDE, &fragmentable(down(1500)));
+    let out = world.take(OUTSIDE);
+    let [one, two] = &out[..] else { panic!("two packets") };
+    assert_eq!(joined([terminal.open(one).2, terminal.open(two).2]).len(), 1);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use wayfarer_dataplane::{
     packet::Burst,
     pool::Pool,
     port::{Port, PortStats, memory::Wire},
+    wire::ip,
 };
 
 const WORKERS: usize = 2;
@@ -280,4 +281,36 @@ fn no_frame_is_lost_however_often_a_worker_fails() {
         arrived += collect(&wires[INSIDE], INSIDE, |_| ());
         arrived == 1
     });
+}
+
+#[test]
+fn worker_that_fails_with_a_long_packet_opens_others() {
+    let suite = suite("aes128gcm16");
+    let mut config = config(vec![tunnel(1, suite), tunnel(2, suite)]);
+    // The same fault.
+    config.routes.push(Route { to: "10.77.0.0/24".parse().unwrap(), via: None, port: 99 });
+    config.tunnels[0].selectors.push(selector("10.77.0.0/24", "10.98.0.1"));
+    let (gateway, wires) = start_with(config, |ports| ports);
+    let counters = gateway.counters().next().unwrap().clone();
+    let mut terminal = Terminal::new(1, suite, "192.0.2.1");
+    let mut send = |to: &str, id| {
+        let mut packet = datagram("10.98.0.1", to, (1, 2), &[7; 4000]);
+        ip::allow_fragments(&mut packet, 20, 1);
+        for piece in fragments(&terminal.seal(&packet), 1500, id) {
+            until(|| wires[OUTSIDE][0].send(&to_gateway(OUTSIDE, &piece)));
+        }
+    };
+    for fault in 1..=3 {
+        send("10.77.0.7", fault as u16);
+        until(|| counters.faults.value() == fault);
+    }
+    send("10.99.0.7", 9);
+    let mut out = vec![];
+    until(|| {
+        collect(&wires[INSIDE], INSIDE, |packet| out.push(packet.to_vec()));
+        out.len() == 3
+    });
+    assert_eq!(joined(out)[0].len(), 4028);
+    assert_eq!(counters.drops.of(DropReason::WorkerFault), 3);
+    until(|| counters.free_frames.value() == FRAMES as u64);
 }

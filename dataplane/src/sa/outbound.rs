@@ -71,6 +71,9 @@ pub struct OutboundSa {
     /// `true` if outer packets may be sent in fragments. Those of IPv6 that inner senders cannot make
     /// shorter are in any case (RFC 2473 §7.1).
     pub outer_fragments: bool,
+    /// `true` if selectors compare ports, which only the first fragment of an inner packet shows (RFC 4301
+    /// §7). Outer packets are then sent in fragments rather than inner ones.
+    pub selects_ports: bool,
     /// The bytes that the suite adds to a packet.
     pub overhead: Overhead,
 }
@@ -92,6 +95,8 @@ pub struct OutboundParts {
     pub mode: Mode,
     /// See [`OutboundSa::outer_fragments`].
     pub outer_fragments: bool,
+    /// See [`OutboundSa::selects_ports`].
+    pub selects_ports: bool,
     /// See [`OutboundSa::marking`].
     pub marking: Marking,
     /// See [`OutboundSa::tfc()`].
@@ -120,6 +125,7 @@ impl OutboundSa {
             esn,
             mode,
             outer_fragments,
+            selects_ports,
             marking,
             tfc,
             mtu,
@@ -140,6 +146,7 @@ impl OutboundSa {
             esn,
             mode,
             outer_fragments,
+            selects_ports,
             marking,
             tfc: within_u16(tfc),
             mtu: AtomicU16::new(mtu),

@@ -132,6 +132,11 @@ impl Selector {
         }
     }
 
+    /// Returns whether the selector compares ports.
+    pub fn has_ports(&self) -> bool {
+        [self.local_ports, self.remote_ports] != [PortRange::ANY; 2]
+    }
+
     /// Returns whether the selector covers a packet from this side to the peer's. An inbound packet
     /// is tested with its [`Flow::reversed`].
     #[inline]

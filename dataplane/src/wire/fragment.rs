@@ -5,6 +5,7 @@ use super::{
     ip::{self, IpHeader, V4_HEADER, V6_HEADER, protocol},
     put16,
 };
+use arrayvec::ArrayVec;
 
 /// Length of IPv6's fragment header in bytes.
 pub const V6_FRAGMENT_HEADER: usize = 8;
@@ -54,20 +55,17 @@ fn offset(field: u16) -> usize {
     usize::from(field & !7)
 }
 
-/// Appends the header of a whole packet with `payload` bytes behind it, as its first fragment
-/// `first`, which [`Part::read`] could read, has it.
-pub fn append_whole_header(first: &[u8], payload: usize, whole: &mut Vec<u8>) {
-    let at = whole.len();
-    let header_len = if first[0] >> 4 == 4 {
-        whole.extend_from_slice(&first[..V4_HEADER]);
-        put16(whole, at + 6, 0);
-        V4_HEADER
-    } else {
-        whole.extend_from_slice(&first[..V6_HEADER]);
-        whole[at + 6] = first[V6_HEADER];
-        V6_HEADER
-    };
-    ip::set_total_len(&mut whole[at..], header_len, header_len + payload);
+/// Returns the header of a whole packet with `payload` bytes behind it, as its first fragment `first`,
+/// which [`Part::read`] could read, has it.
+pub fn whole_header(first: &[u8], payload: usize) -> ArrayVec<u8, V6_HEADER> {
+    let header_len = if first[0] >> 4 == 4 { V4_HEADER } else { V6_HEADER };
+    let mut whole: ArrayVec<u8, V6_HEADER> = first[..header_len].iter().copied().collect();
+    match header_len {
+        V4_HEADER => put16(&mut whole, 6, 0),
+        _ => whole[6] = first[V6_HEADER],
+    }
+    ip::set_total_len(&mut whole, header_len, header_len + payload);
+    whole
 }
 
 /// Moves the IPv6 header at the start of `packet` over the fragment header behind it. The packet then
@@ -252,8 +250,7 @@ mod tests {
                 ip::set_total_len(&mut packet, V4_HEADER, V4_HEADER + length);
             }
             let pieces = pieces(&packet, 1280);
-            let mut joined = vec![];
-            append_whole_header(&pieces[0], length, &mut joined);
+            let mut joined = whole_header(&pieces[0], length).to_vec();
             for (index, piece) in pieces.iter().enumerate() {
                 let header = IpHeader::parse(piece).unwrap();
                 assert_eq!((header.total_len(), piece.len() <= 1280), (piece.len(), true));

@@ -10,6 +10,7 @@ pub mod checksum;
 pub mod dhcp;
 pub mod esp;
 pub mod ethernet;
+pub mod extension;
 pub mod fragment;
 pub mod icmp;
 pub mod ip;

@@ -6,10 +6,9 @@ use crate::gateway::{
     departure::{Departure, Departures, Origin},
     io::Io,
     outbound,
-    reassembly::GROUP,
+    reassembly::{Fragments, GROUP},
     tables::Tables,
 };
-use arrayvec::ArrayVec;
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::{BURST, Packet},
@@ -79,39 +78,34 @@ pub fn arrive(
     reader: &Reader,
     io: &mut Io,
 ) {
-    let mut packets = ArrayVec::new();
-    match header.fragment {
-        Fragment::Whole => packets.push(packet),
-        _ => packets.extend(io.reassemble(packet, header).into_iter().flat_map(|whole| whole.packets)),
+    let mut packets = Fragments::new();
+    if header.fragment == Fragment::Whole {
+        packets.push(packet);
+    } else if io.reassemble(packet, header, &mut packets).is_none() {
+        return;
     }
-    pass(packets, origin, tables, reader, io);
+    pass(&mut packets, origin, tables, reader, io);
 }
 
-/// Translates the fragments of a packet, or a whole one, and passes them on by policy at once.
+/// Takes out the fragments of a packet, or a whole one, translates them, and passes them on by policy at once.
 #[cold]
 #[inline(never)]
-pub fn pass(
-    mut packets: ArrayVec<Packet, GROUP>,
-    origin: Origin,
-    tables: &Tables,
-    reader: &Reader,
-    io: &mut Io,
-) {
+pub fn pass(packets: &mut Fragments, origin: Origin, tables: &Tables, reader: &Reader, io: &mut Io) {
     let Some(first) = packets.first() else { return };
     let done = match IpHeader::parse(first.data()) {
         Ok(first) if tables.nat.is_for(&first, packets[0].data(), reader) => {
-            translate(&first, &mut packets, origin, tables, reader)
+            translate(&first, packets, origin, tables, reader)
         }
-        Ok(_) => return packets.into_iter().for_each(|packet| io.to_host(packet, tables)),
+        Ok(_) => return packets.drain(..).for_each(|packet| io.to_host(packet, tables)),
         Err(why) => Err(ip_format(why).into()),
     };
     let origin = match done {
         Ok(origin) => origin,
-        Err(refusal) => return packets.into_iter().for_each(|packet| refusal.apply(packet, io)),
+        Err(refusal) => return packets.drain(..).for_each(|packet| refusal.apply(packet, io)),
     };
     let mut headers = [IpHeader::default(); BURST];
     let mut departures = Departures::default();
-    for (packet, header) in packets.into_iter().zip(&mut headers) {
+    for (packet, header) in packets.drain(..).zip(&mut headers) {
         match header.read(packet.data()) {
             Ok(()) => departures.push(packet, Departure::new(header, origin, tables)),
             Err(why) => io.drop(packet, ip_format(why)),

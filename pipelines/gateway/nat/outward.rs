@@ -1,7 +1,7 @@
 //! Packets from inside that leave by a port with NAT.
 
 use super::source::{Refusal, may_come, source};
-use crate::gateway::{classify::ip_format, io::Io, tables::Tables};
+use crate::gateway::{classify::ip_format, io::Io, reassembly::Fragments, tables::Tables};
 use wayfarer_dataplane::{
     packet::Packet,
     table::Reader,
@@ -35,14 +35,17 @@ pub fn outward(
     if let Err(reason) = may_come(nat, header.src, packet.port(), tables, reader) {
         return io.drop(packet, reason);
     }
-    let Some(mut whole) = io.reassemble(packet, header) else { return };
-    let first = whole.packets.first().map(|first| IpHeader::parse(first.data()));
+    let mut fragments = Fragments::new();
+    if io.reassemble(packet, header, &mut fragments).is_none() {
+        return;
+    }
+    let first = fragments.first().map(|first| IpHeader::parse(first.data()));
     let done = match first {
-        Some(Ok(first)) => translate(nat, &first, &mut whole.packets, tables, reader),
+        Some(Ok(first)) => translate(nat, &first, &mut fragments, tables, reader),
         Some(Err(why)) => Err(ip_format(why).into()),
         None => return,
     };
-    for packet in whole.packets {
+    for packet in fragments.drain(..) {
         match (done, IpHeader::parse(packet.data())) {
             (Ok(()), Ok(header)) => each(packet, &header, io),
             (Ok(()), Err(why)) => io.drop(packet, ip_format(why)),

@@ -27,13 +27,20 @@ impl Bench {
         let mut packet = pool.take().unwrap();
         packet.fill(256, fragment).unwrap();
         let header = IpHeader::parse(fragment).unwrap();
-        let whole = reassembly.add(*start + after, packet, &header, false, &mut |packet, reason| {
+        let mut fragments = Fragments::new();
+        let out = &mut fragments;
+        let whole = reassembly.add(*start + after, packet, &header, false, out, &mut |packet, reason| {
             dropped.push(reason);
             pool.give(packet);
         })?;
-        let mut joined = vec![];
-        whole.join(&mut joined);
-        whole.packets.into_iter().for_each(|packet| pool.give(packet));
+        let mut joined = vec![0; usize::from(u16::MAX)];
+        let length = whole.join(&fragments, &mut joined).unwrap();
+        assert_eq!(whole.join(&fragments, &mut vec![0; length - 1]), None);
+        joined.truncate(length);
+        let fits = length + fragments[0].headroom() + whole.header_len - header_len(&joined) <= 2048;
+        assert_eq!(whole.join_in_first(&mut fragments).is_some(), fits);
+        assert!(!fits || fragments[0].data() == joined, "both ways make the same packet");
+        fragments.drain(..).for_each(|packet| pool.give(packet));
         Some(joined)
     }
 
@@ -47,6 +54,10 @@ impl Drop for Bench {
         self.reassembly.drain().for_each(|packet| self.pool.give(packet));
         assert_eq!(self.held(), 0, "a frame is lost");
     }
+}
+
+fn header_len(packet: &[u8]) -> usize {
+    if packet[0] >> 4 == 4 { V4_HEADER } else { V6_HEADER }
 }
 
 fn source(n: u8, v6: bool) -> IpAddr {

@@ -1,14 +1,21 @@
-//! Fuzzes a whole gateway: workers, and the slow path with IKE enabled.
+//! Fuzzes a whole gateway: workers, and the slow path with IKE enabled. It has a NAT outside, and a port
+//! in a VLAN of the device outside.
 
-use crate::config::model::{Config, Ike, Policy, PolicyAction, Remote};
+use crate::config::model::{Config, Ike, Nat, Policy, PolicyAction, Remote};
+use crate::launch::OpenPort;
 use crate::sim::{fixtures::*, frames::*, ike::configured::for_terminals, terminal::Terminal, world::World};
 use std::{cell::RefCell, sync::OnceLock, time::Duration};
 use wayfarer_dataplane::{
+    port::{
+        memory::Wire,
+        vlan::{self, Priority, Tagging},
+    },
     sa::Mode,
     wire::{
         checksum, esp,
         ip::{IpHeader, V4_HEADER, protocol},
         udp,
+        vlan::Vlan,
     },
 };
 
@@ -18,6 +25,14 @@ const STEPS: usize = 32;
 const INPUTS: u32 = 100;
 /// The maximum length of a frame or payload.
 const MAX_LENGTH: usize = 1900;
+/// The maximum length of what is put on the wire in fragments.
+const MAX_WHOLE: usize = 9000;
+/// The address outside of the NAT.
+const OUTER: &str = "203.0.113.1";
+/// The first port outside of the NAT.
+const FIRST: u16 = 20_000;
+/// The VLAN of the third port.
+const VLAN: u8 = 100;
 
 /// Checks that another tunnel's traffic still passes, whatever the gateway has received in frames
 /// or in authentic ESP.
@@ -25,12 +40,12 @@ const MAX_LENGTH: usize = 1900;
 /// The input is a list of steps: a byte for the kind of the step, two for the length of its bytes,
 /// and the bytes.
 pub fn gateway(data: &[u8]) {
-    run(data, || World::with(settings(), 512));
+    run(data, || World::on(settings(), with_vlan(open_ports(1, 512))));
 }
 
 /// Checks the same if the inside is the host's own stack.
 pub fn gateway_host(data: &[u8]) {
-    run(data, || World::on(settings(), open_host_ports(512)));
+    run(data, || World::on(settings(), with_vlan(open_host_ports(512))));
 }
 
 /// A gateway and its terminals, reused by several inputs.
@@ -80,7 +95,34 @@ fn settings() -> Config {
         policy(PolicyAction::Bypass, "::/0", "2001:db8:7::/48"),
     ];
     config.ike = key_exchange();
+    let timeout = Duration::from_secs(2);
+    config.nats = vec![Nat {
+        inside: vec!["10.98.0.0/16".parse().expect("a prefix")],
+        port: OUTSIDE,
+        address: OUTER.parse().expect("an address"),
+        ports: FIRST..=FIRST + 31,
+        mappings: 16,
+        udp_timeout: timeout,
+        tcp_timeout: timeout,
+        tcp_transitory_timeout: timeout,
+        icmp_timeout: timeout,
+    }];
     config
+}
+
+/// Adds a port in a VLAN of the device outside.
+fn with_vlan((mut ports, wires): (Vec<OpenPort>, [Vec<Wire>; 2])) -> (Vec<OpenPort>, [Vec<Wire>; 2]) {
+    let vlan = Vlan::new(None, VLAN.into()).expect("a VLAN");
+    let tagging = Tagging { vlan, priority: Priority::Fixed(0), sets_dscp: false };
+    let mut tagged = bare_port(OUTSIDE, ports[OUTSIDE].stations, vec![]);
+    tagged.name = "tagged".to_owned();
+    tagged.addresses = vec![(ip("198.51.100.1"), "198.51.100.0/24".parse().expect("a prefix"))];
+    let device = std::mem::take(&mut ports[OUTSIDE].queues);
+    ports.push(tagged);
+    for (port, part) in [OUTSIDE, 2].into_iter().zip(vlan::divide(device, None, &[None, Some(tagging)])) {
+        ports[port].queues = part.queues;
+    }
+    (ports, wires)
 }
 
 /// Returns the configuration for terminals with a shared key. It is read once, because that needs
@@ -102,13 +144,15 @@ fn run_steps(mut data: &[u8], world: &mut World, peers: &mut [Terminal; 3]) {
     while let [kind, high, low, rest @ ..] = data
         && steps < STEPS
     {
-        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()).min(MAX_LENGTH);
+        let most = if kind >> 4 & 3 == 3 { MAX_WHOLE } else { MAX_LENGTH };
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()).min(most);
         let (bytes, rest) = rest.split_at(length);
         (data, steps) = (rest, steps + 1);
         let peer = &mut peers[usize::from(kind / 8 % 2)];
         peer.port = (kind & 0x40 != 0).then_some(4500);
         match (kind >> 4 & 3, kind % 8) {
             (1, shape) => send_shaped(world, shape, bytes),
+            (2, shape @ 0..=3) => send_translated(world, shape, peer, bytes),
             (3, shape) => send_fragments(world, shape, peer, bytes),
             (_, 0) => drop(world.wires[OUTSIDE].send(bytes)),
             (_, 1) => drop(world.wires[INSIDE].send(bytes)),
@@ -160,6 +204,34 @@ fn send_shaped(world: &mut World, shape: u8, bytes: &[u8]) {
         _ => {
             let length = bytes.first().copied().unwrap_or_default();
             world.pass(Duration::from_millis(u64::from(length) * 16));
+        }
+    }
+}
+
+/// Puts a packet on the wire outside that the NAT may translate, or that is in a VLAN. It is between the
+/// first terminal and a server, which is in that VLAN too or is not.
+fn send_translated(world: &mut World, shape: u8, peer: &mut Terminal, bytes: &[u8]) {
+    let [kind, number, rest @ ..] = bytes else { return };
+    let (terminal, port) = ("10.98.0.1", FIRST + u16::from(number % 32));
+    let server = if number & 0x20 == 0 { "192.0.2.200" } else { "198.51.100.9" };
+    let [src, dst] = if shape == 0 { [terminal, server] } else { [server, OUTER] };
+    // A datagram, or any other protocol with the rest as its payload.
+    let packet = match kind {
+        0..0x80 if shape == 0 => datagram(src, dst, (port, 53), rest),
+        0..0x80 => datagram(src, dst, (53, port), rest),
+        _ => ip_packet(ip(src), ip(dst), [protocol::ICMP, protocol::TCP][usize::from(kind % 2)], rest),
+    };
+    match shape {
+        0 => {
+            let sealed = peer.seal(&packet);
+            world.put(OUTSIDE, &sealed);
+        }
+        1 => world.put(OUTSIDE, &packet),
+        _ => {
+            let packet = if shape == 2 { packet } else { with_valid_header(bytes) };
+            let mut tagged = to_gateway(OUTSIDE, &packet);
+            tagged.splice(12..12, [0x81, 0, 0, VLAN]);
+            world.wires[OUTSIDE].send(&tagged);
         }
     }
 }

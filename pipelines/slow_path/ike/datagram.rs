@@ -129,8 +129,7 @@ mod tests {
             let whole = packet(local, 6000);
             let sent = cut(whole.clone(), mtu, || 0x0a0b_0c0d);
             let header = IpHeader::parse(&whole).unwrap();
-            let mut joined = vec![];
-            fragment::append_whole_header(&sent[0], header.payload(&whole).len(), &mut joined);
+            let mut joined = fragment::whole_header(&sent[0], header.payload(&whole).len()).to_vec();
             for piece in &sent {
                 let header = IpHeader::parse(piece).unwrap();
                 assert!(piece.len() <= longest, "{local}: {}", piece.len());

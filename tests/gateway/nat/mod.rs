@@ -15,7 +15,7 @@ use wayfarer_dataplane::{
     drop::DropReason::{self, *},
     wire::{
         checksum,
-        ip::{IpHeader, protocol},
+        ip::{self, IpHeader, protocol},
         tcp::{ACK, SYN},
     },
 };
@@ -167,18 +167,24 @@ fn answer(to: u16) -> Vec<u8> {
     datagram(SERVER, OUTER, (53, to), b"answer")
 }
 
+/// The time of a host, and the answer to a question for it (RFC 792).
+fn timestamps(src: &str, dst: &str, kind: u8, id: u16) -> Vec<u8> {
+    icmp(src, dst, kind, &[&id.to_be_bytes()[..], &[0, 1], &[7; 12]].concat())
+}
+
 /// A packet out, and what makes its answer to an address and a port.
 type Pair<'a> = (Vec<u8>, &'a dyn Fn(&str, u16) -> Vec<u8>);
 
 #[test]
-fn tcp_udp_and_ping_pass_both_ways() {
+fn tcp_udp_and_icmp_queries_pass_both_ways() {
     let mut bench = Bench::new();
-    let pairs: [Pair<'_>; 3] = [
+    let pairs: [Pair<'_>; 4] = [
         (segment("10.98.0.1", SERVER, (5000, 443), SYN), &|to, port| {
             segment(SERVER, to, (443, port), SYN | ACK)
         }),
         (udp(1, 5000), &|to, port| datagram(SERVER, to, (53, port), b"answer")),
         (ping("10.98.0.1", SERVER, 5000), &|to, id| pong(SERVER, to, id)),
+        (timestamps("10.98.0.1", SERVER, 13, 5000), &|to, id| timestamps(SERVER, to, 14, id)),
     ];
     for (sent, answer) in pairs {
         let out = bench.up(1, &sent);
@@ -241,6 +247,23 @@ fn fragments_are_translated_once_their_packet_is_complete() {
             assert_eq!(bench.world.all_drops(), []);
         }
     }
+}
+
+/// The packet of a terminal that cuts after it encrypts.
+#[test]
+fn packets_longer_than_a_frame_are_translated_too() {
+    let mut bench = Bench::new();
+    let mut sent = datagram("10.98.0.1", SERVER, (5000, 53), &[3; 5000]);
+    ip::allow_fragments(&mut sent, 20, 7);
+    for _ in 0..2 {
+        let sealed = bench.terminals[0].seal(&sent);
+        fragments(&sealed, 1500, 9).iter().for_each(|piece| bench.world.put(OUTSIDE, piece));
+        bench.world.settle();
+        let out = joined(bench.world.take(OUTSIDE));
+        assert_eq!(out.len(), 1, "{:?}", bench.world.all_drops());
+        assert_eq!((&ends(&out[0]).0[..], out[0].len()), (OUTER, sent.len()));
+    }
+    assert_eq!(bench.world.all_drops(), []);
 }
 
 /// Two hosts may choose one identification, and their fragments would be joined outside.
