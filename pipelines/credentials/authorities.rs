@@ -231,7 +231,7 @@ impl Authorities {
         let path = self.path(&parsed, others, revocation).map_err(|error| explain(&error, &lists))?;
         let (now, is_strict) = ((self.clock)(), self.policy == CrlPolicy::Strict);
         let known = Known { published, files: &files, answers, now, is_strict, may_wait };
-        let Findings { documents, has_answers, uncovered, missing } = known.look_up(&path)?;
+        let Findings { documents, uncovered, missing } = known.look_up(&path)?;
         let with_missing = |why: VerifyError| match missing.is_empty() {
             true => why,
             false => why.kind.because(format!("{}: {}", why.words, missing.join(", "))),
@@ -239,13 +239,13 @@ impl Authorities {
         // webpki looks at lists only, and at fewer of them. So if an answer or a fetched list covers a
         // certificate, the others must be covered by these too, or by lists in files that are about all
         // certificates of their issuer.
-        let policy = match (has_answers, self.policy, &uncovered) {
-            (true, CrlPolicy::Strict, Some(name)) => {
+        let policy = match (documents.is_empty(), self.policy, &uncovered) {
+            (false, CrlPolicy::Strict, Some(name)) => {
                 let words = format!("nothing that is up to date says that {name} is not revoked");
                 return Err(with_missing(VerifyErrorKind::Revoked.because(words)));
             }
-            (true, ..) => UnknownStatusPolicy::Allow,
-            (false, policy, _) => policy.status(),
+            (false, ..) => UnknownStatusPolicy::Allow,
+            (true, policy, _) => policy.status(),
         };
         // What was fetched is newer than a file, and what a file revokes was refused before, even if the
         // file has expired.

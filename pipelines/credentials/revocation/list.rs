@@ -20,18 +20,17 @@ pub(in crate::credentials) struct FetchedList {
     pub(super) this_update: SystemTime,
     /// The time of its next update.
     pub(super) next_update: SystemTime,
-    scope: Scope,
 }
 
-/// The certificates that a list is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Scope {
-    peers: bool,
-    authorities: bool,
+/// Whose certificates a list is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::credentials) enum Holders {
+    Peers,
+    Authorities,
 }
 
 impl FetchedList {
-    /// Parses the list of `issuer` that was fetched from `url`.
+    /// Parses the list of `issuer` that was fetched from `url` for certificates that `holders` have.
     ///
     /// # Errors
     /// Returns why it cannot be used.
@@ -39,6 +38,7 @@ impl FetchedList {
         der: &[u8],
         issuer: &Issuer,
         url: &str,
+        holders: Holders,
         now: SystemTime,
     ) -> Result<Self, &'static str> {
         let signed = Signed::parse(der).ok_or("it is not a revocation list")?;
@@ -59,23 +59,19 @@ impl FetchedList {
         let list =
             OwnedCertRevocationList::from_der(der).map_err(|_| "it has a part that is not supported")?;
         let list: CertRevocationList<'static> = list.into();
-        let scope = scope(&list, url);
-        Ok(Self { list, this_update, next_update, scope })
-    }
-
-    /// Returns true if it is about all certificates of its issuer that are, or are not, authorities.
-    pub(in crate::credentials) fn is_about(&self, is_authority: bool) -> bool {
-        if is_authority { self.scope.authorities } else { self.scope.peers }
+        match is_about(&list, url, holders) {
+            true => Ok(Self { list, this_update, next_update }),
+            false => Err("its scope leaves out such certificates"),
+        }
     }
 }
 
-/// Returns the certificates that a list from `url` is about: all, or those of its issuing distribution
-/// point (RFC 5280 §5.2.5, §6.3.3 b).
-fn scope(list: &CertRevocationList<'_>, url: &str) -> Scope {
-    let Some(point) = list.issuing_distribution_point() else {
-        return Scope { peers: true, authorities: true };
-    };
-    let Ok(point) = IssuingDistributionPoint::from_der(point) else { return Scope::default() };
+/// Returns true if a list from `url` is about the certificates of its issuer that `holders` have and
+/// that name this address: all of them, or those of its issuing distribution point (RFC 5280 §5.2.5,
+/// §6.3.3 b).
+fn is_about(list: &CertRevocationList<'_>, url: &str, holders: Holders) -> bool {
+    let Some(point) = list.issuing_distribution_point() else { return true };
+    let Ok(point) = IssuingDistributionPoint::from_der(point) else { return false };
     let is_here = match &point.distribution_point {
         None => true,
         Some(DistributionPointName::FullName(names)) => names
@@ -83,14 +79,15 @@ fn scope(list: &CertRevocationList<'_>, url: &str) -> Scope {
             .any(|name| matches!(name, GeneralName::UniformResourceIdentifier(name) if name.as_str() == url)),
         Some(DistributionPointName::NameRelativeToCRLIssuer(_)) => false,
     };
-    let is_whole = is_here
+    let leaves_out = match holders {
+        Holders::Peers => point.only_contains_ca_certs,
+        Holders::Authorities => point.only_contains_user_certs,
+    };
+    is_here
+        && !leaves_out
         && !point.indirect_crl
         && point.only_some_reasons.is_none()
-        && !point.only_contains_attribute_certs;
-    Scope {
-        peers: is_whole && !point.only_contains_ca_certs,
-        authorities: is_whole && !point.only_contains_user_certs,
-    }
+        && !point.only_contains_attribute_certs
 }
 
 /// Returns when a list in DER was made, and when the next one comes.

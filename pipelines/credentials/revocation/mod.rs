@@ -23,6 +23,7 @@ mod servers;
 mod signed;
 
 pub(super) use issuer::Issuer;
+pub(super) use list::Holders;
 pub(super) use publications::{Answer, LATE, Publications};
 
 use list::FetchedList;
@@ -40,8 +41,9 @@ pub(super) struct Query {
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
-    /// A revocation list.
-    List,
+    /// A revocation list about the certificates that these have. So a list that leaves them out never
+    /// replaces one that has them.
+    List(Holders),
     /// The status of the certificate with this serial number, by OCSP.
     Certificate(Vec<u8>),
 }
@@ -54,9 +56,10 @@ impl Query {
         points::ocsp_urls(certificate).into_iter().map(query).collect()
     }
 
-    /// Returns what to ask for the lists that may have a certificate of `issuer`.
-    pub(super) fn of_lists(certificate: &[u8], issuer: &Issuer) -> Vec<Self> {
-        let query = |url| Self { url, issuer: issuer.clone(), subject: Subject::List };
+    /// Returns what to ask for the lists that may have a certificate of `issuer`, which is one of
+    /// `holders`.
+    pub(super) fn of_lists(certificate: &[u8], issuer: &Issuer, holders: Holders) -> Vec<Self> {
+        let query = |url| Self { url, issuer: issuer.clone(), subject: Subject::List(holders) };
         points::crl_urls(certificate).into_iter().map(query).collect()
     }
 }
@@ -66,7 +69,7 @@ pub(super) fn is_signed_by(certificate: &[u8], issuer: &Issuer) -> bool {
     signed::Signed::parse(certificate).is_some_and(|signed| signed.is_by(&issuer.key))
 }
 
-/// What an authority says.
+/// What an authority says of the certificates that were asked about.
 #[derive(Debug)]
 pub(super) enum Document {
     List(FetchedList),
@@ -102,6 +105,6 @@ mod tests {
     /// Returns the query for the list at this address.
     pub(super) fn query(url: &str) -> Query {
         let issuer = Issuer { name: Vec::new(), key: Vec::new() };
-        Query { url: url.to_owned(), issuer, subject: Subject::List }
+        Query { url: url.to_owned(), issuer, subject: Subject::List(Holders::Peers) }
     }
 }

@@ -26,7 +26,7 @@ fn expired(ca: &Ca, serials: &[u64]) -> Vec<u8> {
 }
 
 /// Returns authorities that have these lists in files, so many hours from now.
-fn with_files(ca: &Ca, lists: &[Vec<u8>], hours: u64, revocation: Revocation) -> Authorities {
+pub(super) fn with_files(ca: &Ca, lists: &[Vec<u8>], hours: u64, revocation: Revocation) -> Authorities {
     let folder = Folder::new();
     let files: Vec<_> =
         lists.iter().enumerate().map(|(n, list)| folder.write(&format!("{n}.crl"), list)).collect();
@@ -35,7 +35,7 @@ fn with_files(ca: &Ca, lists: &[Vec<u8>], hours: u64, revocation: Revocation) ->
     Authorities::load(&[ca], &files, CrlPolicy::Relaxed, now).unwrap().fetch(revocation)
 }
 
-fn assert_revoked(verified: Result<(), VerifyError>) {
+pub(super) fn assert_revoked(verified: Result<(), VerifyError>) {
     let why = verified.unwrap_err();
     assert_eq!(why.kind, VerifyErrorKind::Revoked);
     assert!(why.words.contains("was revoked on "), "{why}");

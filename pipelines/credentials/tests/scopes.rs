@@ -1,0 +1,81 @@
+//! Lists about a part of an issuer's certificates.
+
+use super::{expiry::*, ocsp::with_responder, pki::*, revocation::*, *};
+use rcgen::{CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope};
+
+/// The point of a list that comes in a file.
+const POINT: &str = "http://point.test/list";
+
+/// Returns a list in DER that was made some days ago, for this point and this kind of certificates.
+fn part(ca: &Ca, days: u64, point: &str, scope: Option<CrlScope>, serials: &[u64]) -> Vec<u8> {
+    let distribution_point = CrlDistributionPoint { uris: vec![point.to_owned()] };
+    let params = CertificateRevocationListParams {
+        issuing_distribution_point: Some(CrlIssuingDistributionPoint { distribution_point, scope }),
+        ..list_params(days, serials)
+    };
+    params.signed_by(&ca.issuer).unwrap().der().to_vec()
+}
+
+/// Whoever is on the way can exchange an authority's lists.
+#[test]
+fn newer_list_that_leaves_a_certificate_out_does_not_replace_one_that_has_it() {
+    for (case, scope) in [Some(CrlScope::CaCertsOnly), None].into_iter().enumerate() {
+        let (server, root) = (Server::start(), Ca::root("root"));
+        let url = server.url("/list");
+        let point = if case == 0 { &url } else { POINT };
+        let peer = Peer::new(&root, &with_point(&url, 2));
+        let verify = |hours| peer.verify(&with_files(&root, &[], hours, Revocation::IfAvailable));
+        server.put("/list", list(&root, &[2]));
+        assert_revoked(verify(0));
+        server.put("/list", part(&root, 0, point, scope, &[]));
+        // In the last tenth of the time for which the first one counts, and after that.
+        assert_revoked(verify(24 * 8 + 12));
+        settle(&server, 2, &url);
+        assert_revoked(verify(24 * 8 + 12));
+        assert_revoked(verify(24 * 10));
+    }
+}
+
+#[test]
+fn next_address_is_asked_if_a_list_leaves_the_certificate_out() {
+    for (case, scope) in [Some(CrlScope::CaCertsOnly), None].into_iter().enumerate() {
+        let (server, root) = (Server::start(), Ca::root("root"));
+        let [part_url, whole_url] = ["/part", "/whole"].map(|path| server.url(path));
+        let point = if case == 0 { &part_url } else { POINT };
+        server.put("/part", part(&root, 1, point, scope, &[]));
+        server.put("/whole", list(&root, &[2]));
+        let peer = |serial| {
+            // The responder knows nothing.
+            let mut params = with_responder(&server.url("/nothing"), serial);
+            let points = [&part_url, &whole_url].map(|url| CrlDistributionPoint { uris: vec![url.clone()] });
+            params.crl_distribution_points = points.to_vec();
+            Peer::new(&root, &params)
+        };
+        for revocation in BOTH {
+            assert_eq!(peer(3).verify(&trusting(&root, revocation)), Ok(()));
+            assert_revoked(peer(2).verify(&trusting(&root, revocation)));
+        }
+    }
+}
+
+/// The same list may be for an authority and not for its peers.
+#[test]
+fn list_about_authorities_counts_only_for_these() {
+    let (server, root) = (Server::start(), Ca::root("root"));
+    let url = server.url("/list");
+    server.put("/list", part(&root, 1, &url, Some(CrlScope::CaCertsOnly), &[]));
+    let mut middle = ca_params("middle");
+    middle.crl_distribution_points = with_point(&url, 0).crl_distribution_points;
+    let middle = root.sub(middle);
+    let lower = server.url("/lower");
+    server.put("/lower", list(&middle, &[]));
+    let mut below = Peer::new(&middle, &with_point(&lower, 2));
+    below.add(&middle);
+    let beside = Peer::new(&root, &with_point(&url, 2));
+    let authorities = trusting(&root, Revocation::Required);
+    for _ in 0..2 {
+        assert_eq!(below.verify(&authorities), Ok(()));
+        let why = beside.verify(&authorities).unwrap_err();
+        assert!(why.words.contains("its scope leaves out such certificates"), "{why}");
+    }
+}
