@@ -2,7 +2,7 @@
 
 use super::{
     certificate,
-    crl_files::CrlFiles,
+    crl_files::{self, CrlFiles, FileList},
     facts::CertificateFacts,
     files::{self, CredentialError, CredentialProblem},
     purpose::{self, Purpose},
@@ -167,15 +167,19 @@ impl Authorities {
             let words = format!("the peer sent more than {MOST_CERTIFICATES} or {MOST_BYTES} bytes");
             return Err(VerifyErrorKind::Certificate.because(words));
         }
-        let crls = self.crls.lists();
-        let crls: Vec<_> = crls.iter().map(|file| &file.list).collect();
-        let explain = |error: &Error| refusal::of_chain(error, Sent { own, others }, &crls);
+        let files = self.crls.lists();
+        let lists: Vec<_> = files.iter().map(|file| &file.list).collect();
+        let explain = |error: &Error| refusal::of_chain(error, Sent { own, others }, &lists);
         let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error))?;
         if self.is_trusted_peer(own) {
             return self.check_time(own).map(|()| parsed);
         }
         let policy = if self.published.is_some() { CrlPolicy::Relaxed } else { self.policy };
-        let checked = self.check_chain(&parsed, others, &crls, policy);
+        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| policy.apply(options));
+        let checked = match revocation {
+            None if policy == CrlPolicy::Strict => Err(Error::UnknownRevocationStatus),
+            revocation => self.path(&parsed, others, &files, revocation).map(drop),
+        };
         checked.map_err(|error| explain(&error))?;
         match purpose::may_sign(own) {
             true => Ok(parsed),
@@ -228,7 +232,7 @@ impl Authorities {
         let lists: Vec<&CertRevocationList<'_>> = files.iter().map(|file| &file.list).collect();
         let revocation = RevocationOptionsBuilder::new(&lists).ok();
         let revocation = revocation.map(|options| CrlPolicy::Relaxed.apply(options));
-        let path = self.path(&parsed, others, revocation).map_err(|error| explain(&error, &lists))?;
+        let path = self.path(&parsed, others, &files, revocation).map_err(|error| explain(&error, &lists))?;
         let (now, is_strict) = ((self.clock)(), self.policy == CrlPolicy::Strict);
         let known = Known { published, files: &files, answers, now, is_strict, may_wait };
         let Findings { documents, uncovered, missing } = known.look_up(&path)?;
@@ -258,7 +262,7 @@ impl Authorities {
             Ok(options) => {
                 let options = options.with_status_policy(policy);
                 let options = options.with_expiration_policy(self.policy.expiration()).build();
-                self.path(&parsed, others, Some(options)).map(drop)
+                self.path(&parsed, others, &files, Some(options)).map(drop)
             }
             Err(_) if policy == UnknownStatusPolicy::Deny => Err(Error::UnknownRevocationStatus),
             Err(_) => Ok(()),
@@ -293,30 +297,22 @@ impl Authorities {
         Ok(())
     }
 
-    /// Verifies that a chain of valid certificates leads from an authority to this one.
-    fn check_chain(
-        &self,
-        own: &EndEntityCert<'_>,
-        others: &[CertificateDer<'_>],
-        crls: &[&CertRevocationList<'_>],
-        policy: CrlPolicy,
-    ) -> Result<(), Error> {
-        let revocation = RevocationOptionsBuilder::new(crls).ok().map(|options| policy.apply(options));
-        if revocation.is_none() && policy == CrlPolicy::Strict {
-            return Err(Error::UnknownRevocationStatus);
-        }
-        self.path(own, others, revocation).map(drop)
-    }
-
-    /// Returns the chain of valid certificates that leads from an authority to this one.
+    /// Returns the chain of valid certificates that leads from an authority to this one, none of which
+    /// one of `files` revokes.
     fn path<'a>(
         &'a self,
         own: &'a EndEntityCert<'a>,
         others: &'a [CertificateDer<'a>],
+        files: &[FileList],
         revocation: Option<RevocationOptions<'_>>,
     ) -> Result<VerifiedPath<'a>, Error> {
-        let algorithms = webpki::ALL_VERIFICATION_ALGS;
-        own.verify_for_usage(algorithms, &self.anchors, others, self.now(), Purpose, revocation, None)
+        let (algorithms, now) = (webpki::ALL_VERIFICATION_ALGS, self.now());
+        // webpki looks only at the first list that fits a certificate.
+        let check = |path: &VerifiedPath<'_>| match crl_files::revoke(files, path) {
+            true => Err(Error::CertRevoked),
+            false => Ok(()),
+        };
+        own.verify_for_usage(algorithms, &self.anchors, others, now, Purpose, revocation, Some(&check))
     }
 }
 

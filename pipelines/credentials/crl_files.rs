@@ -6,13 +6,14 @@ use super::{
 };
 use std::{
     cmp::Reverse,
-    fs,
+    collections::BTreeSet,
+    fs, iter,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 use tracing::{info, warn};
-use webpki::{CertRevocationList, OwnedCertRevocationList};
+use webpki::{Cert, CertRevocationList, OwnedCertRevocationList, VerifiedPath};
 
 /// Files of revocation lists.
 #[derive(Debug, Default)]
@@ -29,6 +30,27 @@ pub(super) struct FileList {
     this_update: SystemTime,
     /// The time of its next update, when it has expired.
     pub(super) next_update: SystemTime,
+}
+
+impl FileList {
+    /// Returns the issuer and the issuing distribution point: a newer list with both replaces this one.
+    fn scope(&self) -> (Vec<u8>, Option<Vec<u8>>) {
+        (self.list.issuer().to_vec(), self.list.issuing_distribution_point().map(<[u8]>::to_vec))
+    }
+
+    /// Returns true if the list has this certificate. Its scope does not matter: an issuer gives each
+    /// number to one certificate (RFC 5280 §4.1.2.2).
+    fn revokes(&self, certificate: &Cert<'_>) -> bool {
+        self.list.issuer() == certificate.issuer()
+            && matches!(self.list.find_serial(certificate.serial()), Ok(Some(_)))
+    }
+}
+
+/// Returns true if one of these lists has a certificate of this path.
+pub(super) fn revoke(files: &[FileList], path: &VerifiedPath<'_>) -> bool {
+    let own: &Cert<'_> = path.end_entity();
+    let mut certificates = iter::once(own).chain(path.intermediate_certificates());
+    certificates.any(|certificate| files.iter().any(|file| file.revokes(certificate)))
 }
 
 /// What the files held when they were read last.
@@ -53,8 +75,8 @@ impl CrlFiles {
         Ok(Self { files, content: Mutex::new(Content { stamps, lists }) })
     }
 
-    /// Returns the lists, the newest first. If a file has changed, all are read again; if that fails,
-    /// those before stay.
+    /// Returns the lists, the newest first: of each scope of an issuer, the newest. If a file has changed,
+    /// all are read again; if that fails, those before stay.
     pub(super) fn lists(&self) -> Arc<Vec<FileList>> {
         let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamps(&self.files);
@@ -86,8 +108,9 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
 fn read(files: &[PathBuf]) -> Result<Vec<FileList>, CredentialError> {
     let all = files.iter().map(|file| read_one(file)).collect::<Result<Vec<_>, _>>()?;
     let mut lists: Vec<_> = all.into_iter().flatten().collect();
-    // webpki looks only at the first list of an issuer.
     lists.sort_by_key(|file| Reverse(file.this_update));
+    let mut scopes = BTreeSet::new();
+    lists.retain(|file| scopes.insert(file.scope()));
     Ok(lists)
 }
 

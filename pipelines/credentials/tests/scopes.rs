@@ -79,3 +79,50 @@ fn list_about_authorities_counts_only_for_these() {
         assert!(why.words.contains("its scope leaves out such certificates"), "{why}");
     }
 }
+
+#[test]
+fn any_file_of_an_issuer_revokes() {
+    let root = Ca::root("root");
+    let whole =
+        |days, serials: &[u64]| list_params(days, serials).signed_by(&root.issuer).unwrap().der().to_vec();
+    let of_point = |days, serials: &[u64]| part(&root, days, POINT, None, serials);
+    let hidden_whole = [whole(2, &[2]), of_point(1, &[])];
+    let hidden_part = [whole(1, &[]), of_point(2, &[2])];
+    for lists in [hidden_whole, hidden_part] {
+        for revocation in [Revocation::Off, Revocation::IfAvailable, Revocation::Required] {
+            for params in [params(NAME, 2), with_point(POINT, 2)] {
+                assert_revoked(Peer::new(&root, &params).verify(&with_files(&root, &lists, 0, revocation)));
+            }
+            let other = Peer::new(&root, &params(NAME, 3));
+            assert_eq!(other.verify(&with_files(&root, &lists, 0, revocation)), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn any_file_of_an_issuer_revokes_authorities_too() {
+    let root = Ca::root("root");
+    let mut middle = ca_params("middle");
+    middle.serial_number = Some(9u64.into());
+    let middle = root.sub(middle);
+    let mut peer = Peer::new(&middle, &params(NAME, 9));
+    peer.add(&middle);
+    let verify = |serial| {
+        let whole = list_params(2, &[serial]).signed_by(&root.issuer).unwrap().der().to_vec();
+        let lists = [whole, part(&root, 1, POINT, Some(CrlScope::UserCertsOnly), &[])];
+        peer.verify(&with_files(&root, &lists, 0, Revocation::Off))
+    };
+    assert_eq!(verify(8), Ok(()));
+    let why = verify(9).unwrap_err();
+    assert!(why.words.starts_with("\"CN=middle\" was revoked on "), "{why}");
+}
+
+#[test]
+fn newest_file_of_a_part_decides() {
+    let root = Ca::root("root");
+    let peer = Peer::new(&root, &params(NAME, 2));
+    let of = |days, serials: &[u64]| part(&root, days, POINT, Some(CrlScope::UserCertsOnly), serials);
+    let verify = |lists: &[Vec<u8>]| peer.verify(&with_files(&root, lists, 0, Revocation::Off));
+    assert_eq!(verify(&[of(2, &[2]), of(1, &[])]), Ok(()));
+    assert_revoked(verify(&[of(1, &[2]), of(2, &[])]));
+}
