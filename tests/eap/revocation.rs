@@ -112,7 +112,7 @@ impl Conversation for Impatient {
         match self.0.handle(packet) {
             Step::Wait(_) => {
                 self.0.stop_waiting();
-                self.0.handle(&[])
+                self.0.handle(packet)
             }
             step => step,
         }

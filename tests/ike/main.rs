@@ -40,4 +40,5 @@ mod stapling;
 mod states;
 mod storms;
 mod subnets;
+mod waiting;
 mod world;

@@ -106,7 +106,7 @@ impl Task {
                 }))
             }
             Self::Eap(mut conversation, packet) => match conversation.handle(&packet) {
-                Step::Wait(number) => Outcome::Postponed(Self::Eap(conversation, Vec::new()), number),
+                Step::Wait(number) => Outcome::Postponed(Self::Eap(conversation, packet), number),
                 step => Outcome::Eap(conversation, step),
             },
         }

@@ -35,8 +35,8 @@ pub enum Step {
     /// sees it.
     Ask,
     /// What an authority publishes must come first; it is being fetched under this number.
-    /// [`Conversation::handle`] continues with an empty packet once [`Conversation::is_pending`] is
-    /// false, or after [`Conversation::stop_waiting`]. The driver of tasks handles this step; a peer never sees it.
+    /// [`Conversation::handle`] continues with the same packet once [`Conversation::is_pending`] is false,
+    /// or after [`Conversation::stop_waiting`]. The driver of tasks handles this step; a peer never sees it.
     Wait(u64),
 }
 
