@@ -393,6 +393,13 @@ impl Conversation for Server {
         self.authorities.is_pending(number)
     }
 
+    fn certificate(&self) -> Option<&[u8]> {
+        match &self.stage {
+            Stage::StatusPending(connection) => connection.peer_certificates()?.first().map(|own| &own[..]),
+            _ => None,
+        }
+    }
+
     fn stop_waiting(&mut self) {
         self.may_wait = false;
     }

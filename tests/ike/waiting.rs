@@ -4,10 +4,14 @@ use crate::{doubles::FakeCertificate, pair::Pair};
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use wayfarer::{
     primitives::Primitives,
-    sim::ike::connections::{TERMINAL, gateway, terminal},
+    sim::ike::{
+        connections::{TERMINAL, gateway, terminal},
+        side::to_gateway,
+    },
 };
 use wayfarer_mobility::{
     aaa::{
@@ -21,9 +25,12 @@ use wayfarer_mobility::{
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth},
         event::{Event, Reason},
+        settings::Settings,
     },
-    task::Outcome,
+    task::{Outcome, Task, TaskId},
 };
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Returns the connections of a gateway and a terminal that have certificates.
 fn with_certificates() -> (Connection, Connection) {
@@ -33,6 +40,71 @@ fn with_certificates() -> (Connection, Connection) {
         Connection { local_auth, remote_auth, ..connection }
     };
     (with(gateway(), "gw.test"), with(terminal(), "cl.test"))
+}
+
+/// Takes the gateway's next task.
+fn next_task(pair: &mut Pair) -> (TaskId, Task) {
+    let (id, _, task) = pair.gateway.endpoint.poll_task().unwrap();
+    (id, task)
+}
+
+/// The terminal gives up too if it hears nothing for so long.
+#[test]
+fn all_tasks_of_a_peer_wait_until_the_same_time() {
+    for half_open in [30 * SECOND, 6 * SECOND] {
+        let settings = Settings { half_open, ..Settings::default() };
+        let (gateway, terminal) = with_certificates();
+        let mut pair = Pair::with(gateway, terminal, settings);
+        let began = pair.now;
+        pair.terminal.endpoint.dial(pair.now, 0, IpAddr::from(TERMINAL));
+        for message in pair.up() {
+            pair.deliver_up(&message);
+        }
+        for message in pair.down() {
+            pair.deliver_down(&message);
+        }
+        pair.now += SECOND;
+        for message in pair.up() {
+            pair.deliver_up(&message);
+        }
+        let (verification, task) = next_task(&mut pair);
+        assert!(matches!(task, Task::Verify { .. }), "{task:?}");
+        let until = pair.gateway.endpoint.waits_until(verification);
+        assert_eq!(until, began + half_open * 5 / 6);
+        // It has waited almost as long as it may.
+        pair.now = until - SECOND;
+        pair.gateway.endpoint.handle_outcome(pair.now, verification, task.run(&Primitives));
+        let (signature, task) = next_task(&mut pair);
+        assert!(matches!(task, Task::Sign { .. }), "{task:?}");
+        assert_eq!(pair.gateway.endpoint.waits_until(signature), until);
+        pair.now = until;
+        pair.gateway.endpoint.handle_timeout(pair.now);
+        pair.gateway.endpoint.handle_outcome(pair.now, signature, task.run(&Primitives));
+        pair.settle();
+        pair.assert_one_each();
+        assert_eq!(pair.gateway.endpoint.waits_until(signature), Duration::ZERO, "nobody needs it");
+    }
+}
+
+/// So those that wait have no bound of their own, and their networks crowd out only themselves.
+#[test]
+fn peers_that_wait_are_half_open_ones() {
+    let settings = Settings { half_open_limit: 8, cookie_threshold: usize::MAX, ..Settings::default() };
+    let (gateway, terminal) = with_certificates();
+    let mut pair = Pair::with(gateway, terminal, settings);
+    pair.terminal.endpoint.dial(pair.now, 0, IpAddr::from(TERMINAL));
+    let first = pair.up().remove(0).1;
+    let mut begin = |n: u16, address: [u8; 4]| {
+        let mut message = first.clone();
+        message[..2].copy_from_slice(&n.to_be_bytes());
+        pair.gateway.endpoint.handle_datagram(pair.now, to_gateway(address, 500), &message);
+        next_task(&mut pair).0
+    };
+    let honest = begin(0, TERMINAL);
+    let flood: Vec<_> = (1..100).map(|n| begin(n, [198, 51, 100, n as u8])).collect();
+    let needed = |id: &&TaskId| pair.gateway.endpoint.needs(**id);
+    assert!(needed(&&honest));
+    assert_eq!(flood.iter().filter(needed).count(), 7);
 }
 
 /// A server that waits for an authority's word about the peer, or a client that notes what it hears.

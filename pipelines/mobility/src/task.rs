@@ -122,6 +122,16 @@ impl Task {
         }
     }
 
+    /// Returns the peer's certificate, about which a postponed task waits for an authority's word; `None`
+    /// if it waits for one about ours.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        match self {
+            Self::Verify { certificates, .. } => certificates.chain.first().map(|own| &own[..]),
+            Self::Eap(conversation, _) => conversation.certificate(),
+            _ => None,
+        }
+    }
+
     /// Returns the task with what has not come yet taken as if it could not be had, so that it is not
     /// postponed again.
     #[must_use]

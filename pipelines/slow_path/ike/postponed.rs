@@ -1,25 +1,19 @@
-//! Tasks that wait for what an authority publishes. They wait only so long, and only while somebody
-//! needs them.
+//! Tasks that wait for what an authority publishes. They wait only so long, and only while their peers
+//! are there: so there are no more of them than half-open peers and those that we connect to.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    time::Duration,
+};
 use wayfarer_mobility::task::{Task, TaskId};
 
 /// Time after which a task is run again even if what it waits for has not come.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Time after which a task waits no more: less than a half-open peer has by default, so that it still
-/// hears the result.
-const PATIENCE: Duration = Duration::from_secs(25);
-
 /// Time between two looks at what the tasks wait for.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
-
-/// Most tasks. Each holds at most what a peer sent in one message.
-pub(super) const MOST: usize = 4096;
-
-/// Most tasks at which one more of our own signatures may wait. Anybody can have us wait for what is
-/// said of our certificate, so these leave room for peers that have proved that they own theirs.
-pub(super) const MOST_BEFORE_OURS: usize = MOST / 2;
 
 /// What a task is known by.
 #[derive(Clone, Copy, Debug)]
@@ -29,12 +23,22 @@ pub(super) struct Ticket {
     pub(super) from: IpAddr,
     /// When it waits no more.
     deadline: Duration,
+    /// True if it was postponed before.
+    pub(super) is_repeated: bool,
 }
 
 /// All tasks that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PostponedTasks {
-    all: Vec<Postponed>,
+    /// Those whose word has not come. A lower number is older.
+    waiting: BTreeMap<TaskId, Postponed>,
+    /// Those of them that wait for a word about the same certificate of a peer, by its hash.
+    by_certificate: BTreeMap<u64, BTreeSet<TaskId>>,
+    hasher: RandomState,
+    /// Those that can be run again.
+    ready: VecDeque<(Ticket, Task)>,
+    /// Most tasks that wait for a word about one certificate.
+    pub(super) most_for_one: usize,
     /// When to look at them again.
     look_at: Duration,
 }
@@ -44,61 +48,106 @@ pub(super) struct PostponedTasks {
 struct Postponed {
     ticket: Ticket,
     task: Task,
+    /// The hash of the peer's certificate, if it waits for a word about that.
+    certificate: Option<u64>,
     /// The number of what it waits for.
     number: u64,
     again_at: Duration,
 }
 
 impl Ticket {
-    pub(super) fn new(now: Duration, id: TaskId, from: IpAddr) -> Self {
-        Self { id, from, deadline: now + PATIENCE }
+    pub(super) fn new(id: TaskId, from: IpAddr, deadline: Duration) -> Self {
+        Self { id, from, deadline, is_repeated: false }
     }
 }
 
 impl PostponedTasks {
-    /// Keeps a task until what has this number has come. Returns the task if there is no room.
-    pub(super) fn push(&mut self, now: Duration, ticket: Ticket, task: Task, number: u64) -> Option<Task> {
-        let most = if is_ours(&task) { MOST_BEFORE_OURS } else { MOST };
-        if self.all.len() >= most {
-            return Some(task);
+    /// Makes an empty set, which holds so many for one certificate.
+    pub(super) fn new(most_for_one: usize) -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            by_certificate: BTreeMap::new(),
+            hasher: RandomState::new(),
+            ready: VecDeque::new(),
+            most_for_one,
+            look_at: Duration::ZERO,
         }
-        let again_at = ticket.deadline.min(now + AGAIN);
-        self.all.push(Postponed { ticket, task, number, again_at });
-        None
     }
 
-    /// Takes out at most `room` tasks that can be run now, and drops those that are not `needed` any
-    /// more. Does nothing if it has looked a moment ago.
-    pub(super) fn take_due(
+    /// Keeps a task until what has this number has come. Returns the task that has to make room: the
+    /// oldest for the same certificate, if there are too many of these.
+    #[must_use]
+    pub(super) fn push(
         &mut self,
         now: Duration,
-        room: usize,
-        needed: impl Fn(TaskId) -> bool,
-    ) -> Vec<(Ticket, Task)> {
-        if self.all.is_empty() || now < self.look_at || room == 0 {
-            return Vec::new();
+        ticket: Ticket,
+        task: Task,
+        number: u64,
+    ) -> Option<(Ticket, Task)> {
+        let ticket = Ticket { is_repeated: true, ..ticket };
+        let certificate = task.certificate().map(|der| self.hasher.hash_one(der));
+        let again_at = ticket.deadline.min(now + AGAIN);
+        self.waiting.insert(ticket.id, Postponed { ticket, task, certificate, number, again_at });
+        let same = self.by_certificate.entry(certificate?).or_default();
+        same.insert(ticket.id);
+        let oldest = if same.len() > self.most_for_one { same.first().copied() } else { None };
+        self.remove(oldest?)
+    }
+
+    fn remove(&mut self, id: TaskId) -> Option<(Ticket, Task)> {
+        let Postponed { ticket, task, certificate, .. } = self.waiting.remove(&id)?;
+        if let Some(certificate) = certificate
+            && let Some(same) = self.by_certificate.get_mut(&certificate)
+        {
+            same.remove(&id);
+            if same.is_empty() {
+                self.by_certificate.remove(&certificate);
+            }
+        }
+        Some((ticket, task))
+    }
+
+    /// Looks which tasks can be run again, and drops those that are not `needed` any more. Does nothing
+    /// if it has looked a moment ago.
+    pub(super) fn look(&mut self, now: Duration, needed: impl Fn(TaskId) -> bool) {
+        if self.waiting.is_empty() || now < self.look_at {
+            return;
         }
         self.look_at = now + LOOK;
-        self.all.retain(|one| needed(one.ticket.id));
-        let is_due = |one: &mut Postponed| now >= one.again_at || !one.task.is_pending(one.number);
-        // Those that have to wait for room are looked at again.
-        let due = self.all.extract_if(.., is_due).take(room);
-        due.map(|Postponed { ticket, task, .. }| match now >= ticket.deadline {
-            true => (ticket, task.without_waiting()),
-            false => (ticket, task),
-        })
-        .collect()
+        let is_over = |one: &Postponed| {
+            !needed(one.ticket.id) || now >= one.again_at || !one.task.is_pending(one.number)
+        };
+        let over: Vec<_> = self.waiting.iter().filter(|(_, one)| is_over(one)).map(|(id, _)| *id).collect();
+        for id in over {
+            let one = self.remove(id);
+            self.ready.extend(one);
+        }
+    }
+
+    /// Returns true if a task can be run again.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes out the next task that can be run again and is still `needed`.
+    pub(super) fn take_ready(
+        &mut self,
+        now: Duration,
+        needed: impl Fn(TaskId) -> bool,
+    ) -> Option<(Ticket, Task)> {
+        loop {
+            let (ticket, task) = self.ready.pop_front()?;
+            if needed(ticket.id) {
+                let may_wait = now < ticket.deadline;
+                return Some((ticket, if may_wait { task } else { task.without_waiting() }));
+            }
+        }
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.all.len()
+        self.waiting.len() + self.ready.len()
     }
-}
-
-/// Returns true if the task is a signature of ours.
-pub(super) fn is_ours(task: &Task) -> bool {
-    matches!(task, Task::Sign { .. })
 }
 
 #[cfg(test)]
@@ -165,12 +214,13 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::slow_path::ike) fn verification(verifier: &Arc<Late>) -> Task {
+    /// Makes the verification of a peer with this certificate.
+    pub(in crate::slow_path::ike) fn verification(verifier: &Arc<Late>, certificate: &[u8]) -> Task {
         let hashes = SignatureHashes::ALL;
         Task::Verify {
             verifier: verifier.clone(),
             identity: Identity::from_text("cl.test").unwrap(),
-            certificates: PeerCertificates::default(),
+            certificates: PeerCertificates { chain: vec![certificate.to_vec()], ocsp: vec![] },
             signature: PeerSignature { method: 14, data: vec![], octets: vec![], hashes },
             may_wait: true,
         }
@@ -182,59 +232,76 @@ pub(super) mod tests {
     }
 
     const START: Duration = Duration::from_secs(1);
+    const DEADLINE: Duration = Duration::from_secs(26);
+
+    fn ticket(id: u64) -> Ticket {
+        Ticket::new(TaskId(id), [192, 0, 2, 7].into(), DEADLINE)
+    }
 
     /// Returns as many verifications as `count` that wait since the start.
     fn waiting(count: u64) -> (Arc<Late>, PostponedTasks) {
-        let (late, mut tasks) = (Arc::new(Late::default()), PostponedTasks::default());
+        let (late, mut tasks) = (Arc::new(Late::default()), PostponedTasks::new(99));
         for n in 0..count {
-            let ticket = Ticket::new(START, TaskId(n), [192, 0, 2, 7].into());
-            assert!(tasks.push(START, ticket, verification(&late), 7).is_none());
+            assert!(tasks.push(START, ticket(n), verification(&late, b"peer"), 7).is_none());
         }
         (late, tasks)
     }
 
+    fn take_all(tasks: &mut PostponedTasks, now: Duration) -> Vec<Task> {
+        tasks.look(now, |_| true);
+        std::iter::from_fn(|| tasks.take_ready(now, |_| true)).map(|(_, task)| task).collect()
+    }
+
     #[test]
-    fn task_is_run_once_its_word_has_come_and_there_is_room() {
+    fn task_is_run_once_its_word_has_come() {
         let (late, mut tasks) = waiting(5);
-        assert_eq!(tasks.take_due(START, 9, |_| true).len(), 0);
+        assert_eq!(take_all(&mut tasks, START).len(), 0);
         late.0.store(true, Ordering::SeqCst);
-        assert_eq!(tasks.take_due(START, 9, |_| true).len(), 0, "it has looked a moment ago");
-        assert_eq!(tasks.take_due(START + LOOK, 3, |_| true).len(), 3);
-        assert_eq!(tasks.take_due(START + 2 * LOOK, 3, |_| true).len(), 2);
+        assert_eq!(take_all(&mut tasks, START).len(), 0, "it has looked a moment ago");
+        assert_eq!(take_all(&mut tasks, START + LOOK).len(), 5);
+        assert_eq!(tasks.len(), 0);
     }
 
     #[test]
     fn task_waits_no_longer_than_the_deadline() {
         let (_, mut tasks) = waiting(1);
         let mut now = START;
-        while now < START + PATIENCE {
-            for (ticket, task) in tasks.take_due(now, 1, |_| true) {
+        while now < DEADLINE {
+            for task in take_all(&mut tasks, now) {
                 assert!(matches!(&task, Task::Verify { may_wait: true, .. }), "at {now:?}");
-                assert!(tasks.push(now, ticket, task, 7).is_none());
+                assert!(tasks.push(now, ticket(0), task, 7).is_none());
             }
             now += Duration::from_millis(700);
         }
-        let late = tasks.take_due(START + PATIENCE, 1, |_| true).pop();
-        assert!(matches!(late, Some((_, Task::Verify { may_wait: false, .. }))));
+        let late = take_all(&mut tasks, DEADLINE);
+        assert!(matches!(late[..], [Task::Verify { may_wait: false, .. }]), "{late:?}");
     }
 
     #[test]
     fn task_that_nobody_needs_is_dropped() {
-        let (_, mut tasks) = waiting(3);
-        assert_eq!(tasks.take_due(START, 9, |id| id != TaskId(1)).len(), 0);
-        let kept: Vec<_> = tasks.all.iter().map(|one| one.ticket.id).collect();
-        assert_eq!(kept, [TaskId(0), TaskId(2)]);
+        let (late, mut tasks) = waiting(3);
+        tasks.look(START, |id| id != TaskId(1));
+        assert!(tasks.take_ready(START, |id| id != TaskId(1)).is_none());
+        assert_eq!(tasks.waiting.keys().collect::<Vec<_>>(), [&TaskId(0), &TaskId(2)]);
+        // Its peer may end after its word has come.
+        late.0.store(true, Ordering::SeqCst);
+        tasks.look(START + LOOK, |_| true);
+        let (next, _) = tasks.take_ready(START + LOOK, |id| id != TaskId(0)).unwrap();
+        assert_eq!((next.id, tasks.len()), (TaskId(2), 0));
     }
 
     #[test]
-    fn signatures_of_ours_leave_room_for_peers() {
-        let (late, mut tasks) = waiting(0);
-        let ticket = Ticket::new(START, TaskId(1), [192, 0, 2, 7].into());
-        let mut taken = |task: fn(&Arc<Late>) -> Task| {
-            (0..2 * MOST).filter(|_| tasks.push(START, ticket, task(&late), 7).is_none()).count()
-        };
-        assert_eq!(taken(signature), MOST_BEFORE_OURS);
-        assert_eq!(taken(verification), MOST - MOST_BEFORE_OURS);
-        assert_eq!((taken(signature), taken(verification)), (0, 0));
+    fn certificate_has_its_share_and_its_oldest_task_makes_room() {
+        let (late, mut tasks) = (Arc::new(Late::default()), PostponedTasks::new(2));
+        let mut push = |id, task| tasks.push(START, ticket(id), task, 7).map(|(ticket, _)| ticket.id.0);
+        assert_eq!([1, 2, 3].map(|id| push(id, verification(&late, b"one"))), [None, None, Some(1)]);
+        assert_eq!([4, 5].map(|id| push(id, verification(&late, b"other"))), [None; 2]);
+        assert_eq!(push(6, verification(&late, b"one")), Some(2));
+        // Ours is the same for all.
+        assert_eq!([7, 8, 9].map(|id| push(id, signature(&late))), [None; 3]);
+        // What has gone on counts no more.
+        late.0.store(true, Ordering::SeqCst);
+        assert_eq!(take_all(&mut tasks, START).len(), 7);
+        assert!(tasks.by_certificate.is_empty());
     }
 }

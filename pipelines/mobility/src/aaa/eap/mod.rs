@@ -98,6 +98,11 @@ pub trait Conversation: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Returns the other side's certificate, after [`Step::Wait`].
+    fn certificate(&self) -> Option<&[u8]> {
+        None
+    }
+
     /// Takes from now on what has not come yet as if it could not be had: [`Step::Wait`] follows no more.
     fn stop_waiting(&mut self) {}
 
