@@ -24,8 +24,7 @@ use wayfarer_mobility::{
     identity::Identity,
 };
 use webpki::{
-    CertRevocationList, EndEntityCert, Error, ExpirationPolicy, RevocationOptions, RevocationOptionsBuilder,
-    UnknownStatusPolicy, VerifiedPath,
+    CertRevocationList, EndEntityCert, Error, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 
 /// Most certificates that a peer may send in one message.
@@ -174,12 +173,9 @@ impl Authorities {
         if self.is_trusted_peer(own) {
             return self.check_time(own).map(|()| parsed);
         }
-        let policy = if self.published.is_some() { CrlPolicy::Relaxed } else { self.policy };
-        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| policy.apply(options));
-        let checked = match revocation {
-            None if policy == CrlPolicy::Strict => Err(Error::UnknownRevocationStatus),
-            revocation => self.path(&parsed, others, &files, revocation).map(drop),
-        };
+        // With what is fetched, the files need not cover each certificate.
+        let is_strict = self.policy == CrlPolicy::Strict && self.published.is_none();
+        let checked = self.path(&parsed, others, &files, &lists, is_strict);
         checked.map_err(|error| explain(&error))?;
         match purpose::may_sign(own) {
             true => Ok(parsed),
@@ -230,27 +226,18 @@ impl Authorities {
         let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error, &[]))?;
         // The chain that passed: it has no certificate that a file revokes.
         let lists: Vec<&CertRevocationList<'_>> = files.iter().map(|file| &file.list).collect();
-        let revocation = RevocationOptionsBuilder::new(&lists).ok();
-        let revocation = revocation.map(|options| CrlPolicy::Relaxed.apply(options));
-        let path = self.path(&parsed, others, &files, revocation).map_err(|error| explain(&error, &lists))?;
+        let path = self.path(&parsed, others, &files, &lists, false);
+        let path = path.map_err(|error| explain(&error, &lists))?;
         let (now, is_strict) = ((self.clock)(), self.policy == CrlPolicy::Strict);
         let known = Known { published, files: &files, answers, now, is_strict, may_wait };
         let Findings { documents, uncovered, missing } = known.look_up(&path)?;
-        let with_missing = |why: VerifyError| match missing.is_empty() {
-            true => why,
-            false => why.kind.because(format!("{}: {}", why.words, missing.join(", "))),
-        };
-        // webpki looks at lists only, and at fewer of them. So if an answer or a fetched list covers a
-        // certificate, the others must be covered by these too, or by lists in files that are about all
-        // certificates of their issuer.
-        let policy = match (documents.is_empty(), self.policy, &uncovered) {
-            (false, CrlPolicy::Strict, Some(name)) => {
-                let words = format!("nothing that is up to date says that {name} is not revoked");
-                return Err(with_missing(VerifyErrorKind::Revoked.because(words)));
-            }
-            (false, ..) => UnknownStatusPolicy::Allow,
-            (true, policy, _) => policy.status(),
-        };
+        if let (CrlPolicy::Strict, Some(name)) = (self.policy, &uncovered) {
+            let words = format!("nothing that is up to date says that {name} is not revoked");
+            return Err(VerifyErrorKind::Revoked.because(match missing.is_empty() {
+                true => words,
+                false => format!("{words}: {}", missing.join(", ")),
+            }));
+        }
         // What was fetched is newer than a file, and what a file revokes was refused before, even if the
         // file has expired.
         let fetched = documents.iter().filter_map(|document| match &**document {
@@ -258,19 +245,7 @@ impl Authorities {
             Document::Status(..) => None,
         });
         let all: Vec<&CertRevocationList<'_>> = fetched.chain(known.files().map(|file| &file.list)).collect();
-        let checked = match RevocationOptionsBuilder::new(&all) {
-            Ok(options) => {
-                let options = options.with_status_policy(policy);
-                let options = options.with_expiration_policy(self.policy.expiration()).build();
-                self.path(&parsed, others, &files, Some(options)).map(drop)
-            }
-            Err(_) if policy == UnknownStatusPolicy::Deny => Err(Error::UnknownRevocationStatus),
-            Err(_) => Ok(()),
-        };
-        checked.map_err(|error| match error {
-            Error::UnknownRevocationStatus => with_missing(explain(&error, &all)),
-            error => explain(&error, &all),
-        })?;
+        self.path(&parsed, others, &files, &all, false).map_err(|error| explain(&error, &all))?;
         if let Some(certificate) = uncovered {
             let why = missing.join(", ");
             warn!(name: "revocation_unknown", certificate, why, "a certificate was accepted although nothing says whether it is revoked");
@@ -298,41 +273,22 @@ impl Authorities {
     }
 
     /// Returns the chain of valid certificates that leads from an authority to this one, none of which
-    /// one of `files` revokes.
+    /// `files` or `lists` revoke. If `is_strict`, `files` must cover each.
     fn path<'a>(
         &'a self,
         own: &'a EndEntityCert<'a>,
         others: &'a [CertificateDer<'a>],
         files: &[FileList],
-        revocation: Option<RevocationOptions<'_>>,
+        lists: &[&CertRevocationList<'_>],
+        is_strict: bool,
     ) -> Result<VerifiedPath<'a>, Error> {
-        let (algorithms, now) = (webpki::ALL_VERIFICATION_ALGS, self.now());
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        let revocation = RevocationOptionsBuilder::new(lists).ok();
+        let revocation =
+            revocation.map(|options| options.with_status_policy(UnknownStatusPolicy::Allow).build());
         // webpki looks only at the first list that fits a certificate.
-        let check = |path: &VerifiedPath<'_>| match crl_files::revoke(files, path) {
-            true => Err(Error::CertRevoked),
-            false => Ok(()),
-        };
-        own.verify_for_usage(algorithms, &self.anchors, others, now, Purpose, revocation, Some(&check))
-    }
-}
-
-impl CrlPolicy {
-    fn apply(self, options: RevocationOptionsBuilder<'_>) -> RevocationOptions<'_> {
-        options.with_status_policy(self.status()).with_expiration_policy(self.expiration()).build()
-    }
-
-    fn status(self) -> UnknownStatusPolicy {
-        match self {
-            Self::Relaxed => UnknownStatusPolicy::Allow,
-            Self::Strict => UnknownStatusPolicy::Deny,
-        }
-    }
-
-    fn expiration(self) -> ExpirationPolicy {
-        match self {
-            Self::Relaxed => ExpirationPolicy::Ignore,
-            Self::Strict => ExpirationPolicy::Enforce,
-        }
+        let check = |path: &VerifiedPath<'_>| crl_files::check(files, path, is_strict, (self.clock)());
+        own.verify_for_usage(algorithms, &self.anchors, others, self.now(), Purpose, revocation, Some(&check))
     }
 }
 

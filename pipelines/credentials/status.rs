@@ -2,12 +2,11 @@
 //! the peer.
 
 use super::{
-    certificate,
     crl_files::FileList,
     refusal,
     revocation::{Answer, Document, Holders, Issuer, LATE, Publications, Query, ocsp::Status},
 };
-use std::{iter, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 use wayfarer_mobility::crypto::{VerifyError, VerifyErrorKind};
 use webpki::{Cert, VerifiedPath};
 
@@ -33,7 +32,7 @@ pub(super) struct Known<'a> {
 pub(super) struct Findings {
     /// Each covers its certificate.
     pub(super) documents: Vec<Arc<Document>>,
-    /// The name of the first certificate that neither an answer nor a list about all certificates covers.
+    /// The name of the first certificate that neither an answer nor a list covers.
     pub(super) uncovered: Option<String>,
     /// What cannot be had or has expired, and why.
     pub(super) missing: Vec<String>,
@@ -55,19 +54,11 @@ impl Known<'_> {
     /// [`VerifyErrorKind::Pending`] while something is fetched, and [`VerifyErrorKind::Revoked`] if
     /// something that was fetched or brought along says so.
     pub(super) fn look_up(&self, path: &VerifiedPath<'_>) -> Result<Findings, VerifyError> {
-        let own: &Cert<'_> = path.end_entity();
-        let certificates: Vec<_> = iter::once(own).chain(path.intermediate_certificates()).collect();
         let (mut findings, mut pending) = (Findings::default(), None);
-        for (at, certificate) in certificates.iter().enumerate() {
-            let key = match certificates.get(at + 1) {
-                Some(issuer) => issuer.subject_public_key_info().to_vec(),
-                None => certificate::sequence(&path.anchor().subject_public_key_info).unwrap_or_default(),
-            };
-            let issuer = Issuer { name: certificate.issuer().to_vec(), key };
+        for (at, (certificate, issuer)) in Issuer::along(path).into_iter().enumerate() {
+            let holders = Holders::at(at);
             let is_its = |file: &FileList| file.list.issuer() == certificate.issuer();
-            let mut is_covered = self.files().any(|file| is_its(file) && is_about_all(file));
-            // The certificates after the first are authorities'.
-            let holders = if at > 0 { Holders::Authorities } else { Holders::Peers };
+            let mut is_covered = self.files().any(|file| file.covers(certificate, &issuer, holders));
             match self.find(certificate, &issuer, holders) {
                 Found::Document(document) => {
                     if let Some(since) = revoked_at(&document, certificate) {
@@ -157,9 +148,4 @@ fn revoked_at(document: &Document, certificate: &Cert<'_>) -> Option<SystemTime>
         }
         Document::Status(status, _) => status.revoked_at,
     }
-}
-
-/// Returns true if a list is about all certificates of its issuer.
-fn is_about_all(file: &FileList) -> bool {
-    file.list.issuing_distribution_point().is_none()
 }

@@ -1,10 +1,13 @@
 //! Revocation lists that were fetched (RFC 5280 §5).
 
-use super::{issuer::Issuer, ocsp::SKEW, signed::Signed};
+use super::{issuer::Issuer, ocsp::SKEW, points, signed::Signed};
 use std::time::{SystemTime, UNIX_EPOCH};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_cert::{
-    der::{Decode, Reader, SliceReader, Tag, Tagged, asn1::AnyRef},
+    der::{
+        Decode, Reader, SliceReader, Tag, Tagged,
+        asn1::{AnyRef, ObjectIdentifier},
+    },
     ext::pkix::{
         IssuingDistributionPoint,
         name::{DistributionPointName, GeneralName},
@@ -29,8 +32,16 @@ pub(in crate::credentials) enum Holders {
     Authorities,
 }
 
+impl Holders {
+    /// Returns whose certificate is at this place of a path: the first is the peer's.
+    pub(in crate::credentials) fn at(place: usize) -> Self {
+        if place == 0 { Self::Peers } else { Self::Authorities }
+    }
+}
+
 impl FetchedList {
-    /// Parses the list of `issuer` that was fetched from `url` for certificates that `holders` have.
+    /// Parses the list of `issuer` that was fetched from `url`. It must be about the certificates of
+    /// `holders`.
     ///
     /// # Errors
     /// Returns why it cannot be used.
@@ -66,9 +77,24 @@ impl FetchedList {
     }
 }
 
-/// Returns true if a list from `url` is about the certificates of its issuer that `holders` have and
-/// that name this address: all of them, or those of its issuing distribution point (RFC 5280 §5.2.5,
-/// §6.3.3 b).
+/// The extension with the identifier of the key that signed a list.
+const AUTHORITY_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
+/// The explicit tag of a list's extensions.
+const EXTENSIONS: u8 = 0xa0;
+
+/// Returns true if a list of its issuer is about a certificate of `holders`: about all of them, or those
+/// of a point that the certificate names.
+pub(in crate::credentials) fn covers(
+    list: &CertRevocationList<'_>,
+    certificate: &[u8],
+    holders: Holders,
+) -> bool {
+    list.issuing_distribution_point().is_none()
+        || points::crl_names(certificate).iter().any(|name| is_about(list, name, holders))
+}
+
+/// Returns true if a list from `url` is about those certificates of `holders` that name this address:
+/// about all of its issuer, or about those of its issuing distribution point (RFC 5280 §5.2.5, §6.3.3 b).
 fn is_about(list: &CertRevocationList<'_>, url: &str, holders: Holders) -> bool {
     let Some(point) = list.issuing_distribution_point() else { return true };
     let Ok(point) = IssuingDistributionPoint::from_der(point) else { return false };
@@ -94,6 +120,23 @@ fn is_about(list: &CertRevocationList<'_>, url: &str, holders: Holders) -> bool 
 pub(in crate::credentials) fn times(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
     let (_, this_update, next_update) = facts(Signed::parse(der)?.data)?;
     Some((this_update, next_update?))
+}
+
+/// Returns the extension of a list in DER that identifies the issuer's key (RFC 5280 §5.2.1).
+pub(in crate::credentials) fn authority_key(der: &[u8]) -> Option<&[u8]> {
+    let mut inside = SliceReader::new(AnyRef::from_der(Signed::parse(der)?.data).ok()?.value()).ok()?;
+    while inside.peek_byte()? != EXTENSIONS {
+        inside.tlv_bytes().ok()?;
+    }
+    let all = AnyRef::from_der(AnyRef::decode(&mut inside).ok()?.value()).ok()?.value();
+    let mut all = SliceReader::new(all).ok()?;
+    while let Ok(extension) = AnyRef::decode(&mut all) {
+        let mut parts = SliceReader::new(extension.value()).ok()?;
+        if ObjectIdentifier::decode(&mut parts).ok()? == AUTHORITY_KEY {
+            return parts.read_slice(parts.remaining_len()).ok();
+        }
+    }
+    None
 }
 
 /// Returns the issuer of a TBSCertList, when it was made, and when the next one comes.

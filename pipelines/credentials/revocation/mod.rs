@@ -64,9 +64,9 @@ impl Query {
     }
 }
 
-/// Returns true if `issuer` signed this certificate. Its validity is not checked.
-pub(super) fn is_signed_by(certificate: &[u8], issuer: &Issuer) -> bool {
-    signed::Signed::parse(certificate).is_some_and(|signed| signed.is_by(&issuer.key))
+/// Returns true if `issuer` signed this certificate or list. Its validity is not checked.
+pub(super) fn is_signed_by(der: &[u8], issuer: &Issuer) -> bool {
+    signed::Signed::parse(der).is_some_and(|signed| signed.is_by(&issuer.key))
 }
 
 /// What an authority says of the certificates that were asked about.

@@ -21,7 +21,7 @@ fn list_between(ca: &Ca, made: time::Duration, expired: time::Duration, serials:
 }
 
 /// Returns a list that was made two days ago and expired yesterday.
-fn expired(ca: &Ca, serials: &[u64]) -> Vec<u8> {
+pub(super) fn expired(ca: &Ca, serials: &[u64]) -> Vec<u8> {
     list_between(ca, 2 * time::Duration::DAY, time::Duration::DAY, serials)
 }
 

@@ -2,6 +2,8 @@
 
 use super::{expiry::*, ocsp::with_responder, pki::*, revocation::*, *};
 use rcgen::{CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope};
+use std::time::SystemTime;
+use time::OffsetDateTime;
 
 /// The point of a list that comes in a file.
 const POINT: &str = "http://point.test/list";
@@ -109,7 +111,7 @@ fn any_file_of_an_issuer_revokes_authorities_too() {
     peer.add(&middle);
     let verify = |serial| {
         let whole = list_params(2, &[serial]).signed_by(&root.issuer).unwrap().der().to_vec();
-        let lists = [whole, part(&root, 1, POINT, Some(CrlScope::UserCertsOnly), &[])];
+        let lists = [whole, part(&root, 1, POINT, None, &[])];
         peer.verify(&with_files(&root, &lists, 0, Revocation::Off))
     };
     assert_eq!(verify(8), Ok(()));
@@ -125,4 +127,67 @@ fn newest_file_of_a_part_decides() {
     let verify = |lists: &[Vec<u8>]| peer.verify(&with_files(&root, lists, 0, Revocation::Off));
     assert_eq!(verify(&[of(2, &[2]), of(1, &[])]), Ok(()));
     assert_revoked(verify(&[of(1, &[2]), of(2, &[])]));
+}
+
+/// Returns authorities that have these lists in files and want each certificate covered.
+fn strict(ca: &Ca, lists: &[Vec<u8>]) -> Authorities {
+    let folder = Folder::new();
+    let files: Vec<_> =
+        lists.iter().enumerate().map(|(n, list)| folder.write(&format!("{n}.crl"), list)).collect();
+    Authorities::load(&[folder.write("ca.pem", &ca.pem)], &files, CrlPolicy::Strict, SystemTime::now).unwrap()
+}
+
+#[test]
+fn list_of_a_point_covers_only_certificates_that_name_it() {
+    let (server, root) = (Server::start(), Ca::root("root"));
+    let point = server.url("/none");
+    let lists = [expired(&root, &[]), part(&root, 1, &point, None, &[])];
+    let beside = Peer::new(&root, &params(NAME, 2));
+    let why = beside.verify(&strict(&root, &lists)).unwrap_err();
+    assert!(why.words.starts_with("the revocation list of its issuer expired on "), "{why}");
+    let why = beside.verify(&with_files(&root, &lists, 0, Revocation::Required)).unwrap_err();
+    assert!(why.words.starts_with("nothing that is up to date says that "), "{why}");
+    assert_eq!(beside.verify(&with_files(&root, &lists, 0, Revocation::IfAvailable)), Ok(()));
+    let why = beside.verify(&strict(&root, &lists[1..])).unwrap_err();
+    assert!(why.words.starts_with("nothing that is up to date says that "), "{why}");
+    let within = Peer::new(&root, &with_point(&point, 2));
+    assert_eq!(within.verify(&strict(&root, &lists)), Ok(()));
+    assert_eq!(within.verify(&with_files(&root, &lists, 0, Revocation::Required)), Ok(()));
+}
+
+#[test]
+fn expired_list_of_a_point_does_not_count_against_one_of_all() {
+    let root = Ca::root("root");
+    let now = OffsetDateTime::now_utc();
+    let distribution_point = CrlDistributionPoint { uris: vec![POINT.to_owned()] };
+    let params_of_part = CertificateRevocationListParams {
+        issuing_distribution_point: Some(CrlIssuingDistributionPoint { distribution_point, scope: None }),
+        next_update: now - time::Duration::HOUR,
+        ..list_params(1, &[])
+    };
+    let expired_part = params_of_part.signed_by(&root.issuer).unwrap().der().to_vec();
+    let whole = list_params(2, &[3]).signed_by(&root.issuer).unwrap().der().to_vec();
+    let lists = [whole, expired_part];
+    for authorities in [strict(&root, &lists), with_files(&root, &lists, 0, Revocation::Required)] {
+        assert_eq!(Peer::new(&root, &params(NAME, 2)).verify(&authorities), Ok(()));
+        assert_revoked(Peer::new(&root, &params(NAME, 3)).verify(&authorities));
+    }
+}
+
+/// As after an authority has got another key.
+#[test]
+fn list_by_another_key_revokes_nobody_and_replaces_none() {
+    let [root, namesake] = [Ca::root("root"), Ca::root("root")];
+    let of = |ca: &Ca, days, serials: &[u64]| {
+        list_params(days, serials).signed_by(&ca.issuer).unwrap().der().to_vec()
+    };
+    let lists = [of(&root, 1, &[3]), of(&namesake, 2, &[2])];
+    for authorities in [strict(&root, &lists), with_files(&root, &lists, 0, Revocation::Required)] {
+        assert_eq!(Peer::new(&root, &params(NAME, 2)).verify(&authorities), Ok(()));
+        assert_revoked(Peer::new(&root, &params(NAME, 3)).verify(&authorities));
+    }
+    let lists = [of(&root, 2, &[3]), of(&namesake, 1, &[2])];
+    assert!(
+        Peer::new(&root, &params(NAME, 3)).verify(&with_files(&root, &lists, 0, Revocation::Off)).is_err()
+    );
 }
