@@ -145,6 +145,7 @@ impl ClientCertVerifier for Peers {
                 VerifyErrorKind::Certificate
                 | VerifyErrorKind::Identity
                 | VerifyErrorKind::Signature
+                | VerifyErrorKind::Overload
                 | VerifyErrorKind::Pending(_) => CertificateError::BadEncoding,
             })
         };

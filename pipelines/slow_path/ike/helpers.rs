@@ -39,11 +39,13 @@ pub(super) struct Helpers {
     /// EAP conversations that wait for a RADIUS server.
     conversations: BTreeMap<TaskId, Box<dyn Conversation>>,
     postponed: PostponedTasks,
+    /// The outcomes of those that had to make room.
+    refused: Vec<(TaskId, Outcome)>,
 }
 
 impl Helpers {
     /// Starts one thread for each core without a worker, pinned to that core; at least one thread,
-    /// if necessary without pinning. One certificate is for so many `devices`.
+    /// if necessary without pinning. One peer may have so many `devices`.
     ///
     /// # Errors
     /// The system's error for a thread.
@@ -66,10 +68,11 @@ impl Helpers {
         let (radius, conversations) = (RadiusSockets::default(), BTreeMap::new());
         let (threads, unfinished, repeated) = (cores.len(), 0, 0);
         let postponed = PostponedTasks::new(most_for_one(devices));
-        Ok(Self { tasks, done, threads, unfinished, repeated, radius, conversations, postponed })
+        let refused = Vec::new();
+        Ok(Self { tasks, done, threads, unfinished, repeated, radius, conversations, postponed, refused })
     }
 
-    /// Sets for how many devices one certificate is.
+    /// Sets how many devices one peer may have.
     pub(super) fn set_devices(&mut self, devices: usize) {
         self.postponed.most_for_one = most_for_one(devices);
     }
@@ -129,6 +132,9 @@ impl Helpers {
             }
         }
         loop {
+            if let Some(refused) = self.refused.pop() {
+                return Some(refused);
+            }
             let (ticket, outcome) = self.done.try_recv().ok()?;
             let Ticket { id, from, .. } = ticket;
             self.unfinished -= 1;
@@ -143,10 +149,8 @@ impl Helpers {
                     None => return Some((id, Outcome::Eap(conversation, Step::Ask))),
                 },
                 Outcome::Postponed(task, number) => {
-                    if let Some((oldest, task)) = self.postponed.push(now, ticket, task, number) {
-                        let why = "too many peers with the same certificate wait for what its authority says";
-                        return Some((oldest.id, task.refused(Some(VerifyErrorKind::Revoked.because(why)))));
-                    }
+                    let crowded_out = self.postponed.push(now, ticket, task, number);
+                    self.refused.extend(crowded_out.into_iter().map(refusal));
                 }
                 outcome => return Some((id, outcome)),
             }
@@ -154,8 +158,14 @@ impl Helpers {
     }
 }
 
-/// Returns how many tasks may wait for a word about one certificate: as many as it may have peers, and
-/// those that replace these.
+/// Returns the refusal of a task that had to make room.
+fn refusal((ticket, task): (Ticket, Task)) -> (TaskId, Outcome) {
+    let why = "too many peers with the same key wait for what its authority says: try again";
+    (ticket.id, task.refused(Some(VerifyErrorKind::Overload.because(why))))
+}
+
+/// Returns how many tasks may wait for a word about one peer's certificate: one for each device, and one
+/// for each that replaces it.
 fn most_for_one(devices: usize) -> usize {
     devices.saturating_mul(2)
 }
@@ -350,7 +360,8 @@ mod tests {
         (1..=7).for_each(|n| submit(&mut helpers, n, b"greedy"));
         let refused = settle(&mut helpers, now);
         let [(TaskId(1), Outcome::Verified(Err(why)))] = &refused[..] else { panic!("{refused:?}") };
-        assert!(why.words.starts_with("too many peers with the same certificate wait"), "{why}");
+        let said = "certificate not checked: too many peers with the same key wait";
+        assert!(why.to_string().starts_with(said), "{why}");
         assert_eq!(helpers.postponed.len(), 7);
         helpers.set_devices(1);
         submit(&mut helpers, 8, b"honest");

@@ -1,19 +1,31 @@
 //! Tasks that wait for what an authority publishes. They wait only so long, and only while their peers
-//! are there: so there are no more of them than half-open peers and those that we connect to.
+//! are there: so there are no more of them than half-open peers and those that we connect to, and those
+//! of the last second.
 
+use crate::credentials::certificate;
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher, RandomState},
     net::IpAddr,
     time::Duration,
 };
-use wayfarer_mobility::task::{Task, TaskId};
+use wayfarer_mobility::{
+    fair_queue::FairQueue,
+    task::{Task, TaskId},
+};
 
 /// Time after which a task is run again even if what it waits for has not come.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Time between two looks at what the tasks wait for.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
+
+/// Time between two looks whether their peers are still there.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Most of our own signatures that wait. Anybody can have us wait for what is said of our certificate.
+/// Beyond this, we sign without.
+pub(super) const MOST_OURS: usize = 2048;
 
 /// What a task is known by.
 #[derive(Clone, Copy, Debug)]
@@ -30,17 +42,24 @@ pub(super) struct Ticket {
 /// All tasks that wait.
 #[derive(Debug)]
 pub(super) struct PostponedTasks {
-    /// Those whose word has not come. A lower number is older.
+    /// Those whose word has not come.
     waiting: BTreeMap<TaskId, Postponed>,
-    /// Those of them that wait for a word about the same certificate of a peer, by its hash.
-    by_certificate: BTreeMap<u64, BTreeSet<TaskId>>,
+    /// The same by the number of what they wait for, by the hash of the peer's key, and by the time when
+    /// they are run again.
+    by_number: Index<u64>,
+    by_key: Index<u64>,
+    by_time: Index<Duration>,
+    /// Those of them that are signatures of ours.
+    ours: usize,
     hasher: RandomState,
-    /// Those that can be run again.
-    ready: VecDeque<(Ticket, Task)>,
-    /// Most tasks that wait for a word about one certificate.
+    /// Those that can be run again, and their order.
+    ready: BTreeMap<TaskId, (Ticket, Task)>,
+    turns: FairQueue<TaskId>,
+    /// Most tasks that wait for a word about one key of peers.
     pub(super) most_for_one: usize,
     /// When to look at them again.
     look_at: Duration,
+    sweep_at: Duration,
 }
 
 /// A task that must be run again.
@@ -48,11 +67,35 @@ pub(super) struct PostponedTasks {
 struct Postponed {
     ticket: Ticket,
     task: Task,
-    /// The hash of the peer's certificate, if it waits for a word about that.
-    certificate: Option<u64>,
-    /// The number of what it waits for.
+    /// The hash of the peer's key, if the task waits for a word about its certificate.
+    key: Option<u64>,
     number: u64,
     again_at: Duration,
+}
+
+/// Tasks by what they have in common. A lower number of a task is older.
+#[derive(Debug)]
+struct Index<K>(BTreeMap<K, BTreeSet<TaskId>>);
+
+impl<K: Copy + Ord> Index<K> {
+    fn insert(&mut self, key: K, id: TaskId) {
+        self.0.entry(key).or_default().insert(id);
+    }
+
+    fn remove(&mut self, key: K, id: TaskId) {
+        if let Some(same) = self.0.get_mut(&key) {
+            same.remove(&id);
+            if same.is_empty() {
+                self.0.remove(&key);
+            }
+        }
+    }
+}
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
 }
 
 impl Ticket {
@@ -62,20 +105,25 @@ impl Ticket {
 }
 
 impl PostponedTasks {
-    /// Makes an empty set, which holds so many for one certificate.
+    /// Makes an empty set, in which at most so many wait for one key.
     pub(super) fn new(most_for_one: usize) -> Self {
         Self {
             waiting: BTreeMap::new(),
-            by_certificate: BTreeMap::new(),
+            by_number: Index::default(),
+            by_key: Index::default(),
+            by_time: Index::default(),
+            ours: 0,
             hasher: RandomState::new(),
-            ready: VecDeque::new(),
+            ready: BTreeMap::new(),
+            turns: FairQueue::default(),
             most_for_one,
             look_at: Duration::ZERO,
+            sweep_at: Duration::ZERO,
         }
     }
 
-    /// Keeps a task until what has this number has come. Returns the task that has to make room: the
-    /// oldest for the same certificate, if there are too many of these.
+    /// Keeps a task until what has this number has come. Returns the tasks that have to make room: the
+    /// oldest for the same key, if there are too many of these.
     #[must_use]
     pub(super) fn push(
         &mut self,
@@ -83,28 +131,44 @@ impl PostponedTasks {
         ticket: Ticket,
         task: Task,
         number: u64,
-    ) -> Option<(Ticket, Task)> {
+    ) -> Vec<(Ticket, Task)> {
         let ticket = Ticket { is_repeated: true, ..ticket };
-        let certificate = task.certificate().map(|der| self.hasher.hash_one(der));
+        if is_ours(&task) && self.ours >= MOST_OURS {
+            self.make_ready(ticket, task.without_waiting());
+            return Vec::new();
+        }
+        // One key, as its certificate can be written in several ways.
+        let key = task.certificate().map(|der| match certificate::public_key(der) {
+            Some(key) => self.hasher.hash_one(&key[..]),
+            None => self.hasher.hash_one(der),
+        });
         let again_at = ticket.deadline.min(now + AGAIN);
-        self.waiting.insert(ticket.id, Postponed { ticket, task, certificate, number, again_at });
-        let same = self.by_certificate.entry(certificate?).or_default();
-        same.insert(ticket.id);
-        let oldest = if same.len() > self.most_for_one { same.first().copied() } else { None };
-        self.remove(oldest?)
+        self.by_number.insert(number, ticket.id);
+        self.by_time.insert(again_at, ticket.id);
+        self.ours += usize::from(is_ours(&task));
+        self.waiting.insert(ticket.id, Postponed { ticket, task, key, number, again_at });
+        let Some(key) = key else { return Vec::new() };
+        self.by_key.insert(key, ticket.id);
+        let same = self.by_key.0.get(&key).into_iter().flatten();
+        let excess = same.clone().count().saturating_sub(self.most_for_one);
+        let oldest: Vec<_> = same.copied().take(excess).collect();
+        oldest.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     fn remove(&mut self, id: TaskId) -> Option<(Ticket, Task)> {
-        let Postponed { ticket, task, certificate, .. } = self.waiting.remove(&id)?;
-        if let Some(certificate) = certificate
-            && let Some(same) = self.by_certificate.get_mut(&certificate)
-        {
-            same.remove(&id);
-            if same.is_empty() {
-                self.by_certificate.remove(&certificate);
-            }
+        let Postponed { ticket, task, key, number, again_at } = self.waiting.remove(&id)?;
+        self.by_number.remove(number, id);
+        self.by_time.remove(again_at, id);
+        self.ours -= usize::from(is_ours(&task));
+        if let Some(key) = key {
+            self.by_key.remove(key, id);
         }
         Some((ticket, task))
+    }
+
+    fn make_ready(&mut self, ticket: Ticket, task: Task) {
+        self.ready.insert(ticket.id, (ticket, task));
+        self.turns.insert(ticket.id, ticket.from);
     }
 
     /// Looks which tasks can be run again, and drops those that are not `needed` any more. Does nothing
@@ -114,13 +178,25 @@ impl PostponedTasks {
             return;
         }
         self.look_at = now + LOOK;
-        let is_over = |one: &Postponed| {
-            !needed(one.ticket.id) || now >= one.again_at || !one.task.is_pending(one.number)
+        if now >= self.sweep_at {
+            self.sweep_at = now + SWEEP;
+            let left: Vec<_> = self.waiting.keys().copied().filter(|id| !needed(*id)).collect();
+            for id in left {
+                self.remove(id);
+            }
+        }
+        // All tasks ask the same about a number.
+        let has_come = |(number, same): &(&u64, &BTreeSet<TaskId>)| {
+            let one = same.first().and_then(|id| self.waiting.get(id));
+            one.is_some_and(|one| !one.task.is_pending(**number))
         };
-        let over: Vec<_> = self.waiting.iter().filter(|(_, one)| is_over(one)).map(|(id, _)| *id).collect();
+        let come = self.by_number.0.iter().filter(has_come).map(|(_, same)| same);
+        let due = self.by_time.0.range(..=now).map(|(_, same)| same);
+        let over: BTreeSet<_> = come.chain(due).flatten().copied().collect();
         for id in over {
-            let one = self.remove(id);
-            self.ready.extend(one);
+            if let Some((ticket, task)) = self.remove(id) {
+                self.make_ready(ticket, task);
+            }
         }
     }
 
@@ -129,15 +205,17 @@ impl PostponedTasks {
         !self.ready.is_empty()
     }
 
-    /// Takes out the next task that can be run again and is still `needed`.
+    /// Takes out the next task that can be run again and is still `needed`. Networks take turns, then the
+    /// addresses of each.
     pub(super) fn take_ready(
         &mut self,
         now: Duration,
         needed: impl Fn(TaskId) -> bool,
     ) -> Option<(Ticket, Task)> {
         loop {
-            let (ticket, task) = self.ready.pop_front()?;
-            if needed(ticket.id) {
+            let (id, _) = self.turns.take_next()?;
+            let Some((ticket, task)) = self.ready.remove(&id) else { continue };
+            if needed(id) {
                 let may_wait = now < ticket.deadline;
                 return Some((ticket, if may_wait { task } else { task.without_waiting() }));
             }
@@ -148,6 +226,11 @@ impl PostponedTasks {
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.ready.len()
     }
+}
+
+/// Returns true if the task is a signature of ours.
+fn is_ours(task: &Task) -> bool {
+    matches!(task, Task::Sign { .. })
 }
 
 #[cfg(test)]
@@ -242,7 +325,7 @@ pub(super) mod tests {
     fn waiting(count: u64) -> (Arc<Late>, PostponedTasks) {
         let (late, mut tasks) = (Arc::new(Late::default()), PostponedTasks::new(99));
         for n in 0..count {
-            assert!(tasks.push(START, ticket(n), verification(&late, b"peer"), 7).is_none());
+            assert!(tasks.push(START, ticket(n), verification(&late, b"peer"), 7).is_empty());
         }
         (late, tasks)
     }
@@ -269,7 +352,7 @@ pub(super) mod tests {
         while now < DEADLINE {
             for task in take_all(&mut tasks, now) {
                 assert!(matches!(&task, Task::Verify { may_wait: true, .. }), "at {now:?}");
-                assert!(tasks.push(now, ticket(0), task, 7).is_none());
+                assert!(tasks.push(now, ticket(0), task, 7).is_empty());
             }
             now += Duration::from_millis(700);
         }
@@ -291,17 +374,52 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn certificate_has_its_share_and_its_oldest_task_makes_room() {
+    fn certificate_has_its_share_and_its_oldest_tasks_make_room() {
         let (late, mut tasks) = (Arc::new(Late::default()), PostponedTasks::new(2));
-        let mut push = |id, task| tasks.push(START, ticket(id), task, 7).map(|(ticket, _)| ticket.id.0);
-        assert_eq!([1, 2, 3].map(|id| push(id, verification(&late, b"one"))), [None, None, Some(1)]);
-        assert_eq!([4, 5].map(|id| push(id, verification(&late, b"other"))), [None; 2]);
-        assert_eq!(push(6, verification(&late, b"one")), Some(2));
+        let push = |tasks: &mut PostponedTasks, id, task| {
+            let out = tasks.push(START, ticket(id), task, 7);
+            out.iter().map(|(ticket, _)| ticket.id.0).collect::<Vec<_>>()
+        };
+        let one = |tasks: &mut PostponedTasks, id| push(tasks, id, verification(&late, b"one"));
+        let none = Vec::<u64>::new();
+        let out = [1, 2, 3].map(|id| one(&mut tasks, id));
+        assert_eq!(out, [none.clone(), none.clone(), vec![1]]);
+        assert!([4, 5].iter().all(|id| push(&mut tasks, *id, verification(&late, b"other")).is_empty()));
+        assert_eq!(one(&mut tasks, 6), [2]);
+        tasks.most_for_one = 1;
+        assert_eq!(one(&mut tasks, 7), [3, 6]);
         // Ours is the same for all.
-        assert_eq!([7, 8, 9].map(|id| push(id, signature(&late))), [None; 3]);
+        assert!([8, 9].iter().all(|id| push(&mut tasks, *id, signature(&late)).is_empty()));
         // What has gone on counts no more.
         late.0.store(true, Ordering::SeqCst);
-        assert_eq!(take_all(&mut tasks, START).len(), 7);
-        assert!(tasks.by_certificate.is_empty());
+        assert_eq!(take_all(&mut tasks, START).len(), 5);
+        let PostponedTasks { by_number, by_key, by_time, ours, .. } = tasks;
+        assert_eq!((by_number.0.len(), by_key.0.len(), by_time.0.len(), ours), (0, 0, 0, 0));
+    }
+
+    /// Whoever connects can have us wait for a word about our certificate.
+    #[test]
+    fn signatures_of_ours_beyond_the_bound_do_not_wait() {
+        let (late, mut tasks) = waiting(1);
+        for n in 1..=MOST_OURS as u64 + 1 {
+            assert!(tasks.push(START, ticket(n), signature(&late), 7).is_empty());
+        }
+        let ready = take_all(&mut tasks, START);
+        assert!(matches!(ready[..], [Task::Sign { wants_ocsp: false, .. }]), "{} tasks", ready.len());
+        assert_eq!(tasks.len(), 1 + MOST_OURS);
+    }
+
+    #[test]
+    fn networks_take_turns_once_their_word_has_come() {
+        let (late, mut tasks) = (Arc::new(Late::default()), PostponedTasks::new(99));
+        for n in 0..90 {
+            let ticket = Ticket::new(TaskId(n), [198, 51, 100, n as u8].into(), DEADLINE);
+            assert!(tasks.push(START, ticket, signature(&late), 7).is_empty());
+        }
+        assert!(tasks.push(START, ticket(90), verification(&late, b"peer"), 7).is_empty());
+        late.0.store(true, Ordering::SeqCst);
+        let order = take_all(&mut tasks, START);
+        let position = order.iter().position(|task| matches!(task, Task::Verify { .. }));
+        assert!(position.is_some_and(|position| position < 2), "{position:?} of {}", order.len());
     }
 }
