@@ -397,6 +397,19 @@ pub(super) mod tests {
         assert_eq!((by_number.0.len(), by_key.0.len(), by_time.0.len(), ours), (0, 0, 0, 0));
     }
 
+    #[test]
+    fn certificates_of_one_key_have_one_share() {
+        let (late, mut tasks) = (Arc::new(Late::default()), PostponedTasks::new(1));
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut push = |number: u64| {
+            let mut params = rcgen::CertificateParams::default();
+            params.serial_number = Some(number.into());
+            let der = params.self_signed(&key).unwrap().der().to_vec();
+            tasks.push(START, ticket(number), verification(&late, &der), 7).len()
+        };
+        assert_eq!([push(1), push(2)], [0, 1]);
+    }
+
     /// Whoever connects can have us wait for a word about our certificate.
     #[test]
     fn signatures_of_ours_beyond_the_bound_do_not_wait() {
