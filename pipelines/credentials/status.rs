@@ -98,8 +98,9 @@ impl Known<'_> {
     fn find(&self, certificate: &Cert<'_>, issuer: &Issuer, holders: Holders) -> Found {
         let der = certificate.der();
         let responders = Query::of_responders(&der, certificate.serial(), issuer);
-        let queries = [responders, Query::of_lists(&der, issuer, holders)].concat();
-        let fetched: Vec<_> = queries.iter().filter_map(|query| self.published.last(query)).collect();
+        let queries = [responders, Query::of_lists(&der, issuer)].concat();
+        let fetched: Vec<_> =
+            queries.iter().filter_map(|query| self.published.last(query, holders)).collect();
         let is_revoked = |document: &Document| revoked_at(document, certificate).is_some();
         if let Some(brought) = self.brought(certificate, issuer) {
             // A peer could keep a good answer from the time before it was revoked, even until what says
@@ -118,7 +119,7 @@ impl Known<'_> {
         let revoking = last.filter(|document| is_revoked(document));
         let mut missing = Vec::new();
         for query in &queries {
-            match self.published.ask(query, self.now) {
+            match self.published.ask(query, holders, self.now) {
                 Answer::Known(document) => {
                     let later = revoking.filter(|last| last.this_update() > document.this_update());
                     return Found::Document(later.cloned().unwrap_or(document));

@@ -32,9 +32,9 @@ fn send(agent: &Agent, query: &Query) -> Result<(Document, usize), Failure> {
     let now = SystemTime::now;
     let unusable = |why: &str| Failure::Answer(why.to_owned());
     match subject {
-        Subject::List(holders) => {
+        Subject::List => {
             let der = http::get(agent, url, LONGEST_LIST)?;
-            let list = FetchedList::parse(&der, issuer, url, *holders, now()).map_err(unusable)?;
+            let list = FetchedList::parse(&der, issuer, url, now()).map_err(unusable)?;
             Ok((Document::List(list), der.len()))
         }
         Subject::Certificate(serial) => {

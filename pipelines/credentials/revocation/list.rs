@@ -23,6 +23,14 @@ pub(in crate::credentials) struct FetchedList {
     pub(super) this_update: SystemTime,
     /// The time of its next update.
     pub(super) next_update: SystemTime,
+    pub(super) scope: Scope,
+}
+
+/// The certificates that a list is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Scope {
+    peers: bool,
+    authorities: bool,
 }
 
 /// Whose certificates a list is about.
@@ -40,8 +48,7 @@ impl Holders {
 }
 
 impl FetchedList {
-    /// Parses the list of `issuer` that was fetched from `url`. It must be about the certificates of
-    /// `holders`.
+    /// Parses the list of `issuer` that was fetched from `url`.
     ///
     /// # Errors
     /// Returns why it cannot be used.
@@ -49,7 +56,6 @@ impl FetchedList {
         der: &[u8],
         issuer: &Issuer,
         url: &str,
-        holders: Holders,
         now: SystemTime,
     ) -> Result<Self, &'static str> {
         let signed = Signed::parse(der).ok_or("it is not a revocation list")?;
@@ -70,9 +76,22 @@ impl FetchedList {
         let list =
             OwnedCertRevocationList::from_der(der).map_err(|_| "it has a part that is not supported")?;
         let list: CertRevocationList<'static> = list.into();
-        match is_about(&list, url, holders) {
-            true => Ok(Self { list, this_update, next_update }),
-            false => Err("its scope leaves out such certificates"),
+        let scope = Scope {
+            peers: is_about(&list, url, Holders::Peers),
+            authorities: is_about(&list, url, Holders::Authorities),
+        };
+        match scope {
+            // Whoever is on the way could send it, and it would be kept until it expires.
+            Scope { peers: false, authorities: false } => Err("it is not a list of this address"),
+            _ => Ok(Self { list, this_update, next_update, scope }),
+        }
+    }
+
+    /// Returns true if it is about the certificates of its issuer that `holders` have.
+    pub(super) fn is_about(&self, holders: Holders) -> bool {
+        match holders {
+            Holders::Peers => self.scope.peers,
+            Holders::Authorities => self.scope.authorities,
         }
     }
 }

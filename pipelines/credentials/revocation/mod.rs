@@ -41,9 +41,8 @@ pub(super) struct Query {
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
-    /// A revocation list about the certificates that these have. So a list that leaves them out never
-    /// replaces one that has them.
-    List(Holders),
+    /// A revocation list.
+    List,
     /// The status of the certificate with this serial number, by OCSP.
     Certificate(Vec<u8>),
 }
@@ -56,10 +55,9 @@ impl Query {
         points::ocsp_urls(certificate).into_iter().map(query).collect()
     }
 
-    /// Returns what to ask for the lists that may have a certificate of `issuer`, which is one of
-    /// `holders`.
-    pub(super) fn of_lists(certificate: &[u8], issuer: &Issuer, holders: Holders) -> Vec<Self> {
-        let query = |url| Self { url, issuer: issuer.clone(), subject: Subject::List(holders) };
+    /// Returns what to ask for the lists that may have a certificate of `issuer`.
+    pub(super) fn of_lists(certificate: &[u8], issuer: &Issuer) -> Vec<Self> {
+        let query = |url| Self { url, issuer: issuer.clone(), subject: Subject::List };
         points::crl_urls(certificate).into_iter().map(query).collect()
     }
 }
@@ -69,7 +67,7 @@ pub(super) fn is_signed_by(der: &[u8], issuer: &Issuer) -> bool {
     signed::Signed::parse(der).is_some_and(|signed| signed.is_by(&issuer.key))
 }
 
-/// What an authority says of the certificates that were asked about.
+/// What an authority says.
 #[derive(Debug)]
 pub(super) enum Document {
     List(FetchedList),
@@ -78,6 +76,23 @@ pub(super) enum Document {
 }
 
 impl Document {
+    /// Returns true if it is about certificates of `holders`.
+    fn is_about(&self, holders: Holders) -> bool {
+        match self {
+            Self::List(list) => list.is_about(holders),
+            Self::Status(..) => true,
+        }
+    }
+
+    /// Returns true if both are about the same certificates.
+    fn has_scope_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::List(one), Self::List(other)) => one.scope == other.scope,
+            (Self::Status(..), Self::Status(..)) => true,
+            _ => false,
+        }
+    }
+
     /// Returns the time of which it is.
     pub(super) fn this_update(&self) -> SystemTime {
         match self {
@@ -105,6 +120,6 @@ mod tests {
     /// Returns the query for the list at this address.
     pub(super) fn query(url: &str) -> Query {
         let issuer = Issuer { name: Vec::new(), key: Vec::new() };
-        Query { url: url.to_owned(), issuer, subject: Subject::List(Holders::Peers) }
+        Query { url: url.to_owned(), issuer, subject: Subject::List }
     }
 }

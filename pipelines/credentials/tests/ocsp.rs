@@ -1,7 +1,7 @@
 //! The status of certificates by OCSP, with `openssl` as the responder.
 
 use super::{pki::*, revocation::*, *};
-use crate::credentials::revocation::{Holders, Issuer, list::FetchedList, ocsp};
+use crate::credentials::revocation::{Issuer, list::FetchedList, ocsp};
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint,
     CrlScope, CustomExtension, ExtendedKeyUsagePurpose, KeyPair,
@@ -187,7 +187,7 @@ fn changed_answers_and_lists_never_say_something_else() {
     let status = parse(&answer).unwrap();
     assert!(status.revoked_at.is_some());
     let list = list(&root, &[3]);
-    let is_list = |list: &[u8]| FetchedList::parse(list, &issuer, "", Holders::Peers, now).is_ok();
+    let is_list = |list: &[u8]| FetchedList::parse(list, &issuer, "", now).is_ok();
     assert!(is_list(&list));
     for (whole, is_taken) in [
         (&answer, &(|bytes: &[u8]| parse(bytes).is_ok_and(|said| said != status)) as &dyn Fn(&[u8]) -> bool),

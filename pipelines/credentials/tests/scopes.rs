@@ -34,6 +34,7 @@ fn newer_list_that_leaves_a_certificate_out_does_not_replace_one_that_has_it() {
         assert_revoked(verify(24 * 8 + 12));
         settle(&server, 2, &url);
         assert_revoked(verify(24 * 8 + 12));
+        server.put("/list", b"<html>".to_vec());
         assert_revoked(verify(24 * 10));
     }
 }
@@ -80,6 +81,7 @@ fn list_about_authorities_counts_only_for_these() {
         let why = beside.verify(&authorities).unwrap_err();
         assert!(why.words.contains("its scope leaves out such certificates"), "{why}");
     }
+    assert_eq!(server.requests(), 2, "each list is fetched once");
 }
 
 #[test]
