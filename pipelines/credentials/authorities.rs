@@ -2,7 +2,7 @@
 
 use super::{
     certificate,
-    crl_files::CrlFiles,
+    crl_files::{self, CrlFiles, FileList},
     facts::CertificateFacts,
     files::{self, CredentialError, CredentialProblem},
     purpose::{self, Purpose},
@@ -24,8 +24,7 @@ use wayfarer_mobility::{
     identity::Identity,
 };
 use webpki::{
-    CertRevocationList, EndEntityCert, Error, ExpirationPolicy, RevocationOptions, RevocationOptionsBuilder,
-    UnknownStatusPolicy, VerifiedPath,
+    CertRevocationList, EndEntityCert, Error, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 
 /// Most certificates that a peer may send in one message.
@@ -167,15 +166,16 @@ impl Authorities {
             let words = format!("the peer sent more than {MOST_CERTIFICATES} or {MOST_BYTES} bytes");
             return Err(VerifyErrorKind::Certificate.because(words));
         }
-        let crls = self.crls.lists();
-        let crls: Vec<_> = crls.iter().map(|file| &file.list).collect();
-        let explain = |error: &Error| refusal::of_chain(error, Sent { own, others }, &crls);
+        let files = self.crls.lists();
+        let lists: Vec<_> = files.iter().map(|file| &file.list).collect();
+        let explain = |error: &Error| refusal::of_chain(error, Sent { own, others }, &lists);
         let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error))?;
         if self.is_trusted_peer(own) {
             return self.check_time(own).map(|()| parsed);
         }
-        let policy = if self.published.is_some() { CrlPolicy::Relaxed } else { self.policy };
-        let checked = self.check_chain(&parsed, others, &crls, policy);
+        // With what is fetched, the files need not cover each certificate.
+        let is_strict = self.policy == CrlPolicy::Strict && self.published.is_none();
+        let checked = self.path(&parsed, others, &files, &lists, is_strict);
         checked.map_err(|error| explain(&error))?;
         match purpose::may_sign(own) {
             true => Ok(parsed),
@@ -226,27 +226,18 @@ impl Authorities {
         let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error, &[]))?;
         // The chain that passed: it has no certificate that a file revokes.
         let lists: Vec<&CertRevocationList<'_>> = files.iter().map(|file| &file.list).collect();
-        let revocation = RevocationOptionsBuilder::new(&lists).ok();
-        let revocation = revocation.map(|options| CrlPolicy::Relaxed.apply(options));
-        let path = self.path(&parsed, others, revocation).map_err(|error| explain(&error, &lists))?;
+        let path = self.path(&parsed, others, &files, &lists, false);
+        let path = path.map_err(|error| explain(&error, &lists))?;
         let (now, is_strict) = ((self.clock)(), self.policy == CrlPolicy::Strict);
         let known = Known { published, files: &files, answers, now, is_strict, may_wait };
-        let Findings { documents, has_answers, uncovered, missing } = known.look_up(&path)?;
-        let with_missing = |why: VerifyError| match missing.is_empty() {
-            true => why,
-            false => why.kind.because(format!("{}: {}", why.words, missing.join(", "))),
-        };
-        // webpki looks at lists only, and at fewer of them. So if an answer or a fetched list covers a
-        // certificate, the others must be covered by these too, or by lists in files that are about all
-        // certificates of their issuer.
-        let policy = match (has_answers, self.policy, &uncovered) {
-            (true, CrlPolicy::Strict, Some(name)) => {
-                let words = format!("nothing that is up to date says that {name} is not revoked");
-                return Err(with_missing(VerifyErrorKind::Revoked.because(words)));
-            }
-            (true, ..) => UnknownStatusPolicy::Allow,
-            (false, policy, _) => policy.status(),
-        };
+        let Findings { documents, uncovered, missing } = known.look_up(&path)?;
+        if let (CrlPolicy::Strict, Some(name)) = (self.policy, &uncovered) {
+            let words = format!("nothing that is up to date says that {name} is not revoked");
+            return Err(VerifyErrorKind::Revoked.because(match missing.is_empty() {
+                true => words,
+                false => format!("{words}: {}", missing.join(", ")),
+            }));
+        }
         // What was fetched is newer than a file, and what a file revokes was refused before, even if the
         // file has expired.
         let fetched = documents.iter().filter_map(|document| match &**document {
@@ -254,19 +245,7 @@ impl Authorities {
             Document::Status(..) => None,
         });
         let all: Vec<&CertRevocationList<'_>> = fetched.chain(known.files().map(|file| &file.list)).collect();
-        let checked = match RevocationOptionsBuilder::new(&all) {
-            Ok(options) => {
-                let options = options.with_status_policy(policy);
-                let options = options.with_expiration_policy(self.policy.expiration()).build();
-                self.path(&parsed, others, Some(options)).map(drop)
-            }
-            Err(_) if policy == UnknownStatusPolicy::Deny => Err(Error::UnknownRevocationStatus),
-            Err(_) => Ok(()),
-        };
-        checked.map_err(|error| match error {
-            Error::UnknownRevocationStatus => with_missing(explain(&error, &all)),
-            error => explain(&error, &all),
-        })?;
+        self.path(&parsed, others, &files, &all, false).map_err(|error| explain(&error, &all))?;
         if let Some(certificate) = uncovered {
             let why = missing.join(", ");
             warn!(name: "revocation_unknown", certificate, why, "a certificate was accepted although nothing says whether it is revoked");
@@ -293,50 +272,23 @@ impl Authorities {
         Ok(())
     }
 
-    /// Verifies that a chain of valid certificates leads from an authority to this one.
-    fn check_chain(
-        &self,
-        own: &EndEntityCert<'_>,
-        others: &[CertificateDer<'_>],
-        crls: &[&CertRevocationList<'_>],
-        policy: CrlPolicy,
-    ) -> Result<(), Error> {
-        let revocation = RevocationOptionsBuilder::new(crls).ok().map(|options| policy.apply(options));
-        if revocation.is_none() && policy == CrlPolicy::Strict {
-            return Err(Error::UnknownRevocationStatus);
-        }
-        self.path(own, others, revocation).map(drop)
-    }
-
-    /// Returns the chain of valid certificates that leads from an authority to this one.
+    /// Returns the chain of valid certificates that leads from an authority to this one, none of which
+    /// `files` or `lists` revoke. If `is_strict`, `files` must cover each.
     fn path<'a>(
         &'a self,
         own: &'a EndEntityCert<'a>,
         others: &'a [CertificateDer<'a>],
-        revocation: Option<RevocationOptions<'_>>,
+        files: &[FileList],
+        lists: &[&CertRevocationList<'_>],
+        is_strict: bool,
     ) -> Result<VerifiedPath<'a>, Error> {
         let algorithms = webpki::ALL_VERIFICATION_ALGS;
-        own.verify_for_usage(algorithms, &self.anchors, others, self.now(), Purpose, revocation, None)
-    }
-}
-
-impl CrlPolicy {
-    fn apply(self, options: RevocationOptionsBuilder<'_>) -> RevocationOptions<'_> {
-        options.with_status_policy(self.status()).with_expiration_policy(self.expiration()).build()
-    }
-
-    fn status(self) -> UnknownStatusPolicy {
-        match self {
-            Self::Relaxed => UnknownStatusPolicy::Allow,
-            Self::Strict => UnknownStatusPolicy::Deny,
-        }
-    }
-
-    fn expiration(self) -> ExpirationPolicy {
-        match self {
-            Self::Relaxed => ExpirationPolicy::Ignore,
-            Self::Strict => ExpirationPolicy::Enforce,
-        }
+        let revocation = RevocationOptionsBuilder::new(lists).ok();
+        let revocation =
+            revocation.map(|options| options.with_status_policy(UnknownStatusPolicy::Allow).build());
+        // webpki looks only at the first list that fits a certificate.
+        let check = |path: &VerifiedPath<'_>| crl_files::check(files, path, is_strict, (self.clock)());
+        own.verify_for_usage(algorithms, &self.anchors, others, self.now(), Purpose, revocation, Some(&check))
     }
 }
 

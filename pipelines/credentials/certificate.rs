@@ -30,6 +30,13 @@ pub fn subject(certificate: &[u8]) -> Option<Identity> {
     Some(Identity { kind: kind::DER_ASN1_DN, data: sequence(subject)? })
 }
 
+/// Returns the public key in a DER certificate. Returns `None` if that cannot be parsed.
+pub fn public_key(certificate: &[u8]) -> Option<Vec<u8>> {
+    let certificate = CertificateDer::from(certificate);
+    let certificate = EndEntityCert::try_from(&certificate).ok()?;
+    Some(certificate.subject_public_key_info().to_vec())
+}
+
 /// Returns a DER SEQUENCE with this content.
 pub(super) fn sequence(content: &[u8]) -> Option<Vec<u8>> {
     AnyRef::new(Tag::Sequence, content).ok()?.to_der().ok()

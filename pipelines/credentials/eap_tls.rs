@@ -145,6 +145,7 @@ impl ClientCertVerifier for Peers {
                 VerifyErrorKind::Certificate
                 | VerifyErrorKind::Identity
                 | VerifyErrorKind::Signature
+                | VerifyErrorKind::Overload
                 | VerifyErrorKind::Pending(_) => CertificateError::BadEncoding,
             })
         };
@@ -391,6 +392,13 @@ impl Conversation for Server {
 
     fn is_pending(&self, number: u64) -> bool {
         self.authorities.is_pending(number)
+    }
+
+    fn certificate(&self) -> Option<&[u8]> {
+        match &self.stage {
+            Stage::StatusPending(connection) => connection.peer_certificates()?.first().map(|own| &own[..]),
+            _ => None,
+        }
     }
 
     fn stop_waiting(&mut self) {

@@ -3,7 +3,7 @@
 use super::{
     files::CredentialProblem,
     refusal,
-    revocation::{Answer, Document, Issuer, Publications, Query, is_signed_by},
+    revocation::{Answer, Document, Holders, Issuer, Publications, Query, is_signed_by},
 };
 use rustls_pki_types::CertificateDer;
 use std::{
@@ -51,7 +51,7 @@ impl Staple {
         let mut room = MOST_BYTES;
         let (mut answers, mut pending) = (Vec::new(), None);
         for query in &self.queries {
-            let known = query.iter().map(|query| self.published.ask(query, now));
+            let known = query.iter().map(|query| self.published.ask(query, Holders::Peers, now));
             let first = known.into_iter().find(|answer| !matches!(answer, Answer::Unavailable(_)));
             match first {
                 Some(Answer::Pending(number)) => pending = Some(number),

@@ -2,12 +2,11 @@
 //! the peer.
 
 use super::{
-    certificate,
     crl_files::FileList,
     refusal,
-    revocation::{Answer, Document, Issuer, LATE, Publications, Query, ocsp::Status},
+    revocation::{Answer, Document, Holders, Issuer, LATE, Publications, Query, ocsp::Status},
 };
-use std::{iter, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 use wayfarer_mobility::crypto::{VerifyError, VerifyErrorKind};
 use webpki::{Cert, VerifiedPath};
 
@@ -31,20 +30,12 @@ pub(super) struct Known<'a> {
 /// What authorities say of the certificates of a chain.
 #[derive(Default)]
 pub(super) struct Findings {
+    /// Each covers its certificate.
     pub(super) documents: Vec<Arc<Document>>,
-    /// True if one of them covers its certificate.
-    pub(super) has_answers: bool,
-    /// The name of the first certificate that neither an answer nor a list about all certificates covers.
+    /// The name of the first certificate that neither an answer nor a list covers.
     pub(super) uncovered: Option<String>,
     /// What cannot be had or has expired, and why.
     pub(super) missing: Vec<String>,
-}
-
-/// What is said of one certificate.
-enum Word {
-    Good,
-    /// It was revoked at this time.
-    Revoked(SystemTime),
 }
 
 /// What there is about one certificate.
@@ -63,27 +54,17 @@ impl Known<'_> {
     /// [`VerifyErrorKind::Pending`] while something is fetched, and [`VerifyErrorKind::Revoked`] if
     /// something that was fetched or brought along says so.
     pub(super) fn look_up(&self, path: &VerifiedPath<'_>) -> Result<Findings, VerifyError> {
-        let own: &Cert<'_> = path.end_entity();
-        let certificates: Vec<_> = iter::once(own).chain(path.intermediate_certificates()).collect();
         let (mut findings, mut pending) = (Findings::default(), None);
-        for (at, certificate) in certificates.iter().enumerate() {
-            let key = match certificates.get(at + 1) {
-                Some(issuer) => issuer.subject_public_key_info().to_vec(),
-                None => certificate::sequence(&path.anchor().subject_public_key_info).unwrap_or_default(),
-            };
-            let issuer = Issuer { name: certificate.issuer().to_vec(), key };
+        for (at, (certificate, issuer)) in Issuer::along(path).into_iter().enumerate() {
+            let holders = Holders::at(at);
             let is_its = |file: &FileList| file.list.issuer() == certificate.issuer();
-            let mut is_covered = self.files().any(|file| is_its(file) && is_about_all(file));
-            // The certificates after the first are authorities'.
-            let word = |document: &Document| word(document, certificate, at > 0);
-            match self.find(certificate, &issuer, word) {
+            let mut is_covered = self.files().any(|file| file.covers(certificate, &issuer, holders));
+            match self.find(certificate, &issuer, holders) {
                 Found::Document(document) => {
-                    let word = word(&document);
-                    if let Some(Word::Revoked(since)) = word {
+                    if let Some(since) = revoked_at(&document, certificate) {
                         return Err(refusal::revoked(&refusal::name(&certificate.der()), since));
                     }
-                    is_covered |= word.is_some();
-                    findings.has_answers |= word.is_some();
+                    is_covered = true;
                     findings.documents.push(document);
                 }
                 Found::Pending(number) => (pending, is_covered) = (Some(number), true),
@@ -112,18 +93,15 @@ impl Known<'_> {
         !self.is_strict || self.now < file.next_update
     }
 
-    /// Finds what there is about a certificate of `issuer`. `word` returns what a document says of it.
-    fn find(
-        &self,
-        certificate: &Cert<'_>,
-        issuer: &Issuer,
-        word: impl Fn(&Document) -> Option<Word>,
-    ) -> Found {
+    /// Finds what there is about a certificate of `issuer`, which is one of `holders`: what the first
+    /// address says that has anything about it.
+    fn find(&self, certificate: &Cert<'_>, issuer: &Issuer, holders: Holders) -> Found {
         let der = certificate.der();
         let responders = Query::of_responders(&der, certificate.serial(), issuer);
         let queries = [responders, Query::of_lists(&der, issuer)].concat();
-        let fetched: Vec<_> = queries.iter().filter_map(|query| self.published.last(query)).collect();
-        let is_revoked = |document: &Document| matches!(word(document), Some(Word::Revoked(_)));
+        let fetched: Vec<_> =
+            queries.iter().filter_map(|query| self.published.last(query, holders)).collect();
+        let is_revoked = |document: &Document| revoked_at(document, certificate).is_some();
         if let Some(brought) = self.brought(certificate, issuer) {
             // A peer could keep a good answer from the time before it was revoked, even until what says
             // so has expired.
@@ -137,12 +115,11 @@ impl Known<'_> {
         }
         // A revoked certificate does not become valid because nothing new can be had, or only something
         // older from another address.
-        let speaking = fetched.iter().filter(|document| word(document).is_some());
-        let last = speaking.max_by_key(|document| document.this_update());
+        let last = fetched.iter().max_by_key(|document| document.this_update());
         let revoking = last.filter(|document| is_revoked(document));
         let mut missing = Vec::new();
         for query in &queries {
-            match self.published.ask(query, self.now) {
+            match self.published.ask(query, holders, self.now) {
                 Answer::Known(document) => {
                     let later = revoking.filter(|last| last.this_update() > document.this_update());
                     return Found::Document(later.cloned().unwrap_or(document));
@@ -163,20 +140,13 @@ impl Known<'_> {
     }
 }
 
-/// Returns what a document says of a certificate; `None` if it is not about it.
-fn word(document: &Document, certificate: &Cert<'_>, is_authority: bool) -> Option<Word> {
-    let revoked_at = match document {
-        Document::List(fetched) if fetched.is_about(is_authority) => {
-            let entry = fetched.list.find_serial(certificate.serial()).ok()?;
-            entry.map(|entry| refusal::seconds(entry.revocation_date))
+/// Returns when a certificate was revoked, by a document about it; `None` if it is good.
+fn revoked_at(document: &Document, certificate: &Cert<'_>) -> Option<SystemTime> {
+    match document {
+        Document::List(fetched) => {
+            let entry = fetched.list.find_serial(certificate.serial()).ok()??;
+            Some(refusal::seconds(entry.revocation_date))
         }
-        Document::List(_) => return None,
         Document::Status(status, _) => status.revoked_at,
-    };
-    Some(revoked_at.map_or(Word::Good, Word::Revoked))
-}
-
-/// Returns true if a list is about all certificates of its issuer.
-fn is_about_all(file: &FileList) -> bool {
-    file.list.issuing_distribution_point().is_none()
+    }
 }

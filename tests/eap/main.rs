@@ -61,7 +61,7 @@ fn handle(conversation: &mut dyn Conversation, packet: &[u8]) -> Step {
             while conversation.is_pending(number) {
                 std::thread::yield_now();
             }
-            handle(conversation, &[])
+            handle(conversation, packet)
         }
         step => step,
     }

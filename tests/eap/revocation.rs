@@ -105,21 +105,26 @@ fn the_first_peer_waits_for_the_list_of_its_authority() {
 
 /// A server that waits for nothing.
 #[derive(Debug)]
-struct Impatient(Box<dyn Conversation>);
+struct Impatient {
+    server: Box<dyn Conversation>,
+    /// The certificate that it would wait for.
+    certificate: Option<Vec<u8>>,
+}
 
 impl Conversation for Impatient {
     fn handle(&mut self, packet: &[u8]) -> Step {
-        match self.0.handle(packet) {
+        match self.server.handle(packet) {
             Step::Wait(_) => {
-                self.0.stop_waiting();
-                self.0.handle(&[])
+                self.certificate = self.server.certificate().map(<[u8]>::to_vec);
+                self.server.stop_waiting();
+                self.server.handle(packet)
             }
             step => step,
         }
     }
 
     fn identity(&self) -> Option<&[u8]> {
-        self.0.identity()
+        self.server.identity()
     }
 }
 
@@ -129,14 +134,17 @@ fn a_list_that_is_not_waited_for_counts_as_one_that_cannot_be_had() {
     let url = format!("http://{}/list", silent.local_addr().unwrap());
     let publisher = Publisher { url, ..Publisher::start(false) };
     let carol = publisher.issue(2);
+    let der = CertificateDer::from_pem_slice(carol.certificate.as_bytes()).unwrap();
     for (revocation, is_accepted) in [(Revocation::IfAvailable, true), (Revocation::Required, false)] {
-        let mut conversation = Impatient(publisher.server(revocation).begin(origin()));
+        let server = publisher.server(revocation).begin(origin());
+        let mut conversation = Impatient { server, certificate: None };
         let steps = talk(&mut conversation, &mut tls_client("carol", Some(&carol), &version::TLS13));
+        assert_eq!(conversation.certificate.as_deref(), Some(&*der));
         if is_accepted {
             assert_same_key(steps);
         } else {
             assert_refused(steps);
-            let why = conversation.0.refusal().unwrap().words;
+            let why = conversation.server.refusal().unwrap().words;
             assert!(why.ends_with("it has not come in time"), "{why}");
         }
     }

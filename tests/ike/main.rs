@@ -41,4 +41,5 @@ mod stapling;
 mod states;
 mod storms;
 mod subnets;
+mod waiting;
 mod world;

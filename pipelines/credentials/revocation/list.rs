@@ -1,10 +1,13 @@
 //! Revocation lists that were fetched (RFC 5280 §5).
 
-use super::{issuer::Issuer, ocsp::SKEW, signed::Signed};
+use super::{issuer::Issuer, ocsp::SKEW, points, signed::Signed};
 use std::time::{SystemTime, UNIX_EPOCH};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_cert::{
-    der::{Decode, Reader, SliceReader, Tag, Tagged, asn1::AnyRef},
+    der::{
+        Decode, Reader, SliceReader, Tag, Tagged,
+        asn1::{AnyRef, ObjectIdentifier},
+    },
     ext::pkix::{
         IssuingDistributionPoint,
         name::{DistributionPointName, GeneralName},
@@ -20,14 +23,28 @@ pub(in crate::credentials) struct FetchedList {
     pub(super) this_update: SystemTime,
     /// The time of its next update.
     pub(super) next_update: SystemTime,
-    scope: Scope,
+    pub(super) scope: Scope,
 }
 
 /// The certificates that a list is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Scope {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Scope {
     peers: bool,
     authorities: bool,
+}
+
+/// Whose certificates a list is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::credentials) enum Holders {
+    Peers,
+    Authorities,
+}
+
+impl Holders {
+    /// Returns whose certificate is at this place of a path: the first is the peer's.
+    pub(in crate::credentials) fn at(place: usize) -> Self {
+        if place == 0 { Self::Peers } else { Self::Authorities }
+    }
 }
 
 impl FetchedList {
@@ -59,23 +76,47 @@ impl FetchedList {
         let list =
             OwnedCertRevocationList::from_der(der).map_err(|_| "it has a part that is not supported")?;
         let list: CertRevocationList<'static> = list.into();
-        let scope = scope(&list, url);
-        Ok(Self { list, this_update, next_update, scope })
+        let scope = Scope {
+            peers: is_about(&list, url, Holders::Peers),
+            authorities: is_about(&list, url, Holders::Authorities),
+        };
+        match scope {
+            // Whoever is on the way could send it, and it would be kept until it expires.
+            Scope { peers: false, authorities: false } => Err("it is not a list of this address"),
+            _ => Ok(Self { list, this_update, next_update, scope }),
+        }
     }
 
-    /// Returns true if it is about all certificates of its issuer that are, or are not, authorities.
-    pub(in crate::credentials) fn is_about(&self, is_authority: bool) -> bool {
-        if is_authority { self.scope.authorities } else { self.scope.peers }
+    /// Returns true if it is about the certificates of its issuer that `holders` have.
+    pub(super) fn is_about(&self, holders: Holders) -> bool {
+        match holders {
+            Holders::Peers => self.scope.peers,
+            Holders::Authorities => self.scope.authorities,
+        }
     }
 }
 
-/// Returns the certificates that a list from `url` is about: all, or those of its issuing distribution
-/// point (RFC 5280 §5.2.5, §6.3.3 b).
-fn scope(list: &CertRevocationList<'_>, url: &str) -> Scope {
-    let Some(point) = list.issuing_distribution_point() else {
-        return Scope { peers: true, authorities: true };
-    };
-    let Ok(point) = IssuingDistributionPoint::from_der(point) else { return Scope::default() };
+/// The extension with the identifier of the key that signed a list.
+const AUTHORITY_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
+/// The explicit tag of a list's extensions.
+const EXTENSIONS: u8 = 0xa0;
+
+/// Returns true if a list of its issuer is about a certificate of `holders`: about all of them, or those
+/// of a point that the certificate names.
+pub(in crate::credentials) fn covers(
+    list: &CertRevocationList<'_>,
+    certificate: &[u8],
+    holders: Holders,
+) -> bool {
+    list.issuing_distribution_point().is_none()
+        || points::crl_names(certificate).iter().any(|name| is_about(list, name, holders))
+}
+
+/// Returns true if a list from `url` is about those certificates of `holders` that name this address:
+/// about all of its issuer, or about those of its issuing distribution point (RFC 5280 §5.2.5, §6.3.3 b).
+fn is_about(list: &CertRevocationList<'_>, url: &str, holders: Holders) -> bool {
+    let Some(point) = list.issuing_distribution_point() else { return true };
+    let Ok(point) = IssuingDistributionPoint::from_der(point) else { return false };
     let is_here = match &point.distribution_point {
         None => true,
         Some(DistributionPointName::FullName(names)) => names
@@ -83,20 +124,38 @@ fn scope(list: &CertRevocationList<'_>, url: &str) -> Scope {
             .any(|name| matches!(name, GeneralName::UniformResourceIdentifier(name) if name.as_str() == url)),
         Some(DistributionPointName::NameRelativeToCRLIssuer(_)) => false,
     };
-    let is_whole = is_here
+    let leaves_out = match holders {
+        Holders::Peers => point.only_contains_ca_certs,
+        Holders::Authorities => point.only_contains_user_certs,
+    };
+    is_here
+        && !leaves_out
         && !point.indirect_crl
         && point.only_some_reasons.is_none()
-        && !point.only_contains_attribute_certs;
-    Scope {
-        peers: is_whole && !point.only_contains_ca_certs,
-        authorities: is_whole && !point.only_contains_user_certs,
-    }
+        && !point.only_contains_attribute_certs
 }
 
 /// Returns when a list in DER was made, and when the next one comes.
 pub(in crate::credentials) fn times(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
     let (_, this_update, next_update) = facts(Signed::parse(der)?.data)?;
     Some((this_update, next_update?))
+}
+
+/// Returns the extension of a list in DER that identifies the issuer's key (RFC 5280 §5.2.1).
+pub(in crate::credentials) fn authority_key(der: &[u8]) -> Option<&[u8]> {
+    let mut inside = SliceReader::new(AnyRef::from_der(Signed::parse(der)?.data).ok()?.value()).ok()?;
+    while inside.peek_byte()? != EXTENSIONS {
+        inside.tlv_bytes().ok()?;
+    }
+    let all = AnyRef::from_der(AnyRef::decode(&mut inside).ok()?.value()).ok()?.value();
+    let mut all = SliceReader::new(all).ok()?;
+    while let Ok(extension) = AnyRef::decode(&mut all) {
+        let mut parts = SliceReader::new(extension.value()).ok()?;
+        if ObjectIdentifier::decode(&mut parts).ok()? == AUTHORITY_KEY {
+            return parts.read_slice(parts.remaining_len()).ok();
+        }
+    }
+    None
 }
 
 /// Returns the issuer of a TBSCertList, when it was made, and when the next one comes.

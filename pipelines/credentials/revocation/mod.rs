@@ -23,6 +23,7 @@ mod servers;
 mod signed;
 
 pub(super) use issuer::Issuer;
+pub(super) use list::Holders;
 pub(super) use publications::{Answer, LATE, Publications};
 
 use list::FetchedList;
@@ -61,9 +62,9 @@ impl Query {
     }
 }
 
-/// Returns true if `issuer` signed this certificate. Its validity is not checked.
-pub(super) fn is_signed_by(certificate: &[u8], issuer: &Issuer) -> bool {
-    signed::Signed::parse(certificate).is_some_and(|signed| signed.is_by(&issuer.key))
+/// Returns true if `issuer` signed this certificate or list. Its validity is not checked.
+pub(super) fn is_signed_by(der: &[u8], issuer: &Issuer) -> bool {
+    signed::Signed::parse(der).is_some_and(|signed| signed.is_by(&issuer.key))
 }
 
 /// What an authority says.
@@ -75,6 +76,23 @@ pub(super) enum Document {
 }
 
 impl Document {
+    /// Returns true if it is about certificates of `holders`.
+    fn is_about(&self, holders: Holders) -> bool {
+        match self {
+            Self::List(list) => list.is_about(holders),
+            Self::Status(..) => true,
+        }
+    }
+
+    /// Returns true if both are about the same certificates.
+    fn has_scope_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::List(one), Self::List(other)) => one.scope == other.scope,
+            (Self::Status(..), Self::Status(..)) => true,
+            _ => false,
+        }
+    }
+
     /// Returns the time of which it is.
     pub(super) fn this_update(&self) -> SystemTime {
         match self {

@@ -17,9 +17,16 @@ const OCSP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1"
 /// Longest address, in bytes.
 const LONGEST_URL: usize = 1024;
 
-/// Returns the addresses of the revocation lists that may have a certificate (RFC 5280 §4.2.1.13):
-/// those of HTTP. A point with reasons or another issuer does not say all, so it is left out.
+/// Returns the addresses of the revocation lists that may have a certificate and can be fetched: those of
+/// HTTP.
 pub(super) fn crl_urls(certificate: &[u8]) -> Vec<String> {
+    let names = crl_names(certificate).into_iter();
+    names.filter(|name| name.len() <= LONGEST_URL && is_http(name)).take(MOST_URLS).collect()
+}
+
+/// Returns the addresses of the revocation lists that may have a certificate (RFC 5280 §4.2.1.13). A
+/// point with reasons or another issuer does not say all, so it is left out.
+pub(super) fn crl_names(certificate: &[u8]) -> Vec<String> {
     let Ok(certificate) = Certificate::from_der(certificate) else { return vec![] };
     let points = certificate.tbs_certificate().get_extension::<CrlDistributionPoints>();
     let Ok(Some((_, CrlDistributionPoints(points)))) = points else { return vec![] };
@@ -28,7 +35,11 @@ pub(super) fn crl_urls(certificate: &[u8]) -> Vec<String> {
         DistributionPointName::FullName(names) => Some(names),
         DistributionPointName::NameRelativeToCRLIssuer(_) => None,
     });
-    names.flatten().filter_map(|name| url(&name)).take(MOST_URLS).collect()
+    let uri = |name| match name {
+        GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
+        _ => None,
+    };
+    names.flatten().filter_map(uri).collect()
 }
 
 /// Returns the addresses of the responders for a certificate (RFC 5280 §4.2.2.1): those of HTTP.

@@ -1,7 +1,7 @@
 //! What authorities have published, as far as it is known, and what is being fetched.
 
 use super::{
-    Document, Query,
+    Document, Holders, Query,
     fetch::fetch,
     http::{self, Failure},
     servers::Servers,
@@ -24,6 +24,8 @@ const MOST_BYTES: usize = 64 << 20;
 const WAIT: Duration = Duration::from_secs(15);
 /// Why something is not waited for any longer.
 pub(in crate::credentials) const LATE: &str = "it has not come in time";
+/// Why a list has no word on a certificate.
+const LEFT_OUT: &str = "its scope leaves out such certificates";
 /// Time until another try after an answer that cannot be used.
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -41,7 +43,8 @@ pub(in crate::credentials) enum Answer {
 /// What is known of one query.
 #[derive(Debug)]
 struct Entry {
-    document: Option<Kept>,
+    /// The newest of each scope: one that leaves a certificate out does not replace one that has it.
+    documents: Vec<Kept>,
     /// When it was asked for and the number of that, if it is to be fetched.
     wanted: Option<(Instant, u64)>,
     /// The last failure.
@@ -94,16 +97,17 @@ impl Publications {
         self.0.state().pending.contains(&number)
     }
 
-    /// Returns what was fetched last, even if it has expired, and keeps it as if it had been asked for.
-    pub(in crate::credentials) fn last(&self, query: &Query) -> Option<Arc<Document>> {
+    /// Returns what was fetched last about certificates of `holders`, even if it has expired, and keeps it
+    /// as if it had been asked for.
+    pub(in crate::credentials) fn last(&self, query: &Query, holders: Holders) -> Option<Arc<Document>> {
         let mut state = self.0.state();
         let entry = state.entries.get_mut(query)?;
         entry.used_at = Instant::now();
-        entry.document.as_ref().map(|kept| kept.document.clone())
+        entry.newest(|document| document.is_about(holders)).map(|kept| kept.document.clone())
     }
 
-    /// Returns the answer, or has it fetched.
-    pub(in crate::credentials) fn ask(&self, query: &Query, now: SystemTime) -> Answer {
+    /// Returns the answer about certificates of `holders`, or has it fetched.
+    pub(in crate::credentials) fn ask(&self, query: &Query, holders: Holders, now: SystemTime) -> Answer {
         let at = Instant::now();
         let mut state = self.0.state();
         let State { entries, servers, .. } = &mut *state;
@@ -115,14 +119,20 @@ impl Publications {
         entry.used_at = at;
         let recent = entry.failed.as_ref().filter(|(when, _)| at - *when < RETRY).map(|(_, why)| why.clone());
         let failed = recent.or(unreachable);
-        if let Some(kept) = &entry.document
-            && now < kept.document.next_update()
-        {
-            let document = kept.document.clone();
-            if now >= kept.refresh_at && entry.wanted.is_none() && failed.is_none() {
+        let holds = |document: &Document| now < document.next_update();
+        let known = entry.newest(|document| holds(document) && document.is_about(holders));
+        let newest = entry.newest(|_| true);
+        let answer = match (known, newest.filter(|kept| holds(&kept.document))) {
+            (Some(known), _) => Some(Answer::Known(known.document.clone())),
+            (None, Some(_)) => Some(Answer::Unavailable(LEFT_OUT.to_owned())),
+            (None, None) => None,
+        };
+        if let Some(answer) = answer {
+            let is_due = newest.is_some_and(|kept| now >= kept.refresh_at);
+            if is_due && entry.wanted.is_none() && failed.is_none() {
                 self.want(&mut state, query, at);
             }
-            return Answer::Known(document);
+            return answer;
         }
         match (entry.wanted, failed) {
             (Some((since, number)), _) if at - since < WAIT => Answer::Pending(number),
@@ -236,7 +246,8 @@ impl State {
     /// Keeps a document, unless a newer one is there: a cache on the way may be behind.
     fn keep(&mut self, query: &Query, document: Document, bytes: usize) {
         let Some(entry) = self.settle(query) else { return };
-        let before = entry.document.as_ref().map(|kept| kept.document.this_update());
+        let same = |kept: &Kept| kept.document.has_scope_of(&document);
+        let before = entry.documents.iter().find(|kept| same(kept)).map(|kept| kept.document.this_update());
         if before.is_some_and(|before| document.this_update() < before) {
             entry.failed = Some((Instant::now(), "it is older than the one before".to_owned()));
             return;
@@ -245,7 +256,8 @@ impl State {
         let left = document.next_update().duration_since(now).unwrap_or_default();
         entry.failed = None;
         let refresh_at = now + left * 9 / 10;
-        entry.document = Some(Kept { document: Arc::new(document), bytes, refresh_at });
+        entry.documents.retain(|kept| !same(kept));
+        entry.documents.push(Kept { document: Arc::new(document), bytes, refresh_at });
     }
 
     /// Forgets what was not used for the longest time, if there is too much.
@@ -262,11 +274,16 @@ impl State {
 
 impl Entry {
     fn new(used_at: Instant) -> Self {
-        Self { document: None, wanted: None, failed: None, used_at }
+        Self { documents: Vec::new(), wanted: None, failed: None, used_at }
+    }
+
+    fn newest(&self, is_it: impl Fn(&Document) -> bool) -> Option<&Kept> {
+        let all = self.documents.iter().filter(|kept| is_it(&kept.document));
+        all.max_by_key(|kept| kept.document.this_update())
     }
 
     fn bytes(&self) -> usize {
-        self.document.as_ref().map_or(0, |kept| kept.bytes)
+        self.documents.iter().map(|kept| kept.bytes).sum()
     }
 }
 
@@ -296,7 +313,8 @@ mod tests {
         state.servers.done(name, at);
         drop(state);
         for n in 0..2 * MOST_ENTRIES {
-            let asked = publications.ask(&query(&format!("{UNREACHABLE}/{n}")), SystemTime::now());
+            let asked =
+                publications.ask(&query(&format!("{UNREACHABLE}/{n}")), Holders::Peers, SystemTime::now());
             assert!(matches!(asked, Answer::Unavailable(why) if why == "it is silent"));
         }
         assert_eq!(publications.0.state().entries.len(), 0);
@@ -314,13 +332,16 @@ mod tests {
         add(&mut state, &needed);
         (0..MOST_ENTRIES - 1).for_each(|n| add(&mut state, &query(&format!("http://other.test/{n}"))));
         drop(state);
-        assert!(publications.last(&needed).is_some());
+        assert!(publications.last(&needed, Holders::Peers).is_some());
         let mut state = publications.0.state();
         add(&mut state, &query("http://one.more.test/"));
         state.forget_excess();
         assert_eq!(state.entries.len(), MOST_ENTRIES);
         drop(state);
-        assert!(publications.last(&needed).is_some());
-        assert!(publications.last(&query("http://other.test/0")).is_none(), "it was used before");
+        assert!(publications.last(&needed, Holders::Peers).is_some());
+        assert!(
+            publications.last(&query("http://other.test/0"), Holders::Peers).is_none(),
+            "it was used before"
+        );
     }
 }

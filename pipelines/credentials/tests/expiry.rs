@@ -21,12 +21,12 @@ fn list_between(ca: &Ca, made: time::Duration, expired: time::Duration, serials:
 }
 
 /// Returns a list that was made two days ago and expired yesterday.
-fn expired(ca: &Ca, serials: &[u64]) -> Vec<u8> {
+pub(super) fn expired(ca: &Ca, serials: &[u64]) -> Vec<u8> {
     list_between(ca, 2 * time::Duration::DAY, time::Duration::DAY, serials)
 }
 
 /// Returns authorities that have these lists in files, so many hours from now.
-fn with_files(ca: &Ca, lists: &[Vec<u8>], hours: u64, revocation: Revocation) -> Authorities {
+pub(super) fn with_files(ca: &Ca, lists: &[Vec<u8>], hours: u64, revocation: Revocation) -> Authorities {
     let folder = Folder::new();
     let files: Vec<_> =
         lists.iter().enumerate().map(|(n, list)| folder.write(&format!("{n}.crl"), list)).collect();
@@ -35,7 +35,7 @@ fn with_files(ca: &Ca, lists: &[Vec<u8>], hours: u64, revocation: Revocation) ->
     Authorities::load(&[ca], &files, CrlPolicy::Relaxed, now).unwrap().fetch(revocation)
 }
 
-fn assert_revoked(verified: Result<(), VerifyError>) {
+pub(super) fn assert_revoked(verified: Result<(), VerifyError>) {
     let why = verified.unwrap_err();
     assert_eq!(why.kind, VerifyErrorKind::Revoked);
     assert!(why.words.contains("was revoked on "), "{why}");

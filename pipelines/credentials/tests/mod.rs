@@ -7,6 +7,7 @@ mod ocsp;
 mod pki;
 mod refusal;
 mod revocation;
+mod scopes;
 mod signature;
 mod staple;
 

@@ -220,7 +220,7 @@ fn list_is_fetched_once_and_decides() {
 }
 
 /// Waits until the server has had so many requests, and nothing is fetched from `url` any more.
-fn settle(server: &Server, requests: usize, url: &str) {
+pub(super) fn settle(server: &Server, requests: usize, url: &str) {
     let until = Instant::now() + Duration::from_secs(60);
     while server.requests() < requests || Publications::shared().is_fetching(url) {
         assert!(Instant::now() < until);

@@ -26,7 +26,7 @@ impl<K> Default for Members<K> {
 
 /// All members by address. Keys are given out in ascending order: a lower key is older.
 #[derive(Debug)]
-pub(crate) struct FairQueue<K> {
+pub struct FairQueue<K> {
     networks: BTreeMap<Network, Members<K>>,
     /// The networks, ordered by their number of members.
     crowded: BTreeSet<(usize, Network)>,
@@ -46,12 +46,13 @@ impl<K: Copy + Ord> FairQueue<K> {
         self.sources.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Returns true if there are no members.
+    pub fn is_empty(&self) -> bool {
         self.sources.is_empty()
     }
 
     /// Adds a member at address `from`.
-    pub(crate) fn insert(&mut self, one: K, from: IpAddr) {
+    pub fn insert(&mut self, one: K, from: IpAddr) {
         self.sources.insert(one, from);
         self.change(from, |all| {
             all.insert(one);
@@ -59,7 +60,7 @@ impl<K: Copy + Ord> FairQueue<K> {
     }
 
     /// Removes a member and returns its address.
-    pub(crate) fn remove(&mut self, one: K) -> Option<IpAddr> {
+    pub fn remove(&mut self, one: K) -> Option<IpAddr> {
         let from = self.sources.remove(&one)?;
         self.change(from, |all| {
             all.remove(&one);
@@ -121,7 +122,7 @@ impl<K: Copy + Ord> FairQueue<K> {
 
     /// Takes out the next member in turn: networks take turns, then the addresses of each; the
     /// oldest member of an address comes first.
-    pub(crate) fn take_next(&mut self) -> Option<(K, IpAddr)> {
+    pub fn take_next(&mut self) -> Option<(K, IpAddr)> {
         let network = following(&self.networks, self.served)?;
         self.served = Some(network);
         let members = self.networks.get_mut(&network)?;

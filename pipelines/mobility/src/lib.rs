@@ -14,7 +14,7 @@
 //! | [`retransmission`] | when a request is sent again |
 //! | [`timers`] | when something is due, for each key |
 //! | [`roaming`] | decides whether the gateway follows a peer to a new path |
-//! | `rate`, `fair_queue` | limits how often something may be done; shares a limited resource fairly |
+//! | `rate`, [`fair_queue`] | limits how often something may be done; shares a limited resource fairly |
 //!
 //! The protocols, which do not depend on each other:
 //!
@@ -30,7 +30,7 @@ extern crate alloc;
 pub mod aaa;
 pub mod crypto;
 mod distinguished_name;
-mod fair_queue;
+pub mod fair_queue;
 pub mod identity;
 pub mod ike;
 mod mtu_search;

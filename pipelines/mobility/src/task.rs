@@ -106,7 +106,7 @@ impl Task {
                 }))
             }
             Self::Eap(mut conversation, packet) => match conversation.handle(&packet) {
-                Step::Wait(number) => Outcome::Postponed(Self::Eap(conversation, Vec::new()), number),
+                Step::Wait(number) => Outcome::Postponed(Self::Eap(conversation, packet), number),
                 step => Outcome::Eap(conversation, step),
             },
         }
@@ -119,6 +119,16 @@ impl Task {
             Self::Verify { verifier, .. } => verifier.is_pending(number),
             Self::Eap(conversation, _) => conversation.is_pending(number),
             _ => false,
+        }
+    }
+
+    /// Returns the peer's certificate, about which a postponed task waits for an authority's word; `None`
+    /// if it waits for one about ours.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        match self {
+            Self::Verify { certificates, .. } => certificates.chain.first().map(|own| &own[..]),
+            Self::Eap(conversation, _) => conversation.certificate(),
+            _ => None,
         }
     }
 

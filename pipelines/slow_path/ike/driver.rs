@@ -148,7 +148,7 @@ impl Ike {
         let mut this = Self {
             endpoint,
             peers: Peers::default(),
-            helpers: Helpers::start(workers)?,
+            helpers: Helpers::start(workers, config.devices)?,
             resolver: Resolver::default(),
             connections: (0..).zip(parts(config)).collect(),
             guards,
@@ -179,6 +179,7 @@ impl Ike {
         let indices = self.endpoint.reconfigure(now, protocol, pools(config), settings(config));
         self.connections.retain(|index, _| self.endpoint.connection(*index).is_some());
         self.connections.extend(indices.clone().zip(parts(config)));
+        self.helpers.set_devices(config.devices);
         self.accounts.replace(now, indices.clone().zip(&config.connections));
         self.guards.add(config, &mut links.tables);
         self.endpoint.reserve_addresses(network.routes.taken().collect());
@@ -265,7 +266,6 @@ impl Ike {
             self.endpoint.handle_outcome(now, id, outcome);
             busy = true;
         }
-        // Before new tasks take the room that there is now.
         self.helpers.turn(now, |task| self.endpoint.needs(task));
         busy |= self.handle_addresses(now, network);
         if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
@@ -300,7 +300,7 @@ impl Ike {
             while self.helpers.has_room()
                 && let Some((id, from, task)) = self.endpoint.poll_task()
             {
-                self.helpers.submit(now, id, from, task);
+                self.helpers.submit(id, from, self.endpoint.waits_until(id), task);
                 busy = true;
             }
             let Some(event) = self.endpoint.poll_event() else { return busy };

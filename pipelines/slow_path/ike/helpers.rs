@@ -1,7 +1,7 @@
 //! Threads for long tasks: public-key operations and EAP; and RADIUS requests and revocation lists,
 //! for which no thread waits. State stays with the slow path: helper threads receive tasks and return their outcomes.
 
-use super::postponed::{PostponedTasks, Ticket, is_ours};
+use super::postponed::{PostponedTasks, Ticket};
 use crate::{credentials::RadiusSockets, primitives::Primitives};
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, Sender, unbounded};
@@ -33,19 +33,23 @@ pub(super) struct Helpers {
     threads: usize,
     /// Tasks that the threads have not finished.
     unfinished: usize,
+    /// Those of them that were postponed before.
+    repeated: usize,
     radius: RadiusSockets,
     /// EAP conversations that wait for a RADIUS server.
     conversations: BTreeMap<TaskId, Box<dyn Conversation>>,
     postponed: PostponedTasks,
+    /// The outcomes of those that had to make room.
+    refused: Vec<(TaskId, Outcome)>,
 }
 
 impl Helpers {
     /// Starts one thread for each core without a worker, pinned to that core; at least one thread,
-    /// if necessary without pinning.
+    /// if necessary without pinning. One peer may have so many `devices`.
     ///
     /// # Errors
     /// The system's error for a thread.
-    pub(super) fn start(workers: &[usize]) -> io::Result<Self> {
+    pub(super) fn start(workers: &[usize], devices: usize) -> io::Result<Self> {
         let (tasks, queue) = unbounded();
         let (results, done) = unbounded();
         let all = core_affinity::get_core_ids().unwrap_or_default();
@@ -62,28 +66,47 @@ impl Helpers {
             })?;
         }
         let (radius, conversations) = (RadiusSockets::default(), BTreeMap::new());
-        let (threads, unfinished, postponed) = (cores.len(), 0, PostponedTasks::default());
-        Ok(Self { tasks, done, threads, unfinished, radius, conversations, postponed })
+        let (threads, unfinished, repeated) = (cores.len(), 0, 0);
+        let postponed = PostponedTasks::new(most_for_one(devices));
+        let refused = Vec::new();
+        Ok(Self { tasks, done, threads, unfinished, repeated, radius, conversations, postponed, refused })
     }
 
-    /// Returns true if another task can be submitted.
+    /// Sets how many devices one peer may have.
+    pub(super) fn set_devices(&mut self, devices: usize) {
+        self.postponed.most_for_one = most_for_one(devices);
+    }
+
+    /// Returns true if another task can be submitted. While postponed ones can be run again, half of
+    /// the room is theirs.
     pub(super) fn has_room(&self) -> bool {
-        self.room() > 0
+        let kept = if self.postponed.has_ready() { self.room_to_repeat() } else { 0 };
+        self.room() > kept
     }
 
     fn room(&self) -> usize {
-        (self.threads * TASKS_PER_THREAD).saturating_sub(self.unfinished)
+        self.most().saturating_sub(self.unfinished)
     }
 
-    /// Submits a task for a peer at `from`.
-    pub(super) fn submit(&mut self, now: Duration, id: TaskId, from: IpAddr, task: Task) {
-        self.run(Ticket::new(now, id, from), task);
+    fn room_to_repeat(&self) -> usize {
+        (self.most() / 2).saturating_sub(self.repeated)
+    }
+
+    /// Returns the most tasks at a time.
+    fn most(&self) -> usize {
+        self.threads * TASKS_PER_THREAD
+    }
+
+    /// Submits a task for a peer at `from`, which waits for others until `deadline` at most.
+    pub(super) fn submit(&mut self, id: TaskId, from: IpAddr, deadline: Duration, task: Task) {
+        self.run(Ticket::new(id, from, deadline), task);
     }
 
     fn run(&mut self, ticket: Ticket, task: Task) {
         // The threads live as long as this, so the queue is not closed.
         if self.tasks.send((ticket, task)).is_ok() {
             self.unfinished += 1;
+            self.repeated += usize::from(ticket.is_repeated);
         }
     }
 
@@ -91,7 +114,10 @@ impl Helpers {
     /// `needed` any more are dropped.
     pub(super) fn turn(&mut self, now: Duration, needed: impl Fn(TaskId) -> bool) {
         self.radius.turn(now);
-        for (ticket, task) in self.postponed.take_due(now, self.room(), needed) {
+        self.postponed.look(now, &needed);
+        while self.room().min(self.room_to_repeat()) > 0
+            && let Some((ticket, task)) = self.postponed.take_ready(now, &needed)
+        {
             self.run(ticket, task);
         }
     }
@@ -106,9 +132,13 @@ impl Helpers {
             }
         }
         loop {
+            if let Some(refused) = self.refused.pop() {
+                return Some(refused);
+            }
             let (ticket, outcome) = self.done.try_recv().ok()?;
             let Ticket { id, from, .. } = ticket;
             self.unfinished -= 1;
+            self.repeated -= usize::from(ticket.is_repeated);
             match outcome {
                 Outcome::Eap(conversation, Step::Ask) => match conversation.question() {
                     Some(question) => {
@@ -118,18 +148,26 @@ impl Helpers {
                     }
                     None => return Some((id, Outcome::Eap(conversation, Step::Ask))),
                 },
-                Outcome::Postponed(task, number) => match self.postponed.push(now, ticket, task, number) {
-                    None => {}
-                    Some(task) if is_ours(&task) => self.run(ticket, task.without_waiting()),
-                    Some(task) => {
-                        let why = "too many peers wait for what authorities say of their certificates";
-                        return Some((id, task.refused(Some(VerifyErrorKind::Revoked.because(why)))));
-                    }
-                },
+                Outcome::Postponed(task, number) => {
+                    let crowded_out = self.postponed.push(now, ticket, task, number);
+                    self.refused.extend(crowded_out.into_iter().map(refusal));
+                }
                 outcome => return Some((id, outcome)),
             }
         }
     }
+}
+
+/// Returns the refusal of a task that had to make room.
+fn refusal((ticket, task): (Ticket, Task)) -> (TaskId, Outcome) {
+    let why = "too many peers with the same key wait for what its authority says: try again";
+    (ticket.id, task.refused(Some(VerifyErrorKind::Overload.because(why))))
+}
+
+/// Returns how many tasks may wait for a word about one peer's certificate: one for each device, and one
+/// for each that replaces it.
+fn most_for_one(devices: usize) -> usize {
+    devices.saturating_mul(2)
 }
 
 /// Runs tasks until the queue is closed. A panic only fails the task, and so the connection of its
@@ -152,7 +190,7 @@ fn run_tasks(tasks: &Receiver<(Ticket, Task)>, results: &Sender<(Ticket, Outcome
 mod tests {
     use super::{
         super::postponed::{
-            LOOK, MOST, MOST_BEFORE_OURS,
+            LOOK,
             tests::{Late, signature, verification},
         },
         *,
@@ -174,12 +212,15 @@ mod tests {
         crypto::{Kex, Secret},
     };
 
+    /// How long tasks wait here.
+    const PATIENCE: Duration = Duration::from_secs(25);
+
     #[test]
     fn a_conversation_that_waits_for_radius_delays_no_other_task() {
         let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
         let server = Server::new(silent.local_addr().unwrap(), Secret::new(b"secret".to_vec()));
         let radius = Radius::new(Realm::new(vec![server], "gateway"));
-        let mut helpers = Helpers::start(&[]).unwrap();
+        let mut helpers = Helpers::start(&[], 16).unwrap();
         let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
         let next = |helpers: &mut Helpers| loop {
             helpers.turn(now, |_| true);
@@ -195,8 +236,8 @@ mod tests {
             let mut conversation = radius.begin(origin.clone());
             conversation.handle(&[]);
             let identity = b"\x02\x00\x00\x0a\x01alice".to_vec();
-            helpers.submit(now, TaskId(2 * n), from, Task::Eap(conversation, identity));
-            helpers.submit(now, TaskId(2 * n + 1), from, Task::KexBegin(Kex::X25519));
+            helpers.submit(TaskId(2 * n), from, now, Task::Eap(conversation, identity));
+            helpers.submit(TaskId(2 * n + 1), from, now, Task::KexBegin(Kex::X25519));
             // Time does not advance, so no server is given up.
             assert_eq!(next(&mut helpers), TaskId(2 * n + 1));
         }
@@ -224,14 +265,14 @@ mod tests {
     #[test]
     fn a_verification_that_waits_for_an_authority_delays_no_other_task() {
         const PEERS: u64 = 100;
-        let mut helpers = Helpers::start(&[]).unwrap();
+        let mut helpers = Helpers::start(&[], 16).unwrap();
         let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
         let until = Instant::now() + Duration::from_secs(60);
         let late = Arc::new(Late::default());
         for n in 0..PEERS {
-            helpers.submit(now, TaskId(n), from, verification(&late));
+            helpers.submit(TaskId(n), from, now + PATIENCE, verification(&late, &n.to_be_bytes()));
         }
-        helpers.submit(now, TaskId(PEERS), from, Task::KexBegin(Kex::X25519));
+        helpers.submit(TaskId(PEERS), from, now, Task::KexBegin(Kex::X25519));
         let mut other = None;
         while other.is_none() || helpers.unfinished > 0 {
             other = helpers.poll(now).map(|(id, _)| id).or(other);
@@ -249,7 +290,7 @@ mod tests {
             assert!(Instant::now() < until);
             now += LOOK;
             helpers.turn(now, |_| true);
-            assert!(helpers.unfinished <= helpers.threads * TASKS_PER_THREAD, "others have room");
+            assert!(helpers.unfinished <= helpers.most() / 2, "others have room");
             match helpers.poll(now) {
                 Some((_, outcome)) => {
                     assert!(matches!(outcome, Outcome::Verified(Ok(_))));
@@ -262,11 +303,11 @@ mod tests {
     }
 
     /// Waits until all tasks that run have ended or are postponed, and returns the outcomes.
-    fn settle(helpers: &mut Helpers, now: Duration) -> Vec<Outcome> {
+    fn settle(helpers: &mut Helpers, now: Duration) -> Vec<(TaskId, Outcome)> {
         let (mut outcomes, until) = (Vec::new(), Instant::now() + Duration::from_secs(60));
         while helpers.unfinished > 0 {
             assert!(Instant::now() < until);
-            outcomes.extend(helpers.poll(now).map(|(_, outcome)| outcome));
+            outcomes.extend(helpers.poll(now));
             thread::yield_now();
         }
         outcomes
@@ -274,53 +315,103 @@ mod tests {
 
     #[test]
     fn what_does_not_come_is_waited_for_only_so_long() {
-        let mut helpers = Helpers::start(&[]).unwrap();
+        let mut helpers = Helpers::start(&[], 16).unwrap();
         let (start, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
         let late = Arc::new(Late::default());
-        helpers.submit(start, TaskId(1), from, verification(&late));
-        helpers.submit(start, TaskId(2), from, signature(&late));
-        for second in 0..25 {
+        helpers.submit(TaskId(1), from, start + PATIENCE, verification(&late, b"peer"));
+        helpers.submit(TaskId(2), from, start + PATIENCE, signature(&late));
+        for second in 0..PATIENCE.as_secs() {
             let now = start + Duration::from_secs(second);
             helpers.turn(now, |_| true);
             assert!(settle(&mut helpers, now).is_empty(), "after {second} s");
         }
-        let now = start + Duration::from_secs(25);
+        let now = start + PATIENCE;
         helpers.turn(now, |_| true);
         let outcomes = settle(&mut helpers, now);
-        let refused = |outcome: &Outcome| matches!(outcome, Outcome::Verified(Err(why)) if why.kind == VerifyErrorKind::Revoked);
+        let refused = |(_, outcome): &(_, Outcome)| matches!(outcome, Outcome::Verified(Err(why)) if why.kind == VerifyErrorKind::Revoked);
         assert!(outcomes.iter().any(refused), "{outcomes:?}");
-        assert!(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Signed(Ok(_)))), "{outcomes:?}");
+        let signed = |(_, outcome): &(_, Outcome)| matches!(outcome, Outcome::Signed(Ok(_)));
+        assert!(outcomes.iter().any(signed), "{outcomes:?}");
         assert_eq!((outcomes.len(), helpers.postponed.len()), (2, 0));
     }
 
     #[test]
     fn task_of_a_peer_that_has_ended_waits_no_more() {
-        let mut helpers = Helpers::start(&[]).unwrap();
+        let mut helpers = Helpers::start(&[], 16).unwrap();
         let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
         let late = Arc::new(Late::default());
-        (0..3).for_each(|n| helpers.submit(now, TaskId(n), from, verification(&late)));
+        (0..3).for_each(|n| helpers.submit(TaskId(n), from, now + PATIENCE, verification(&late, b"peer")));
         assert!(settle(&mut helpers, now).is_empty());
         helpers.turn(now, |id| id == TaskId(1));
         assert_eq!((helpers.postponed.len(), helpers.unfinished), (1, 0));
     }
 
+    /// Whoever has one certificate can come from any number of addresses.
     #[test]
-    fn more_than_fit_are_refused_and_say_so() {
-        let mut helpers = Helpers::start(&[]).unwrap();
+    fn more_peers_with_one_certificate_than_its_share_are_refused_and_say_so() {
+        let mut helpers = Helpers::start(&[], 3).unwrap();
+        let now = Duration::from_secs(1);
+        let late = Arc::new(Late::default());
+        let submit = |helpers: &mut Helpers, n: u8, certificate: &[u8]| {
+            let from = IpAddr::from([192, 0, n, 7]);
+            helpers.submit(TaskId(n.into()), from, now + PATIENCE, verification(&late, certificate));
+        };
+        submit(&mut helpers, 0, b"honest");
+        (1..=7).for_each(|n| submit(&mut helpers, n, b"greedy"));
+        let refused = settle(&mut helpers, now);
+        let [(TaskId(1), Outcome::Verified(Err(why)))] = &refused[..] else { panic!("{refused:?}") };
+        let said = "certificate not checked: too many peers with the same key wait";
+        assert!(why.to_string().starts_with(said), "{why}");
+        assert_eq!(helpers.postponed.len(), 7);
+        helpers.set_devices(1);
+        submit(&mut helpers, 8, b"honest");
+        assert!(settle(&mut helpers, now).is_empty());
+        submit(&mut helpers, 9, b"honest");
+        assert!(matches!(settle(&mut helpers, now)[..], [(TaskId(0), _)]));
+    }
+
+    /// As in a flood: whenever there is room, new tasks take it first.
+    #[test]
+    fn postponed_task_gets_its_turn_however_many_new_ones_there_are() {
+        let mut helpers = Helpers::start(&[], 16).unwrap();
+        let (mut now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
+        let late = Arc::new(Late::default());
+        helpers.submit(TaskId(0), from, now + PATIENCE, verification(&late, b"peer"));
+        assert!(settle(&mut helpers, now).is_empty());
+        late.0.store(true, Ordering::SeqCst);
+        let (mut new, until) = (0, Instant::now() + Duration::from_secs(60));
+        loop {
+            while helpers.has_room() {
+                new += 1;
+                helpers.submit(TaskId(new), from, now, Task::KexBegin(Kex::X25519));
+            }
+            assert!(helpers.unfinished <= helpers.most());
+            now += LOOK;
+            helpers.turn(now, |_| true);
+            assert!(new < 1000 && Instant::now() < until, "it waits for ever");
+            match helpers.poll(now) {
+                Some((TaskId(0), outcome)) => break assert!(matches!(outcome, Outcome::Verified(Ok(_)))),
+                Some(_) => {}
+                None => thread::yield_now(),
+            }
+        }
+        assert!(helpers.has_room() && helpers.repeated == 0);
+    }
+
+    #[test]
+    fn new_task_gets_its_turn_however_many_postponed_ones_there_are() {
+        let mut helpers = Helpers::start(&[], 1000).unwrap();
         let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
         let late = Arc::new(Late::default());
-        for _ in 0..=MOST_BEFORE_OURS {
-            helpers.submit(now, TaskId(1), from, signature(&late));
+        for n in 0..1000 {
+            helpers.submit(TaskId(n), from, now + PATIENCE, verification(&late, b"peer"));
         }
-        let signed = settle(&mut helpers, now);
-        assert!(matches!(signed[..], [Outcome::Signed(Ok(_))]), "without what is said of us: {signed:?}");
-        for _ in MOST_BEFORE_OURS..=MOST {
-            helpers.submit(now, TaskId(2), from, verification(&late));
-        }
-        let refused = settle(&mut helpers, now);
-        let [Outcome::Verified(Err(why))] = &refused[..] else { panic!("{refused:?}") };
-        assert!(why.words.starts_with("too many peers wait"), "{why}");
-        assert_eq!(helpers.postponed.len(), MOST);
+        assert!(settle(&mut helpers, now).is_empty());
+        late.0.store(true, Ordering::SeqCst);
+        helpers.turn(now, |_| true);
+        assert!(helpers.postponed.has_ready() && helpers.has_room());
+        helpers.submit(TaskId(1000), from, now, Task::KexBegin(Kex::X25519));
+        assert!(settle(&mut helpers, now).iter().any(|(id, _)| *id == TaskId(1000)));
     }
 
     #[derive(Debug)]
@@ -338,7 +429,7 @@ mod tests {
 
     #[test]
     fn a_task_that_panics_is_refused_and_its_thread_goes_on() {
-        let mut helpers = Helpers::start(&[]).unwrap();
+        let mut helpers = Helpers::start(&[], 16).unwrap();
         let (now, from) = (Duration::from_secs(1), IpAddr::from([192, 0, 2, 7]));
         let until = Instant::now() + Duration::from_secs(60);
         let next = |helpers: &mut Helpers| loop {
@@ -348,15 +439,15 @@ mod tests {
                 None => panic!("nothing came of it"),
             }
         };
-        let some = helpers.threads * TASKS_PER_THREAD;
+        let some = helpers.most();
         for n in 0..some as u64 {
             assert!(helpers.has_room());
-            helpers.submit(now, TaskId(n), from, Task::Eap(Box::new(Panics), vec![]));
+            helpers.submit(TaskId(n), from, now, Task::Eap(Box::new(Panics), vec![]));
         }
         for _ in 0..some {
             assert!(matches!(next(&mut helpers), Outcome::Eap(_, Step::Failure(_))));
         }
-        helpers.submit(now, TaskId(99), from, Task::KexBegin(Kex::X25519));
+        helpers.submit(TaskId(99), from, now, Task::KexBegin(Kex::X25519));
         assert!(matches!(next(&mut helpers), Outcome::KexBegun(Ok(_))));
         assert_eq!(helpers.unfinished, 0);
     }

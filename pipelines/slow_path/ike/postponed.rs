@@ -1,25 +1,31 @@
-//! Tasks that wait for what an authority publishes. They wait only so long, and only while somebody
-//! needs them.
+//! Tasks that wait for what an authority publishes. They wait only so long, and only while their peers
+//! are there: so there are no more of them than half-open peers and those that we connect to, and those
+//! of the last second.
 
-use std::{net::IpAddr, time::Duration};
-use wayfarer_mobility::task::{Task, TaskId};
+use crate::credentials::certificate;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    time::Duration,
+};
+use wayfarer_mobility::{
+    fair_queue::FairQueue,
+    task::{Task, TaskId},
+};
 
 /// Time after which a task is run again even if what it waits for has not come.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Time after which a task waits no more: less than a half-open peer has by default, so that it still
-/// hears the result.
-const PATIENCE: Duration = Duration::from_secs(25);
-
 /// Time between two looks at what the tasks wait for.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
 
-/// Most tasks. Each holds at most what a peer sent in one message.
-pub(super) const MOST: usize = 4096;
+/// Time between two looks whether their peers are still there.
+const SWEEP: Duration = Duration::from_secs(1);
 
-/// Most tasks at which one more of our own signatures may wait. Anybody can have us wait for what is
-/// said of our certificate, so these leave room for peers that have proved that they own theirs.
-pub(super) const MOST_BEFORE_OURS: usize = MOST / 2;
+/// Most of our own signatures that wait. Anybody can have us wait for what is said of our certificate.
+/// Beyond this, we sign without.
+pub(super) const MOST_OURS: usize = 2048;
 
 /// What a task is known by.
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +35,31 @@ pub(super) struct Ticket {
     pub(super) from: IpAddr,
     /// When it waits no more.
     deadline: Duration,
+    /// True if it was postponed before.
+    pub(super) is_repeated: bool,
 }
 
 /// All tasks that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PostponedTasks {
-    all: Vec<Postponed>,
+    /// Those whose word has not come.
+    waiting: BTreeMap<TaskId, Postponed>,
+    /// The same by the number of what they wait for, by the hash of the peer's key, and by the time when
+    /// they are run again.
+    by_number: Index<u64>,
+    by_key: Index<u64>,
+    by_time: Index<Duration>,
+    /// Those of them that are signatures of ours.
+    ours: usize,
+    hasher: RandomState,
+    /// Those that can be run again, and their order.
+    ready: BTreeMap<TaskId, (Ticket, Task)>,
+    turns: FairQueue<TaskId>,
+    /// Most tasks that wait for a word about one key of peers.
+    pub(super) most_for_one: usize,
     /// When to look at them again.
     look_at: Duration,
+    sweep_at: Duration,
 }
 
 /// A task that must be run again.
@@ -44,60 +67,169 @@ pub(super) struct PostponedTasks {
 struct Postponed {
     ticket: Ticket,
     task: Task,
-    /// The number of what it waits for.
+    /// The hash of the peer's key, if the task waits for a word about its certificate.
+    key: Option<u64>,
     number: u64,
     again_at: Duration,
 }
 
+/// Tasks by what they have in common. A lower number of a task is older.
+#[derive(Debug)]
+struct Index<K>(BTreeMap<K, BTreeSet<TaskId>>);
+
+impl<K: Copy + Ord> Index<K> {
+    fn insert(&mut self, key: K, id: TaskId) {
+        self.0.entry(key).or_default().insert(id);
+    }
+
+    fn remove(&mut self, key: K, id: TaskId) {
+        if let Some(same) = self.0.get_mut(&key) {
+            same.remove(&id);
+            if same.is_empty() {
+                self.0.remove(&key);
+            }
+        }
+    }
+}
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
 impl Ticket {
-    pub(super) fn new(now: Duration, id: TaskId, from: IpAddr) -> Self {
-        Self { id, from, deadline: now + PATIENCE }
+    pub(super) fn new(id: TaskId, from: IpAddr, deadline: Duration) -> Self {
+        Self { id, from, deadline, is_repeated: false }
     }
 }
 
 impl PostponedTasks {
-    /// Keeps a task until what has this number has come. Returns the task if there is no room.
-    pub(super) fn push(&mut self, now: Duration, ticket: Ticket, task: Task, number: u64) -> Option<Task> {
-        let most = if is_ours(&task) { MOST_BEFORE_OURS } else { MOST };
-        if self.all.len() >= most {
-            return Some(task);
+    /// Makes an empty set, in which at most so many wait for one key.
+    pub(super) fn new(most_for_one: usize) -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            by_number: Index::default(),
+            by_key: Index::default(),
+            by_time: Index::default(),
+            ours: 0,
+            hasher: RandomState::new(),
+            ready: BTreeMap::new(),
+            turns: FairQueue::default(),
+            most_for_one,
+            look_at: Duration::ZERO,
+            sweep_at: Duration::ZERO,
         }
-        let again_at = ticket.deadline.min(now + AGAIN);
-        self.all.push(Postponed { ticket, task, number, again_at });
-        None
     }
 
-    /// Takes out at most `room` tasks that can be run now, and drops those that are not `needed` any
-    /// more. Does nothing if it has looked a moment ago.
-    pub(super) fn take_due(
+    /// Keeps a task until what has this number has come. Returns the tasks that have to make room: the
+    /// oldest for the same key, if there are too many of these.
+    #[must_use]
+    pub(super) fn push(
         &mut self,
         now: Duration,
-        room: usize,
-        needed: impl Fn(TaskId) -> bool,
+        ticket: Ticket,
+        task: Task,
+        number: u64,
     ) -> Vec<(Ticket, Task)> {
-        if self.all.is_empty() || now < self.look_at || room == 0 {
+        let ticket = Ticket { is_repeated: true, ..ticket };
+        if is_ours(&task) && self.ours >= MOST_OURS {
+            self.make_ready(ticket, task.without_waiting());
             return Vec::new();
         }
+        // One key, as its certificate can be written in several ways.
+        let key = task.certificate().map(|der| match certificate::public_key(der) {
+            Some(key) => self.hasher.hash_one(&key[..]),
+            None => self.hasher.hash_one(der),
+        });
+        let again_at = ticket.deadline.min(now + AGAIN);
+        self.by_number.insert(number, ticket.id);
+        self.by_time.insert(again_at, ticket.id);
+        self.ours += usize::from(is_ours(&task));
+        self.waiting.insert(ticket.id, Postponed { ticket, task, key, number, again_at });
+        let Some(key) = key else { return Vec::new() };
+        self.by_key.insert(key, ticket.id);
+        let same = self.by_key.0.get(&key).into_iter().flatten();
+        let excess = same.clone().count().saturating_sub(self.most_for_one);
+        let oldest: Vec<_> = same.copied().take(excess).collect();
+        oldest.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    fn remove(&mut self, id: TaskId) -> Option<(Ticket, Task)> {
+        let Postponed { ticket, task, key, number, again_at } = self.waiting.remove(&id)?;
+        self.by_number.remove(number, id);
+        self.by_time.remove(again_at, id);
+        self.ours -= usize::from(is_ours(&task));
+        if let Some(key) = key {
+            self.by_key.remove(key, id);
+        }
+        Some((ticket, task))
+    }
+
+    fn make_ready(&mut self, ticket: Ticket, task: Task) {
+        self.ready.insert(ticket.id, (ticket, task));
+        self.turns.insert(ticket.id, ticket.from);
+    }
+
+    /// Looks which tasks can be run again, and drops those that are not `needed` any more. Does nothing
+    /// if it has looked a moment ago.
+    pub(super) fn look(&mut self, now: Duration, needed: impl Fn(TaskId) -> bool) {
+        if self.waiting.is_empty() || now < self.look_at {
+            return;
+        }
         self.look_at = now + LOOK;
-        self.all.retain(|one| needed(one.ticket.id));
-        let is_due = |one: &mut Postponed| now >= one.again_at || !one.task.is_pending(one.number);
-        // Those that have to wait for room are looked at again.
-        let due = self.all.extract_if(.., is_due).take(room);
-        due.map(|Postponed { ticket, task, .. }| match now >= ticket.deadline {
-            true => (ticket, task.without_waiting()),
-            false => (ticket, task),
-        })
-        .collect()
+        if now >= self.sweep_at {
+            self.sweep_at = now + SWEEP;
+            let left: Vec<_> = self.waiting.keys().copied().filter(|id| !needed(*id)).collect();
+            for id in left {
+                self.remove(id);
+            }
+        }
+        // All tasks ask the same about a number.
+        let has_come = |(number, same): &(&u64, &BTreeSet<TaskId>)| {
+            let one = same.first().and_then(|id| self.waiting.get(id));
+            one.is_some_and(|one| !one.task.is_pending(**number))
+        };
+        let come = self.by_number.0.iter().filter(has_come).map(|(_, same)| same);
+        let due = self.by_time.0.range(..=now).map(|(_, same)| same);
+        let over: BTreeSet<_> = come.chain(due).flatten().copied().collect();
+        for id in over {
+            if let Some((ticket, task)) = self.remove(id) {
+                self.make_ready(ticket, task);
+            }
+        }
+    }
+
+    /// Returns true if a task can be run again.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes out the next task that can be run again and is still `needed`. Networks take turns, then the
+    /// addresses of each.
+    pub(super) fn take_ready(
+        &mut self,
+        now: Duration,
+        needed: impl Fn(TaskId) -> bool,
+    ) -> Option<(Ticket, Task)> {
+        loop {
+            let (id, _) = self.turns.take_next()?;
+            let Some((ticket, task)) = self.ready.remove(&id) else { continue };
+            if needed(id) {
+                let may_wait = now < ticket.deadline;
+                return Some((ticket, if may_wait { task } else { task.without_waiting() }));
+            }
+        }
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.all.len()
+        self.waiting.len() + self.ready.len()
     }
 }
 
 /// Returns true if the task is a signature of ours.
-pub(super) fn is_ours(task: &Task) -> bool {
+fn is_ours(task: &Task) -> bool {
     matches!(task, Task::Sign { .. })
 }
 
@@ -165,12 +297,13 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::slow_path::ike) fn verification(verifier: &Arc<Late>) -> Task {
+    /// Makes the verification of a peer with this certificate.
+    pub(in crate::slow_path::ike) fn verification(verifier: &Arc<Late>, certificate: &[u8]) -> Task {
         let hashes = SignatureHashes::ALL;
         Task::Verify {
             verifier: verifier.clone(),
             identity: Identity::from_text("cl.test").unwrap(),
-            certificates: PeerCertificates::default(),
+            certificates: PeerCertificates { chain: vec![certificate.to_vec()], ocsp: vec![] },
             signature: PeerSignature { method: 14, data: vec![], octets: vec![], hashes },
             may_wait: true,
         }
@@ -182,59 +315,124 @@ pub(super) mod tests {
     }
 
     const START: Duration = Duration::from_secs(1);
+    const DEADLINE: Duration = Duration::from_secs(26);
+
+    fn ticket(id: u64) -> Ticket {
+        Ticket::new(TaskId(id), [192, 0, 2, 7].into(), DEADLINE)
+    }
 
     /// Returns as many verifications as `count` that wait since the start.
     fn waiting(count: u64) -> (Arc<Late>, PostponedTasks) {
-        let (late, mut tasks) = (Arc::new(Late::default()), PostponedTasks::default());
+        let (late, mut tasks) = (Arc::new(Late::default()), PostponedTasks::new(99));
         for n in 0..count {
-            let ticket = Ticket::new(START, TaskId(n), [192, 0, 2, 7].into());
-            assert!(tasks.push(START, ticket, verification(&late), 7).is_none());
+            assert!(tasks.push(START, ticket(n), verification(&late, b"peer"), 7).is_empty());
         }
         (late, tasks)
     }
 
+    fn take_all(tasks: &mut PostponedTasks, now: Duration) -> Vec<Task> {
+        tasks.look(now, |_| true);
+        std::iter::from_fn(|| tasks.take_ready(now, |_| true)).map(|(_, task)| task).collect()
+    }
+
     #[test]
-    fn task_is_run_once_its_word_has_come_and_there_is_room() {
+    fn task_is_run_once_its_word_has_come() {
         let (late, mut tasks) = waiting(5);
-        assert_eq!(tasks.take_due(START, 9, |_| true).len(), 0);
+        assert_eq!(take_all(&mut tasks, START).len(), 0);
         late.0.store(true, Ordering::SeqCst);
-        assert_eq!(tasks.take_due(START, 9, |_| true).len(), 0, "it has looked a moment ago");
-        assert_eq!(tasks.take_due(START + LOOK, 3, |_| true).len(), 3);
-        assert_eq!(tasks.take_due(START + 2 * LOOK, 3, |_| true).len(), 2);
+        assert_eq!(take_all(&mut tasks, START).len(), 0, "it has looked a moment ago");
+        assert_eq!(take_all(&mut tasks, START + LOOK).len(), 5);
+        assert_eq!(tasks.len(), 0);
     }
 
     #[test]
     fn task_waits_no_longer_than_the_deadline() {
         let (_, mut tasks) = waiting(1);
         let mut now = START;
-        while now < START + PATIENCE {
-            for (ticket, task) in tasks.take_due(now, 1, |_| true) {
+        while now < DEADLINE {
+            for task in take_all(&mut tasks, now) {
                 assert!(matches!(&task, Task::Verify { may_wait: true, .. }), "at {now:?}");
-                assert!(tasks.push(now, ticket, task, 7).is_none());
+                assert!(tasks.push(now, ticket(0), task, 7).is_empty());
             }
             now += Duration::from_millis(700);
         }
-        let late = tasks.take_due(START + PATIENCE, 1, |_| true).pop();
-        assert!(matches!(late, Some((_, Task::Verify { may_wait: false, .. }))));
+        let late = take_all(&mut tasks, DEADLINE);
+        assert!(matches!(late[..], [Task::Verify { may_wait: false, .. }]), "{late:?}");
     }
 
     #[test]
     fn task_that_nobody_needs_is_dropped() {
-        let (_, mut tasks) = waiting(3);
-        assert_eq!(tasks.take_due(START, 9, |id| id != TaskId(1)).len(), 0);
-        let kept: Vec<_> = tasks.all.iter().map(|one| one.ticket.id).collect();
-        assert_eq!(kept, [TaskId(0), TaskId(2)]);
+        let (late, mut tasks) = waiting(3);
+        tasks.look(START, |id| id != TaskId(1));
+        assert!(tasks.take_ready(START, |id| id != TaskId(1)).is_none());
+        assert_eq!(tasks.waiting.keys().collect::<Vec<_>>(), [&TaskId(0), &TaskId(2)]);
+        // Its peer may end after its word has come.
+        late.0.store(true, Ordering::SeqCst);
+        tasks.look(START + LOOK, |_| true);
+        let (next, _) = tasks.take_ready(START + LOOK, |id| id != TaskId(0)).unwrap();
+        assert_eq!((next.id, tasks.len()), (TaskId(2), 0));
     }
 
     #[test]
-    fn signatures_of_ours_leave_room_for_peers() {
-        let (late, mut tasks) = waiting(0);
-        let ticket = Ticket::new(START, TaskId(1), [192, 0, 2, 7].into());
-        let mut taken = |task: fn(&Arc<Late>) -> Task| {
-            (0..2 * MOST).filter(|_| tasks.push(START, ticket, task(&late), 7).is_none()).count()
+    fn certificate_has_its_share_and_its_oldest_tasks_make_room() {
+        let (late, mut tasks) = (Arc::new(Late::default()), PostponedTasks::new(2));
+        let push = |tasks: &mut PostponedTasks, id, task| {
+            let out = tasks.push(START, ticket(id), task, 7);
+            out.iter().map(|(ticket, _)| ticket.id.0).collect::<Vec<_>>()
         };
-        assert_eq!(taken(signature), MOST_BEFORE_OURS);
-        assert_eq!(taken(verification), MOST - MOST_BEFORE_OURS);
-        assert_eq!((taken(signature), taken(verification)), (0, 0));
+        let one = |tasks: &mut PostponedTasks, id| push(tasks, id, verification(&late, b"one"));
+        let none = Vec::<u64>::new();
+        let out = [1, 2, 3].map(|id| one(&mut tasks, id));
+        assert_eq!(out, [none.clone(), none.clone(), vec![1]]);
+        assert!([4, 5].iter().all(|id| push(&mut tasks, *id, verification(&late, b"other")).is_empty()));
+        assert_eq!(one(&mut tasks, 6), [2]);
+        tasks.most_for_one = 1;
+        assert_eq!(one(&mut tasks, 7), [3, 6]);
+        // Ours is the same for all.
+        assert!([8, 9].iter().all(|id| push(&mut tasks, *id, signature(&late)).is_empty()));
+        // What has gone on counts no more.
+        late.0.store(true, Ordering::SeqCst);
+        assert_eq!(take_all(&mut tasks, START).len(), 5);
+        let PostponedTasks { by_number, by_key, by_time, ours, .. } = tasks;
+        assert_eq!((by_number.0.len(), by_key.0.len(), by_time.0.len(), ours), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn certificates_of_one_key_have_one_share() {
+        let (late, mut tasks) = (Arc::new(Late::default()), PostponedTasks::new(1));
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut push = |number: u64| {
+            let mut params = rcgen::CertificateParams::default();
+            params.serial_number = Some(number.into());
+            let der = params.self_signed(&key).unwrap().der().to_vec();
+            tasks.push(START, ticket(number), verification(&late, &der), 7).len()
+        };
+        assert_eq!([push(1), push(2)], [0, 1]);
+    }
+
+    /// Whoever connects can have us wait for a word about our certificate.
+    #[test]
+    fn signatures_of_ours_beyond_the_bound_do_not_wait() {
+        let (late, mut tasks) = waiting(1);
+        for n in 1..=MOST_OURS as u64 + 1 {
+            assert!(tasks.push(START, ticket(n), signature(&late), 7).is_empty());
+        }
+        let ready = take_all(&mut tasks, START);
+        assert!(matches!(ready[..], [Task::Sign { wants_ocsp: false, .. }]), "{} tasks", ready.len());
+        assert_eq!(tasks.len(), 1 + MOST_OURS);
+    }
+
+    #[test]
+    fn networks_take_turns_once_their_word_has_come() {
+        let (late, mut tasks) = (Arc::new(Late::default()), PostponedTasks::new(99));
+        for n in 0..90 {
+            let ticket = Ticket::new(TaskId(n), [198, 51, 100, n as u8].into(), DEADLINE);
+            assert!(tasks.push(START, ticket, signature(&late), 7).is_empty());
+        }
+        assert!(tasks.push(START, ticket(90), verification(&late, b"peer"), 7).is_empty());
+        late.0.store(true, Ordering::SeqCst);
+        let order = take_all(&mut tasks, START);
+        let position = order.iter().position(|task| matches!(task, Task::Verify { .. }));
+        assert!(position.is_some_and(|position| position < 2), "{position:?} of {}", order.len());
     }
 }

@@ -29,6 +29,8 @@ pub enum VerifyErrorKind {
     ///
     /// [`Verifier::is_pending`]: super::Verifier::is_pending
     Pending(u64),
+    /// Not checked, because too many wait for what authorities publish. The peer must try again.
+    Overload,
     /// The certificate does not contain the identity that the peer claims.
     Identity,
     /// The signature is wrong, or of a kind that is not accepted.
@@ -57,6 +59,7 @@ impl fmt::Display for VerifyErrorKind {
             Self::Expired => "it is not valid now",
             Self::Revoked => "it is revoked",
             Self::Pending(_) => "whether it is revoked is not known yet: try again",
+            Self::Overload => "too many wait for what authorities publish: try again",
             Self::Identity => "it is not for the identity that the peer claims",
             Self::Signature => "the signature is wrong or of a kind that is not accepted",
         })
@@ -67,6 +70,7 @@ impl fmt::Display for VerifyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             VerifyErrorKind::Signature => write!(f, "signature refused: {}", self.words),
+            VerifyErrorKind::Overload => write!(f, "certificate not checked: {}", self.words),
             _ => write!(f, "certificate refused: {}", self.words),
         }
     }

@@ -364,6 +364,14 @@ impl Endpoint {
         self.shared.queue.owner(task).is_some()
     }
 
+    /// Returns until when a task may wait for what others publish, so that its peer still hears the
+    /// result: until five sixths of the peer's time to authenticate are over. Returns zero if nobody
+    /// needs the task.
+    pub fn waits_until(&self, task: TaskId) -> Duration {
+        let peer = self.shared.queue.owner(task).and_then(|id| self.peers.get(&id));
+        peer.map(|peer| peer.waits_until(&self.environment.settings)).unwrap_or_default()
+    }
+
     /// Handles the outcome of a task.
     pub fn handle_outcome(&mut self, now: Duration, task: TaskId, outcome: Outcome) {
         let queue = &mut self.shared.queue;

@@ -35,8 +35,8 @@ pub enum Step {
     /// sees it.
     Ask,
     /// What an authority publishes must come first; it is being fetched under this number.
-    /// [`Conversation::handle`] continues with an empty packet once [`Conversation::is_pending`] is
-    /// false, or after [`Conversation::stop_waiting`]. The driver of tasks handles this step; a peer never sees it.
+    /// [`Conversation::handle`] continues with the same packet once [`Conversation::is_pending`] is false,
+    /// or after [`Conversation::stop_waiting`]. The driver of tasks handles this step; a peer never sees it.
     Wait(u64),
 }
 
@@ -96,6 +96,11 @@ pub trait Conversation: Send + Sync + fmt::Debug {
     /// Returns true while what has this number has to come, after [`Step::Wait`].
     fn is_pending(&self, _number: u64) -> bool {
         false
+    }
+
+    /// Returns the other side's certificate, after [`Step::Wait`].
+    fn certificate(&self) -> Option<&[u8]> {
+        None
     }
 
     /// Takes from now on what has not come yet as if it could not be had: [`Step::Wait`] follows no more.

@@ -14,6 +14,7 @@ use crate::{
         counter::Counter,
         event::{Event, Reason},
         exchange::auth_lifetime::AuthLifetime,
+        settings::Settings,
     },
     transmit::{Payload, Transmit},
 };
@@ -34,7 +35,7 @@ impl Peer {
             let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
             return Some(resend.map_or(at, |resend| resend.min(at)));
         }
-        let deadline = (!self.is_established()).then(|| self.handshake_ends_at(cx));
+        let deadline = (!self.is_established()).then(|| self.handshake_ends_at(cx.settings));
         let resend = self.ike_sas.iter().filter_map(|s| Some(s.outstanding.as_ref()?.resend_at)).min();
         let forget = self.ike_sas.iter().filter_map(|s| s.life().removed_at()).min();
         let children = self.children.iter().map(|child| child.state().due_at());
@@ -62,13 +63,19 @@ impl Peer {
     }
 
     /// Returns when the handshake is given up.
-    fn handshake_ends_at(&self, cx: &Context<'_>) -> Duration {
+    fn handshake_ends_at(&self, settings: &Settings) -> Duration {
         let claim = match &self.phase {
             Phase::Responder(responder) => responder.state.claim(),
             _ => None,
         };
-        let extension = claim.map(|claim| claim.server_time.extension(cx.settings.server_time));
-        self.since + cx.settings.half_open + extension.unwrap_or_default()
+        let extension = claim.map(|claim| claim.server_time.extension(settings.server_time));
+        self.since + settings.half_open + extension.unwrap_or_default()
+    }
+
+    /// Returns until when its tasks may wait for others, all of them together: it must hear the result
+    /// before the handshake is given up.
+    pub(in crate::ike) fn waits_until(&self, settings: &Settings) -> Duration {
+        self.handshake_ends_at(settings).saturating_sub(settings.half_open / 6)
     }
 
     /// Notes that a RADIUS server is asked about the peer. Its answer may take as long as a human
@@ -131,7 +138,7 @@ impl Peer {
         }
         let now = cx.now;
         let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
-        if !self.is_established() && self.handshake_ends_at(cx) <= cx.now {
+        if !self.is_established() && self.handshake_ends_at(cx.settings) <= cx.now {
             return self.fail(cx, Reason::Timeout);
         }
         if is_due(self.init_resend_at()) {
