@@ -145,13 +145,17 @@ impl Barrier {
     /// that is to use it. The port may have been configured by another name of the device.
     ///
     /// # Errors
-    /// As [`Barrier::raise`].
+    /// As [`Barrier::raise`], and [`PortError::NotSupported`] if another port has the device.
     pub(crate) fn close(&mut self, port: &str, device: &str) -> Result<(), PortError> {
         let Self { nftables: Some(nftables), closed, taps, protected, host, .. } = self else {
             return Ok(());
         };
-        if closed.iter().any(|closed| closed.name == device) {
-            return Ok(());
+        if let Some(closed) = closed.iter().find(|closed| closed.name == device) {
+            if closed.port == port {
+                return Ok(());
+            }
+            let reason = format!("port \"{}\" has this device", closed.port);
+            return Err(PortError::NotSupported { device: device.to_owned(), reason });
         }
         let same = closed.iter().find(|closed| closed.port == port);
         let segments = same.map(|closed| closed.segments.clone()).unwrap_or_default();

@@ -95,6 +95,8 @@ fn closes_a_device_that_appears_later_by_an_alternative_name() {
         ip("link add eth0 type veth peer name eth9");
         ip("link property add dev eth0 altname uplink");
         (0..2).for_each(|_| barrier.close("outside", "eth0").unwrap());
+        let taken = barrier.close("inside", "eth0").unwrap_err();
+        assert_eq!(taken.to_string(), "eth0: port \"outside\" has this device");
         assert_eq!(tables(), [table("uplink"), table("eth0")]);
         assert!(matches!(DeviceLock::take("eth0"), Err(LockError::Taken(_))));
         drop(barrier);

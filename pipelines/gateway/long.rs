@@ -32,7 +32,7 @@ use wayfarer_dataplane::{
 pub(super) fn receive(long: Long, header: &mut IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
     let Long { mut packet, frame } = long;
     let class = match header.read(packet.data()) {
-        Ok(()) => classify::whole(&mut packet, header, tables),
+        Ok(()) => classify::whole(&mut packet, header, tables, reader),
         Err(why) => Err(classify::ip_format(why)),
     };
     let done = match class {

@@ -18,7 +18,7 @@ use wayfarer_dataplane::{
     drop::DropReason,
     sa::{Flow, Mode},
     wire::{
-        FormatError, ethernet,
+        FormatError,
         icmp::{self, Problem},
         ip::{self, Fragment, IpHeader},
         translate::{End, Side},
