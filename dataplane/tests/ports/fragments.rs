@@ -104,14 +104,18 @@ fn whole_table(open: Open) {
     for id in 0..FLOOD {
         let mut frame = fragment(macs, OTHER4, UDP, 0, First, &dns);
         frame[18..20].copy_from_slice(&id.to_be_bytes());
-        listener.peer.send(&frame);
+        // The device loses none if somebody waits from time to time.
+        match id % 64 {
+            0 => assert_eq!(listener.receiver_of(frame), Kernel),
+            _ => listener.peer.send(&frame),
+        }
     }
     let forgotten = fragment(macs, LOCAL4, UDP, 12, Last, REST);
     assert_eq!(listener.receivers_of(forgotten, 2), BOTH, "after a flood");
 }
 
 /// More packets than are remembered.
-const FLOOD: u16 = 20_000;
+const FLOOD: u16 = 12_000;
 
 #[test]
 fn xdp_in_the_driver() {
