@@ -24,6 +24,7 @@
 //! While the gateway runs, it owns the tables, and `nft flush ruleset` leaves them (Linux 6.9).
 //! Only [`open_host`] removes them.
 
+mod connection;
 mod host_traffic;
 mod nftables;
 mod pairs;
@@ -35,31 +36,35 @@ use crate::{
     config::model::{Config, PolicyAction, PortKind},
     device_lock::{DeviceLock, LockError, primary_name},
 };
+use connection::Nftables;
 use host_traffic::{Change, HostTraffic};
-use nftables::{Batch, Expression, Hook, Nftables, OWNED, SHARED, device_name};
-use pairs::{Direction, Placed};
+use nftables::{Batch, Expression, Hook, INET4, INET6, OWNED, SHARED, device_name};
+use pairs::Direction;
 use ranges::Ranges;
 use std::{
     collections::BTreeSet,
     io,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 use tracing::{info, warn};
-use wayfarer_dataplane::{port::PortError, sa::Selector};
+use wayfarer_dataplane::{port::PortError, sa::Selector, table::Prefix};
 
 /// A device's table is called this, followed by the device's name.
 const TABLE: &str = "wayfarer-";
 /// A priority before the kernel's connection tracking and address translation, which change
 /// packets.
 const EARLY: i32 = -310;
+/// A priority behind the kernel's translation of sources, which may make a packet one of the host's own.
+const LATE: i32 = 150;
+/// The least time between two attempts to replace tables that could not be changed.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The action of raising the barrier, for error messages.
 const CLOSE: &str = "keep the host from forwarding through it";
 /// The action of removing the barrier, for error messages.
 const OPEN: &str = "let it forward again";
 
-const INET4: [u8; 1] = [2];
-const INET6: [u8; 1] = [10];
 // linux/rtnetlink.h: types of destinations that are not forwarded.
 const LOCAL: u32 = 2;
 const BROADCAST: u32 = 3;
@@ -80,8 +85,11 @@ pub(crate) struct Barrier {
     protected: Ranges,
     /// The host's own traffic that it keeps from passing in clear.
     host: HostTraffic,
-    /// True if the last change for a tunnel failed. Only the first of several is logged.
-    has_failed: bool,
+    /// When a change for a tunnel failed and the tables could not be replaced. They do not have all
+    /// changes then.
+    failed_at: Option<Instant>,
+    /// True if a tunnel was left alone, which is logged once.
+    has_left_alone: bool,
     devices: Vec<DeviceLock>,
 }
 
@@ -94,7 +102,7 @@ struct ClosedDevice {
     port: String,
     name: String,
     /// The segments that the host is on there.
-    segments: BTreeSet<Placed>,
+    segments: BTreeSet<Prefix>,
 }
 
 impl std::fmt::Debug for Barrier {
@@ -120,7 +128,7 @@ impl Barrier {
             if config.ports[..index].iter().any(|earlier| earlier.shares_device(port)) {
                 continue;
             }
-            let segments = this.host.segments(config, port);
+            let segments = pairs::segments(config, port);
             let device = primary_name(device);
             match DeviceLock::take(&device) {
                 Ok(lock) => this.devices.push(lock),
@@ -185,23 +193,33 @@ impl Barrier {
         Ok(())
     }
 
-    fn replace_tables(&mut self, protected: &Ranges) -> Result<(), (String, PortError)> {
+    fn replace_tables(&self, protected: &Ranges) -> Result<(), (String, PortError)> {
         let Self { nftables: Some(nftables), closed, taps, host, .. } = self else { return Ok(()) };
         for ClosedDevice { port, name, segments } in closed {
-            replace(nftables, &mut Contents { device: name, taps, protected, host, segments })
+            replace(nftables, &Contents { device: name, taps, protected, host, segments })
                 .map_err(|why| (port.clone(), refused(nftables, name, CLOSE, why)))?;
         }
         Ok(())
     }
 
-    /// Keeps the host's own traffic that a tunnel with these `selectors` should carry from passing in
-    /// clear. For each tunnel whose traffic the configuration does not name.
-    pub(crate) fn add_tunnel(&mut self, selectors: &[Selector]) {
-        let changes = self.host.add_tunnel(selectors);
+    /// Keeps the host's own traffic with a peer from passing in clear, which a tunnel with these
+    /// `selectors` should carry. For tunnels whose far side the configuration does not name. Returns
+    /// false if the tunnel is left alone.
+    pub(crate) fn add_tunnel(&mut self, selectors: &[Selector]) -> bool {
+        let Some(changes) = self.host.add_tunnel(selectors) else {
+            if !std::mem::replace(&mut self.has_left_alone, true) {
+                warn!(
+                    "peers' selectors differ in too many ways: \
+                     the host's own traffic with some peers may pass in clear"
+                );
+            }
+            return false;
+        };
         self.change(&changes);
+        true
     }
 
-    /// Takes back what [`Barrier::add_tunnel`] did for one tunnel.
+    /// Takes back what [`Barrier::add_tunnel`] did for a tunnel that it did not leave alone.
     pub(crate) fn remove_tunnel(&mut self, selectors: &[Selector]) {
         let changes = self.host.remove_tunnel(selectors);
         self.change(&changes);
@@ -209,19 +227,25 @@ impl Barrier {
 
     fn change(&mut self, changes: &[Change]) {
         let Some(nftables) = self.nftables.as_ref().filter(|_| !changes.is_empty()) else { return };
-        let mut batch = Batch::new();
-        for device in &self.closed {
-            changes.iter().for_each(|change| host_traffic::apply(*change, &mut batch, &table(&device.name)));
-        }
-        if nftables.commit(batch).is_ok() {
+        if self.failed_at.is_some_and(|at| at.elapsed() < RETRY) {
             return;
         }
+        let had_failed = self.failed_at.is_some();
+        if !had_failed {
+            let mut batch = Batch::new();
+            for device in &self.closed {
+                let table = table(&device.name);
+                changes.iter().for_each(|change| self.host.apply(*change, &mut batch, &table));
+            }
+            if nftables.commit(batch).is_ok() {
+                return;
+            }
+        }
         // Somebody else may have changed the tables.
-        let protected = self.protected.clone();
-        let replaced = self.replace_tables(&protected);
-        let had_failed = std::mem::replace(&mut self.has_failed, replaced.is_err());
+        let replaced = self.replace_tables(&self.protected);
+        self.failed_at = replaced.is_err().then(Instant::now);
         if let (Err((port, why)), false) = (replaced, had_failed) {
-            warn!(port, "the host's own traffic of a tunnel may pass in clear: {why}");
+            warn!(port, "the host's own traffic with some peers may pass in clear: {why}");
         }
     }
 }
@@ -315,12 +339,12 @@ struct Contents<'a> {
     device: &'a str,
     taps: &'a [String],
     protected: &'a Ranges,
-    host: &'a mut HostTraffic,
-    segments: &'a BTreeSet<Placed>,
+    host: &'a HostTraffic,
+    segments: &'a BTreeSet<Prefix>,
 }
 
 /// Replaces a device's table, with an owner if the kernel supports it.
-fn replace(nftables: &Nftables, contents: &mut Contents<'_>) -> io::Result<()> {
+fn replace(nftables: &Nftables, contents: &Contents<'_>) -> io::Result<()> {
     match nftables.commit(replacement(contents, OWNED)) {
         Err(why) if matches!(why.raw_os_error(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL)) => {
             nftables.commit(replacement(contents, SHARED))
@@ -330,7 +354,7 @@ fn replace(nftables: &Nftables, contents: &mut Contents<'_>) -> io::Result<()> {
 }
 
 /// Returns the batch that replaces a device's table, so that there is no moment without one.
-fn replacement(contents: &mut Contents<'_>, flags: u32) -> Batch {
+fn replacement(contents: &Contents<'_>, flags: u32) -> Batch {
     let (mut batch, table) = (Batch::new(), table(contents.device));
     // A table can only be deleted if it exists.
     batch.add_table(&table, flags);
@@ -345,7 +369,7 @@ fn table(device: &str) -> String {
 }
 
 /// Adds the chains and their rules to the batch.
-fn fill(batch: &mut Batch, contents: &mut Contents<'_>) {
+fn fill(batch: &mut Batch, contents: &Contents<'_>) {
     use Expression::{
         Accept, Count, DestinationType, Drop, Family, HasOption, Header, InputDevice, Is, IsIn, IsNot,
         OutputDevice,
@@ -386,8 +410,8 @@ fn fill(batch: &mut Batch, contents: &mut Contents<'_>) {
         }
     }
 
-    // Behind the host's own rules for what it sends, which may lead a packet to another device.
-    batch.add_chain(&table, "out", Hook::PostRouting, EARLY);
+    // Behind the host's own rules for what it sends, which may change its source and its device.
+    batch.add_chain(&table, "out", Hook::PostRouting, LATE);
     let [input, output] = [InputDevice, OutputDevice].map(|by| [by, Is(&name)]);
     let bases = [(Direction::In, "in", input), (Direction::Out, "out", output)];
     host.fill(batch, &table, segments, bases);

@@ -4,17 +4,12 @@
 //! Numbers are those of the kernel's `linux/netfilter/nf_tables.h`. All are big-endian, except
 //! values that are compared with a packet.
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
-use std::io;
-
 // linux/netlink.h
 const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
 const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
 const NESTED: u16 = 0x8000;
 // linux/netfilter/nfnetlink.h
 const SUBSYSTEM: u16 = 10;
@@ -28,6 +23,8 @@ const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
+const DELETE_RULES: u16 = 8;
+const DELETE_SET: u16 = 11;
 const NEW_ELEMENTS: u16 = 12;
 const DELETE_ELEMENTS: u16 = 14;
 // The first attribute of every message is the table's name.
@@ -40,12 +37,12 @@ const DATA_VERDICT: u16 = 2;
 const REGISTER: u32 = 1;
 /// The same register as the first word of a key.
 const KEY: u32 = 8;
-/// Bytes of a netlink header.
-const HEADER: usize = 16;
-/// Bytes of the nfnetlink header that follows it.
-const SUBHEADER: usize = 4;
 /// Elements in one message, because an attribute has less than 64 KiB.
 const ELEMENTS: usize = 512;
+
+/// The families of packets, as [`Expression::Family`] loads them.
+pub(super) const INET4: [u8; 1] = [2];
+pub(super) const INET6: [u8; 1] = [10];
 
 /// Only the owner may change the table, `nft flush ruleset` of others leaves it, and it outlives
 /// its owner (Linux 6.9).
@@ -73,6 +70,8 @@ pub(super) enum Part {
     Transport(u32, u32),
     /// The protocol of the header behind it.
     Protocol,
+    /// Of IPv6's fragment header, which other packets do not have.
+    FragmentHeader(u32, u32),
 }
 
 /// A part of a rule: it loads a value into the register, or ends the rule if a comparison fails.
@@ -111,20 +110,22 @@ pub(super) enum Expression<'a> {
     Accept,
     /// Goes on with the rules of this chain, then with those behind this one.
     Jump(&'a str),
+    /// Ends the chain that a rule jumped to.
+    Return,
 }
 
 impl Expression<'_> {
     fn name(self) -> &'static str {
         match self {
             Self::InputDevice | Self::OutputDevice | Self::Family | Self::Key(_, Part::Protocol) => "meta",
+            Self::HasOption(_) | Self::Key(_, Part::FragmentHeader(..)) => "exthdr",
             Self::Header(..) | Self::Key(..) => "payload",
             Self::KeyMask(..) => "bitwise",
-            Self::HasOption(_) => "exthdr",
             Self::DestinationType => "fib",
             Self::Is(_) | Self::IsNot(_) => "cmp",
             Self::IsIn(_) | Self::KeyIsIn(_) => "lookup",
             Self::Count => "counter",
-            Self::Drop | Self::Accept | Self::Jump(_) => "immediate",
+            Self::Drop | Self::Accept | Self::Jump(_) | Self::Return => "immediate",
         }
     }
 }
@@ -190,6 +191,10 @@ impl Attributes<'_> {
                     Part::Header(offset, length) => self.numbers(&[to, (2, 1), (3, offset), (4, length)]),
                     Part::Transport(offset, length) => self.numbers(&[to, (2, 2), (3, offset), (4, length)]),
                     Part::Protocol => self.numbers(&[to, (2, 16)]),
+                    Part::FragmentHeader(offset, length) => {
+                        self.put(2, &[nix::libc::IPPROTO_FRAGMENT as u8]);
+                        self.numbers(&[to, (3, offset), (4, length)]);
+                    }
                 }
             }
             Expression::KeyMask(word, mask) => {
@@ -219,7 +224,8 @@ impl Attributes<'_> {
             Expression::Count => {}
             Expression::Drop => self.verdict(0, None),
             Expression::Accept => self.verdict(1, None),
-            // NFT_JUMP is -3.
+            // NFT_RETURN is -5, NFT_JUMP -3.
+            Expression::Return => self.verdict(5u32.wrapping_neg(), None),
             Expression::Jump(chain) => self.verdict(3u32.wrapping_neg(), Some(chain)),
         }
     }
@@ -242,7 +248,7 @@ impl Attributes<'_> {
 
 /// Changes that the kernel applies all together or not at all.
 pub(super) struct Batch {
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     messages: u32,
 }
 
@@ -250,6 +256,20 @@ impl Batch {
     pub(super) fn new() -> Self {
         let mut this = Self { bytes: Vec::new(), messages: 0 };
         this.frame(BATCH_BEGIN, 0, 0, SUBSYSTEM, |_| {});
+        this
+    }
+
+    /// Ends the batch. Returns the number of its last change.
+    pub(super) fn end(&mut self) -> u32 {
+        let last = self.messages - 1;
+        self.frame(BATCH_END, 0, 0, SUBSYSTEM, |_| {});
+        last
+    }
+
+    /// Returns the request for a list of all tables of the family `inet`, in place of changes.
+    pub(super) fn list_tables() -> Self {
+        let mut this = Self { bytes: Vec::new(), messages: 0 };
+        this.frame(SUBSYSTEM << 8 | GET_TABLE, DUMP, INET, 0, |_| {});
         this
     }
 
@@ -317,6 +337,16 @@ impl Batch {
         });
     }
 
+    /// Deletes all rules of a chain.
+    pub(super) fn flush_chain(&mut self, table: &str, chain: &str) {
+        self.message(DELETE_RULES, 0, table, |a| a.text(2, chain));
+    }
+
+    /// Deletes a set that no rule uses.
+    pub(super) fn delete_set(&mut self, table: &str, set: &str) {
+        self.message(DELETE_SET, 0, table, |a| a.text(2, set));
+    }
+
     /// Adds a set of keys of this type of `nft` and length in bytes.
     pub(super) fn add_key_set(&mut self, table: &str, set: &str, (kind, length): (u32, u32)) {
         let number = self.messages;
@@ -378,110 +408,5 @@ impl Batch {
                 });
             });
         }
-    }
-}
-
-/// A netlink connection to nftables in the calling thread's network namespace. Closing it releases
-/// the tables that are [`OWNED`] by it.
-pub(super) struct Nftables(Socket);
-
-impl Nftables {
-    pub(super) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        // The kernel has answered when a request has been sent.
-        socket.set_non_blocking(true)?;
-        socket.set_cap_ack(true)?;
-        Ok(Self(socket))
-    }
-
-    /// Makes the kernel apply the changes of `batch`.
-    ///
-    /// # Errors
-    /// The kernel's first error; nothing has changed then.
-    pub(super) fn commit(&self, mut batch: Batch) -> io::Result<()> {
-        let last = batch.messages - 1;
-        batch.frame(BATCH_END, 0, 0, SUBSYSTEM, |_| {});
-        // The kernel takes a batch as a whole, so the buffer must hold all of it.
-        let room = batch.bytes.len() * 2;
-        let _ = nix::sys::socket::setsockopt(&self.0, nix::sys::socket::sockopt::SndBufForce, &room);
-        let _ = nix::sys::socket::setsockopt(&self.0, nix::sys::socket::sockopt::RcvBufForce, &(1 << 22));
-        self.0.send(&batch.bytes, 0)?;
-        let mut failed = None;
-        self.answers(|message| {
-            if message.kind == ERROR && failed.is_none() && message.code() != 0 {
-                failed = Some(io::Error::from_raw_os_error(-message.code()));
-            }
-            message.sequence == last || failed.is_some()
-        })?;
-        // The rest of the answers must not be read as the next batch's.
-        while self.0.recv(&mut Vec::with_capacity(1 << 16), 0).is_ok() {}
-        failed.map_or(Ok(()), Err)
-    }
-
-    /// Returns the names of all tables of the family `inet`.
-    pub(super) fn tables(&self) -> io::Result<Vec<String>> {
-        let mut request = Batch { bytes: Vec::new(), messages: 0 };
-        request.frame(SUBSYSTEM << 8 | GET_TABLE, DUMP, INET, 0, |_| {});
-        self.0.send(&request.bytes, 0)?;
-        let mut names = Vec::new();
-        let mut failed = None;
-        self.answers(|message| {
-            match message.kind {
-                DONE => return true,
-                ERROR => failed = Some(io::Error::from_raw_os_error(-message.code())),
-                _ => names.extend(message.table()),
-            }
-            failed.is_some()
-        })?;
-        failed.map_or(Ok(names), Err)
-    }
-
-    /// Passes each message of the kernel to `is_last`, until that returns true.
-    fn answers(&self, mut is_last: impl FnMut(&Message<'_>) -> bool) -> io::Result<()> {
-        loop {
-            let mut answer = Vec::with_capacity(1 << 16);
-            self.0.recv(&mut answer, 0)?;
-            let mut rest = &answer[..];
-            while let Some((message, behind)) = Message::split(rest) {
-                if is_last(&message) {
-                    return Ok(());
-                }
-                rest = behind;
-            }
-        }
-    }
-}
-
-/// An answer of the kernel.
-struct Message<'a> {
-    kind: u16,
-    sequence: u32,
-    body: &'a [u8],
-}
-
-impl<'a> Message<'a> {
-    /// Splits the first message off a datagram, and returns it with the rest.
-    fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        let (length, sequence) = (word(0)? as usize, word(8)?);
-        let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-        let body = bytes.get(HEADER..length)?;
-        let behind = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((Self { kind, sequence, body }, behind))
-    }
-
-    /// Returns the negative error number of an `ERROR`; 0 is an acknowledgement.
-    fn code(&self) -> i32 {
-        self.body.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes))
-    }
-
-    /// Returns the table's name, which is the first attribute.
-    fn table(&self) -> Option<String> {
-        let attribute = self.body.get(SUBHEADER..)?;
-        let length = usize::from(u16::from_ne_bytes(attribute.get(..2)?.try_into().ok()?));
-        let name = attribute.get(4..length)?.strip_suffix(&[0])?;
-        String::from_utf8(name.to_owned()).ok()
     }
 }

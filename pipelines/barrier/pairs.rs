@@ -6,6 +6,9 @@
 //! up in steps: tunnels that go before the first bypass policy, then the policies of that prefix, then
 //! the next tunnels, and so on. The kernel looks up one hash table for each [`Shape`] of a step, so
 //! that adding or removing a pair costs the same however many there are, and pairs may overlap.
+//!
+//! Nobody must be locked out of the host. So far sides that are too wide to name anybody are left alone,
+//! and of what peers propose, only addresses count that are theirs.
 
 use super::nftables::{Expression, Part};
 use crate::{
@@ -36,6 +39,8 @@ pub(super) struct Pair {
     protocol: Option<u8>,
     local_port: Option<u16>,
     remote_port: Option<u16>,
+    /// True if it is only for later fragments, which do not show their ports. The first one decides.
+    is_later: bool,
 }
 
 /// The fields of a packet that a pair compares, and how many bits of its addresses.
@@ -47,6 +52,7 @@ pub(super) struct Shape {
     has_protocol: bool,
     has_local_port: bool,
     has_remote_port: bool,
+    is_later: bool,
 }
 
 /// The direction of a packet.
@@ -56,36 +62,38 @@ pub(super) enum Direction {
     Out,
 }
 
+impl Direction {
+    /// Returns the end of a chain's name.
+    pub(super) fn name(self) -> &'static str {
+        if self == Self::In { "in" } else { "out" }
+    }
+}
+
 impl Pair {
-    /// Returns the pairs that together cover `selector`, or a little more if it has a range of ports.
+    /// Returns the pairs that together cover `selector`. A selector with a range of ports has none.
     fn covering(selector: &Selector) -> impl Iterator<Item = Self> + use<> {
         let Selector { local, remote, protocol, local_ports, remote_ports, .. } = *selector;
-        let has_ports = [local_ports, remote_ports].iter().any(|ports| *ports != PortRange::ANY);
+        let port = |ports: PortRange| (ports.first == ports.last).then_some(ports.first);
+        let (local_port, remote_port) = (port(local_ports), port(remote_ports));
+        let is_range = [local_ports, remote_ports]
+            .iter()
+            .any(|ports| *ports != PortRange::ANY && port(*ports).is_none());
+        let has_ports = local_port.is_some() || remote_port.is_some();
         let protocols = match protocol {
+            _ if is_range => vec![],
             None if has_ports => WITH_PORTS.map(Some).to_vec(),
-            // A packet without ports is within no range of them.
+            // A packet without ports has none of these.
             Some(other) if has_ports && !WITH_PORTS.contains(&other) => vec![],
             other => vec![other],
         };
-        let port = |ports: PortRange| (ports.first == ports.last).then_some(ports.first);
-        let (local_port, remote_port) = (port(local_ports), port(remote_ports));
-        // A tunnel for everything would cut the host off from all others.
-        let is_everything = local.length() == 0 && remote.length() == 0;
-        let protocols = protocols.into_iter().filter(move |_| !is_everything);
-        protocols.map(move |protocol| Self { remote, local, protocol, local_port, remote_port })
+        let pair = move |protocol| Self { remote, local, protocol, local_port, remote_port, is_later: false };
+        protocols.into_iter().map(pair)
     }
 
-    /// Returns all traffic between two prefixes.
-    fn between(local: Prefix, remote: Prefix) -> impl Iterator<Item = Self> {
-        Self::covering(&Selector::configured(local, remote))
-    }
-
-    /// Returns the pair that covers this one and all else with the far side's addresses, or with this
-    /// side's if the far side is everywhere.
-    pub(super) fn widened(self) -> Self {
-        let any = everywhere(self.remote.is_ipv4());
-        let local = if self.remote.length() == 0 { self.local } else { any.unwrap_or(self.local) };
-        Self { local, protocol: None, local_port: None, remote_port: None, ..self }
+    /// Returns the pair for later fragments of the same packets, if those do not show what it compares.
+    fn later(self) -> Option<Self> {
+        let has_ports = self.local_port.is_some() || self.remote_port.is_some();
+        has_ports.then_some(Self { local_port: None, remote_port: None, is_later: true, ..self })
     }
 
     /// Returns what the pair compares.
@@ -97,6 +105,7 @@ impl Pair {
             has_protocol: self.protocol.is_some(),
             has_local_port: self.local_port.is_some(),
             has_remote_port: self.remote_port.is_some(),
+            is_later: self.is_later,
         }
     }
 
@@ -118,15 +127,24 @@ impl Pair {
 }
 
 impl Shape {
-    /// Returns the name of the hash table of this shape in a step.
-    pub(super) fn set(&self, step: usize) -> String {
+    /// Returns the name of the hash table of this shape in a `step`.
+    pub(super) fn set(&self, step: &str) -> String {
         let family = if self.is_ipv4 { 4 } else { 6 };
-        let mut name = format!("s{step}-ip{family}-far{}-near{}", self.remote, self.local);
-        let fields = [self.has_protocol, self.has_local_port, self.has_remote_port];
-        for (_, field) in fields.iter().zip(["-proto", "-nearport", "-farport"]).filter(|(has, _)| **has) {
-            name += field;
-        }
+        let mut name = format!("{step}-ip{family}-far{}-near{}", self.remote, self.local);
+        let fields = [self.has_protocol, self.has_local_port, self.has_remote_port, self.is_later];
+        let names = ["-proto", "-nearport", "-farport", "-later"];
+        fields.iter().zip(names).filter(|(has, _)| **has).for_each(|(_, field)| name += field);
         name
+    }
+
+    /// Returns whether it is of IPv4, and how many bits of the far side's addresses it compares.
+    pub(super) fn far(&self) -> (bool, u8) {
+        (self.is_ipv4, self.remote)
+    }
+
+    /// Returns whether it is only for later fragments.
+    pub(super) fn is_later(&self) -> bool {
+        self.is_later
     }
 
     /// Returns the type of its keys as `nft` numbers them, and their length in bytes.
@@ -143,20 +161,16 @@ impl Shape {
         present.fold((0, 0), |(kinds, length), (_, (kind, bytes))| (kinds << 6 | kind, length + bytes))
     }
 
-    /// Returns the family, and the mask of the far and of this side's addresses.
-    pub(super) fn masks(&self) -> (bool, [Vec<u8>; 2]) {
-        (self.is_ipv4, [self.remote, self.local].map(|length| mask(self.is_ipv4, length)))
+    /// Returns the masks of the far and of this side's addresses.
+    pub(super) fn masks(&self) -> [Vec<u8>; 2] {
+        [self.remote, self.local].map(|length| mask(self.is_ipv4, length))
     }
 
     /// Returns the expressions that load the key of a packet in this `direction`. `masks` are those of
     /// [`Shape::masks`].
     pub(super) fn load<'a>(&self, direction: Direction, masks: &'a [Vec<u8>; 2]) -> Vec<Expression<'a>> {
-        // Offsets of addresses in a header (RFC 791 §3.1, RFC 8200 §3).
-        let (source, destination, length) = if self.is_ipv4 { (12, 16, 4) } else { (8, 24, 16) };
-        let (addresses, ports) = match direction {
-            Direction::Out => ([destination, source], [0, 2]),
-            Direction::In => ([source, destination], [2, 0]),
-        };
+        let (addresses, length) = addresses(self.is_ipv4, direction);
+        let ports = if direction == Direction::Out { [0, 2] } else { [2, 0] };
         let (mut all, mut word) = (Vec::new(), 0);
         for ((bits, at), mask) in [self.remote, self.local].iter().zip(addresses).zip(masks) {
             if *bits == 0 {
@@ -180,7 +194,18 @@ impl Shape {
     }
 }
 
-fn mask(is_ipv4: bool, length: u8) -> Vec<u8> {
+/// Returns the offsets of the far and of this side's address in a header, and their length in bytes (RFC
+/// 791 §3.1, RFC 8200 §3).
+pub(super) fn addresses(is_ipv4: bool, direction: Direction) -> ([u32; 2], u32) {
+    let (source, destination, length) = if is_ipv4 { (12, 16, 4) } else { (8, 24, 16) };
+    match direction {
+        Direction::Out => ([destination, source], length),
+        Direction::In => ([source, destination], length),
+    }
+}
+
+/// Returns the mask of a prefix of `length` bits.
+pub(super) fn mask(is_ipv4: bool, length: u8) -> Vec<u8> {
     let ones = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0).to_be_bytes();
     ones[..if is_ipv4 { 4 } else { 16 }].to_vec()
 }
@@ -190,19 +215,33 @@ fn everywhere(is_ipv4: bool) -> Option<Prefix> {
     Prefix::new(if is_ipv4 { [0; 4].into() } else { [0; 16].into() }, 0)
 }
 
-/// The order of steps: the ranks of bypass policies and of the ports' own segments, longest first.
+/// Returns whether addresses of the far side are too many to name anybody: more than a /8, or a /16 of
+/// IPv6. To keep all traffic with them from the host would lock people out.
+fn is_wide(first: IpAddr, last: IpAddr) -> bool {
+    match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            last.to_bits().saturating_sub(first.to_bits()) > u32::MAX >> 8
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) => {
+            last.to_bits().saturating_sub(first.to_bits()) > u128::MAX >> 16
+        }
+        _ => true,
+    }
+}
+
+fn is_wide_prefix(prefix: Prefix) -> bool {
+    prefix.length() < if prefix.is_ipv4() { 8 } else { 16 }
+}
+
+/// The order of steps: the ranks of bypass policies, longest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Steps(Vec<u8>);
 
 impl Steps {
     /// Returns the steps of `config`. They are the same for each reload of it.
     pub(super) fn new(config: &Config) -> Self {
-        let policies = bypasses(config).map(|selector| selector.rank.remote);
-        let segments =
-            config.ports.iter().flat_map(|port| &port.addresses).map(|(_, segment)| segment.length());
-        let mut ranks: Vec<_> = policies.chain(segments).collect::<BTreeSet<_>>().into_iter().collect();
-        ranks.reverse();
-        Self(ranks)
+        let ranks: BTreeSet<_> = bypasses(config).map(|selector| selector.rank.remote).collect();
+        Self(ranks.into_iter().rev().collect())
     }
 
     /// Returns the number of steps.
@@ -237,36 +276,42 @@ fn bypasses(config: &Config) -> impl Iterator<Item = &Selector> {
 /// A pair in its step.
 pub(super) type Placed = (usize, Pair);
 
-/// Returns the pairs of a tunnel's selectors.
-pub(super) fn of_tunnel<'a>(
+/// Returns the pairs of a tunnel by hand with these selectors.
+fn of_tunnel<'a>(
     steps: &'a Steps,
     selectors: impl IntoIterator<Item = &'a Selector>,
 ) -> impl Iterator<Item = Placed> {
-    selectors.into_iter().flat_map(|selector| {
+    selectors.into_iter().filter(|selector| !is_wide_prefix(selector.remote)).flat_map(|selector| {
         let step = steps.of_tunnel(selector.rank.remote);
         Pair::covering(selector).map(move |pair| (step, pair))
     })
 }
 
+/// Returns the pairs of a tunnel whose far side the configuration does not name: single addresses that
+/// are the peer's own, or were assigned to it.
+pub(super) fn of_peer<'a>(
+    steps: &'a Steps,
+    selectors: impl IntoIterator<Item = &'a Selector>,
+) -> impl Iterator<Item = Placed> {
+    let is_single = |s: &&Selector| s.remote.length() == if s.remote.is_ipv4() { 32 } else { 128 };
+    of_tunnel(steps, selectors.into_iter().filter(is_single))
+}
+
 /// Returns the pairs that `config` decides about by itself: tunnels by hand, bypass policies, pools, and
-/// what connections name both sides of. Traffic that policy discards is not the host's tunnels'.
+/// the far sides that connections name. Traffic that policy discards is not the host's tunnels'.
 pub(super) fn of_config(config: &Config, steps: &Steps) -> BTreeSet<Placed> {
     let mut all: BTreeSet<Placed> =
         of_tunnel(steps, config.tunnels.iter().flat_map(|tunnel| &tunnel.selectors)).collect();
-    // A range of ports would let more pass than the policy does.
-    let is_exact = |selector: &&Selector| {
-        let ranges = [selector.local_ports, selector.remote_ports];
-        ranges.iter().all(|ports| *ports == PortRange::ANY || ports.first == ports.last)
-    };
-    for selector in bypasses(config).filter(is_exact) {
+    for selector in bypasses(config) {
         let step = steps.of_bypass(selector.rank.remote);
-        all.extend(Pair::covering(selector).map(|pair| (step, pair)));
+        let pairs = Pair::covering(selector).flat_map(|pair| [Some(pair), pair.later()]).flatten();
+        all.extend(pairs.map(|pair| (step, pair)));
     }
     let mut protect = |local: Prefix, remote: Prefix, rank: u8| {
         let step = steps.of_tunnel(rank);
-        all.extend(Pair::between(local, remote).map(|pair| (step, pair)));
+        all.extend(Pair::covering(&Selector::configured(local, remote)).map(|pair| (step, pair)));
     };
-    for pool in &config.ike.pools {
+    for pool in config.ike.pools.iter().filter(|pool| !is_wide(pool.first, pool.last)) {
         let ranks = pool_ranks(pool.first, pool.last);
         for remote in prefixes(pool.first, pool.last) {
             let rank = ranks.iter().find(|rank| rank.contains(remote.address())).unwrap_or(&remote).length();
@@ -279,10 +324,11 @@ pub(super) fn of_config(config: &Config, steps: &Steps) -> BTreeSet<Placed> {
     for connection in &config.ike.connections {
         for child in &connection.protocol.children {
             let locals = all_of(&child.local);
-            for remote in all_of(&child.remote) {
-                let any = everywhere(remote.is_ipv4()).filter(|_| remote.length() > 0);
-                let locals = match any.filter(|_| connection.protocol.is_dialled()) {
-                    // While nobody is connected, the gateway drops all packets there.
+            let narrow = child.remote.iter().filter(|remote| !is_wide(remote.start, remote.end));
+            for remote in narrow.flat_map(|remote| prefixes(remote.start, remote.end)) {
+                // While nobody is connected, the gateway drops all packets to a peer that it calls.
+                let any = everywhere(remote.is_ipv4()).filter(|_| connection.protocol.is_dialled());
+                let locals = match any {
                     Some(any) => vec![any],
                     None => locals.iter().filter(|p| p.is_ipv4() == remote.is_ipv4()).copied().collect(),
                 };
@@ -293,15 +339,12 @@ pub(super) fn of_config(config: &Config, steps: &Steps) -> BTreeSet<Placed> {
     all
 }
 
-/// Returns the pairs of the host's own segments on `port`. A tunnel's far side may be wider than they
-/// are, and then does not mean the stations there.
-pub(super) fn of_segments(port: &Port, steps: &Steps) -> BTreeSet<Placed> {
-    let pairs = port.addresses.iter().flat_map(|(_, segment)| {
-        let step = steps.of_bypass(segment.length());
-        let any = everywhere(segment.is_ipv4());
-        any.into_iter().flat_map(|any| Pair::between(any, *segment)).map(move |pair| (step, pair))
-    });
-    pairs.collect()
+/// Returns the segments that the host has on the device of `port`. If a far side is wider than one, it does
+/// not mean the stations there.
+pub(super) fn segments(config: &Config, port: &Port) -> BTreeSet<Prefix> {
+    let is_there = |other: &&Port| other.tagging.is_none() && other.shares_device(port);
+    let ports = config.ports.iter().filter(is_there);
+    ports.flat_map(|port| &port.addresses).map(|(_, segment)| *segment).collect()
 }
 
 #[cfg(test)]
@@ -318,7 +361,7 @@ mod tests {
         for (local, remote) in [
             ("10.0.0.0/8", "10.98.0.7/32"),
             ("0.0.0.0/0", "10.98.0.0/16"),
-            ("10.98.0.7/32", "0.0.0.0/0"),
+            ("10.98.0.7/32", "10.0.0.0/8"),
             ("2001:db8::/32", "2001:db8:1::/48"),
         ] {
             for protocol in [None, Some(protocol::TCP), Some(protocol::ICMP)] {
@@ -331,7 +374,7 @@ mod tests {
                     for pair in Pair::covering(&selector) {
                         let shape = pair.shape();
                         assert_eq!(pair.key().len(), shape.key_type().1 as usize, "{selector:?}");
-                        names.insert(shape.set(0));
+                        names.insert(shape.set("s0"));
                     }
                 }
             }
@@ -341,21 +384,45 @@ mod tests {
     }
 
     #[test]
-    fn selectors_are_covered_and_everything_is_left_alone() {
+    fn selectors_are_covered_exactly_or_not_at_all() {
         let selector = Selector::configured(prefix("10.99.0.0/24"), prefix("10.98.0.0/24"));
-        let range = PortRange { first: 5000, last: 5010 };
-        let cover = |selector: Selector| Pair::covering(&selector).collect::<Vec<_>>();
-        let tcp = Selector { protocol: Some(protocol::TCP), ..selector.clone() };
-        let [whole] = cover(tcp.clone())[..] else { panic!("one pair") };
-        assert_eq!(cover(Selector { local_ports: range, ..tcp }), [whole]);
-        let icmp = Selector { protocol: Some(protocol::ICMP), local_ports: range, ..selector.clone() };
-        assert_eq!(cover(icmp), []);
-        assert_eq!(cover(Selector { remote_ports: range, ..selector.clone() }).len(), 3);
-        assert_eq!(cover(Selector::configured(prefix("0.0.0.0/0"), prefix("0.0.0.0/0"))), []);
-        assert_eq!(whole.widened().shape().local, 0);
-        let near = Selector::configured(prefix("10.98.0.7/32"), prefix("0.0.0.0/0"));
-        let [pair] = cover(near)[..] else { panic!("one pair") };
-        assert_eq!(pair.widened(), pair);
+        let [range, one] = [5010, 5000].map(|last| PortRange { first: 5000, last });
+        let cover = |selector: &Selector| Pair::covering(selector).count();
+        assert_eq!(cover(&selector), 1);
+        assert_eq!(cover(&Selector { remote_ports: one, ..selector.clone() }), 3);
+        for protocol in [None, Some(protocol::TCP), Some(protocol::ICMP)] {
+            assert_eq!(cover(&Selector { protocol, local_ports: range, ..selector.clone() }), 0);
+        }
+        assert_eq!(cover(&Selector { protocol: Some(protocol::ICMP), local_ports: one, ..selector }), 0);
+    }
+
+    #[test]
+    fn far_sides_that_name_nobody_are_left_alone() {
+        let steps = Steps::default();
+        let pairs = |remote: &str| {
+            let local = if remote.contains(':') { "2001:db8::/32" } else { "10.99.0.0/24" };
+            let selector = Selector::configured(prefix(local), prefix(remote));
+            [of_tunnel(&steps, [&selector]).count(), of_peer(&steps, [&selector]).count()]
+        };
+        for (remote, expected) in [
+            ("0.0.0.0/0", [0, 0]),
+            ("0.0.0.0/1", [0, 0]),
+            ("128.0.0.0/1", [0, 0]),
+            ("10.0.0.0/7", [0, 0]),
+            ("10.0.0.0/8", [1, 0]),
+            ("198.51.100.0/31", [1, 0]),
+            ("198.51.100.9/32", [1, 1]),
+            ("::/1", [0, 0]),
+            ("2000::/15", [0, 0]),
+            ("2001::/16", [1, 0]),
+            ("2001:db8::9/128", [1, 1]),
+        ] {
+            assert_eq!(pairs(remote), expected, "{remote}");
+        }
+        let wide = |first: &str, last: &str| is_wide(first.parse().unwrap(), last.parse().unwrap());
+        assert!(wide("0.0.0.1", "255.255.255.255") && wide("10.0.0.0", "11.0.0.0"));
+        assert!(!wide("10.0.0.0", "10.255.255.255") && !wide("2001::", "2001:ffff::"));
+        assert!(wide("::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"));
     }
 
     #[test]

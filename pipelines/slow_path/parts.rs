@@ -40,8 +40,8 @@ pub(super) struct TunnelParts {
     pub(super) pin: Option<IpAddr>,
     /// The traffic that the tunnel carries.
     pub(super) selectors: Vec<Selector>,
-    /// True if the configuration does not name the addresses of both sides, so that the barrier must
-    /// hear of the tunnel.
+    /// True if the configuration does not name the peer's addresses, so that the barrier must hear of
+    /// them.
     pub(super) tells_barrier: bool,
     /// The policy for moves of the peer, the same for all tunnels of a link.
     pub(super) roam: Policy,

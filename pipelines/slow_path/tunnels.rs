@@ -44,7 +44,7 @@ pub struct Tunnel {
     pub seen: Option<Path>,
     /// The configured length of the largest outer packet, in bytes; `None` for the port's MTU.
     pub(super) mtu_limit: Option<usize>,
-    /// True if the barrier knows of its traffic only by the tunnel.
+    /// True if the barrier knows of its traffic only by the tunnel, and must hear of its end.
     tells_barrier: bool,
     /// Time between NAT keepalives; `None` for none.
     pub keepalive: Option<Duration>,
@@ -315,10 +315,10 @@ impl Tunnels {
         writer: &Writer,
     ) -> Result<(TunnelId, &Tunnel), KeyError> {
         let id = self.free_id();
-        let tunnel = Tunnel::new(parts, id, now, mtu, (self.sharing, self.backend), writer)?;
-        if let Some(mut barrier) = self.barrier_of(&tunnel) {
-            barrier.add_tunnel(&tunnel.inbound.selectors);
-        }
+        let mut tunnel = Tunnel::new(parts, id, now, mtu, (self.sharing, self.backend), writer)?;
+        let barrier = self.barrier_of(&tunnel);
+        let is_told = barrier.is_some_and(|mut barrier| barrier.add_tunnel(&tunnel.inbound.selectors));
+        tunnel.tells_barrier = is_told;
         // A tunnel's name contains a peer's name, so it must not take over an existing one.
         self.names.entry(tunnel.name.clone()).or_insert(id);
         self.spis.insert((tunnel.outbound.spi, id));

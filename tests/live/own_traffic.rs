@@ -11,6 +11,9 @@ use super::{
 };
 use std::{fs, net::UdpSocket, os::unix::fs::PermissionsExt};
 
+/// A payload that leaves in fragments.
+const IN_CLEAR: [u8; 3000] = [7; 3000];
+
 /// A flow between the host and another station: the host's address, the other's namespace and address.
 struct Flow {
     host: UdpSocket,
@@ -24,15 +27,22 @@ impl Flow {
 
     /// Sends packets both ways. Returns how many arrive at the other station and at the host.
     fn exchange(&self, lab: &Lab) -> [usize; 2] {
+        self.send(lab, &[(&self.host, &self.other), (&self.other, &self.host)])
+    }
+
+    /// Sends packets from the host. Returns how many arrive.
+    fn send_out(&self, lab: &Lab) -> usize {
+        self.send(lab, &[(&self.host, &self.other)])[0]
+    }
+
+    fn send(&self, lab: &Lab, ways: &[(&UdpSocket, &UdpSocket)]) -> [usize; 2] {
         let _in_order = OneCore::new();
         for socket in [&self.host, &self.other] {
             drain(socket);
         }
-        for _ in 0..COUNT {
-            for (from, to) in [(&self.host, &self.other), (&self.other, &self.host)] {
-                // The kernel tells the host's own programs that it does not send this.
-                let _ = from.send_to(b"in clear", to.local_addr().unwrap());
-            }
+        for (from, to) in (0..COUNT).flat_map(|_| ways) {
+            // The kernel tells the host's own programs that it does not send this.
+            let _ = from.send_to(&IN_CLEAR, to.local_addr().unwrap());
         }
         // Behind the packets on both links, between addresses that no tunnel is for.
         lab.run("srv", "ping -c 2 -i 0.02 -W 5 10.99.0.1");
@@ -80,6 +90,9 @@ ports = 7001
         Flow::new(&lab, "10.99.0.1", ("core", "10.98.0.8"), 7001),
         Flow::new(&lab, "2001:db8:99::1", ("core", "2001:db8:98::8"), 7001),
     ];
+    lab.run("gw", "ip address add 172.20.0.1/32 dev lo");
+    let container = flow("172.20.0.1", ("core", "10.98.0.7"));
+    assert_eq!(container.send_out(&lab), COUNT);
     let check = |when: &str, expected: usize| {
         for (index, flow) in protected.iter().enumerate() {
             assert_eq!(flow.exchange(&lab), [expected; 2], "protected flow {index}, {when}");
@@ -95,6 +108,12 @@ ports = 7001
     gateway.signal("HUP");
     wait_for("a log line about the signal", || gateway.log().contains("was reloaded").then_some(()));
     check("after a reload", 0);
+    // A container's traffic that the kernel sends as the host's own.
+    let nat = "table ip nat {\nchain post { type nat hook postrouting priority srcnat; \
+               ip saddr 172.20.0.1 snat to 10.99.0.1; }\n}\n";
+    fs::write(lab.path("nat.nft"), nat).unwrap();
+    lab.run("gw", "nft -f nat.nft");
+    assert_eq!(container.send_out(&lab), 0, "a container's traffic");
     drop(gateway);
     check("after it was killed", 0);
     assert_eq!(open_host(&lab, "").0, Some(0));
@@ -122,13 +141,23 @@ pub(crate) fn peers_traffic_is_closed_while_it_is_connected(kind: &str) {
     let gateway =
         lab.gateway("gw", &config("g0", "192.0.2.1", "local_id = \"gw.test\"\nremote_id = \"core.test\"\n"));
     wait_for("the host to send", || (pass() == [true; 2]).then_some(()));
-    let peer = "remote = \"192.0.2.1\"\nlocal_id = \"core.test\"\nremote_id = \"gw.test\"\n";
-    let mut peer = lab.gateway("core", &config("k1", "192.0.2.254", peer));
-    wait_for("the peer to connect", || (gateway.peers().len() == 1).then_some(()));
+    let more = "remote = \"192.0.2.1\"\nlocal_id = \"core.test\"\nremote_id = \"gw.test\"\n";
+    let connect = || {
+        let peer = lab.gateway("core", &config("k1", "192.0.2.254", more));
+        let have_tunnels = || [&gateway, &peer].iter().all(|side| side.tunnels().len() == 1);
+        wait_for("both sides' tunnel", || have_tunnels().then_some(()));
+        peer
+    };
+    let open_peers_host = || lab.run("core", &format!("{} open-host", super::lab::program()));
+    let mut peer = connect();
     assert_eq!(flows[0].exchange(&lab), [0; 2], "while it is connected");
     assert_eq!(flows[1].exchange(&lab), [COUNT; 2], "with another address");
     assert!(peer.stop().success());
-    lab.run("core", &format!("{} open-host", super::lab::program()));
-    wait_for("the peer to go", || gateway.peers().is_empty().then_some(()));
+    open_peers_host();
+    wait_for("the tunnel to end", || gateway.tunnels().is_empty().then_some(()));
     assert_eq!(pass(), [true; 2], "after it has gone");
+    // Without the peer's own barrier. The gateway does not know yet that the peer has gone.
+    drop(connect());
+    open_peers_host();
+    assert_eq!(flows[0].exchange(&lab), [0; 2], "at this side");
 }

@@ -9,6 +9,7 @@
 #![allow(unsafe_code, reason = "rings shared with the kernel")]
 
 mod long_frame;
+mod tag;
 
 use super::{
     Port, PortError, PortStats,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     packet::{BURST, Burst, Packet},
     pool::{HEADROOM, Pool},
-    wire::{ethernet, vlan},
+    wire::ethernet,
 };
 use arrayvec::ArrayVec;
 use long_frame::LongFrame;
@@ -35,6 +36,7 @@ use std::{
         atomic::{AtomicU32, Ordering::Acquire, Ordering::Release},
     },
 };
+use tag::{Tag, put_back};
 
 /// Bytes of the receive ring of one queue: 4096 frames of 2 KiB, or fewer larger ones.
 const RING: usize = 8 << 20;
@@ -268,27 +270,6 @@ struct ReceivedFrame<'a> {
     tag: Option<Tag>,
 }
 
-/// The EtherType and value of the outermost tag, which the kernel takes out of a frame.
-type Tag = (u16, u16);
-
-/// Returns the tag that the kernel tells of in these fields.
-fn tag(status: u32, ethertype: u16, value: u16) -> Option<Tag> {
-    let has = |flag| status & flag != 0;
-    let ethertype = if has(libc::TP_STATUS_VLAN_TPID_VALID) { ethertype } else { ethernet::VLAN };
-    has(libc::TP_STATUS_VLAN_VALID).then_some((ethertype, value))
-}
-
-/// Puts the tag back into a frame, if it has one.
-#[inline]
-fn put_back(tag: Option<Tag>, packet: &mut Packet) -> Result<(), Unusable> {
-    let Some((ethertype, value)) = tag else { return Ok(()) };
-    if packet.len() < ethernet::HEADER || packet.push_front(vlan::TAG).is_none() {
-        return Err(Unusable::Broken);
-    }
-    vlan::put_back(packet.data_mut(), ethertype, value);
-    Ok(())
-}
-
 impl<'a> ReceivedFrame<'a> {
     /// # Safety
     /// `slot` is `slot_size` readable bytes that start with a `tpacket2_hdr`, and the kernel leaves
@@ -307,7 +288,7 @@ impl<'a> ReceivedFrame<'a> {
                 std::slice::from_raw_parts(slot.add(at), len),
             )
         };
-        let tag = tag(header.tp_status, header.tp_vlan_tpid, header.tp_vlan_tci);
+        let tag = tag::read(header.tp_status, header.tp_vlan_tpid, header.tp_vlan_tci);
         Some(Self { header: VnetHeader(vnet), bytes, is_whole: header.tp_len == header.tp_snaplen, tag })
     }
 

@@ -71,12 +71,18 @@ pub(super) fn attach(socket: &OwnedFd, program: &[libc::sock_filter]) -> io::Res
 /// `frame` is skipped.
 pub(super) fn receive(socket: &OwnedFd, frame: &mut [u8]) -> Option<usize> {
     loop {
-        let (at, flags) = (frame.as_mut_ptr().cast(), libc::MSG_TRUNC);
-        // SAFETY: the kernel writes at most `frame.len()` bytes to it.
-        let len = unsafe { libc::recv(socket.as_raw_fd(), at, frame.len(), flags) };
-        let len = usize::try_from(len).ok()?;
+        let len = receive_cut(socket, frame)?;
         if len <= frame.len() {
             return Some(len);
         }
     }
+}
+
+/// Takes the next frame, which is cut if it is longer than `frame`. Returns its own length in bytes, or
+/// `None` if there is none.
+pub(super) fn receive_cut(socket: &OwnedFd, frame: &mut [u8]) -> Option<usize> {
+    let (at, flags) = (frame.as_mut_ptr().cast(), libc::MSG_TRUNC);
+    // SAFETY: the kernel writes at most `frame.len()` bytes to it.
+    let len = unsafe { libc::recv(socket.as_raw_fd(), at, frame.len(), flags) };
+    usize::try_from(len).ok()
 }

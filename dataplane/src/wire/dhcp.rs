@@ -13,7 +13,7 @@ pub(crate) const CLIENT_MAC: usize = 8 + 28;
 #[inline]
 pub fn is_to_client(header: &IpHeader, packet: &[u8], mac: Mac) -> bool {
     header.protocol == protocol::UDP
-        && header.fragment != Fragment::Later
+        && header.fragment == Fragment::Whole
         && header.payload(packet).starts_with(&PORTS)
         && header.payload(packet).get(CLIENT_MAC..).is_some_and(|client| client.starts_with(&mac))
 }

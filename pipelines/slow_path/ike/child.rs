@@ -46,6 +46,10 @@ struct ChildPrefixes {
     name: String,
     local: Vec<Prefix>,
     remote: Vec<Prefix>,
+    /// Exactly the addresses of the connection's pools.
+    pools: Vec<Prefix>,
+    /// True if the operator has configured the peers' addresses.
+    names_remote: bool,
     /// True if we connect to the peers; the operator has then also configured their addresses.
     is_dialled: bool,
 }
@@ -90,7 +94,7 @@ impl ConnectionParts {
             any_local: !sa.transport,
             path: Some(path),
             pin: None,
-            tells_barrier: !selectors.iter().all(|selector| prefixes.names(selector)),
+            tells_barrier: prefixes.tells_barrier(&selectors),
             selectors,
             roam: self.roam,
             window: self.window,
@@ -115,27 +119,26 @@ impl ChildPrefixes {
         let all = |selectors: &[TrafficSelector]| {
             selectors.iter().flat_map(|selector| prefixes(selector.start, selector.end)).collect()
         };
-        let pools = connection.pools.iter().filter_map(|pool| pools.get(*pool));
+        let pools: Vec<_> = connection.pools.iter().filter_map(|pool| pools.get(*pool)).collect();
         let remote = match child.remote.is_empty() {
-            true => pools.flat_map(|pool| pool_ranks(pool.first, pool.last)).collect(),
+            true => pools.iter().flat_map(|pool| pool_ranks(pool.first, pool.last)).collect(),
             false => all(&child.remote),
         };
         Self {
             name: child.name.clone(),
             local: all(&child.local),
             remote,
+            pools: pools.iter().flat_map(|pool| prefixes(pool.first, pool.last)).collect(),
+            names_remote: !child.remote.is_empty(),
             is_dialled: connection.is_dialled(),
         }
     }
 
-    /// Returns whether the configuration names the addresses of both sides, and not just all addresses
-    /// as the peer's. Of those that we connect to, their side is enough.
-    fn names(&self, selector: &Selector) -> bool {
-        let holds = |configured: &[Prefix], prefix: Prefix, least| {
-            let mut wide = configured.iter().filter(|c| (least..=prefix.length()).contains(&c.length()));
-            wide.any(|c| c.contains(prefix.address()))
-        };
-        holds(&self.remote, selector.remote, 1) && (self.is_dialled || holds(&self.local, selector.local, 0))
+    /// Returns whether the barrier must hear of a tunnel with these selectors: the peer's addresses are its
+    /// own, or were assigned to it, and are not of its pools.
+    fn tells_barrier(&self, selectors: &[Selector]) -> bool {
+        let is_pools = |remote: Prefix| self.pools.iter().any(|pool| pool.contains(remote.address()));
+        !self.names_remote && selectors.iter().any(|selector| !is_pools(selector.remote))
     }
 
     fn rank(&self, local: Prefix, remote: Prefix) -> Rank {
@@ -217,11 +220,35 @@ mod tests {
     fn an_address_that_nobody_configured_ranks_below_every_prefix() {
         let prefix = |address: [u8; 4], length| Prefix::new(address.into(), length).unwrap();
         let (local, pool) = (prefix([10, 99, 0, 0], 24), prefix([10, 98, 0, 0], 24));
-        let child =
-            ChildPrefixes { name: "net".into(), local: vec![local], remote: vec![pool], is_dialled: false };
+        let child = ChildPrefixes {
+            name: "net".into(),
+            local: vec![local],
+            remote: vec![pool],
+            pools: vec![pool],
+            names_remote: false,
+            is_dialled: false,
+        };
         for (address, rank) in [([10, 98, 0, 7], 24), ([10, 50, 0, 7], 0)] {
             assert_eq!(child.rank(local, prefix(address, 32)).remote, rank);
         }
+    }
+
+    #[test]
+    fn barrier_hears_only_of_addresses_that_are_the_peers() {
+        let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+        let tells = |names_remote, pools: &[&str], remote: &str| {
+            let local = vec![prefix("10.99.0.0/24")];
+            let pools: Vec<_> = pools.iter().map(|pool| prefix(pool)).collect();
+            let remotes = if names_remote { vec![prefix("0.0.0.0/0")] } else { pools.clone() };
+            let name = "net".into();
+            let child =
+                ChildPrefixes { name, local, remote: remotes, pools, names_remote, is_dialled: false };
+            child.tells_barrier(&[Selector::configured(prefix("10.99.0.0/24"), prefix(remote))])
+        };
+        assert!(tells(false, &[], "192.0.2.9/32"), "its own");
+        assert!(tells(false, &["10.98.0.0/25"], "10.98.0.129/32"), "assigned, but not of a pool");
+        assert!(!tells(false, &["10.98.0.0/25"], "10.98.0.9/32"), "of a pool");
+        assert!(!tells(true, &[], "192.0.2.9/32"), "proposed, within everything");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Frames that do not fit a slot of the ring, of which the socket has copies.
 
-use super::{Tag, tag};
+use super::tag::{self, Tag};
 use crate::port::{sys, vnet_header};
 use std::{
     io,
@@ -58,5 +58,5 @@ fn tag_beside(message: &libc::msghdr) -> Option<Tag> {
     }
     // SAFETY: the data of this type has just been found to be there, and may be unaligned.
     let about = unsafe { libc::CMSG_DATA(first).cast::<libc::tpacket_auxdata>().read_unaligned() };
-    tag(about.tp_status, about.tp_vlan_tpid, about.tp_vlan_tci)
+    tag::read(about.tp_status, about.tp_vlan_tpid, about.tp_vlan_tci)
 }

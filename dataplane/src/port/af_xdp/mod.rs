@@ -308,7 +308,8 @@ impl Port for AfXdpPort {
 
     fn stats(&self) -> PortStats {
         let kernel = sys::option::<libc::xdp_statistics>(&self.socket, libc::SOL_XDP, libc::XDP_STATISTICS);
-        let rx_missed = kernel.map_or(0, |s| s.rx_dropped + s.rx_ring_full);
+        let overtaking = self.overtaking.as_ref().map_or(0, OvertakingFragments::missed);
+        let rx_missed = overtaking + kernel.map_or(0, |s| s.rx_dropped + s.rx_ring_full);
         PortStats { rx_missed, ..self.stats }
     }
 }

@@ -4,20 +4,24 @@
 use crate::{
     packet::Burst,
     pool::Pool,
-    port::{PortError, PortStats, bpf, classifier::Classifier, device::Device, socket_filter},
+    port::{PortError, PortStats, bpf, classifier::Classifier, device::Device, socket_filter, sys},
 };
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::{
+    cell::Cell,
+    os::fd::{AsRawFd, OwnedFd},
+};
 
 /// Polls between two reads, which are system calls. Such fragments are rare, and wait for others anyway.
 const TURNS: u32 = 32;
-/// The most fragments that one read takes.
-const MOST: usize = 8;
 
 /// The socket of one queue.
 #[derive(Debug)]
 pub(super) struct OvertakingFragments {
     socket: OwnedFd,
     turn: u32,
+    /// Fragments that the socket had no room for, in total. The kernel's own count restarts each time it
+    /// is read.
+    missed: Cell<u64>,
 }
 
 impl OvertakingFragments {
@@ -36,7 +40,7 @@ impl OvertakingFragments {
         let socket = socket_filter::packet_socket_with(device.index(), attach).map_err(|e| {
             PortError::system(device.name(), "open a packet socket for fragments", "CAP_NET_RAW", e)
         })?;
-        Ok(Some(Self { socket, turn: 0 }))
+        Ok(Some(Self { socket, turn: 0, missed: Cell::new(0) }))
     }
 
     /// Appends fragments to `burst` every few calls.
@@ -45,18 +49,30 @@ impl OvertakingFragments {
         if self.turn > 0 {
             return;
         }
-        for _ in 0..burst.room().min(MOST) {
+        while burst.room() > 0 {
             let Some(mut packet) = pool.take() else { return };
             let room = packet.tailroom();
             let received = packet
                 .set_len(room)
-                .and_then(|()| socket_filter::receive(&self.socket, packet.data_mut()))
-                .and_then(|length| packet.set_len(length));
-            if received.is_none() {
-                return pool.give(packet);
+                .and_then(|()| socket_filter::receive_cut(&self.socket, packet.data_mut()));
+            match received.map(|length| packet.set_len(length)) {
+                Some(Some(())) => {
+                    stats.received(&packet);
+                    burst.push(packet);
+                }
+                Some(None) => {
+                    stats.rx_oversize += 1;
+                    pool.give(packet);
+                }
+                None => return pool.give(packet),
             }
-            stats.received(&packet);
-            burst.push(packet);
         }
+    }
+
+    /// Returns how many fragments the socket had no room for.
+    pub(super) fn missed(&self) -> u64 {
+        let new = sys::option::<libc::tpacket_stats>(&self.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS);
+        self.missed.set(self.missed.get() + new.map_or(0, |new| u64::from(new.tp_drops)));
+        self.missed.get()
     }
 }

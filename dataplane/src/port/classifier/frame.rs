@@ -143,17 +143,21 @@ fn call_with_fragment(p: &mut Program, fragmented: &Map<FRAGMENT_KEY>, helper: i
 }
 
 /// Jumps to `to`, for the gateway. The later fragments of a packet follow its first.
-pub(super) fn take(p: &mut Program, tables: &Tables, to: Label) {
-    decide(p, tables, GATEWAYS, to);
+pub(super) fn take(p: &mut Program, flavour: Flavour<'_>, tables: &Tables, to: Label) {
+    decide(p, flavour, tables, GATEWAYS, to);
 }
 
 /// Jumps to `to`, which is not for the gateway unless another part of the program decides otherwise.
 /// The later fragments of a packet follow its first.
-pub(super) fn leave(p: &mut Program, tables: &Tables, to: Label) {
-    decide(p, tables, KERNELS, to);
+pub(super) fn leave(p: &mut Program, flavour: Flavour<'_>, tables: &Tables, to: Label) {
+    decide(p, flavour, tables, KERNELS, to);
 }
 
-fn decide(p: &mut Program, tables: &Tables, owner: i32, to: Label) {
+fn decide(p: &mut Program, flavour: Flavour<'_>, tables: &Tables, owner: i32, to: Label) {
+    if let Flavour::Overtaking(_) = flavour {
+        // XDP has remembered it, and maybe a newer packet since.
+        return p.jump(to);
+    }
     p.jump_if(If::Equal, FRAGMENT, WHOLE, to);
     p.store_constant(Width::Word, STACK, IP, owner);
     p.copy(3, STACK);

@@ -9,7 +9,7 @@
 //! | TCP and UDP to a port of a NAT, also in fragments | gateway |
 //! | ICMP replies with an identifier that a NAT uses, also in fragments; ICMP errors about what a NAT sent | gateway |
 //! | a later fragment of UDP to the host, or of a NAT's protocols to its address, that overtook the first | both |
-//! | a DHCP server's answer to the NIC's own MAC address, wherever it is sent | kernel |
+//! | a DHCP server's answer to the NIC's own MAC address, wherever it is sent, in one piece | kernel |
 //! | anything else to the host, including IPv6 with other extension headers | kernel |
 //! | multicast, broadcast, in a VLAN, IPv6 link-local, not IP, malformed | kernel |
 //!

@@ -65,10 +65,10 @@ pub(super) fn divide(
     fetch(p, flavour, None, IP, 4, kernels);
     jump_if_of_nat(p, nats, KEY + 12, IP + 2, nats_own);
     p.place(others);
-    leave(p, tables, kernels);
+    leave(p, flavour, tables, kernels);
 
     p.place(nats_own);
-    take(p, tables, to.ours);
+    take(p, flavour, tables, to.ours);
 
     p.place(icmp);
     p.jump_if(If::Equal, FRAGMENT, LATER, later);

@@ -193,10 +193,10 @@ fn divide_udp(
     for port in udp_ports {
         p.jump_if(If::Equal, 1, half(port.to_be_bytes()), our_port);
     }
-    leave(p, tables, others);
+    leave(p, flavour, tables, others);
 
     p.place(our_port);
-    take(p, tables, to.ours);
+    take(p, flavour, tables, to.ours);
 
     p.place(later);
     follow(p, flavour, tables, to);
@@ -207,7 +207,7 @@ fn divide_udp(
 fn leave_dhcp(p: &mut Program, flavour: Flavour<'_>, mac: Mac, kernels: Label) {
     let end = p.label();
     p.jump_if(If::NotEqual, PROTOCOL, libc::IPPROTO_UDP, end);
-    p.jump_if(If::Equal, FRAGMENT, LATER, end);
+    p.jump_if(If::NotEqual, FRAGMENT, WHOLE, end);
     fetch(p, flavour, None, IP, 4, end);
     p.load(Width::Word, 1, STACK, IP);
     p.jump_if(If::NotEqual, 1, i32::from_ne_bytes(dhcp::PORTS), end);
@@ -291,6 +291,9 @@ pub(super) fn program(
     let to = Receivers { ours, kernels, either };
 
     p.copy(CONTEXT, 1);
+    if let Flavour::Overtaking(queue) = flavour {
+        leave_other_queues(&mut p, queue, kernels);
+    }
     if scope == Scope::Untagged && !matches!(flavour, Flavour::Xdp(_)) {
         refuse_taken_tag(&mut p, kernels);
     }
@@ -401,10 +404,9 @@ fn divide_packets(
 
 /// Ends the program.
 fn end(p: &mut Program, flavour: Flavour<'_>, Receivers { ours, kernels, either }: Receivers) {
-    if let Flavour::Overtaking(queue) = flavour {
+    if matches!(flavour, Flavour::Overtaking(_)) {
         p.jump(ours);
         p.place(either);
-        leave_other_queues(p, queue, kernels);
         p.set(0, i32::MAX);
         p.exit();
     }

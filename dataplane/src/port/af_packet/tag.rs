@@ -1,0 +1,28 @@
+//! The outermost tag of a frame, which the kernel takes out and tells of.
+
+use crate::{
+    packet::Packet,
+    port::vnet_header::Unusable,
+    wire::{ethernet, vlan},
+};
+
+/// The EtherType and value of a tag.
+pub(super) type Tag = (u16, u16);
+
+/// Returns the tag that the kernel tells of in these fields.
+pub(super) fn read(status: u32, ethertype: u16, value: u16) -> Option<Tag> {
+    let has = |flag| status & flag != 0;
+    let ethertype = if has(libc::TP_STATUS_VLAN_TPID_VALID) { ethertype } else { ethernet::VLAN };
+    has(libc::TP_STATUS_VLAN_VALID).then_some((ethertype, value))
+}
+
+/// Puts the tag back into a frame, if it has one.
+#[inline]
+pub(super) fn put_back(tag: Option<Tag>, packet: &mut Packet) -> Result<(), Unusable> {
+    let Some((ethertype, value)) = tag else { return Ok(()) };
+    if packet.len() < ethernet::HEADER || packet.push_front(vlan::TAG).is_none() {
+        return Err(Unusable::Broken);
+    }
+    vlan::put_back(packet.data_mut(), ethertype, value);
+    Ok(())
+}
