@@ -1,5 +1,8 @@
 //! The parts of an ESP packet that several transforms handle alike.
 
+/// Length of an ESP packet's SPI and sequence number in bytes.
+pub const HEADER: usize = 8;
+
 /// Length of an AEAD's IV and of its ICV in bytes.
 pub(super) const IV: usize = 8;
 pub(super) const ICV: usize = 16;

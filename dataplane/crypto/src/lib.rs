@@ -31,14 +31,12 @@ mod suite;
 mod vectors;
 
 pub use backend::{Backend, BackendError};
+pub use layout::HEADER;
 pub use suite::{Suite, UnknownSuite};
 
 use std::{error, fmt};
 use suite::{Kind, SALT};
 use zeroize::Zeroizing;
-
-/// Length of an ESP packet's SPI and sequence number in bytes.
-pub const HEADER: usize = 8;
 
 /// The number of jobs that are worked on together.
 const BURST: usize = 64;
