@@ -152,7 +152,7 @@ fn packets_to_a_device_that_is_down_are_counted_as_such() {
         wait_for("the drops to be counted", || (gateway.dropped("PortDown") >= before[0] + 3).then_some(()));
         assert_eq!(gateway.dropped("TxRingFull"), before[1], "{device}");
         lab.run(space, &format!("ip link set {device} up"));
-        wait_for_link(&gateway, "outside", "up");
+        wait_for_lines(&gateway, "the device is up", count);
         wait_for_ping(&lab, "term", SERVER);
     }
 }
