@@ -5,6 +5,7 @@
 //! link's [`Roaming`] decides whether its peer is followed. Then a manually keyed link moves at
 //! once, and the driver of any other is asked.
 
+mod freed;
 mod host_traffic;
 mod link_id;
 mod mtus;
@@ -156,7 +157,9 @@ impl Links {
         mtu: usize,
     ) -> Result<TunnelId, KeyError> {
         let (roam, is_known) = (parts.roam, parts.path.is_some());
+        let freed = self.freed(parts.owner, &parts.selectors);
         let (id, tunnel) = self.tunnels.add(parts, now, mtu, &self.tables.writer)?;
+        self.events.push_back(freed);
         let (selectors, room) = (&tunnel.inbound.selectors, tunnel.inbound.inner_mtu());
         let TableWriter { tables, writer, .. } = &mut self.tables;
         tables.inbound.insert(writer, tunnel.inbound.spi, tunnel.inbound.clone());
@@ -236,7 +239,7 @@ impl Links {
             tables.inbound.remove(writer, &spi);
         }
         policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
-        self.events.push_back(Event::Freed(policies::freed(&tunnel.inbound.selectors, &self.tables)));
+        self.events.push_back(self.freed(tunnel.owner, &tunnel.inbound.selectors));
     }
 
     /// Removes an expired tunnel from the workers' tables, so that it carries nothing more.

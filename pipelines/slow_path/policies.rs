@@ -59,11 +59,20 @@ pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &mut Table
     }
 }
 
-/// Returns the prefixes of `selectors` on the peer's side that no tunnel has now.
-pub(super) fn freed(selectors: &[Selector], tables: &TableWriter) -> BTreeSet<Prefix> {
+/// Returns the IPv4 prefixes of `selectors` on the peer's side that another peer has, or none, while no
+/// tunnel with these selectors is in use. `own` lists the selectors of the peer's other tunnels.
+pub(super) fn freed(selectors: &[Selector], own: &[&Selector], tables: &TableWriter) -> BTreeSet<Prefix> {
     let TableWriter { tables, reader, .. } = tables;
     let mut prefixes = prefixes(selectors);
-    prefixes.retain(|prefix| !tables.has_tunnels(*prefix, reader));
+    prefixes.retain(|prefix| {
+        let wider = |length| Prefix::new(prefix.address(), length);
+        let has_tunnels = |prefix: &Prefix| tables.has_tunnels(*prefix, reader);
+        prefix.is_ipv4()
+            && (0..=prefix.length()).rev().filter_map(wider).find(has_tunnels).is_none_or(|found| {
+                // One with the same prefix has taken over, as in a rekey.
+                found != *prefix && !own.iter().any(|selector| selector.remote == found)
+            })
+    });
     prefixes
 }
 

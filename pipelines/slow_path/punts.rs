@@ -131,6 +131,11 @@ impl SlowPath {
         packet: &[u8],
     ) -> Result<(), DropReason> {
         let header = IpHeader::parse(packet).map_err(|_| DropReason::NatProtocol)?;
+        let TableWriter { tables, reader, .. } = &self.links.tables;
+        // Its tunnel may have ended since, and the mapping would be the next peer's.
+        if port == FROM_TUNNEL && !tables.has_tunnel_to(header.src, reader) {
+            return Err(DropReason::SourcePort);
+        }
         if header.fragment != Fragment::Later {
             let end = End::of(&header, packet, Side::Source).map_err(|_| DropReason::NatProtocol)?;
             self.nats.map(now, nat, &end, &mut self.links.tables)?;

@@ -5,6 +5,7 @@
 //! must not get what is sent to the earlier one. Nothing else ends a mapping, so nobody can take
 //! another's away.
 
+mod freed;
 mod log;
 mod pings;
 mod ports;
@@ -15,6 +16,7 @@ use crate::{
     control::protocol::{NatUserView, NatView},
     gateway::nat::mapping::Mapping,
 };
+use freed::Freed;
 use log::Lines;
 use pings::Pings;
 use ports::Ports;
@@ -42,6 +44,7 @@ pub(super) struct Nats {
     nats: Vec<Nat>,
     /// When each mapping is looked at next.
     due: BTreeSet<Due>,
+    freed: Freed,
     pings: Pings,
 }
 
@@ -65,6 +68,9 @@ struct Nat {
 struct User {
     /// By protocol and port outside, when each mapping is looked at next, in seconds.
     mappings: BTreeMap<(u8, u16), u32>,
+    /// Number of ports that rest since its last tunnel has ended. They count against its limit too, or
+    /// one peer that comes and goes could have all ports rest.
+    resting: u32,
     /// Packets refused because it had as many mappings as it may.
     refused: u64,
 }
@@ -104,7 +110,7 @@ impl Nat {
     /// `NatLimit` or `NatPorts`.
     fn take_port(&mut self, now: Duration, end: &End, random: u64) -> Result<u16, DropReason> {
         let limit = self.config.mappings;
-        let is_at_limit = |user: &&mut User| user.mappings.len() >= limit as usize;
+        let is_at_limit = |user: &&mut User| user.mappings.len() + user.resting as usize >= limit as usize;
         if let Some(user) = self.users.get_mut(&end.address).filter(is_at_limit) {
             user.refused += 1;
             self.lines.limit(now, end.address.into(), limit);
@@ -124,30 +130,44 @@ impl Nat {
         self.users.entry(inside).or_default().mappings.insert((protocol, port), at);
     }
 
-    /// Gives back the port of a mapping that has ended.
-    fn give_port(&mut self, now: Duration, protocol: u8, port: u16, inside: Address) {
+    /// Gives back the port of a mapping that has ended because it was idle, or because its inner address
+    /// `is_freed`.
+    fn give_port(&mut self, now: Duration, protocol: u8, port: u16, inside: Address, is_freed: bool) {
         if let Some((ports, _)) = self.ports(protocol) {
-            ports.give(now, port);
+            ports.give(now, port, is_freed.then_some(inside));
         }
-        if let Some(user) = self.users.get_mut(&inside) {
+        self.change_user(inside, |user| {
             user.mappings.remove(&(protocol, port));
-            if user.mappings.is_empty() {
+            user.resting += u32::from(is_freed);
+        });
+    }
+
+    /// Frees ports of each protocol that have rested, up to a limit.
+    fn wake_ports(&mut self, now: Duration) {
+        for at in 0..self.ports.len() {
+            for _ in 0..MAX_DUE {
+                let Some(holder) = self.ports[at].wake(now) else { break };
+                if let Some(inside) = holder {
+                    self.change_user(inside, |user| user.resting -= 1);
+                }
+            }
+        }
+    }
+
+    /// Changes what is known of an inner address, and forgets it if that is nothing.
+    fn change_user(&mut self, inside: Address, change: impl FnOnce(&mut User)) {
+        if let Some(user) = self.users.get_mut(&inside) {
+            change(user);
+            if user.mappings.is_empty() && user.resting == 0 {
                 self.users.remove(&inside);
             }
         }
     }
 
-    /// Returns the mappings of the inner addresses within `prefix`, which is of IPv4, that `ends`
-    /// selects, as those of NAT `index` are in [`Nats::due`].
-    fn within(&self, index: u8, prefix: Prefix, ends: impl Fn(Address) -> bool) -> Vec<Due> {
-        let (first, last) = prefix.span();
-        let users = self.users.range(Address::v4(first as u32)..=Address::v4(last as u32));
-        let ended = users.filter(|(address, _)| ends(**address)).flat_map(|(_, user)| &user.mappings);
-        ended.map(|(&(protocol, port), &at)| (at, index, protocol, port)).collect()
-    }
-
     fn view(&self, network: &Network) -> NatView {
         let [tcp, udp, icmp] = [0, 1, 2].map(|at| self.ports[at].free());
+        let is_shown = |user: &User| !user.mappings.is_empty() || user.refused > 0;
+        let shown = self.users.iter().filter(|(_, user)| is_shown(user));
         let user = |(address, user): (&Address, &User)| NatUserView {
             address: address.to_string(),
             mappings: user.mappings.len() as u32,
@@ -163,14 +183,15 @@ impl Nat {
             free_udp: udp,
             free_icmp: icmp,
             refused: self.refused,
-            users: self.users.iter().map(user).collect(),
+            users: shown.map(user).collect(),
         }
     }
 }
 
 impl Nats {
     pub(super) fn new(nats: &[model::Nat]) -> Self {
-        Self { nats: nats.iter().map(Nat::new).collect(), due: BTreeSet::new(), pings: Pings::default() }
+        let nats = nats.iter().map(Nat::new).collect();
+        Self { nats, due: BTreeSet::new(), freed: Freed::default(), pings: Pings::default() }
     }
 
     /// Makes a mapping for an inner end, unless there is one.
@@ -185,6 +206,10 @@ impl Nats {
         tables: &mut TableWriter,
     ) -> Result<(), DropReason> {
         let nat = self.nats.get_mut(usize::from(index)).ok_or(DropReason::NatProtocol)?;
+        if self.freed.has(end.address) {
+            // Those of the earlier peer still count.
+            return Err(DropReason::NatLimit);
+        }
         let TableWriter { tables, writer, reader } = tables;
         if tables.nat.by_inside(index, end, reader).is_some() {
             return Ok(());
@@ -209,47 +234,66 @@ impl Nats {
         self.pings.share(port, classifier);
     }
 
-    /// Ends the mappings of inner addresses within `prefixes`, which no tunnel has any more. Those of
-    /// addresses that a tunnel with a longer prefix has stay.
+    /// Ends the mappings of inner addresses within `prefixes`, which have no peer any more, or another.
+    /// Those of addresses that a tunnel with a longer prefix has stay. Since there may be many, this may
+    /// take some turns, in which nobody makes new ones within `prefixes`.
     pub(super) fn free(&mut self, now: Duration, prefixes: &BTreeSet<Prefix>, tables: &mut TableWriter) {
-        for prefix in prefixes.iter().filter(|prefix| prefix.is_ipv4()) {
-            let has_other = |address: Address| {
-                (prefix.length() + 1..=32)
-                    .filter_map(|length| Prefix::new(address.into(), length))
-                    .any(|longer| tables.tables.has_tunnels(longer, &tables.reader))
-            };
-            let nats = (0..).zip(&self.nats);
-            let ended: Vec<_> = nats
-                .flat_map(|(index, nat)| nat.within(index, *prefix, |address| !has_other(address)))
-                .collect();
-            for due @ (_, index, protocol, port) in ended {
-                self.due.remove(&due);
-                self.end(now, (index, protocol, port), tables);
-            }
-        }
+        prefixes.iter().for_each(|prefix| self.freed.add(*prefix));
+        self.end_freed(now, tables);
     }
 
-    /// Ends the mapping of a NAT's port for a protocol.
-    fn end(&mut self, now: Duration, (index, protocol, port): (u8, u8, u16), tables: &mut TableWriter) {
+    /// Ends mappings of addresses that are freed, up to a limit. Returns whether there were any.
+    fn end_freed(&mut self, now: Duration, tables: &mut TableWriter) -> bool {
+        for steps in 0..MAX_DUE {
+            let has_longer = |address: Address| {
+                let own = |length| Prefix::new(address.into(), length);
+                let mut longer = (self.freed.length() + 1..=32).filter_map(own);
+                longer.any(|prefix| tables.tables.has_tunnels(prefix, &tables.reader))
+            };
+            let Some((index, from, last)) = self.freed.first() else { return steps > 0 };
+            let nat = self.nats.get(usize::from(index));
+            let user = nat.map(|nat| nat.users.range(from..=last).next());
+            match user {
+                None => self.freed.remove_first(),
+                Some(None) => self.freed.next_nat(),
+                Some(Some((&address, user))) => match user.mappings.first_key_value() {
+                    Some((&(protocol, port), &at)) if !has_longer(address) => {
+                        self.due.remove(&(at, index, protocol, port));
+                        self.end(now, (index, protocol, port), true, tables);
+                    }
+                    _ => self.freed.pass(address),
+                },
+            }
+        }
+        true
+    }
+
+    /// Ends the mapping of a NAT's port for a protocol, because it was idle or because its inner address
+    /// `is_freed`.
+    fn end(
+        &mut self,
+        now: Duration,
+        (index, protocol, port): (u8, u8, u16),
+        is_freed: bool,
+        tables: &mut TableWriter,
+    ) {
         let TableWriter { tables, writer, reader } = tables;
         let Some(mapping) = tables.nat.by_outside(index, protocol, port, reader) else { return };
         let inside = (mapping.inside, mapping.inside_port);
         tables.nat.remove(writer, (index, protocol), port, inside);
         let nat = &mut self.nats[usize::from(index)];
-        nat.give_port(now, protocol, port, inside.0);
+        nat.give_port(now, protocol, port, inside.0, is_freed);
         if protocol == protocol::ICMP {
             self.pings.set(nat.config.address, port, false);
         }
     }
 
-    /// Ends mappings that have been idle for too long. Returns whether there were any.
+    /// Ends mappings that have been idle for too long, or whose addresses are freed. Returns whether there were any.
     pub(super) fn handle_timeout(&mut self, now: Duration, tables: &mut TableWriter) -> bool {
         let seconds = seconds(now);
         tables.tables.nat.set_now(seconds);
-        for ports in self.nats.iter_mut().flat_map(|nat| &mut nat.ports) {
-            ports.wake(now, MAX_DUE);
-        }
-        let mut busy = false;
+        self.nats.iter_mut().for_each(|nat| nat.wake_ports(now));
+        let mut busy = self.end_freed(now, tables);
         for _ in 0..MAX_DUE {
             let Some(&(at, index, protocol, port)) = self.due.first() else { break };
             if at > seconds {
@@ -267,7 +311,7 @@ impl Nats {
                 self.due.insert((next, index, protocol, port));
                 continue;
             }
-            self.end(now, (index, protocol, port), tables);
+            self.end(now, (index, protocol, port), false, tables);
             busy = true;
         }
         busy

@@ -6,7 +6,8 @@ use std::{
     net::Ipv4Addr,
     sync::Arc,
 };
-use wayfarer_dataplane::port::classifier::Classifier;
+use tracing::warn;
+use wayfarer_dataplane::port::{PortError, classifier::Classifier};
 
 /// The identifiers in use, and who must know of them.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub(super) struct Pings {
     used: BTreeSet<(Ipv4Addr, u16)>,
     /// By index of the port.
     classifiers: BTreeMap<usize, Arc<Classifier>>,
+    /// True once a device could not be told.
+    has_failed: bool,
 }
 
 impl Pings {
@@ -24,8 +27,7 @@ impl Pings {
             false => self.used.remove(&(address, id)),
         };
         for classifier in self.classifiers.values() {
-            // If this fails, the inner host misses replies as if they were lost.
-            let _ = classifier.set_ping(address, id, is_used);
+            check(classifier.set_ping(address, id, is_used), &mut self.has_failed);
         }
     }
 
@@ -33,8 +35,21 @@ impl Pings {
     pub(super) fn share(&mut self, port: usize, classifier: Option<Arc<Classifier>>) {
         let Some(classifier) = classifier else { return drop(self.classifiers.remove(&port)) };
         for (address, id) in &self.used {
-            let _ = classifier.set_ping(*address, *id, true);
+            check(classifier.set_ping(*address, *id, true), &mut self.has_failed);
         }
         self.classifiers.insert(port, classifier);
+    }
+}
+
+/// Logs the first failure. The inner host misses replies as if they were lost.
+fn check(result: Result<(), PortError>, has_failed: &mut bool) {
+    if let Err(why) = result
+        && !std::mem::replace(has_failed, true)
+    {
+        warn!(
+            name: "nat_pings", %why,
+            "a device cannot be told which identifiers of pings are a [[nat]]'s: inner hosts get no replies to \
+             some of their pings"
+        );
     }
 }

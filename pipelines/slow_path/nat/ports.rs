@@ -1,6 +1,7 @@
 //! The free ports of a NAT for one protocol.
 
 use std::{collections::VecDeque, ops::RangeInclusive, time::Duration};
+use wayfarer_dataplane::wire::Address;
 
 /// How long a port rests after its mapping has ended, so that packets to the earlier host do not reach
 /// the next one (RFC 6888 §3, REQ-8).
@@ -16,8 +17,9 @@ pub(super) struct Ports {
     free: [Vec<u16>; 2],
     /// For each port of the range its place in its list.
     places: Vec<u16>,
-    /// Ports that are free again from a time on, in its order.
-    resting: VecDeque<(Duration, u16)>,
+    /// Ports that are free again from a time on, in its order, and the inner addresses against whose limit
+    /// they count until then.
+    resting: VecDeque<(Duration, u16, Option<Address>)>,
 }
 
 impl Ports {
@@ -58,17 +60,18 @@ impl Ports {
         Some(port)
     }
 
-    /// Gives a port back, which rests first.
-    pub(super) fn give(&mut self, now: Duration, port: u16) {
-        self.resting.push_back((now + REST, port));
+    /// Gives a port back, which rests first. Until then it counts against the limit of `holder`, if there
+    /// is one.
+    pub(super) fn give(&mut self, now: Duration, port: u16, holder: Option<Address>) {
+        self.resting.push_back((now + REST, port, holder));
     }
 
-    /// Frees up to `most` ports that have rested.
-    pub(super) fn wake(&mut self, now: Duration, most: usize) {
-        for _ in 0..most {
-            let Some((_, port)) = self.resting.pop_front_if(|(until, _)| *until <= now) else { return };
-            self.put(port);
-        }
+    /// Frees the port that has rested longest, if that is long enough. Returns against whose limit it
+    /// counted.
+    pub(super) fn wake(&mut self, now: Duration) -> Option<Option<Address>> {
+        let (_, port, holder) = self.resting.pop_front_if(|(until, ..)| *until <= now)?;
+        self.put(port);
+        Some(holder)
     }
 
     fn put(&mut self, port: u16) {
@@ -112,10 +115,11 @@ mod tests {
     fn a_port_rests_before_it_is_given_away_again() {
         let mut ports = Ports::new(1000..=1000);
         assert_eq!(ports.take(1000, 0), Some(1000));
-        ports.give(Duration::ZERO, 1000);
-        ports.wake(REST - Duration::from_secs(1), 9);
+        let holder = Some(Address::v4(1));
+        ports.give(Duration::ZERO, 1000, holder);
+        assert_eq!(ports.wake(REST - Duration::from_secs(1)), None);
         assert_eq!(ports.take(1000, 0), None);
-        ports.wake(REST, 9);
+        assert_eq!(ports.wake(REST), Some(holder));
         assert_eq!(ports.take(1000, 0), Some(1000));
     }
 
@@ -131,8 +135,8 @@ mod tests {
             for (gives, wanted, random) in steps {
                 let wanted = if random % 2 == 0 { wanted } else { first + wanted % 31 };
                 if gives && taken.remove(&wanted) {
-                    ports.give(Duration::ZERO, wanted);
-                    ports.wake(REST, 1);
+                    ports.give(Duration::ZERO, wanted, None);
+                    prop_assert_eq!(ports.wake(REST), Some(None));
                 } else if let Some(port) = ports.take(wanted, random) {
                     prop_assert!(range.contains(&port) && taken.insert(port));
                 }

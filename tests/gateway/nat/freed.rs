@@ -65,3 +65,50 @@ fn mappings_stay_while_another_tunnel_has_their_address() {
     (0..2).for_each(|_| bench.world.settle());
     assert_eq!(bench.show().mappings, 0);
 }
+
+#[test]
+fn ports_that_rest_since_a_peer_left_count_against_its_address() {
+    // More than end in one turn.
+    let mut bench = Bench::with(|config| config.nats[0].mappings = 300);
+    for port in 0..300 {
+        assert!(bench.port_of(1, &udp(1, 5000 + port)).is_some());
+    }
+    assert!(bench.world.assembly.slow_path.remove_tunnel("t1"));
+    come(&mut bench, 3, "10.98.0.1");
+    bench.world.settle();
+    assert_eq!(bench.port_of(1, &udp(1, 5000)), None);
+    let view = bench.show();
+    let user = &view.users[0];
+    assert_eq!((bench.drops(NatLimit), view.mappings, user.mappings, user.refused), (1, 0, 0, 1));
+    assert!(bench.port_of(2, &udp(2, 6000)).is_some(), "another's");
+    bench.world.now += Duration::from_secs(121);
+    (0..3).for_each(|_| bench.world.settle());
+    assert_eq!(bench.show().users.len(), 1);
+    assert!((0..300).all(|port| bench.port_of(1, &udp(1, 5000 + port)).is_some()));
+}
+
+#[test]
+fn packet_that_waits_while_its_tunnel_ends_makes_no_mapping() {
+    let mut bench = Bench::new();
+    let sealed = bench.terminals[0].seal(&udp(1, 5000));
+    bench.world.put(OUTSIDE, &sealed);
+    (0..10).for_each(|_| _ = bench.world.assembly.workers[0].0.turn());
+    remove(&mut bench, "t1");
+    assert_eq!((bench.show().mappings, bench.drops(SourcePort)), (0, 1));
+}
+
+#[test]
+fn peer_that_gets_an_address_of_a_wider_tunnel_gets_none_of_its_mappings() {
+    let mut bench = Bench::new();
+    come(&mut bench, 4, "10.98.1.0/24");
+    let of = |host: &str| datagram(host, SERVER, (7000, 53), b"query");
+    let [given, kept] = ["10.98.1.7", "10.98.1.8"].map(|host| bench.port_of(1, &of(host)).unwrap());
+    let wide = std::mem::replace(&mut bench.terminals[0], Terminal::new(5, suite(SUITE), "192.0.2.5"));
+    come(&mut bench, 5, "10.98.1.7");
+    bench.world.settle();
+    assert_eq!(bench.show().mappings, 1);
+    assert!(bench.down(1, &answer(given)).is_empty());
+    assert_ne!(bench.port_of(1, &of("10.98.1.7")), Some(given));
+    bench.terminals[0] = wide;
+    assert_eq!(bench.port_of(1, &of("10.98.1.8")), Some(kept));
+}
