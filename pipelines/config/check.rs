@@ -12,10 +12,20 @@ use super::{
 };
 use std::{net::IpAddr, path::PathBuf};
 use toml::Spanned;
-use wayfarer_dataplane::{port::classifier::MAX_PORTS, sa::Selector, table::Prefix};
+use wayfarer_dataplane::{
+    pool::HEADROOM,
+    port::classifier::MAX_PORTS,
+    sa::Selector,
+    table::Prefix,
+    wire::{ethernet, ip::V6_MIN_MTU},
+};
 
 /// Most cores of a machine.
 const CORES: usize = 1024;
+
+/// Least length of a frame, in bytes: every link of IPv6 carries packets of 1280 bytes (RFC 8200 §5), here
+/// in two VLANs.
+const SHORTEST_FRAME: usize = (HEADROOM + ethernet::HEADER + 8 + V6_MIN_MTU).next_multiple_of(64);
 
 /// Checks the whole file.
 pub(super) fn config(source: &Source<'_>, file: &file::File) -> ConfigResult<Config> {
@@ -67,7 +77,7 @@ fn gateway(source: &Source<'_>, raw: &file::Gateway) -> ConfigResult<Gateway> {
         time => value::duration(time).map(Some),
     };
     let size = |size: &Scalar| {
-        let size = value::size_within(size, 512..=65472)?;
+        let size = value::size_within(size, SHORTEST_FRAME..=65472)?;
         if size.is_multiple_of(64) { Ok(size) } else { Err(Rule::Multiple(64)) }
     };
     let many = |n: &i64, range| Ok(value::integer::<u32>(*n, range)? as usize);

@@ -400,6 +400,10 @@ impl Io {
     }
 
     fn transmit(&mut self, port: usize) {
+        // Not every device that is down refuses what it gets.
+        if self.rings.is_down(port) {
+            return self.drop_unsent(port, 0);
+        }
         let (burst, to) = (&mut self.outgoing[port], &mut self.ports[port]);
         let (before, refused_before) = (burst.len(), to.refused());
         to.tx(&mut self.pool, burst);

@@ -69,8 +69,9 @@ pub struct OpenPort {
     pub mtu: usize,
     /// The largest value that `mtu` may take while the gateway follows the device's, in bytes.
     pub mtu_limit: usize,
-    /// `true` if the length of frames is what sets `mtu_limit`.
-    pub is_limited_by_frames: bool,
+    /// Longest IP packet that a frame holds, in bytes; [`usize::MAX`] on ports without a device of the
+    /// kernel.
+    pub frames_hold: usize,
     /// `true` if the port fills in missing UDP checksums when it sends.
     pub fills_checksums: bool,
     /// The gateway's addresses on this port, each with its subnet.
@@ -361,7 +362,7 @@ fn port_handle(port: OpenPort) -> PortHandle {
         kind: port.kind,
         mtu: port.mtu,
         mtu_limit: port.mtu_limit,
-        is_limited_by_frames: port.is_limited_by_frames,
+        frames_hold: port.frames_hold,
         // Kernel routes through the TAP device of an exception path belong to the port that it
         // stands for.
         device: port.device.filter(|_| port.exception.is_none()),

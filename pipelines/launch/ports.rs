@@ -125,9 +125,8 @@ fn open_device(
         vlans: on_device().filter_map(|port| Some(port.tagging?.vlan)).collect(),
         only_vlans: on_device().all(|port| port.tagging.is_some()),
     };
-    let longest = config.gateway.longest_packet();
-    let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(longest);
-    let is_limited_by_frames = mtu_limit == longest;
+    let frames_hold = config.gateway.longest_packet();
+    let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(frames_hold);
     let tap_mtu = port.mtu.unwrap_or(MTU);
     let reopener = Reopener {
         device: primary_name(device),
@@ -138,7 +137,7 @@ fn open_device(
     };
     if port.is_optional && !reopener.is_ready() {
         let absent = absent(port, mtu_limit, reopener, pools.len());
-        return Ok(OpenPort { is_limited_by_frames, ..absent });
+        return Ok(OpenPort { frames_hold, ..absent });
     }
     let request = open::Request { device, kind, rules, tap_mtu };
     let OpenDevice { ports, driver, passed_over, mac, mtu, index, needs_finished, station, shared, monitor } =
@@ -163,7 +162,7 @@ fn open_device(
         mac: port.mac.unwrap_or(mac),
         mtu: mtu.min(mtu_limit),
         mtu_limit,
-        is_limited_by_frames,
+        frames_hold,
         fills_checksums: false,
         addresses: port.addresses.clone(),
         stations: station.map_or(Stations::Ask, Stations::Only),
@@ -229,7 +228,7 @@ fn open_dpdk(
         mac,
         mtu,
         mtu_limit: mtu,
-        is_limited_by_frames: false,
+        frames_hold: usize::MAX,
         fills_checksums,
         addresses: port.addresses.clone(),
         stations: Stations::Ask,
@@ -277,7 +276,7 @@ fn open_exception(
         mac: port.mac,
         mtu: port.mtu,
         mtu_limit: port.mtu,
-        is_limited_by_frames: false,
+        frames_hold: usize::MAX,
         fills_checksums: false,
         addresses: Vec::new(),
         stations: Stations::Only(port.mac),
@@ -302,7 +301,7 @@ fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> Ope
         mac: mac(port),
         mtu: port.mtu.unwrap_or(MTU),
         mtu_limit: port.mtu.unwrap_or(MTU),
-        is_limited_by_frames: false,
+        frames_hold: usize::MAX,
         fills_checksums: false,
         addresses: port.addresses.clone(),
         // A file has no stations to resolve.

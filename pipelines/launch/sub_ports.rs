@@ -70,7 +70,7 @@ pub(super) fn divide(config: &Config, ports: &[usize], device: OpenPort) -> Vec<
             mac: device.mac,
             mtu: mtu.min(mtu_limit).min(wanted),
             mtu_limit: mtu_limit.min(wanted),
-            is_limited_by_frames: device.is_limited_by_frames && mtu_limit <= wanted,
+            frames_hold: device.frames_hold.saturating_sub(tagging.map_or(0, |tagging| tagging.vlan.tags())),
             fills_checksums: device.fills_checksums && is_untagged,
             addresses: port.addresses.clone(),
             stations: device.stations,

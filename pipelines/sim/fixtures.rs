@@ -161,7 +161,7 @@ pub fn bare_port(index: usize, stations: Stations, queues: Vec<Box<dyn Port>>) -
         mac: GATEWAY_MAC[index],
         mtu: 1500,
         mtu_limit: 1500,
-        is_limited_by_frames: false,
+        frames_hold: usize::MAX,
         fills_checksums: false,
         addresses: vec![],
         stations,

@@ -149,9 +149,10 @@ pub(super) fn new_mtu(port: &PortHandle, mtu: Option<usize>) -> Option<usize> {
     (mtu != port.mtu).then_some(mtu)
 }
 
-/// Returns true if a device's MTU is beyond what frames hold, and the port was to take it.
+/// Returns true if a device's MTU is beyond what frames hold: packets that come in may be longer,
+/// whatever MTU the port has.
 fn exceeds_frames(port: &PortHandle, mtu: Option<usize>) -> bool {
-    port.is_limited_by_frames && is_followed(port) && mtu.is_some_and(|mtu| mtu > port.mtu_limit)
+    is_followed(port) && mtu.is_some_and(|mtu| mtu > port.frames_hold)
 }
 
 /// Returns true if a port follows its device.
@@ -207,7 +208,7 @@ mod tests {
             kind: "fake".into(),
             mtu: 1500,
             mtu_limit: 1500,
-            is_limited_by_frames: true,
+            frames_hold: 1500,
             device: None,
             vlan: None,
             sub_ports: vec![],
@@ -282,9 +283,9 @@ mod tests {
             assert!(!exceeds_frames(&a, Some(mtu)), "it follows no device");
             a.device = Some(1);
             assert_eq!(exceeds_frames(&a, Some(mtu)), exceeds);
-            a.is_limited_by_frames = false;
-            assert!(!exceeds_frames(&a, Some(mtu)), "the configuration asks for less");
-            (a.device, a.is_limited_by_frames) = (None, true);
+            a.mtu_limit = 1400;
+            assert_eq!(exceeds_frames(&a, Some(mtu)), exceeds, "though the configuration asks for less");
+            (a.device, a.mtu_limit) = (None, 1500);
         }
     }
 

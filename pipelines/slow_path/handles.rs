@@ -49,8 +49,9 @@ pub struct PortHandle {
     pub mtu: usize,
     /// The largest value that `mtu` may take while the gateway follows the device's, in bytes.
     pub mtu_limit: usize,
-    /// `true` if the length of frames is what sets `mtu_limit`.
-    pub is_limited_by_frames: bool,
+    /// Longest IP packet that a frame holds, in bytes; [`usize::MAX`] on ports without a device of the
+    /// kernel.
+    pub frames_hold: usize,
     /// The kernel's index of the port's device, if there is one. Ports in VLANs have none.
     pub device: Option<u32>,
     /// The VLAN that the port is in.

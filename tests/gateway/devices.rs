@@ -107,7 +107,7 @@ fn an_mtu_beyond_the_frames_is_logged_once_and_shown() {
     let (mut world, _) = world(|ports, _| {
         let outside = follow(ports, OUTSIDE);
         outside.set(|state| state.mtu = Some(9000));
-        ports[OUTSIDE].is_limited_by_frames = true;
+        ports[OUTSIDE].frames_hold = 1600;
         ports[OUTSIDE].mtu = 1600;
         device = Some(outside);
     });
@@ -232,6 +232,17 @@ fn packets_to_a_port_whose_device_is_down_are_told_from_those_of_a_full_one() {
         all.sort_unstable();
         assert_eq!(world.all_drops(), all);
     }
+}
+
+/// Some devices take what they cannot send.
+#[test]
+fn nothing_is_handed_to_a_device_that_is_down() {
+    let mut device = None;
+    let (mut world, _) = world(|ports, _| device = Some(follow(ports, OUTSIDE)));
+    device.unwrap().set(|state| state.is_up = false);
+    world.pass(Duration::from_secs(1));
+    (0..3).for_each(|_| send(&mut world, 100));
+    assert_eq!((world.take(OUTSIDE).len(), world.all_drops()), (0, vec![(PortDown, 3)]));
 }
 
 #[test]

@@ -139,10 +139,9 @@ fn device_that_is_made_again_at_once_with_the_same_index_is_opened_again() {
     terminal.assert_no_drops();
 }
 
-#[test]
-fn packets_to_a_device_that_is_down_are_counted_as_such() {
+pub(crate) fn packets_to_a_device_that_is_down_are_counted_as_such(kind: &str) {
     let lab = terminal_lab();
-    let (gateway, _terminal) = start(&lab, "af_packet", "192.0.2.1");
+    let (gateway, _terminal) = start(&lab, kind, "192.0.2.1");
     // Without a carrier, and switched off.
     for (count, (space, device)) in (1..).zip([("core", "k1"), ("gw", "g0")]) {
         lab.run(space, &format!("ip link set {device} down"));

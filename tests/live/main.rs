@@ -55,6 +55,7 @@ for_each_kind! {
     devices::mtu_is_followed,
     devices::device_that_is_made_again_is_opened_again,
     devices::mac_address_is_followed_and_announced,
+    devices::packets_to_a_device_that_is_down_are_counted_as_such,
     closed::host_stays_closed_until_opened,
     closed::no_form_of_a_packet_passes_in_clear,
     closed::unprotected_traffic_is_still_forwarded,

@@ -136,7 +136,10 @@ fn ports_that_the_machine_takes_for_its_own_connections_are_warned_of() {
             "[[port]]\nname = \"outside\"\ndevice = \"lo\"\nmtu = 1500\naddresses = \"{address}/8\"\n{NAT}ports = \"{ports}\"\n"
         );
         folder.write("x.toml", text.as_bytes());
-        review(&folder.0.path().join("x.toml")).unwrap().machine
+        let mut said = review(&folder.0.path().join("x.toml")).unwrap().machine;
+        // The device's MTU is beyond the frames.
+        said.retain(|warning| warning.key != "port.device");
+        said
     };
     let said = warnings("127.0.0.1", &format!("{}-{first}", first - 1));
     assert_eq!(said.len(), 1, "{said:?}");

@@ -61,8 +61,8 @@ fn the_gateway() {
     );
     assert_eq!(line("encap_ports = [0]"), "x.toml:2: gateway.encap_ports = [0]: must be from 1 to 65535");
     assert_eq!(line("frames = 1"), "x.toml:2: gateway.frames = 1: must be from 256 to 16777216");
-    assert_eq!(line("frame_size = 511"), "x.toml:2: gateway.frame_size = 511: must be from 512 to 65472");
-    assert_eq!(line("frame_size = 1000"), "x.toml:2: gateway.frame_size = 1000: must be a multiple of 64");
+    assert_eq!(line("frame_size = 1536"), "x.toml:2: gateway.frame_size = 1536: must be from 1600 to 65472");
+    assert_eq!(line("frame_size = 2000"), "x.toml:2: gateway.frame_size = 2000: must be a multiple of 64");
     assert_eq!(
         line("frame_size = \"2kb\""),
         "x.toml:2: gateway.frame_size = \"2kb\": must be a number of bytes, like 1500, \"64KiB\", \"1GiB\""

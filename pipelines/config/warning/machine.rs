@@ -110,7 +110,7 @@ fn mtus(review: &mut Review<'_>, port: &Port, device: &str, most: usize) {
 fn frames(review: &mut Review<'_>, port: &Port, most: usize, device: Range<usize>) {
     let tags = port.tagging.map_or(0, |tagging| tagging.vlan.tags());
     let holds = review.config.gateway.longest_packet().saturating_sub(tags);
-    if port.mtu.map_or(most, |mtu| mtu.min(most)) > holds {
+    if most > holds {
         let text = format!(
             "the device sends and receives packets of up to {most} bytes, but a frame holds {holds}: the port takes \
              no more, and longer ones that come in are lost: raise gateway.frame_size, or lower the device's MTU and \
