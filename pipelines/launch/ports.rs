@@ -129,7 +129,8 @@ fn open_device(
     let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(frames_hold);
     let tap_mtu = port.mtu.unwrap_or(MTU);
     let reopener = Reopener {
-        device: primary_name(device),
+        device: device.to_owned(),
+        earlier_name: primary_name(device),
         rules: Rules { local: own.clone(), ..rules.clone() },
         workers: pools.len(),
         frame_size: pools.iter().map(Pool::frame_size).max().unwrap_or(0),

@@ -249,6 +249,7 @@ mod tests {
         let mut tap = port(None);
         tap.reopener = Some(Reopener {
             device: "wf0".into(),
+            earlier_name: "wf0".into(),
             rules: Rules::default(),
             workers: 1,
             frame_size: 2048,

@@ -195,6 +195,27 @@ fn optional_device_is_found_by_an_alternative_name_and_closed_to_the_host() {
     }
 }
 
+#[test]
+fn device_is_found_again_by_its_alternative_name_or_else_its_earlier_one() {
+    let lab = terminal_lab();
+    lab.run("gw", "ip link property add dev g0 altname uplink");
+    let config = gateway_config("af_packet", BY_CORE);
+    let gateway = lab.gateway("gw", &config.replace("device = \"g0\"\n", "device = \"uplink\"\n"));
+    let mut old = "g0";
+    for (round, new, altname) in [(1, "g5", true), (2, "g0", false)] {
+        lab.run("gw", &format!("ip link del {old}"));
+        wait_for_lines(&gateway, "there is no device: this port waits for it", round);
+        lab.run("gw", &format!("ip link add {new} type veth peer name g6"));
+        if altname {
+            lab.run("gw", &format!("ip link property add dev {new} altname uplink"));
+        }
+        ["g6", new].iter().for_each(|device| _ = lab.run("gw", &format!("ip link set {device} up")));
+        wait_for_link(&gateway, "outside", "up");
+        assert!(lab.run("gw", "nft list tables").contains(&format!("wayfarer-{new}")));
+        old = new;
+    }
+}
+
 /// Checks that a device's new MAC address is used, and that its stations are told.
 pub(crate) fn mac_address_is_followed_and_announced(kind: &str) {
     let lab = terminal_lab();

@@ -193,6 +193,9 @@ fn unfit_for_af_xdp(device: &Device, native: bool, kind: Kind) -> Option<&'stati
 pub struct Reopener {
     /// The device's primary name, or an alternative one.
     pub device: String,
+    /// The device's primary name at the start. It counts while no device is called `device`: alternative
+    /// names go with their devices.
+    pub earlier_name: String,
     /// The rules that divide its frames between the gateway and the host, without the addresses that
     /// the host's own network stack has at the moment.
     pub rules: Rules,
@@ -216,7 +219,7 @@ impl Reopener {
     /// [`PortError::NoDevice`], or the error of the system.
     pub fn primary_name(&self) -> Result<String, PortError> {
         match self.tap_mtu {
-            Some(_) => Ok(self.device.clone()),
+            Some(_) => Ok(self.earlier_name.clone()),
             None => Ok(self.find()?.name().to_owned()),
         }
     }
@@ -242,7 +245,10 @@ impl Reopener {
     }
 
     fn find(&self) -> Result<Device, PortError> {
-        Device::find(&self.device)
+        match Device::find(&self.device) {
+            Err(PortError::NoDevice { .. }) => Device::find(&self.earlier_name),
+            found => found,
+        }
     }
 }
 
