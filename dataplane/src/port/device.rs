@@ -15,6 +15,7 @@ use std::{
 
 // linux/ethtool.h
 const ETHTOOL_GSET: u32 = 0x01;
+const ETHTOOL_GLINK: u32 = 0x0a;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_SFLAGS: u32 = 0x26;
@@ -142,8 +143,18 @@ impl Device {
     /// # Errors
     /// The device is gone.
     pub fn is_running(&self) -> Result<bool, PortError> {
-        let both = libc::IFF_UP | libc::IFF_RUNNING;
-        Ok(self.flags()? & both == both)
+        let flags = self.flags()?;
+        Ok(flags & libc::IFF_UP != 0 && self.has_carrier(flags))
+    }
+
+    /// Returns whether a device with these flags has a carrier. The flags alone tell up to a second
+    /// late.
+    fn has_carrier(&self, flags: libc::c_int) -> bool {
+        let mut link = [ETHTOOL_GLINK, 0];
+        match self.ethtool(&mut link) {
+            Ok(()) => link[1] != 0,
+            Err(_) => flags & libc::IFF_RUNNING != 0,
+        }
     }
 
     /// Sets the device administratively up.
@@ -368,12 +379,11 @@ impl Monitor for Device {
             return DeviceState { is_gone: true, ..DeviceState::default() };
         }
         let flags = self.flags().unwrap_or(0);
-        let up = libc::IFF_UP | libc::IFF_RUNNING;
         let (speed, full_duplex) = self.speed_and_duplex();
         DeviceState {
             mtu: self.mtu().ok(),
             mac: self.hardware_address().ok().and_then(|address| mac(self.link, &address)),
-            is_up: flags & up == up,
+            is_up: flags & libc::IFF_UP != 0 && self.has_carrier(flags),
             speed,
             full_duplex,
             is_promiscuous: flags & libc::IFF_PROMISC != 0,
