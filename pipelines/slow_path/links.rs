@@ -23,6 +23,7 @@ use super::{
 };
 use crate::gateway::tables::Awaited;
 pub(super) use link_id::LinkId;
+pub(super) use mtus::FoundMtu;
 use path_mtu::PathMtu;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
@@ -96,8 +97,9 @@ pub(super) enum IkeEvent {
     Path(Path),
     /// The peer was seen by this path, which policy does not follow.
     NotFollowed(Path),
-    /// A router says that the path takes packets of at most so many bytes; `None` if anybody may say so.
-    PathReport(Option<u16>),
+    /// A router says that the path takes packets of at most `mtu` bytes. Unless it is `certain`, anybody
+    /// may have said so.
+    PathReport { mtu: u16, certain: bool },
     /// A soft limit of one of a child SA's two SAs was reached.
     Due(ChildId),
     /// One of a child SA's two SAs has expired.
@@ -113,7 +115,9 @@ pub(super) struct Links {
     timers: BTreeSet<(Duration, Timer)>,
     events: VecDeque<Event>,
     early: EarlyPackets,
-    /// Limits the reports of MTUs that show nothing of the packet's SA.
+    /// Limit the reports of MTUs that show nothing of the packet's SA: those that are looked up, and
+    /// those about a path that is in use.
+    vague_look_ups: Rate,
     vague_reports: Rate,
 }
 
@@ -130,6 +134,7 @@ impl Links {
             timers: BTreeSet::new(),
             events: VecDeque::new(),
             early: EarlyPackets::default(),
+            vague_look_ups: Rate::default(),
             vague_reports: Rate::default(),
         })
     }

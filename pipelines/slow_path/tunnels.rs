@@ -38,8 +38,8 @@ pub struct Tunnel {
     /// The path to the peer, if one is known.
     pub path: Option<Path>,
     /// Longest outer packet that the path takes, in bytes, if that is less than the port's, as a router
-    /// has reported or probes have found.
-    pub path_mtu: Option<u16>,
+    /// has reported or probes have found; and whether longer ones do not pass.
+    path_mtu: Option<(u16, bool)>,
     /// The path by which the peer was last seen, if policy did not follow it.
     pub seen: Option<Path>,
     /// The configured length of the largest outer packet, in bytes; `None` for the port's MTU.
@@ -204,7 +204,7 @@ impl Tunnel {
     /// Returns the longest outer packet in bytes.
     pub(super) fn mtu(&self) -> u16 {
         let own = self.outbound.mtu() as u16;
-        self.path_mtu.map_or(own, |path_mtu| path_mtu.min(own))
+        self.path_mtu.map_or(own, |(path_mtu, _)| path_mtu.min(own))
     }
 
     /// Returns the largest inner packet, in bytes, that fits in one outer packet.
@@ -212,8 +212,14 @@ impl Tunnel {
         inner_mtu(&self.outbound, self.path.as_ref(), self.mtu().into())
     }
 
-    /// Sets the longest outer packet that the path takes, in bytes. `None` if none is known.
-    pub(super) fn set_path_mtu(&mut self, path_mtu: Option<u16>, writer: &mut Writer) {
+    /// Returns the longest outer packet that the path takes, in bytes, if longer ones do not pass.
+    pub fn path_limit(&self) -> Option<u16> {
+        self.path_mtu.filter(|(_, is_limit)| *is_limit).map(|(mtu, _)| mtu)
+    }
+
+    /// Sets the longest outer packet that the path takes, in bytes, and whether longer ones do not pass.
+    /// `None` if none is known.
+    pub(super) fn set_path_mtu(&mut self, path_mtu: Option<(u16, bool)>, writer: &mut Writer) {
         self.path_mtu = path_mtu;
         if let Some(path) = self.path {
             self.outbound.set_path(writer, path, self.mtu());

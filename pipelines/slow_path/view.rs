@@ -251,7 +251,7 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
         remote: t.path.as_ref().map(remote_end),
         encap: t.path.map(|p| if p.encap == Encap::None { "esp" } else { "udp" }.to_owned()),
         seen: t.seen.as_ref().map(remote_end),
-        path_mtu: t.path_mtu,
+        path_mtu: t.path_limit(),
         moves: t.moves,
         last_move_s: t.moved_at.map(|at| now.saturating_sub(at).as_secs_f64()),
         age_s: now.saturating_sub(t.since).as_secs_f64(),

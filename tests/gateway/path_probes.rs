@@ -123,7 +123,13 @@ fn probes_check_what_routers_report() {
     let outer = send(&mut world, 1400).unwrap();
     world.send(OUTSIDE, &report(&outer, 600, 16));
     assert_eq!(shown(&mut world).path_mtu, Some(600));
-    pass(&mut world, &mut peer, 130 * SECOND);
+    // It is checked at once, and undone in a minute, although the link is idle.
+    world.pass(SECOND / 4);
+    assert!(world.take(OUTSIDE).iter().any(|packet| (584..=600).contains(&packet.len())));
+    for _ in 0..75 {
+        world.pass(SECOND);
+        settle(&mut world, &mut peer);
+    }
     assert_eq!(shown(&mut world).path_mtu, None);
 }
 
@@ -138,6 +144,31 @@ fn report_that_shows_too_little_only_starts_probes() {
     }
     assert_eq!(shown(&mut world).path_mtu, None);
     assert_eq!(world.slow_drops(DropReason::PathMtu), 19, "one look-up a second");
-    pass(&mut world, &mut peer, 12 * SECOND);
+    pass(&mut world, &mut peer, 20 * SECOND);
     assert_eq!(shown(&mut world).path_mtu, Some(1400));
+}
+
+#[test]
+fn strangers_who_guess_paths_use_up_no_report() {
+    let (mut world, mut peer) = connected("", 1500);
+    pass(&mut world, &mut peer, 15 * SECOND);
+    let outer = send(&mut world, 1400).unwrap();
+    let mut guess = outer.clone();
+    guess[23] ^= 1;
+    for _ in 0..3 {
+        world.send(OUTSIDE, &report(&guess, 1300, 8));
+    }
+    world.send(OUTSIDE, &report(&outer, 1300, 8));
+    assert_eq!(world.slow_drops(DropReason::PathMtu), 3);
+}
+
+#[test]
+fn report_about_a_probe_names_the_next_length_to_try() {
+    let (mut world, mut peer) = connected("", 1441);
+    world.pass(SECOND);
+    let probe = world.take(OUTSIDE).into_iter().find(|packet| packet.len() == 1500).unwrap();
+    world.send(OUTSIDE, &report(&probe, 1441, 16));
+    assert_eq!(world.slow_drops(DropReason::PathMtu), 0);
+    pass(&mut world, &mut peer, 12 * SECOND);
+    assert!((1438..=1441).contains(&shown(&mut world).path_mtu.unwrap()));
 }

@@ -10,7 +10,7 @@ use wayfarer::sim::ike::habits::LibreswanAnswers;
 use wayfarer_mobility::{
     ike::{
         endpoint::Endpoint,
-        event::{ChildId, ChildSa, Event, PeerId},
+        event::{ChildId, ChildSa, Event, PacketsSent, PeerId},
         sizes::StateSizes,
         wire::TrafficSelector,
     },
@@ -225,7 +225,7 @@ impl Node {
                 }
                 Event::PathProbeDue { peer } => {
                     _ = self.link(peer);
-                    self.endpoint.handle_path_probe_due(now, peer, Some(1500), true);
+                    self.endpoint.handle_path_probe_due(now, peer, Some(1500), PacketsSent::Long);
                 }
                 Event::PathMtu { peer, path, mtu, .. } => {
                     assert_eq!(self.link(peer).path, Some(path));

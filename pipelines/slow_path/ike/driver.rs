@@ -21,7 +21,7 @@ use crate::{
     gateway::share::Share,
     primitives::{OsRandom, Primitives},
     slow_path::{
-        links::{IkeEvent, LinkId, Links},
+        links::{FoundMtu, IkeEvent, LinkId, Links},
         network::Network,
         table_writer::TableWriter,
     },
@@ -211,7 +211,9 @@ impl Ike {
                     log::not_followed(About::of(&self.endpoint, peer), path, left_out);
                 }
             }
-            IkeEvent::PathReport(mtu) => self.endpoint.handle_path_report(now, peer, mtu),
+            IkeEvent::PathReport { mtu, certain } => {
+                self.endpoint.handle_path_report(now, peer, mtu, certain);
+            }
             IkeEvent::Due(child) => self.endpoint.handle_child_due(now, peer, child),
             IkeEvent::Expired(child) => self.endpoint.handle_child_expired(now, peer, child),
         }
@@ -400,8 +402,9 @@ impl Ike {
                 self.unconfirmed.remove(peer);
             }
             Event::PathProbeDue { peer } => self.path_probe_due(now, peer, links),
-            Event::PathMtu { peer, path, mtu, is_over } => {
-                self.path_mtu_found(now, peer, (child::path(path), mtu), is_over, links);
+            Event::PathMtu { peer, path, mtu, is_limit, is_over } => {
+                let found = FoundMtu { path: child::path(path), mtu, is_limit };
+                self.path_mtu_found(now, peer, found, is_over, links);
             }
             Event::LivenessDue { peer } => {
                 if let Some(was_heard) = self.peers.was_heard(peer, links) {

@@ -5,11 +5,10 @@ use super::{
     log::{self, About},
 };
 use crate::slow_path::{
-    links::{LinkId, Links},
+    links::{FoundMtu, LinkId, Links},
     tunnels::Tunnel,
 };
 use std::time::Duration;
-use wayfarer_dataplane::sa::Path;
 use wayfarer_mobility::ike::event::PeerId;
 
 /// The longest probe in bytes. Peers need not take longer messages; strongSwan takes 10000 bytes.
@@ -21,8 +20,8 @@ impl Ike {
     pub(super) fn path_probe_due(&mut self, now: Duration, peer: PeerId, links: &Links) {
         let tunnels = links.tunnels_of(LinkId::Ike(peer)).filter(|tunnel| !tunnel.may_be_cut());
         let most = tunnels.map(|tunnel| tunnel.outbound.mtu().min(LONGEST) as u16).max();
-        let has_sent = self.peers.has_sent(peer, links);
-        self.endpoint.handle_path_probe_due(now, peer, most, has_sent);
+        let sent = self.peers.take_sent(peer, links);
+        self.endpoint.handle_path_probe_due(now, peer, most, sent);
     }
 
     /// Uses the MTU of a peer's path that probes have found, or the port's if that is `None`.
@@ -30,13 +29,13 @@ impl Ike {
         &mut self,
         now: Duration,
         peer: PeerId,
-        (path, mtu): (Path, Option<u16>),
+        found: FoundMtu,
         is_over: bool,
         links: &mut Links,
     ) {
-        links.set_probed_mtu(LinkId::Ike(peer), path, mtu);
+        links.set_probed_mtu(LinkId::Ike(peer), found);
         if is_over
-            && self.peers.note_mtu(peer, mtu)
+            && self.peers.note_mtu(peer, found.mtu.filter(|_| found.is_limit))
             && let Some(left_out) = self.peers.admits_line(now, peer)
             && let Some(mtu) = links.tunnels_of(LinkId::Ike(peer)).map(Tunnel::mtu).max()
         {

@@ -7,7 +7,10 @@ use crate::slow_path::{
 };
 use std::{collections::BTreeMap, time::Duration};
 use wayfarer_dataplane::sa::TunnelId;
-use wayfarer_mobility::ike::event::{ChildId, PeerId};
+use wayfarer_mobility::ike::event::{ChildId, PacketsSent, PeerId};
+
+/// The mean length of inner packets, in bytes, from which on many of them must be long.
+const LONG: u64 = 500;
 
 /// The connected peers, and the tunnels of all child SAs.
 #[derive(Debug, Default)]
@@ -30,8 +33,8 @@ struct Peer {
     since: Duration,
     /// Packets received from it at the last liveness check.
     received: u64,
-    /// Packets sent to it when the MTU of its path was last to be looked for.
-    sent: u64,
+    /// Packets and bytes sent to it when the MTU of its path was last to be looked for.
+    sent: (u64, u64),
     /// The MTU of its path that the log has told of last; `None` if that was the port's.
     told_mtu: Option<u16>,
     /// Traffic of its tunnels that have been removed.
@@ -86,7 +89,8 @@ impl Peers {
     /// Adds a connected peer.
     pub(super) fn insert(&mut self, now: Duration, peer: PeerId, name: String, connection: usize) {
         let (removed, lines) = (Traffic::default(), LineLimit::default());
-        let new = Peer { name, connection, since: now, received: 0, sent: 0, told_mtu: None, removed, lines };
+        let new =
+            Peer { name, connection, since: now, received: 0, sent: (0, 0), told_mtu: None, removed, lines };
         self.peers.insert(peer, new);
     }
 
@@ -187,10 +191,16 @@ impl Peers {
         links.tunnels_of(LinkId::Ike(peer)).fold(removed, Traffic::plus)
     }
 
-    /// Returns true if packets were sent to a peer since the last call.
-    pub(super) fn has_sent(&mut self, peer: PeerId, links: &Links) -> bool {
-        let sent = self.traffic(peer, links).sent_packets;
-        self.peers.get_mut(&peer).is_some_and(|peer| std::mem::replace(&mut peer.sent, sent) != sent)
+    /// Returns what was sent to a peer since the last call.
+    pub(super) fn take_sent(&mut self, peer: PeerId, links: &Links) -> PacketsSent {
+        let Traffic { sent_packets, sent_bytes, .. } = self.traffic(peer, links);
+        let Some(peer) = self.peers.get_mut(&peer) else { return PacketsSent::None };
+        let (packets, bytes) = std::mem::replace(&mut peer.sent, (sent_packets, sent_bytes));
+        match (sent_packets.saturating_sub(packets), sent_bytes.saturating_sub(bytes)) {
+            (0, _) => PacketsSent::None,
+            (packets, bytes) if bytes / packets < LONG => PacketsSent::Short,
+            _ => PacketsSent::Long,
+        }
     }
 
     /// Notes the MTU of a peer's path, `None` for the port's. Returns true if the log has told of another

@@ -4,7 +4,10 @@ use super::{driver::Ike, log::FailedPeer};
 use crate::{
     config::algorithms,
     control::protocol::{Answer, BarView, ChildView, CounterView, FailedPeerView, PeerView},
-    slow_path::{network::Network, tunnels::Tunnels},
+    slow_path::{
+        network::Network,
+        tunnels::{Tunnel, Tunnels},
+    },
 };
 use crossbeam::channel::Sender;
 use std::{net::IpAddr, time::Duration};
@@ -147,7 +150,7 @@ impl Ike {
                 None => "",
             }
             .to_owned(),
-            path_mtu: tunnel.and_then(|tunnel| tunnel.path_mtu),
+            path_mtu: tunnel.and_then(Tunnel::path_limit),
             inner: view.inner().map(|address| address.to_string()).collect(),
             mobike: view.mobike(),
             moves,

@@ -15,6 +15,16 @@ use wayfarer_dataplane::{
     wire::ip::IpHeader,
 };
 
+/// What probes have found of a path.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::slow_path) struct FoundMtu {
+    pub(in crate::slow_path) path: Path,
+    /// The longest outer packet that passes, in bytes; `None` if it takes what the port takes.
+    pub(in crate::slow_path) mtu: Option<u16>,
+    /// True if longer ones do not pass.
+    pub(in crate::slow_path) is_limit: bool,
+}
+
 /// The time after which a smaller MTU is forgotten, in case the path has become better (RFC 8201
 /// §4, RFC 1191 §6.3).
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -22,6 +32,8 @@ const LIFETIME: Duration = Duration::from_secs(600);
 const RECENT: u32 = 1 << 16;
 /// Time from one report that shows nothing of the packet's SA to the next that is handled.
 const VAGUE_REFILL: Duration = Duration::from_secs(1);
+/// Number of such reports in that time that are looked up among the links.
+const LOOK_UPS: u32 = 8;
 /// Most tunnels with one outbound SPI that are looked at. Peers choose these SPIs.
 const ALIKE: usize = 64;
 
@@ -84,7 +96,7 @@ impl Links {
         packet: &[u8],
     ) -> Result<(), DropReason> {
         let report = Report::read(packet).ok_or(DropReason::PathMtu)?;
-        let Some((spi, seq)) = report.sent else { return self.handle_vague_report(now, report.path) };
+        let Some((spi, seq)) = report.sent else { return self.handle_vague_report(now, &report) };
         let (id, tunnel) = self
             .tunnels
             .sending_by(spi)
@@ -102,31 +114,37 @@ impl Links {
         }
         self.set_path_mtu(now, id, report.path, report.mtu);
         if let LinkId::Ike(peer) = id {
-            self.events.push_back(Event::Ike(peer, IkeEvent::PathReport(Some(report.mtu))));
+            self.events.push_back(Event::Ike(peer, IkeEvent::PathReport { mtu: report.mtu, certain: true }));
         }
         Ok(())
     }
 
-    /// Handles a report about a packet on `path` that quotes too little of it. Anybody may have made that
+    /// Handles a report that quotes too little of a packet, or one of IKE. Anybody may have made that
     /// up, so that it only has an IKE peer's driver look for the MTU.
-    fn handle_vague_report(&mut self, now: Duration, path: Path) -> Result<(), DropReason> {
+    fn handle_vague_report(&mut self, now: Duration, report: &Report) -> Result<(), DropReason> {
         // The look-up takes as long as there are tunnels.
-        if !self.vague_reports.admits(now, 1, VAGUE_REFILL) {
+        if !self.vague_look_ups.admits(now, LOOK_UPS, VAGUE_REFILL / LOOK_UPS) {
             return Err(DropReason::PathMtu);
         }
-        let owner = self.tunnels.iter().find(|(_, tunnel)| tunnel.path == Some(path));
+        let owner = self.tunnels.iter().find(|(_, tunnel)| tunnel.path == Some(report.path));
         let Some(Owner::Ike(peer, _)) = owner.map(|(_, tunnel)| tunnel.owner) else {
             return Err(DropReason::PathMtu);
         };
-        self.events.push_back(Event::Ike(peer, IkeEvent::PathReport(None)));
+        // Only what is about a link uses up the second limit, so that strangers who guess do not.
+        if !self.vague_reports.admits(now, 1, VAGUE_REFILL) {
+            return Err(DropReason::PathMtu);
+        }
+        let report = IkeEvent::PathReport { mtu: report.mtu, certain: false };
+        self.events.push_back(Event::Ike(peer, report));
         Ok(())
     }
 
-    /// Has a link send outer packets of at most `mtu` bytes while it uses `path`, or as long ones as its
-    /// port takes if that is `None`. Probes have found that out, and go on.
-    pub(in crate::slow_path) fn set_probed_mtu(&mut self, id: LinkId, path: Path, mtu: Option<u16>) {
+    /// Has a link send outer packets no longer than probes of its path have found to pass. The probes go
+    /// on.
+    pub(in crate::slow_path) fn set_probed_mtu(&mut self, id: LinkId, found: FoundMtu) {
+        let FoundMtu { path, mtu, is_limit } = found;
         let Some(link) = self.links.get_mut(&id) else { return };
-        link.path_mtu = mtu.map(|mtu| PathMtu { path, mtu, until: None });
+        link.path_mtu = mtu.map(|mtu| PathMtu { path, mtu, is_limit, until: None });
         self.apply_path_mtu(id);
     }
 
@@ -135,7 +153,7 @@ impl Links {
     pub(in crate::slow_path) fn set_path_mtu(&mut self, now: Duration, id: LinkId, path: Path, mtu: u16) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let until = now + LIFETIME;
-        link.path_mtu = Some(PathMtu { path, mtu, until: Some(until) });
+        link.path_mtu = Some(PathMtu { path, mtu, is_limit: true, until: Some(until) });
         self.timers.insert((until, Timer::PathMtu(id)));
         self.apply_path_mtu(id);
     }
@@ -155,7 +173,7 @@ impl Links {
         for id in &link.tunnels {
             if let Some(tunnel) = self.tunnels.get_mut(*id) {
                 let known = link.path_mtu.filter(|known| tunnel.path.is_some_and(|path| known.is_of(&path)));
-                tunnel.set_path_mtu(known.map(|known| known.mtu), &mut self.tables.writer);
+                tunnel.set_path_mtu(known.map(|known| (known.mtu, known.is_limit)), &mut self.tables.writer);
             }
         }
     }

@@ -19,6 +19,8 @@ pub(super) struct PathMtu {
     pub(super) path: Path,
     /// Longest outer packet, in bytes.
     pub(super) mtu: u16,
+    /// True if longer ones do not pass; false if nothing longer could be tried.
+    pub(super) is_limit: bool,
     /// When it is forgotten; `None` if probes say when that is so.
     pub(super) until: Option<Duration>,
 }
@@ -35,7 +37,7 @@ impl PathMtu {
 pub(super) struct Report {
     pub(super) path: Path,
     /// The SPI and the low 32 bits of the sequence number; `None` if it quotes ESP in UDP only up to
-    /// the UDP header.
+    /// the UDP header, or a probe of ours (IKE, RFC 3948 §2.2).
     pub(super) sent: Option<(Spi, u32)>,
     /// Longest outer packet that would pass, in bytes.
     pub(super) mtu: u16,
@@ -62,7 +64,9 @@ impl Report {
             _ => return None,
         };
         let sent = esp::header(esp).map(|(spi, seq)| (Spi(spi), seq));
-        if sent.is_none() && (encap == Encap::None || !esp.is_empty()) {
+        let is_ike = encap != Encap::None && esp.starts_with(&esp::NON_ESP_MARKER);
+        let sent = sent.filter(|_| !is_ike);
+        if sent.is_none() && (encap == Encap::None || !(esp.is_empty() || is_ike)) {
             return None;
         }
         let mtu = match header.is_ipv4() {

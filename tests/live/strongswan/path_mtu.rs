@@ -104,6 +104,8 @@ fn stream_goes_on_while_a_silent_path_changes() {
     flows();
     set_mtu(&lab, 1500);
     flows();
+    wait_longer("probes to notice that it has grown", || path_mtu(&gateway).is_none().then_some(()));
+    flows();
     assert_eq!(gateway.peers().len(), 1);
     gateway.assert_no_drops();
 }

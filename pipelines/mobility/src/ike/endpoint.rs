@@ -10,7 +10,7 @@ use super::{
     context::{Context, Environment, Shared},
     counter::Counter,
     dial::{Dials, Step},
-    event::{ChildId, Event, Found, LookUpId, PeerId, Reason},
+    event::{ChildId, Event, Found, LookUpId, PacketsSent, PeerId, Reason},
     exchange::init::message::InitMessage,
     peer::{Peer, Phase},
     pool::Pool,
@@ -410,16 +410,22 @@ impl Endpoint {
     }
 
     /// Handles the answer to [`Event::PathProbeDue`]: `most` is the length in bytes of the longest outer
-    /// packet that is sent to the peer, if that is known, and `has_sent` says whether the data plane has
-    /// sent anything since the last answer.
-    pub fn handle_path_probe_due(&mut self, now: Duration, peer: PeerId, most: Option<u16>, has_sent: bool) {
-        self.with(now, peer, |peer, cx| peer.begin_path_probes(cx, most, has_sent));
+    /// packet that is sent to the peer, if that is known, and `sent` says what the data plane has sent
+    /// since the last answer.
+    pub fn handle_path_probe_due(
+        &mut self,
+        now: Duration,
+        peer: PeerId,
+        most: Option<u16>,
+        sent: PacketsSent,
+    ) {
+        self.with(now, peer, |peer, cx| peer.begin_path_probes(cx, most, sent));
     }
 
-    /// Handles a router's report that the peer's path takes packets of at most `mtu` bytes; `None` if
-    /// anybody can have sent it. Probes find out what is true.
-    pub fn handle_path_report(&mut self, now: Duration, peer: PeerId, mtu: Option<u16>) {
-        self.with(now, peer, |peer, cx| peer.handle_path_report(cx, mtu));
+    /// Handles a router's report that the peer's path takes packets of at most `mtu` bytes, which anybody
+    /// can have sent unless it is `certain`. Probes find out what is true.
+    pub fn handle_path_report(&mut self, now: Duration, peer: PeerId, mtu: u16, certain: bool) {
+        self.with(now, peer, |peer, cx| peer.handle_path_report(cx, mtu, certain));
     }
 
     /// Handles a report that enough was sent on a path that the peer has not confirmed. The peer's

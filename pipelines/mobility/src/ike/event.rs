@@ -407,6 +407,8 @@ pub enum Event {
         path: Path,
         /// The longest outer packet that it takes, in bytes; `None` if it takes as long ones as we send.
         mtu: Option<u16>,
+        /// True if something longer did not pass. If not, a cipher's blocks leave no longer probe.
+        is_limit: bool,
         /// True if the search is over. If not, longer packets may pass too.
         is_over: bool,
     },
@@ -437,4 +439,15 @@ pub enum Event {
         /// SK_ai and SK_ar.
         integ: [Secret; 2],
     },
+}
+
+/// What the data plane has sent to a peer lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketsSent {
+    /// Nothing.
+    None,
+    /// Hardly anything but short packets, which every path takes.
+    Short,
+    /// Long packets too.
+    Long,
 }

@@ -1,6 +1,6 @@
 //! What is known of the MTU of a peer's path, and when it is looked for (RFC 8899).
 
-use crate::{mtu_search::MtuSearch, path::Path};
+use crate::{ike::event::PacketsSent, mtu_search::MtuSearch, path::Path};
 use core::time::Duration;
 
 /// Time from a new path to its first probe, in which the requests that belong to the path go first.
@@ -8,12 +8,34 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Time from one search to the next on a path that is in use: no sign comes from a path that drops
 /// longer packets from now on.
 const CONFIRM: Duration = Duration::from_secs(60);
+/// The longest time from one look at an idle link to the next, and between two searches on a link that
+/// sends only short packets.
+const IDLE: Duration = Duration::from_secs(600);
 /// The first and the longest time from a search that found less than the port's MTU to one that
 /// tries more (RFC 8899 §5.1.1, PMTU_RAISE_TIMER). The first one is short, because packets may have
 /// been lost for other reasons.
 const RISE: [Duration; 2] = [Duration::from_secs(50), Duration::from_secs(600)];
 /// The least time from a search to one that a router's report asks for.
 const REPORT_GAP: Duration = Duration::from_secs(10);
+/// Number of times that a probe is sent whole. Several are rarely lost to anything but their length
+/// (RFC 8899 §5.1.2, MAX_PROBES).
+const TRIES: u32 = 3;
+/// The same if it has the length that passed before, and has failed once: much is lost by an MTU that is
+/// too small, and little by a few seconds.
+const TRIES_AGAIN: u32 = 6;
+/// The least and the longest time from one of them to the next (RFC 8899 §5.1.1, PROBE_TIMER).
+const WAIT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+
+/// What a probe tries.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ike) struct Attempt {
+    /// The length of an IP packet in bytes.
+    pub(in crate::ike) size: u16,
+    /// Number of times that it is sent.
+    pub(in crate::ike) tries: u32,
+    /// Time from one to the next.
+    pub(in crate::ike) wait: Duration,
+}
 
 /// What is known of the MTU of a path.
 #[derive(Debug)]
@@ -21,11 +43,19 @@ pub(in crate::ike) struct PathMtu {
     pub(in crate::ike) path: Path,
     /// The longest packet that has passed, or what a router has reported since, in bytes.
     mtu: Option<u16>,
-    /// When the driver is asked next; `None` during a search, and while the driver is asked.
-    due_at: Option<Duration>,
+    /// True if packets of `mtu` bytes have passed.
+    is_proved: bool,
+    /// When the driver is asked next.
+    due_at: Duration,
+    /// Time from one look at the link to the next while it is idle.
+    idle_wait: Duration,
     search: Option<MtuSearch>,
-    /// The length of the longest packet that the search has sent and that has passed, in bytes.
+    /// The length of the longest packet that the last search has sent and that has passed, in bytes; 0 if
+    /// none ever has.
     proved: u16,
+    /// Time from one packet of a probe to the next: twice the time that the peer took to answer, within
+    /// limits.
+    wait: Duration,
     /// When the last search ended.
     searched_at: Option<Duration>,
     /// When longer packets are tried again, and the wait before that.
@@ -34,67 +64,97 @@ pub(in crate::ike) struct PathMtu {
     /// True if the next search does not wait for traffic: a router has reported, or the last search was
     /// given up.
     is_urgent: bool,
+    /// The MTU that somebody has claimed the path to have, in bytes. The next search tries it, and does
+    /// not wait for long packets.
+    hint: Option<u16>,
 }
 
 impl PathMtu {
     /// Returns what is known of a new path.
-    pub(in crate::ike) fn new(now: Duration, path: Path) -> Self {
+    pub(in crate::ike) fn new(
+        now: Duration,
+        path: Path,
+        jittered: impl FnOnce(Duration) -> Duration,
+    ) -> Self {
         Self {
             path,
             mtu: None,
-            due_at: Some(now + SETTLE),
+            is_proved: false,
+            due_at: now + jittered(SETTLE),
+            idle_wait: CONFIRM,
             search: None,
             proved: 0,
+            wait: WAIT[0],
             searched_at: None,
             rise_at: now,
             rise_wait: RISE[0],
             is_urgent: false,
+            hint: None,
         }
     }
 
     /// Returns when the driver is to be asked.
-    pub(in crate::ike) fn due_at(&self) -> Option<Duration> {
+    pub(in crate::ike) fn due_at(&self) -> Duration {
         self.due_at
     }
 
     /// Returns true if the driver is to be asked at `now`. It is asked once.
     pub(in crate::ike) fn take_due(&mut self, now: Duration) -> bool {
-        self.due_at.take_if(|at| *at <= now).is_some()
+        let is_due = self.due_at <= now;
+        if is_due {
+            self.due_at = now + CONFIRM;
+        }
+        is_due
     }
 
-    /// Begins a search for what passes of packets of up to `most` bytes. It waits if nothing
-    /// was sent and nothing speaks against what is known, or if `most` is not known.
+    /// Begins a search for what passes of packets of up to `most` bytes. It waits if nothing long was
+    /// `sent` and nothing speaks against what is known, or if `most` is not known.
     pub(in crate::ike) fn begin(
         &mut self,
         now: Duration,
         most: Option<u16>,
-        has_sent: bool,
+        sent: PacketsSent,
         jittered: impl FnOnce(Duration) -> Duration,
     ) {
-        let is_wanted = has_sent || self.is_urgent || self.searched_at.is_none();
+        if self.search.is_some() {
+            return;
+        }
+        let rises = self.rise_at <= now;
+        let hint = self.hint.take();
+        let is_wanted = match (self.searched_at, sent) {
+            _ if self.is_urgent => true,
+            (None, _) | (_, PacketsSent::Long) => true,
+            // Nothing else would undo what a router has reported, or what once was true.
+            (Some(_), _) if rises && self.mtu.is_some_and(|mtu| most > Some(mtu)) => true,
+            (Some(at), PacketsSent::Short) => hint.is_some() || at + IDLE <= now,
+            (Some(_), PacketsSent::None) => false,
+        };
+        self.idle_wait = if is_wanted { CONFIRM } else { (self.idle_wait * 2).min(IDLE) };
         let Some(most) = most.filter(|_| is_wanted) else {
-            self.due_at = Some(now + jittered(CONFIRM));
+            self.due_at = now + jittered(self.idle_wait);
             return;
         };
-        let rises = self.rise_at <= now;
         let first = self.mtu.unwrap_or(most);
-        self.search = Some(MtuSearch::new(first, most, self.path.local.is_ipv4(), rises));
+        let mut search = MtuSearch::new(first, most, self.path.local.is_ipv4(), rises, self.is_proved);
+        hint.into_iter().for_each(|mtu| search.suggest(mtu));
+        self.search = Some(search);
     }
 
-    /// Returns the length of the next probe.
-    pub(in crate::ike) fn next(&self) -> Option<u16> {
-        self.search.and_then(|search| search.next())
+    /// Returns what to probe next.
+    pub(in crate::ike) fn next(&self) -> Option<Attempt> {
+        let search = self.search?;
+        let tries = if search.is_doubted() { TRIES_AGAIN } else { TRIES };
+        Some(Attempt { size: search.next()?, tries, wait: self.wait })
     }
 
-    /// Notes that a packet of `length` bytes has passed that was sent for `size`. Returns true if that
-    /// was asked.
-    pub(in crate::ike) fn pass(&mut self, size: u16, length: u16) -> bool {
-        let search = self.search.as_mut().filter(|search| search.next() == Some(size));
-        let is_asked = search.map(|search| search.pass(size)).is_some();
-        if is_asked {
+    /// Notes that a packet of `length` bytes has passed that was sent for `size`, and that its answer
+    /// came after `took`.
+    pub(in crate::ike) fn pass(&mut self, size: u16, length: u16, took: Duration) {
+        self.wait = (took * 2).clamp(WAIT[0], WAIT[1]);
+        if let Some(search) = self.search.as_mut().filter(|search| search.next() == Some(size)) {
+            search.pass(size);
             self.proved = length;
         }
-        is_asked
     }
 
     /// Notes that packets of `size` bytes do not pass.
@@ -103,10 +163,20 @@ impl PathMtu {
         search.into_iter().for_each(|search| search.fail(size));
     }
 
+    /// Returns true if the search has found something that passes, and does not doubt it.
+    pub(in crate::ike) fn has_found(&self) -> bool {
+        self.search.is_some_and(|search| search.passed().is_some() && !search.is_doubted())
+    }
+
     /// Returns the MTU that the search has found so far, in bytes; `None` if the longest packets pass.
     pub(in crate::ike) fn found(&self) -> Option<u16> {
         let search = self.search.filter(|search| search.passed().is_some())?;
         (self.proved < search.most()).then_some(self.proved)
+    }
+
+    /// Returns true if the search has tried something that did not pass.
+    pub(in crate::ike) fn is_limited(&self) -> bool {
+        self.search.is_some_and(|search| !search.is_unlimited())
     }
 
     /// Ends the search, which has nothing left to try. Returns true if anything has passed.
@@ -118,8 +188,10 @@ impl PathMtu {
         let Some(search) = self.search.take() else { return false };
         (self.searched_at, self.is_urgent) = (Some(now), false);
         let Some(passed) = search.passed() else {
-            // The peer answers no padded message, whatever its length, so that nothing is known.
-            self.due_at = Some(now + RISE[1]);
+            // A peer that has never answered a padded message may never do so.
+            self.rise_at = now + RISE[1];
+            self.due_at = now + if self.proved == 0 { RISE[1] } else { CONFIRM };
+            self.slow_down();
             return false;
         };
         if search.is_unlimited() || self.mtu.is_none_or(|mtu| passed < mtu) {
@@ -129,31 +201,42 @@ impl PathMtu {
             self.rise_wait = (self.rise_wait * 2).min(RISE[1]);
             self.rise_at = now + self.rise_wait;
         }
-        self.mtu = Some(passed);
-        self.due_at = Some(now + jittered(CONFIRM));
+        (self.mtu, self.is_proved) = (Some(passed), true);
+        self.due_at = now + jittered(CONFIRM);
         true
     }
 
-    /// Gives the search up, because something else needs the window, and begins another one soon.
+    /// Gives the search up, because something else needs the window or nothing is answered in time, and
+    /// begins another one soon.
     pub(in crate::ike) fn interrupt(&mut self, now: Duration) {
         if self.search.take().is_some() {
             self.is_urgent = true;
-            self.due_at = Some(now + SETTLE);
+            self.due_at = now + SETTLE;
         }
     }
 
-    /// Notes that a router reports a smaller MTU: `mtu`, or one that is not known or not certain.
-    pub(in crate::ike) fn report(&mut self, now: Duration, mtu: Option<u16>) {
-        let is_soon = self.search.is_some() || self.searched_at.is_none_or(|at| now < at + REPORT_GAP);
-        if mtu.is_none() && is_soon {
-            return;
-        }
-        if let Some(mtu) = mtu {
-            self.mtu = Some(mtu);
-            (self.rise_wait, self.rise_at) = (RISE[0], now + RISE[0]);
-        }
+    /// Waits longer for answers from now on.
+    pub(in crate::ike) fn slow_down(&mut self) {
+        self.wait = (self.wait * 2).min(WAIT[1]);
+    }
+
+    /// Notes that a router reports a smaller MTU.
+    pub(in crate::ike) fn report(&mut self, now: Duration, mtu: u16) {
+        (self.mtu, self.is_proved) = (Some(mtu), false);
+        (self.rise_wait, self.rise_at) = (RISE[0], now + RISE[0]);
         self.is_urgent = true;
         self.search = None;
-        self.due_at = Some(now);
+        self.due_at = now;
+    }
+
+    /// Notes that somebody claims that the path has this MTU. It is tried if probes are under way; an
+    /// idle link is not woken.
+    pub(in crate::ike) fn suggest(&mut self, now: Duration, mtu: u16) {
+        if let Some(search) = &mut self.search {
+            search.suggest(mtu);
+        } else if self.searched_at.is_some_and(|at| now >= at + REPORT_GAP) {
+            self.hint = Some(mtu);
+            self.due_at = self.due_at.min(now);
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! Our requests: those in the queue, and the one that is outstanding. Each outstanding one is a type
 //! that its response consumes.
 
-use super::creation::{CreateSent, FollowupSent};
+use super::{
+    creation::{CreateSent, FollowupSent},
+    path_mtu::Attempt,
+};
 use crate::{
     ike::{context::Context, event::ChildId},
     path::{Addresses, Path},
 };
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 use core::{net::SocketAddr, time::Duration};
 
 /// An outstanding request.
@@ -76,15 +79,22 @@ pub(in crate::ike) struct ProbeSent {
 pub(in crate::ike) struct PathProbeSent {
     /// The path.
     pub(in crate::ike) path: Path,
-    /// The length, in bytes, of an IP packet that is to be tried.
-    pub(in crate::ike) size: u16,
+    /// The addresses that it was first sent between.
+    pub(in crate::ike) addresses: Addresses,
+    /// What is tried.
+    pub(in crate::ike) attempt: Attempt,
     /// The length of the packet that was sent, which is less by part of a cipher's block.
     pub(in crate::ike) length: u16,
-    /// True if it was sent at that length, so that its answer shows that the path takes it; false if it
-    /// was sent without its padding, because no answer came.
-    pub(in crate::ike) is_padded: bool,
-    /// True if its answer does not matter, because the path has changed or another request waits.
+    /// When it was first sent.
+    pub(in crate::ike) begun_at: Duration,
+    /// The datagrams at that length, once it has been sent without its padding too. Until then, its
+    /// answer shows that the path takes the length.
+    pub(in crate::ike) whole: Option<Vec<Vec<u8>>>,
+    /// True if its answer shows nothing: the path has changed, another request waits, or the request
+    /// without its padding was not answered soon either.
     pub(in crate::ike) is_void: bool,
+    /// True if another request waits for its answer.
+    pub(in crate::ike) is_in_the_way: bool,
 }
 
 /// A request that is no longer needed: it keeps its message ID, but its response does not matter.

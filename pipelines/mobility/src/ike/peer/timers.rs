@@ -216,12 +216,13 @@ impl Peer {
             if outstanding.resend_at > cx.now {
                 continue;
             }
-            if let Request::PathProbe(_) = outstanding.request
-                && ike_sa.repeat_path_probe(cx, self.addresses)
-            {
+            if let Request::PathProbe(_) = outstanding.request {
+                if !ike_sa.repeat_path_probe(cx, self.addresses, probed) {
+                    ike_sa.outstanding = None;
+                    silent = true;
+                }
                 continue;
             }
-            let Some(outstanding) = &mut ike_sa.outstanding else { continue };
             outstanding.tries += 1;
             let is_over = outstanding.tries > cx.settings.retransmission.tries;
             if is_over && matches!(outstanding.request, Request::Probe(_)) {

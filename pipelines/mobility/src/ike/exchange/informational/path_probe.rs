@@ -5,7 +5,7 @@ use crate::{
     ike::{
         connection::PathProbing,
         context::Context,
-        event::Event,
+        event::{Event, PacketsSent},
         peer::{Peer, path_mtu::PathMtu, request::PathProbeSent},
     },
     path::Path,
@@ -38,14 +38,14 @@ impl Peer {
     pub(in crate::ike) fn path_probe_at(&self, cx: &Context<'_>) -> Option<Duration> {
         let path = self.probed_path(cx)?;
         let known = self.path_mtu.as_ref().filter(|known| known.path == path);
-        known.map_or(Some(cx.now), |known| known.due_at())
+        Some(known.map_or(cx.now, |known| known.due_at()))
     }
 
     /// Asks the driver whether the MTU of the path is to be found now, if that is due.
     pub(in crate::ike) fn handle_path_probe(&mut self, cx: &mut Context<'_>) {
         let Some(path) = self.probed_path(cx) else { return };
         let Some(known) = self.path_mtu.as_mut().filter(|known| known.path == path) else {
-            self.path_mtu = Some(Box::new(PathMtu::new(cx.now, path)));
+            self.path_mtu = Some(Box::new(PathMtu::new(cx.now, path, |wait| cx.jittered(wait))));
             return;
         };
         if known.take_due(cx.now) {
@@ -58,19 +58,23 @@ impl Peer {
         &mut self,
         cx: &mut Context<'_>,
         most: Option<u16>,
-        has_sent: bool,
+        sent: PacketsSent,
     ) {
         if let Some(known) = self.known_path_mtu(cx) {
-            known.begin(cx.now, most, has_sent, |wait| cx.jittered(wait));
+            known.begin(cx.now, most, sent, |wait| cx.jittered(wait));
         }
         self.start_queued(cx);
     }
 
-    /// Handles a router's report that packets on the path may have at most `mtu` bytes, or fewer than
-    /// before.
-    pub(in crate::ike) fn handle_path_report(&mut self, cx: &mut Context<'_>, mtu: Option<u16>) {
+    /// Handles a router's report that packets on the path may have at most `mtu` bytes, which anybody can
+    /// have sent unless it is `certain`.
+    pub(in crate::ike) fn handle_path_report(&mut self, cx: &mut Context<'_>, mtu: u16, certain: bool) {
         if let Some(known) = self.known_path_mtu(cx) {
-            known.report(cx.now, mtu);
+            if certain {
+                known.report(cx.now, mtu);
+            } else {
+                known.suggest(cx.now, mtu);
+            }
         }
     }
 
@@ -79,9 +83,9 @@ impl Peer {
     pub(in crate::ike) fn request_path_probe(&mut self, cx: &mut Context<'_>) {
         let addresses = self.addresses;
         let Some(known) = self.known_path_mtu(cx) else { return };
-        let (path, size) = (known.path, known.next());
-        let (Some(size), Some(ike_sa)) = (size, self.active()) else { return };
-        let whole = ike_sa.path_probe(cx, path, size, addresses);
+        let (path, attempt) = (known.path, known.next());
+        let (Some(attempt), Some(ike_sa)) = (attempt, self.active()) else { return };
+        let whole = ike_sa.path_probe(cx, path, attempt, addresses);
         whole.iter().for_each(|whole| cx.send_whole(addresses, whole));
     }
 
@@ -103,17 +107,23 @@ impl PathProbeSent {
     pub(in crate::ike) fn handle_response(self, peer: &mut Peer, cx: &mut Context<'_>) {
         let id = peer.id;
         let Some(known) = peer.known_path_mtu(cx).filter(|known| known.path == self.path) else { return };
+        let is_late = self.is_void && !self.is_in_the_way;
+        if is_late {
+            known.slow_down();
+        }
         if self.is_void {
             return known.interrupt(cx.now);
         }
-        let passes = self.is_padded && known.pass(self.size, self.length);
-        if !self.is_padded {
-            known.fail(self.size);
+        let size = self.attempt.size;
+        match self.whole {
+            None => known.pass(size, self.length, cx.now - self.begun_at),
+            Some(_) => known.fail(size),
         }
-        let (is_over, mtu) = (known.next().is_none(), known.found());
-        let has_found = if is_over { known.finish(cx.now, |wait| cx.jittered(wait)) } else { passes };
+        let (is_over, mtu, is_limit) = (known.next().is_none(), known.found(), known.is_limited());
+        let has_found =
+            if is_over { known.finish(cx.now, |wait| cx.jittered(wait)) } else { known.has_found() };
         if has_found {
-            cx.tell(Event::PathMtu { peer: id, path: self.path, mtu, is_over });
+            cx.tell(Event::PathMtu { peer: id, path: self.path, mtu, is_limit, is_over });
         }
     }
 }
