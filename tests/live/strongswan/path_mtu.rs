@@ -8,7 +8,7 @@ use super::{
     gateway_head, mobile_lab, psk,
 };
 use crate::{
-    lab::{Gateway, Lab, wait_for, wait_longer},
+    lab::{Gateway, Lab, wait_longer},
     traffic::{IperfServer, wait_for_ping},
 };
 
@@ -62,7 +62,7 @@ fn gateway_finds_the_path_of_a_terminal() {
     let client = Charon::start(&lab, "term", TERMINAL, "");
     client.swanctl("--initiate --child net");
     wait_for_ping(&lab, "term", SERVER);
-    wait_for("probes to find the MTU", || (path_mtu(&gateway) == Some(1400)).then_some(()));
+    wait_longer("probes to find the MTU", || (path_mtu(&gateway) == Some(1400)).then_some(()));
     assert_passes(&lab);
     assert_eq!(gateway.peers().len(), 1);
     gateway.assert_no_drops();
@@ -76,7 +76,7 @@ fn terminal_finds_its_path_to_a_gateway() {
     set_mtu(&lab, 1400);
     let _office = Charon::start(&lab, "gw", SERVE, "");
     let terminal = terminal(&lab, PSK);
-    wait_for("probes to find the MTU", || (path_mtu(&terminal) == Some(1400)).then_some(()));
+    wait_longer("probes to find the MTU", || (path_mtu(&terminal) == Some(1400)).then_some(()));
     assert_passes(&lab);
     terminal.assert_no_drops();
 }

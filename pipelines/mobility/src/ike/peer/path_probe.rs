@@ -105,6 +105,12 @@ impl IkeSa {
         true
     }
 
+    /// Returns true if a probe of the path's MTU is outstanding that still has its padding.
+    pub(super) fn is_probing_path(&self) -> bool {
+        let Some(outstanding) = &self.outstanding else { return false };
+        matches!(&outstanding.request, Request::PathProbe(probe) if probe.whole.is_none() && !probe.is_void)
+    }
+
     /// Has an outstanding probe of the path's MTU make room for another request: it goes out without its
     /// padding, and its answer does not matter. The peer may have left its confirmed address for one
     /// that is `probed`, so it goes there too.

@@ -264,7 +264,8 @@ impl Peer {
     pub(in crate::ike) fn handle_liveness(&mut self, cx: &mut Context<'_>, alive: bool) {
         if alive {
             self.heard_at = cx.now;
-        } else {
+        } else if !self.active().is_some_and(|ike_sa| ike_sa.is_probing_path()) {
+            // An outstanding probe of the path's MTU asks the same soon, without its padding.
             self.enqueue(QueuedRequest::Liveness);
             self.start_queued(cx);
         }
