@@ -95,7 +95,7 @@ fn revocation_list_is_fetched_for_strongswans_certificate() {
         assert!(!try_it());
         let failed = gateway.command("show peers --failed");
         assert!(
-            failed.contains("nothing that is up to date says that it and its chain are not revoked: \"http://127.0.0.1:8000/ca.crl\": "),
+            failed.contains("nothing that is up to date says that \"CN=cl.test\" is not revoked: \"http://127.0.0.1:8000/ca.crl\": "),
             "{failed}"
         );
     }
