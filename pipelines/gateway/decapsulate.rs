@@ -22,7 +22,7 @@ const CE: u8 = 0b11;
 ///
 /// # Errors
 /// The reason why the packet must be dropped. It may be half changed then.
-#[inline]
+#[inline(always)]
 pub fn decapsulate(
     packet: &mut Packet,
     inner: &mut IpHeader,

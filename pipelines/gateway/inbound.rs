@@ -180,7 +180,7 @@ impl<'r> Tally<'r> {
 }
 
 /// Checks a packet against its SA, before it is opened.
-#[inline]
+#[inline(always)]
 fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
     let sa = arrival.sa.ok_or(DropReason::UnknownSpi)?;
     if !sa.is_at(arrival.header.dst) {
@@ -201,6 +201,7 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
 }
 
 /// Opens the whole burst at once, except for packets that the window already refuses.
+#[inline(always)]
 fn open(arrivals: &mut Arrivals<'_>) {
     let mut jobs: ArrayVec<OpenJob<'_>, BURST> = ArrayVec::new();
     for (packet, arrival) in arrivals.iter_mut() {
@@ -329,6 +330,7 @@ fn unknown(packet: Packet, arrival: &Arrival<'_>, tables: &Tables, reader: &Read
 
 /// Marks the numbers of authentic packets in the windows. This comes before any other refusal, so
 /// that a refused packet cannot be replayed.
+#[inline(always)]
 fn accept(arrivals: &mut Arrivals<'_>) {
     let (_, mut notes) = arrivals.columns();
     while let Some(first) = notes.first() {

@@ -326,7 +326,7 @@ impl Io {
     }
 
     /// Sends an IP packet to `dst` by a route that was found before.
-    #[inline]
+    #[inline(always)]
     pub fn route_by(&mut self, hop: Option<Hop>, packet: Packet, dst: Address, tables: &Tables) {
         match hop {
             Some(Hop::Port { port, mac }) => self.emit(packet, port, mac, tables),

@@ -166,7 +166,7 @@ impl InboundSa {
     /// Notes that an authentic packet, the newest so far, came from `remote` to `local` in `encap`.
     /// If the slow path does not know that path yet, calls `report`, once for each path and not
     /// while many reports wait. `report` returns whether the slow path will receive the report.
-    #[inline]
+    #[inline(always)]
     pub fn seen_from(
         &self,
         remote: Address,

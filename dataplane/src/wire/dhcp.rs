@@ -10,10 +10,16 @@ pub(crate) const CLIENT_MAC: usize = 8 + 28;
 
 /// Returns whether `packet`, which begins with `header`, is from a DHCP server to the client with this
 /// MAC address. It may be sent to an address that the client does not have yet (RFC 2131 §4.1).
-#[inline]
+#[inline(always)]
 pub fn is_to_client(header: &IpHeader, packet: &[u8], mac: Mac) -> bool {
+    let at = header.header_len();
     header.protocol == protocol::UDP
-        && header.fragment == Fragment::Whole
-        && header.payload(packet).starts_with(&PORTS)
+        && packet.get(at..at + PORTS.len()) == Some(&PORTS[..])
+        && is_for(header, packet, mac)
+}
+
+#[cold]
+fn is_for(header: &IpHeader, packet: &[u8], mac: Mac) -> bool {
+    header.fragment == Fragment::Whole
         && header.payload(packet).get(CLIENT_MAC..).is_some_and(|client| client.starts_with(&mac))
 }
