@@ -168,7 +168,7 @@ impl Barrier {
         let same = closed.iter().find(|closed| closed.port == port);
         let segments = same.map(|closed| closed.segments.clone()).unwrap_or_default();
         let lock = DeviceLock::take(device).map_err(|why| why.of(device))?;
-        replace(nftables, &mut Contents { device, taps, protected, host, segments: &segments })
+        replace(nftables, &Contents { device, taps, protected, host, segments: &segments })
             .map_err(|why| refused(nftables, device, CLOSE, why))?;
         self.devices.push(lock);
         closed.push(ClosedDevice { port: port.to_owned(), name: device.to_owned(), segments });
