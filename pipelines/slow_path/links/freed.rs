@@ -18,7 +18,7 @@ impl Links {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "bench"))]
 mod tests {
     use super::*;
     use crate::{
