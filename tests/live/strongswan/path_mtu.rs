@@ -66,7 +66,9 @@ fn gateway_finds_the_path_of_a_terminal() {
     assert_passes(&lab);
     assert_eq!(gateway.peers().len(), 1);
     gateway.assert_no_drops();
-    assert!(gateway.log().contains("probes have found the MTU"), "{}", gateway.log());
+    wait_longer("the end of the search", || {
+        gateway.log().contains("probes have found the MTU").then_some(())
+    });
 }
 
 #[test]
