@@ -31,6 +31,9 @@ pub(super) struct Devices {
 #[derive(Debug)]
 struct Known {
     is_up: bool,
+    /// True if it was down when last looked at. It counts as down from the second time on: some
+    /// devices lose their carrier for a moment as they are set up.
+    was_down: bool,
     is_gone: bool,
     /// True if its MTU is beyond what frames hold.
     exceeds_frames: bool,
@@ -44,7 +47,7 @@ impl Default for Known {
     /// Every device is assumed to be up at first.
     fn default() -> Self {
         let (open_at, lines) = (Duration::ZERO, LineLimit::default());
-        Self { is_up: true, is_gone: false, exceeds_frames: false, open_at, lines }
+        Self { is_up: true, was_down: false, is_gone: false, exceeds_frames: false, open_at, lines }
     }
 }
 
@@ -97,12 +100,19 @@ impl Devices {
         (self.next, self.earliest) = (now + POLL_INTERVAL, now + LEAST_INTERVAL);
         let monitored =
             (0..).zip(ports).filter_map(|(port, handle)| Some((port, handle, handle.monitor.as_ref()?)));
+        let (known, next, earliest) = (&mut self.known, &mut self.next, self.earliest);
         monitored
             .filter_map(|(port, handle, monitor)| {
                 let state = monitor.state();
-                let known = self.known.entry(port).or_default();
-                let has_moved = (known.is_up, known.is_gone) != (state.is_up, state.is_gone);
-                (known.is_up, known.is_gone) = (state.is_up, state.is_gone);
+                let known = known.entry(port).or_default();
+                let is_doubtful = !state.is_up && !state.is_gone && known.is_up && !known.was_down;
+                known.was_down = !state.is_up;
+                if is_doubtful {
+                    *next = earliest;
+                }
+                let is_up = state.is_up || is_doubtful;
+                let has_moved = (known.is_up, known.is_gone) != (is_up, state.is_gone);
+                (known.is_up, known.is_gone) = (is_up, state.is_gone);
                 let exceeds_frames = exceeds_frames(handle, state.mtu);
                 let has_outgrown_frames = exceeds_frames && !known.exceeds_frames;
                 known.exceeds_frames = exceeds_frames;
@@ -230,15 +240,17 @@ mod tests {
             let changes = known.poll(Duration::from_millis(ms), &ports);
             changes.into_iter().map(|c| (c.port, c.state.is_up, c.state.speed)).collect::<Vec<_>>()
         };
-        assert_eq!(poll(0), [(2, false, None)]);
+        // One that is down is looked at again soon.
+        assert_eq!((poll(0), poll(199)), (vec![], vec![]));
+        assert_eq!(poll(200), [(2, false, None)]);
         devices[0].is_up.store(false, Relaxed);
-        assert_eq!(poll(999), []);
-        assert_eq!(devices[0].polls.load(Relaxed), 1);
-        assert_eq!(poll(1000), [(0, false, None)]);
-        assert_eq!(poll(2000), []);
+        assert_eq!(poll(1199), []);
+        assert_eq!(devices[0].polls.load(Relaxed), 2);
+        assert_eq!((poll(1200), poll(1400)), (vec![], vec![(0, false, None)]));
+        assert_eq!(poll(2400), []);
         devices.iter().for_each(|device| device.is_up.store(true, Relaxed));
-        assert_eq!(poll(3000), [(0, true, Some(10_000)), (2, true, Some(10_000))]);
-        assert_eq!(poll(4000), []);
+        assert_eq!(poll(3400), [(0, true, Some(10_000)), (2, true, Some(10_000))]);
+        assert_eq!(poll(4400), []);
         devices.iter().for_each(|device| device.is_gone.store(true, Relaxed));
         known.end();
         assert_eq!(known.poll(Duration::from_secs(5), &ports), []);
@@ -299,9 +311,9 @@ mod tests {
             let changes = known.poll(Duration::from_secs(second), &ports);
             changes.into_iter().map(|c| (c.state.is_up, c.state.is_gone)).collect::<Vec<_>>()
         };
-        assert_eq!(poll(1), [(false, false)]);
+        assert_eq!((poll(1), poll(2)), (vec![], vec![(false, false)]));
         device.is_gone.store(true, Relaxed);
-        assert_eq!(poll(2), [(false, true)]);
-        assert_eq!(poll(3), []);
+        assert_eq!(poll(3), [(false, true)]);
+        assert_eq!(poll(4), []);
     }
 }
