@@ -27,8 +27,8 @@ pub enum Class {
     /// A packet to a port of a NAT, or about one from there.
     Nat,
     /// A packet for the host's own stack: to an address of the gateway or the host, to a station of the
-    /// segment that it came from, or from a DHCP server to the port's MAC address. The value is the number of padding bytes that followed it
-    /// in its frame.
+    /// segment that it came from, or from a DHCP server to the port's MAC address. The value is the
+    /// number of padding bytes that followed it in its frame.
     Host(u16),
     /// ARP or neighbour discovery, for the slow path.
     Neighbour,

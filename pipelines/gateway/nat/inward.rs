@@ -87,7 +87,8 @@ pub fn arrive(
     pass(&mut packets, origin, tables, reader, io);
 }
 
-/// Takes out the fragments of a packet, or a whole one, translates them, and passes them on by policy at once.
+/// Takes out the fragments of a packet, or a whole one, translates them, and passes them on by
+/// policy at once.
 #[cold]
 #[inline(never)]
 pub fn pass(packets: &mut Fragments, origin: Origin, tables: &Tables, reader: &Reader, io: &mut Io) {

@@ -288,7 +288,8 @@ impl Nats {
         }
     }
 
-    /// Ends mappings that have been idle for too long, or whose addresses are freed. Returns whether there were any.
+    /// Ends mappings that have been idle for too long, or whose addresses are freed. Returns whether
+    /// there were any.
     pub(super) fn handle_timeout(&mut self, now: Duration, tables: &mut TableWriter) -> bool {
         let seconds = seconds(now);
         tables.tables.nat.set_now(seconds);

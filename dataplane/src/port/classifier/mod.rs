@@ -37,9 +37,9 @@
 //! The same instructions are used at three hooks. With XDP, the gateway's frames are redirected
 //! into its AF_XDP sockets, and the kernel never sees them; if a queue has no socket they are
 //! dropped. XDP cannot copy a frame for both, so it leaves such a fragment to the kernel, and a socket
-//! filter takes a copy from there. With AF_PACKET, which gets copies, a socket filter keeps the kernel's frames from the
-//! gateway, and TCX drops the gateway's frames before the kernel's stack. Otherwise a kernel that
-//! forwards would send in clear what must be encrypted.
+//! filter takes a copy from there. With AF_PACKET, which gets copies, a socket filter keeps the
+//! kernel's frames from the gateway, and TCX drops the gateway's frames before the kernel's stack.
+//! Otherwise a kernel that forwards would send in clear what must be encrypted.
 
 mod frame;
 mod nat;
