@@ -8,7 +8,7 @@
 //! that adding or removing a pair costs the same however many there are, and pairs may overlap.
 //!
 //! Nobody must be locked out of the host. So far sides that are too wide to name anybody are left alone,
-//! and of what peers propose, only addresses count that are theirs.
+//! and of what is negotiated, only the addresses of peers count that we connect to.
 
 use super::nftables::{Expression, Part};
 use crate::{

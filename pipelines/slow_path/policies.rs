@@ -18,8 +18,8 @@ pub(super) fn add(policies: impl IntoIterator<Item = Rule>, tables: &mut TableWr
     }
 }
 
-/// Sends traffic that matches `selectors` by `sa`, rather than by the `older` tunnels with one of the
-/// same selectors.
+/// Sends traffic that matches `selectors` by `sa`: before the `older` tunnels with the same selectors,
+/// so that it takes their place among the rules of others.
 pub(super) fn protect(
     sa: &Arc<OutboundSa>,
     selectors: &[Selector],
@@ -27,15 +27,17 @@ pub(super) fn protect(
     tables: &mut TableWriter,
 ) {
     let rule = |selector: &Selector| Rule { selector: selector.clone(), action: Action::Protect(sa.clone()) };
-    let gives_way = |rule: &Rule| {
-        rule.tunnel().is_some_and(|id| older.contains(&id)) && selectors.contains(&rule.selector)
-    };
+    let is_older = |rule: &Rule| rule.tunnel().is_some_and(|id| older.contains(&id));
     for (prefix, new) in by_prefix(selectors.iter().map(rule)) {
         change(prefix, tables, |rules| {
             rules.with_tunnels(|draft| {
-                insert_after(draft, new);
-                let old = draft.take(gives_way);
-                insert_after(draft, old);
+                for rule in new {
+                    let selector = rule.selector.clone();
+                    let gives_way = |rule: &Rule| is_older(rule) && rule.selector == selector;
+                    if let Err(rule) = draft.insert_before(rule, gives_way) {
+                        insert_after(draft, vec![rule]);
+                    }
+                }
             })
         });
     }

@@ -7,7 +7,7 @@
 
 use super::{
     closed::{self, COUNT, OneCore, bind, drain, open_host},
-    lab::{Lab, wait_for},
+    lab::{Lab, wait_for, wait_longer},
 };
 use std::{fs, net::UdpSocket, os::unix::fs::PermissionsExt};
 
@@ -121,7 +121,7 @@ ports = 7001
 }
 
 /// Checks that traffic of the host with a peer is kept from passing in clear from when the peer has
-/// connected until it has gone, if only the peer says what its addresses are.
+/// connected until it has gone, if it is only known where we connect to.
 pub(crate) fn peers_traffic_is_closed_while_it_is_connected(kind: &str) {
     let lab = closed::lab();
     let psk = lab.path("psk");
@@ -138,14 +138,14 @@ pub(crate) fn peers_traffic_is_closed_while_it_is_connected(kind: &str) {
         Flow::new(&lab, "192.0.2.1", ("core", "10.98.0.7"), 7001),
     ];
     let pass = || flows.each_ref().map(|flow| flow.exchange(&lab) == [COUNT; 2]);
-    let gateway =
-        lab.gateway("gw", &config("g0", "192.0.2.1", "local_id = \"gw.test\"\nremote_id = \"core.test\"\n"));
+    let dials = "remote = \"192.0.2.254\"\nlocal_id = \"gw.test\"\nremote_id = \"core.test\"\n";
+    let gateway = lab.gateway("gw", &config("g0", "192.0.2.1", dials));
     wait_for("the host to send", || (pass() == [true; 2]).then_some(()));
-    let more = "remote = \"192.0.2.1\"\nlocal_id = \"core.test\"\nremote_id = \"gw.test\"\n";
+    let more = "local_id = \"core.test\"\nremote_id = \"gw.test\"\n";
     let connect = || {
         let peer = lab.gateway("core", &config("k1", "192.0.2.254", more));
         let have_tunnels = || [&gateway, &peer].iter().all(|side| side.tunnels().len() == 1);
-        wait_for("both sides' tunnel", || have_tunnels().then_some(()));
+        wait_longer("both sides' tunnel", || have_tunnels().then_some(()));
         peer
     };
     let open_peers_host = || lab.run("core", &format!("{} open-host", super::lab::program()));

@@ -92,18 +92,25 @@ impl Draft<'_> {
         piece.insert(piece.partition_point(stay_before), rule);
     }
 
-    /// Removes every rule for which `goes` is true.
-    pub fn remove(&mut self, goes: impl Fn(&Rule) -> bool) {
-        drop(self.take(goes));
+    /// Adds a rule right before the first one for which `gives_way` is true.
+    ///
+    /// # Errors
+    /// The rule, if there is none.
+    pub fn insert_before(&mut self, rule: Rule, gives_way: impl Fn(&Rule) -> bool) -> Result<(), Rule> {
+        for piece in &mut self.0 {
+            if let Some(at) = piece.iter().position(&gives_way) {
+                piece.to_mut().insert(at, rule);
+                return Ok(());
+            }
+        }
+        Err(rule)
     }
 
-    /// Removes and returns every rule for which `goes` is true.
-    pub fn take(&mut self, goes: impl Fn(&Rule) -> bool) -> Vec<Rule> {
-        let mut removed = Vec::new();
+    /// Removes every rule for which `goes` is true.
+    pub fn remove(&mut self, goes: impl Fn(&Rule) -> bool) {
         for piece in self.0.iter_mut().filter(|piece| piece.iter().any(&goes)) {
-            removed.extend(piece.to_mut().extract_if(.., |rule| goes(rule)));
+            piece.to_mut().retain(|rule| !goes(rule));
         }
-        removed
     }
 
     /// Changes every rule for which `differs` is true by `update`.

@@ -46,8 +46,6 @@ struct ChildPrefixes {
     name: String,
     local: Vec<Prefix>,
     remote: Vec<Prefix>,
-    /// Exactly the addresses of the connection's pools.
-    pools: Vec<Prefix>,
     /// True if the operator has configured the peers' addresses.
     names_remote: bool,
     /// True if we connect to the peers; the operator has then also configured their addresses.
@@ -94,7 +92,7 @@ impl ConnectionParts {
             any_local: !sa.transport,
             path: Some(path),
             pin: None,
-            tells_barrier: prefixes.tells_barrier(&selectors),
+            tells_barrier: prefixes.tells_barrier(),
             selectors,
             roam: self.roam,
             window: self.window,
@@ -119,26 +117,24 @@ impl ChildPrefixes {
         let all = |selectors: &[TrafficSelector]| {
             selectors.iter().flat_map(|selector| prefixes(selector.start, selector.end)).collect()
         };
-        let pools: Vec<_> = connection.pools.iter().filter_map(|pool| pools.get(*pool)).collect();
+        let pools = connection.pools.iter().filter_map(|pool| pools.get(*pool));
         let remote = match child.remote.is_empty() {
-            true => pools.iter().flat_map(|pool| pool_ranks(pool.first, pool.last)).collect(),
+            true => pools.flat_map(|pool| pool_ranks(pool.first, pool.last)).collect(),
             false => all(&child.remote),
         };
         Self {
             name: child.name.clone(),
             local: all(&child.local),
             remote,
-            pools: pools.iter().flat_map(|pool| prefixes(pool.first, pool.last)).collect(),
             names_remote: !child.remote.is_empty(),
             is_dialled: connection.is_dialled(),
         }
     }
 
-    /// Returns whether the barrier must hear of a tunnel with these selectors: the peer's addresses are its
-    /// own, or were assigned to it, and are not of its pools.
-    fn tells_barrier(&self, selectors: &[Selector]) -> bool {
-        let is_pools = |remote: Prefix| self.pools.iter().any(|pool| pool.contains(remote.address()));
-        !self.names_remote && selectors.iter().any(|selector| !is_pools(selector.remote))
+    /// Returns whether the barrier must hear of the tunnels: their far side is the address at which we
+    /// connect to the peer. Nobody who connects to us decides what the host may send in clear.
+    fn tells_barrier(&self) -> bool {
+        self.is_dialled && !self.names_remote
     }
 
     fn rank(&self, local: Prefix, remote: Prefix) -> Rank {
@@ -224,7 +220,6 @@ mod tests {
             name: "net".into(),
             local: vec![local],
             remote: vec![pool],
-            pools: vec![pool],
             names_remote: false,
             is_dialled: false,
         };
@@ -234,21 +229,15 @@ mod tests {
     }
 
     #[test]
-    fn barrier_hears_only_of_addresses_that_are_the_peers() {
+    fn barrier_hears_only_of_peers_that_we_connect_to() {
         let prefix = |text: &str| text.parse::<Prefix>().unwrap();
-        let tells = |names_remote, pools: &[&str], remote: &str| {
-            let local = vec![prefix("10.99.0.0/24")];
-            let pools: Vec<_> = pools.iter().map(|pool| prefix(pool)).collect();
-            let remotes = if names_remote { vec![prefix("0.0.0.0/0")] } else { pools.clone() };
-            let name = "net".into();
-            let child =
-                ChildPrefixes { name, local, remote: remotes, pools, names_remote, is_dialled: false };
-            child.tells_barrier(&[Selector::configured(prefix("10.99.0.0/24"), prefix(remote))])
-        };
-        assert!(tells(false, &[], "192.0.2.9/32"), "its own");
-        assert!(tells(false, &["10.98.0.0/25"], "10.98.0.129/32"), "assigned, but not of a pool");
-        assert!(!tells(false, &["10.98.0.0/25"], "10.98.0.9/32"), "of a pool");
-        assert!(!tells(true, &[], "192.0.2.9/32"), "proposed, within everything");
+        for (is_dialled, names_remote, tells) in
+            [(true, false, true), (true, true, false), (false, false, false), (false, true, false)]
+        {
+            let (local, remote) = (vec![prefix("10.99.0.0/24")], vec![]);
+            let child = ChildPrefixes { name: "net".into(), local, remote, names_remote, is_dialled };
+            assert_eq!(child.tells_barrier(), tells, "{is_dialled} {names_remote}");
+        }
     }
 
     #[test]

@@ -24,8 +24,9 @@ impl Links {
     pub(super) fn prefer(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get(id) else { return };
         let link = self.links.get(&LinkId::of(tunnel.owner, id));
-        let older: Vec<_> =
-            link.iter().flat_map(|link| &link.tunnels).copied().filter(|o| *o != id).collect();
+        // They are in the order in which they were installed.
+        let tunnels = link.iter().flat_map(|link| &link.tunnels).copied();
+        let older: Vec<_> = tunnels.take_while(|other| *other != id).collect();
         policies::protect(&tunnel.outbound, &tunnel.inbound.selectors, &older, &mut self.tables);
     }
 }
