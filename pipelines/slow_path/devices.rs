@@ -142,8 +142,9 @@ impl Devices {
         let known = self.known.entry(port).or_default();
         known.open_at = now + REOPEN_INTERVAL;
         known.is_gone &= !succeeded;
-        // The next poll tells whether it is up.
+        // The next polls tell whether it is up.
         known.is_up |= succeeded;
+        known.was_down &= !succeeded;
     }
 
     /// Returns `None` if a line about the device of `port` must be left out. Otherwise returns the

@@ -138,7 +138,7 @@ impl SlowPath {
         }
         if header.fragment != Fragment::Later {
             let end = End::of(&header, packet, Side::Source).map_err(|_| DropReason::NatProtocol)?;
-            self.nats.map(now, nat, &end, &mut self.links.tables)?;
+            self.nats.map(now, nat, &end, port == FROM_TUNNEL, &mut self.links.tables)?;
         }
         let has_room = self.workers[worker].rings.inject.push(Inject::Mapped { port }, packet);
         if has_room { Ok(()) } else { Err(DropReason::SlowPathLimit) }

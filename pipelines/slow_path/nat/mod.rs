@@ -68,6 +68,8 @@ struct Nat {
 struct User {
     /// By protocol and port outside, when each mapping is looked at next, in seconds.
     mappings: BTreeMap<(u8, u16), u32>,
+    /// True if a tunnel has brought its packets. Mappings of hosts in clear do not end with tunnels.
+    comes_by_tunnel: bool,
     /// Number of ports that rest since its last tunnel has ended. They count against its limit too, or
     /// one peer that comes and goes could have all ports rest.
     resting: u32,
@@ -194,7 +196,7 @@ impl Nats {
         Self { nats, due: BTreeSet::new(), freed: Freed::default(), pings: Pings::default() }
     }
 
-    /// Makes a mapping for an inner end, unless there is one.
+    /// Makes a mapping for an inner end, whose packet may come `from_tunnel`, unless there is one.
     ///
     /// # Errors
     /// Why there is none.
@@ -203,10 +205,11 @@ impl Nats {
         now: Duration,
         index: u8,
         end: &End,
+        from_tunnel: bool,
         tables: &mut TableWriter,
     ) -> Result<(), DropReason> {
         let nat = self.nats.get_mut(usize::from(index)).ok_or(DropReason::NatProtocol)?;
-        if self.freed.has(end.address) {
+        if from_tunnel && self.freed.has(end.address) {
             // Those of the earlier peer still count.
             return Err(DropReason::NatLimit);
         }
@@ -221,6 +224,7 @@ impl Nats {
         tables.nat.insert(writer, mapping);
         let at = seconds.saturating_add(whole_seconds(nat.shortest(end.protocol)));
         nat.set_due(end.address, end.protocol, port, at);
+        nat.change_user(end.address, |user| user.comes_by_tunnel |= from_tunnel);
         self.due.insert((at, index, end.protocol, port));
         if end.protocol == protocol::ICMP {
             self.pings.set(nat.config.address, port, true);
@@ -257,7 +261,7 @@ impl Nats {
                 None => self.freed.remove_first(),
                 Some(None) => self.freed.next_nat(),
                 Some(Some((&address, user))) => match user.mappings.first_key_value() {
-                    Some((&(protocol, port), &at)) if !has_longer(address) => {
+                    Some((&(protocol, port), &at)) if user.comes_by_tunnel && !has_longer(address) => {
                         self.due.remove(&(at, index, protocol, port));
                         self.end(now, (index, protocol, port), true, tables);
                     }

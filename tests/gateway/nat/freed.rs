@@ -112,3 +112,17 @@ fn peer_that_gets_an_address_of_a_wider_tunnel_gets_none_of_its_mappings() {
     bench.terminals[0] = wide;
     assert_eq!(bench.port_of(1, &of("10.98.1.8")), Some(kept));
 }
+
+#[test]
+fn mappings_of_hosts_in_clear_stay_whatever_tunnels_come_and_go() {
+    let mut world = in_clear();
+    world.send(INSIDE, &datagram("10.99.0.7", SERVER, (5000, 53), b"query"));
+    let (_, port, _) = ends(&world.take(OUTSIDE)[0]);
+    let selectors = vec![selector("10.98.0.0/16", "10.0.0.0/8")];
+    world.assembly.slow_path.install_tunnel(&Tunnel { selectors, ..tunnel(1, suite(SUITE)) }).unwrap();
+    world.settle();
+    assert!(world.assembly.slow_path.remove_tunnel("t1"));
+    world.settle();
+    world.send(OUTSIDE, &answer(port));
+    assert_eq!(world.take(INSIDE).len(), 1, "{:?}", world.all_drops());
+}

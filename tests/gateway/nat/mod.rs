@@ -311,8 +311,8 @@ fn terminals_reach_each_other_by_their_ports_outside() {
     assert_eq!(bench.world.all_drops(), []);
 }
 
-#[test]
-fn hosts_in_clear_are_translated_too_but_only_by_their_own_port() {
+/// Makes a gateway whose inner hosts are all in clear.
+fn in_clear() -> World {
     let mut config = config(vec![]);
     config.policies = vec![selector("10.99.0.0/24", "0.0.0.0/0"), selector("0.0.0.0/0", "10.99.0.0/24")]
         .into_iter()
@@ -321,6 +321,12 @@ fn hosts_in_clear_are_translated_too_but_only_by_their_own_port() {
     config.nats = vec![nat("10.99.0.0/24")];
     let mut world = World::with(config, 512);
     world.meet_neighbours();
+    world
+}
+
+#[test]
+fn hosts_in_clear_are_translated_too_but_only_by_their_own_port() {
+    let mut world = in_clear();
     let sent = datagram("10.99.0.7", SERVER, (5000, 53), b"query");
     world.send(INSIDE, &sent);
     let out = world.take(OUTSIDE);
