@@ -261,13 +261,19 @@ fn joined_frames_are_cut_in_every_vlan() {
 #[test]
 fn a_pool_must_have_room_for_tags() {
     let world = World::new(1, 1);
-    // Frames of 2048 bytes have 256 of headroom, 14 of Ethernet and 4 of a tag.
-    for (mtu, fits) in [(1774, true), (1775, false)] {
+    // A frame has 256 bytes of headroom, 14 of Ethernet, 4 of a tag, and a packet of 1280 bytes or the
+    // device's MTU.
+    for (mtu, vlan, frame, fits) in [
+        (1500, None, 1600, true),
+        (1500, None, 1536, false),
+        (1266, None, 1536, true),
+        (1266, Some(100), 1536, false),
+    ] {
         world.in_gw(&format!("ip link set gw0 mtu {mtu}"));
-        let vlans = vec![Vlan::new(None, 100).unwrap()];
+        let vlans = vlan.map(|vlan| Vlan::new(None, vlan).unwrap()).into_iter().collect();
         let rules = Rules { vlans, ..Rules::default() };
         let request = Request { device: "gw0", kind: Kind::AfPacket, rules, tap_mtu: 1500 };
-        let opened = world.gw(|| open::open(&request, &mut [Pool::new(64, 2048).unwrap()]));
-        assert_eq!(opened.is_ok(), fits, "{mtu}");
+        let opened = world.gw(|| open::open(&request, &mut [Pool::new(64, frame).unwrap()]));
+        assert_eq!(opened.is_ok(), fits, "{mtu} {vlan:?} {frame}");
     }
 }
