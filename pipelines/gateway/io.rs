@@ -1,10 +1,12 @@
 //! A worker's ports, pool, counters and rings. Stages take packets from them and give them back.
 
+mod joined;
+
 use super::{
     counters::WorkerCounters,
     kernel_side::{Role, Traffic},
     profile::{Profile, Stage},
-    reassembly::{Fragments, Reassembly, Whole},
+    reassembly::Reassembly,
     rings::{Event, PUNT_KINDS, PUNTS_PER_TURN, Punt, Rings},
     share::{Share, Shares, network},
     tables::{Hop, Tables},
@@ -16,7 +18,6 @@ use wayfarer_dataplane::{
     pool::{MAX_FRAME, Pool},
     port::{Mac, Port, PortStats},
     prefetch,
-    sa::Spi,
     table::Reader,
     wire::{
         Address,
@@ -262,49 +263,6 @@ impl Io {
     /// Returns the time, which is read once a turn at most.
     fn now(&mut self) -> Instant {
         *self.now.get_or_insert_with(Instant::now)
-    }
-
-    /// Keeps a fragment of a packet to the gateway or through its NAT. If the packet is complete, moves all
-    /// of its fragments to `out`, which is empty.
-    pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader, out: &mut Fragments) -> Option<Whole> {
-        let now = self.now();
-        let from_tunnel = fragment.port() == FROM_TUNNEL;
-        let Self { reassembly, counters, pool, .. } = self;
-        reassembly.add(now, fragment, header, from_tunnel, out, &mut |packet, reason| {
-            counters.drops.count(reason);
-            pool.give(packet);
-        })
-    }
-
-    /// Does the same as [`Reassembly::identification`].
-    pub fn identification(&self, spi: Spi, number: u64) -> u32 {
-        self.reassembly.identification(spi, number)
-    }
-
-    /// Drops the fragments of packets that have taken too long to get complete.
-    pub fn expire_fragments(&mut self) {
-        let Self { reassembly, counters, pool, .. } = self;
-        reassembly.expire(Instant::now(), &mut |packet, reason| {
-            counters.drops.count(reason);
-            pool.give(packet);
-        });
-    }
-
-    /// Returns the room for a packet that is longer than a frame: one of [`MAX_FRAME`] bytes, which have
-    /// no meaning. It must not be sent, freed or dropped, but given back by [`Io::give_room`].
-    ///
-    /// # Errors
-    /// `NoBuffer` if it is lent.
-    pub fn take_room(&mut self) -> Result<Packet, DropReason> {
-        let mut room = self.room.take().ok_or(DropReason::NoBuffer)?;
-        let spans = room.push_front(room.headroom()).and_then(|()| room.set_len(MAX_FRAME));
-        debug_assert!(spans.is_some(), "the room is that long");
-        Ok(room)
-    }
-
-    /// Takes the room back.
-    pub fn give_room(&mut self, room: Packet) {
-        self.room.give(room);
     }
 
     /// Drops a packet, and lets the slow path report `problem` to the sender if it has time.

@@ -1,0 +1,51 @@
+//! Packets that come in fragments: those that wait, and the room for one that is longer than a frame.
+
+use super::{FROM_TUNNEL, Io};
+use crate::gateway::reassembly::{Fragments, Whole};
+use std::time::Instant;
+use wayfarer_dataplane::{drop::DropReason, packet::Packet, pool::MAX_FRAME, sa::Spi, wire::ip::IpHeader};
+
+impl Io {
+    /// Keeps a fragment of a packet to the gateway or through its NAT. If the packet is complete, moves all
+    /// of its fragments to `out`, which is empty.
+    pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader, out: &mut Fragments) -> Option<Whole> {
+        let now = self.now();
+        let from_tunnel = fragment.port() == FROM_TUNNEL;
+        let Self { reassembly, counters, pool, .. } = self;
+        reassembly.add(now, fragment, header, from_tunnel, out, &mut |packet, reason| {
+            counters.drops.count(reason);
+            pool.give(packet);
+        })
+    }
+
+    /// Does the same as [`Reassembly::identification`].
+    pub fn identification(&self, spi: Spi, number: u64) -> u32 {
+        self.reassembly.identification(spi, number)
+    }
+
+    /// Drops the fragments of packets that have taken too long to get complete.
+    pub fn expire_fragments(&mut self) {
+        let Self { reassembly, counters, pool, .. } = self;
+        reassembly.expire(Instant::now(), &mut |packet, reason| {
+            counters.drops.count(reason);
+            pool.give(packet);
+        });
+    }
+
+    /// Returns the room for a packet that is longer than a frame: one of [`MAX_FRAME`] bytes, which have
+    /// no meaning. It must not be sent, freed or dropped, but given back by [`Io::give_room`].
+    ///
+    /// # Errors
+    /// `NoBuffer` if it is lent.
+    pub fn take_room(&mut self) -> Result<Packet, DropReason> {
+        let mut room = self.room.take().ok_or(DropReason::NoBuffer)?;
+        let spans = room.push_front(room.headroom()).and_then(|()| room.set_len(MAX_FRAME));
+        debug_assert!(spans.is_some(), "the room is that long");
+        Ok(room)
+    }
+
+    /// Takes the room back.
+    pub fn give_room(&mut self, room: Packet) {
+        self.room.give(room);
+    }
+}
