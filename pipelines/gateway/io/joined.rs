@@ -18,7 +18,7 @@ impl Io {
         })
     }
 
-    /// Does the same as [`Reassembly::identification`].
+    /// Does the same as [`identification`](crate::gateway::reassembly::Reassembly::identification).
     pub fn identification(&self, spi: Spi, number: u64) -> u32 {
         self.reassembly.identification(spi, number)
     }
