@@ -7,13 +7,14 @@ use super::{
     files::{self, CredentialError, CredentialProblem},
     purpose::{self, Purpose},
     refusal::{self, Sent},
-    revocation::{Document, Publications},
+    revocation::Publications,
     scheme,
     status::{Findings, Known},
 };
 use crate::primitives::Primitives;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use std::{
+    cell::RefCell,
     fmt,
     path::Path,
     time::{Duration, SystemTime},
@@ -23,9 +24,7 @@ use wayfarer_mobility::{
     crypto::{Crypto, PeerCertificates, PeerSignature, Verifier, VerifyError, VerifyErrorKind},
     identity::Identity,
 };
-use webpki::{
-    CertRevocationList, EndEntityCert, Error, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
-};
+use webpki::{EndEntityCert, Error, VerifiedPath};
 
 /// Most certificates that a peer may send in one message.
 const MOST_CERTIFICATES: usize = 16;
@@ -166,17 +165,14 @@ impl Authorities {
             let words = format!("the peer sent more than {MOST_CERTIFICATES} or {MOST_BYTES} bytes");
             return Err(VerifyErrorKind::Certificate.because(words));
         }
-        let files = self.crls.lists();
-        let lists: Vec<_> = files.iter().map(|file| &file.list).collect();
-        let explain = |error: &Error| refusal::of_chain(error, Sent { own, others }, &lists);
-        let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error))?;
+        let sent = Sent { own, others };
+        let parsed = EndEntityCert::try_from(own).map_err(|error| refusal::of_chain(&error, sent))?;
         if self.is_trusted_peer(own) {
             return self.check_time(own).map(|()| parsed);
         }
         // With what is fetched, the files need not cover each certificate.
         let is_strict = self.policy == CrlPolicy::Strict && self.published.is_none();
-        let checked = self.path(&parsed, others, &files, &lists, is_strict);
-        checked.map_err(|error| explain(&error))?;
+        self.path(&parsed, sent, &self.crls.lists(), is_strict)?;
         match purpose::may_sign(own) {
             true => Ok(parsed),
             false => Err(VerifyErrorKind::Certificate.because("its key usage does not permit to sign")),
@@ -220,17 +216,13 @@ impl Authorities {
         let published = self.published.as_ref().filter(|_| !self.is_trusted_peer(own));
         let Some(published) = published else { return Ok(()) };
         let files = self.crls.lists();
-        let explain = |error: &Error, lists: &[&CertRevocationList<'_>]| {
-            refusal::of_chain(error, Sent { own, others }, lists)
-        };
-        let parsed = EndEntityCert::try_from(own).map_err(|error| explain(&error, &[]))?;
-        // The chain that passed: it has no certificate that a file revokes.
-        let lists: Vec<&CertRevocationList<'_>> = files.iter().map(|file| &file.list).collect();
-        let path = self.path(&parsed, others, &files, &lists, false);
-        let path = path.map_err(|error| explain(&error, &lists))?;
+        let sent = Sent { own, others };
+        let parsed = EndEntityCert::try_from(own).map_err(|error| refusal::of_chain(&error, sent))?;
+        // The chain that passed: it has no certificate that a file revokes, even if the file has expired.
+        let path = self.path(&parsed, sent, &files, false)?;
         let (now, is_strict) = ((self.clock)(), self.policy == CrlPolicy::Strict);
         let known = Known { published, files: &files, answers, now, is_strict, may_wait };
-        let Findings { documents, uncovered, missing } = known.look_up(&path)?;
+        let Findings { uncovered, missing } = known.look_up(&path)?;
         if let (CrlPolicy::Strict, Some(name)) = (self.policy, &uncovered) {
             let words = format!("nothing that is up to date says that {name} is not revoked");
             return Err(VerifyErrorKind::Revoked.because(match missing.is_empty() {
@@ -238,14 +230,6 @@ impl Authorities {
                 false => format!("{words}: {}", missing.join(", ")),
             }));
         }
-        // What was fetched is newer than a file, and what a file revokes was refused before, even if the
-        // file has expired.
-        let fetched = documents.iter().filter_map(|document| match &**document {
-            Document::List(fetched) => Some(&fetched.list),
-            Document::Status(..) => None,
-        });
-        let all: Vec<&CertRevocationList<'_>> = fetched.chain(known.files().map(|file| &file.list)).collect();
-        self.path(&parsed, others, &files, &all, false).map_err(|error| explain(&error, &all))?;
         if let Some(certificate) = uncovered {
             let why = missing.join(", ");
             warn!(name: "revocation_unknown", certificate, why, "a certificate was accepted although nothing says whether it is revoked");
@@ -273,22 +257,24 @@ impl Authorities {
     }
 
     /// Returns the chain of valid certificates that leads from an authority to this one, none of which
-    /// `files` or `lists` revoke. If `is_strict`, `files` must cover each.
+    /// `files` revoke. If `is_strict`, `files` must cover each.
     fn path<'a>(
         &'a self,
         own: &'a EndEntityCert<'a>,
-        others: &'a [CertificateDer<'a>],
+        sent: Sent<'a>,
         files: &[FileList],
-        lists: &[&CertRevocationList<'_>],
         is_strict: bool,
-    ) -> Result<VerifiedPath<'a>, Error> {
-        let algorithms = webpki::ALL_VERIFICATION_ALGS;
-        let revocation = RevocationOptionsBuilder::new(lists).ok();
-        let revocation =
-            revocation.map(|options| options.with_status_policy(UnknownStatusPolicy::Allow).build());
-        // webpki looks only at the first list that fits a certificate.
-        let check = |path: &VerifiedPath<'_>| crl_files::check(files, path, is_strict, (self.clock)());
-        own.verify_for_usage(algorithms, &self.anchors, others, self.now(), Purpose, revocation, Some(&check))
+    ) -> Result<VerifiedPath<'a>, VerifyError> {
+        let (algorithms, revoked) = (webpki::ALL_VERIFICATION_ALGS, RefCell::new(None));
+        // webpki itself would look only at the first list of an issuer's name.
+        let check = |path: &VerifiedPath<'_>| {
+            crl_files::check(files, path, is_strict, (self.clock)()).map_err(|why| {
+                revoked.replace(Some(why));
+                Error::CertRevoked
+            })
+        };
+        own.verify_for_usage(algorithms, &self.anchors, sent.others, self.now(), Purpose, None, Some(&check))
+            .map_err(|error| revoked.take().unwrap_or_else(|| refusal::of_chain(&error, sent)))
     }
 }
 

@@ -2,19 +2,25 @@
 
 use super::{
     files::{self, CredentialError, CredentialProblem},
-    revocation::{Holders, Issuer, is_signed_by, list},
+    refusal,
+    revocation::{Holders, Issued, Issuer, is_signed_by, issuer_key, list},
 };
-use rustls_pki_types::UnixTime;
 use std::{
     cmp::Reverse,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 use tracing::{info, warn};
-use webpki::{Cert, CertRevocationList, Error, OwnedCertRevocationList, VerifiedPath};
+use wayfarer_mobility::crypto::{VerifyError, VerifyErrorKind::Revoked};
+use webpki::{Cert, CertRevocationList, OwnedCertRevocationList, VerifiedPath};
+
+/// Most keys of issuers of whom it is remembered whether they signed a list.
+const MOST_KEYS: usize = 64;
+/// Why a list of an issuer does not count whose certificate has another key usage.
+pub(super) const NOT_PERMITTED: &str = "its issuer's key usage does not permit to sign revocation lists";
 
 /// Files of revocation lists.
 #[derive(Debug, Default)]
@@ -28,69 +34,93 @@ pub(super) struct CrlFiles {
 pub(super) struct FileList {
     pub(super) list: CertRevocationList<'static>,
     der: Vec<u8>,
+    /// Keys of its issuer, and whether each has signed it: to look takes long if the list is long.
+    signers: Mutex<BTreeMap<Vec<u8>, bool>>,
     /// The time of which it is.
     this_update: SystemTime,
     /// The time of its next update, when it has expired.
     pub(super) next_update: SystemTime,
 }
 
-/// What lists are about that replace each other: the issuer, its key and the distribution point.
-type Scope = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
-
 impl FileList {
-    fn scope(&self) -> Scope {
-        let key = list::authority_key(&self.der).map(<[u8]>::to_vec);
-        let point = self.list.issuing_distribution_point().map(<[u8]>::to_vec);
-        (self.list.issuer().to_vec(), key, point)
-    }
-
+    /// Returns true if `issuer` has signed the list.
     fn is_of(&self, issuer: &Issuer) -> bool {
-        self.list.issuer() == issuer.name && is_signed_by(&self.der, issuer)
+        if self.list.issuer() != issuer.name {
+            return false;
+        }
+        let mut signers = self.signers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = signers.get(&issuer.key) {
+            return *known;
+        }
+        let is_signed = is_signed_by(&self.der, issuer);
+        if signers.len() < MOST_KEYS {
+            signers.insert(issuer.key.clone(), is_signed);
+        }
+        is_signed
     }
 
-    /// Returns true if the list has this certificate of `issuer`. Its scope does not matter: an issuer
-    /// gives each number to one certificate (RFC 5280 §4.1.2.2).
-    fn revokes(&self, certificate: &Cert<'_>, issuer: &Issuer) -> bool {
-        matches!(self.list.find_serial(certificate.serial()), Ok(Some(_))) && self.is_of(issuer)
+    /// Returns whether the list says that it is by the key of this certificate's issuer; `None` if it or
+    /// the certificate names none.
+    fn names_issuer_of(&self, certificate: &Cert<'_>) -> Option<bool> {
+        let (own, other) = (list::key_identifier(&self.der)?, issuer_key(&certificate.der())?);
+        Some(own == other)
     }
 
-    /// Returns true if the list would have this certificate of `issuer`, one of `holders`, if it were
-    /// revoked.
-    pub(super) fn covers(&self, certificate: &Cert<'_>, issuer: &Issuer, holders: Holders) -> bool {
-        list::covers(&self.list, &certificate.der(), holders) && self.is_of(issuer)
+    /// Returns true if the list, which is of its issuer, would have this certificate, one of `holders`, if
+    /// it were revoked.
+    pub(super) fn covers(&self, certificate: &Cert<'_>, holders: Holders) -> bool {
+        list::covers(&self.list, &certificate.der(), holders)
     }
 }
 
+/// Returns the lists that `issuer` has signed, the newest first: of each distribution point, the newest.
+pub(super) fn of_issuer<'a>(files: &'a [FileList], issuer: &Issuer) -> Vec<&'a FileList> {
+    let mut points = BTreeSet::new();
+    let own = files.iter().filter(|file| file.is_of(issuer));
+    own.filter(|file| points.insert(file.list.issuing_distribution_point())).collect()
+}
+
 /// Checks that no list has a certificate of this path. If `is_strict`, each certificate must be covered
-/// by a list that has not expired `now`.
+/// by a list that has not expired `now`. An issuer may have lists by several keys, so a list counts for
+/// the certificates of the key that signed it.
 ///
 /// # Errors
-/// [`Error::CertRevoked`], [`Error::CrlExpired`] or [`Error::UnknownRevocationStatus`].
+/// [`Revoked`], also if a list that may be meant for a certificate cannot be believed.
 pub(super) fn check(
     files: &[FileList],
     path: &VerifiedPath<'_>,
     is_strict: bool,
     now: SystemTime,
-) -> Result<(), Error> {
-    let path = Issuer::along(path);
-    if path.iter().any(|(one, issuer)| files.iter().any(|file| file.revokes(one, issuer))) {
-        return Err(Error::CertRevoked);
-    }
-    for (at, (certificate, issuer)) in path.iter().enumerate().filter(|_| is_strict) {
-        let covering = || files.iter().filter(|file| file.covers(certificate, issuer, Holders::at(at)));
-        if !covering().any(|file| now < file.next_update) {
-            return Err(match covering().next() {
-                Some(file) => expired(file, now),
-                None => Error::UnknownRevocationStatus,
-            });
+) -> Result<(), VerifyError> {
+    for (at, Issued { certificate, issuer, lists_permitted }) in Issued::along(path).iter().enumerate() {
+        let own = of_issuer(files, issuer);
+        // Its scope does not matter: an issuer gives each number to one certificate (RFC 5280 §4.1.2.2).
+        let entry = own.iter().find_map(|file| file.list.find_serial(certificate.serial()).ok()?);
+        if let Some(entry) = entry {
+            let since = refusal::seconds(entry.revocation_date);
+            return Err(refusal::revoked(&refusal::name(&certificate.der()), since, entry.reason_code));
+        }
+        if !own.is_empty() && !lists_permitted {
+            return Err(Revoked.because(NOT_PERMITTED));
+        }
+        let mut others = files.iter().filter(|file| file.list.issuer() == issuer.name && !file.is_of(issuer));
+        if others.any(|file| file.names_issuer_of(certificate).unwrap_or(own.is_empty())) {
+            let words =
+                "the revocation list of its issuer has a wrong signature, or one that is not accepted";
+            return Err(Revoked.because(words));
+        }
+        let covering = || own.iter().filter(|file| file.covers(certificate, Holders::at(at)));
+        if is_strict && !covering().any(|file| now < file.next_update) {
+            return Err(Revoked.because(match covering().next() {
+                Some(file) => {
+                    let end = refusal::date(file.next_update);
+                    format!("the revocation list of its issuer expired on {end}")
+                }
+                None => "nothing that is up to date says that it and its chain are not revoked".to_owned(),
+            }));
         }
     }
     Ok(())
-}
-
-fn expired(file: &FileList, now: SystemTime) -> Error {
-    let time = |at: SystemTime| UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default());
-    Error::CrlExpired { time: time(now), next_update: time(file.next_update) }
 }
 
 /// What the files held when they were read last.
@@ -115,8 +145,8 @@ impl CrlFiles {
         Ok(Self { files, content: Mutex::new(Content { stamps, lists }) })
     }
 
-    /// Returns the lists, the newest first: of each scope of an issuer, the newest. If a file has changed,
-    /// all are read again; if that fails, those before stay.
+    /// Returns the lists, the newest first. If a file has changed, all are read again; if that fails, those
+    /// before stay.
     pub(super) fn lists(&self) -> Arc<Vec<FileList>> {
         let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamps(&self.files);
@@ -149,8 +179,6 @@ fn read(files: &[PathBuf]) -> Result<Vec<FileList>, CredentialError> {
     let all = files.iter().map(|file| read_one(file)).collect::<Result<Vec<_>, _>>()?;
     let mut lists: Vec<_> = all.into_iter().flatten().collect();
     lists.sort_by_key(|file| Reverse(file.this_update));
-    let mut scopes = BTreeSet::new();
-    lists.retain(|file| scopes.insert(file.scope()));
     Ok(lists)
 }
 
@@ -162,5 +190,5 @@ fn read_one(file: &Path) -> Result<Vec<FileList>, CredentialError> {
 fn parse(der: &[u8]) -> Option<FileList> {
     let list = OwnedCertRevocationList::from_der(der).ok()?.into();
     let (this_update, next_update) = list::times(der)?;
-    Some(FileList { list, der: der.to_vec(), this_update, next_update })
+    Some(FileList { list, der: der.to_vec(), signers: Mutex::default(), this_update, next_update })
 }

@@ -8,9 +8,19 @@ use x509_cert::{Certificate, der::Decode, ext::pkix};
 /// Returns true if the key of this certificate may sign: it has no key usage, or one that says so
 /// (RFC 4945 §5.1.3.2).
 pub(super) fn may_sign(certificate: &[u8]) -> bool {
+    permits(certificate, |usage| usage.digital_signature() || usage.non_repudiation())
+}
+
+/// Returns true if the key of this authority's certificate may sign revocation lists: it has no key
+/// usage, or one that says so (RFC 5280 §4.2.1.3).
+pub(super) fn may_sign_lists(certificate: &[u8]) -> bool {
+    permits(certificate, pkix::KeyUsage::crl_sign)
+}
+
+fn permits(certificate: &[u8], is_permitted: impl Fn(&pkix::KeyUsage) -> bool) -> bool {
     let Ok(certificate) = Certificate::from_der(certificate) else { return false };
     match certificate.tbs_certificate().get_extension::<pkix::KeyUsage>() {
-        Ok(usage) => usage.is_none_or(|(_, usage)| usage.digital_signature() || usage.non_repudiation()),
+        Ok(usage) => usage.is_none_or(|(_, usage)| is_permitted(&usage)),
         Err(_) => false,
     }
 }

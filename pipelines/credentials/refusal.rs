@@ -8,7 +8,7 @@ use wayfarer_mobility::{
     crypto::{VerifyError, VerifyErrorKind as Kind},
     identity::{Identity, kind},
 };
-use webpki::{CertRevocationList, EndEntityCert, Error, RevocationReason};
+use webpki::{EndEntityCert, Error, RevocationReason};
 use x509_cert::der::DateTime;
 
 /// Most characters of a name that are shown.
@@ -53,27 +53,10 @@ impl<'a> Sent<'a> {
         let issuer = certificate::sequence(last.issuer()).unwrap_or_default();
         shown(&Identity { kind: kind::DER_ASN1_DN, data: issuer })
     }
-
-    /// Says which certificate is revoked.
-    fn revoked(self, crls: &[&CertRevocationList<'_>]) -> String {
-        for der in self.all() {
-            let Ok(certificate) = EndEntityCert::try_from(der) else { continue };
-            let lists = crls.iter().filter(|crl| crl.issuer() == certificate.issuer());
-            for list in lists {
-                if let Ok(Some(entry)) = list.find_serial(certificate.serial()) {
-                    let why = entry.reason_code.and_then(reason).map(|why| format!(" ({why})"));
-                    let (name, date) = (name(der), date(seconds(entry.revocation_date)));
-                    return format!("{name} was revoked on {date}{}", why.unwrap_or_default());
-                }
-            }
-        }
-        "it is revoked".to_owned()
-    }
 }
 
-/// Returns why these certificates were refused, from the error of webpki. `crls` are the lists that
-/// were looked at.
-pub(super) fn of_chain(error: &Error, sent: Sent<'_>, crls: &[&CertRevocationList<'_>]) -> VerifyError {
+/// Returns why these certificates were refused, from the error of webpki.
+pub(super) fn of_chain(error: &Error, sent: Sent<'_>) -> VerifyError {
     match error {
         Error::CertExpired { not_after, .. } => {
             let end = seconds(*not_after);
@@ -83,7 +66,6 @@ pub(super) fn of_chain(error: &Error, sent: Sent<'_>, crls: &[&CertRevocationLis
             let start = seconds(*not_before);
             not_yet_valid(&sent.name_of(|facts| facts.not_before == start), start)
         }
-        Error::CertRevoked => Kind::Revoked.because(sent.revoked(crls)),
         Error::UnknownIssuer => {
             let issuer = sent.last_issuer();
             Kind::Issuer
@@ -101,25 +83,6 @@ pub(super) fn of_chain(error: &Error, sent: Sent<'_>, crls: &[&CertRevocationLis
 /// Returns why a certificate was refused if that needs no names.
 fn plain(error: &Error) -> VerifyError {
     let (kind, words) = match error {
-        Error::UnknownRevocationStatus => {
-            (Kind::Revoked, "nothing that is up to date says that it and its chain are not revoked")
-        }
-        Error::CrlExpired { next_update, .. } => {
-            let words =
-                format!("the revocation list of its issuer expired on {}", date(seconds(*next_update)));
-            return Kind::Revoked.because(words);
-        }
-        Error::InvalidCrlSignatureForPublicKey => {
-            (Kind::Revoked, "the revocation list of its issuer has a wrong signature")
-        }
-        Error::IssuerNotCrlSigner => {
-            (Kind::Revoked, "its issuer's key usage does not permit to sign revocation lists")
-        }
-        Error::UnsupportedCrlSignatureAlgorithmContext(_)
-        | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => (
-            Kind::Revoked,
-            "the revocation list of its issuer is signed by an algorithm that is not accepted",
-        ),
         Error::EndEntityUsedAsCa => {
             (Kind::Issuer, "a certificate in its chain is not an authority's (basic constraints)")
         }
@@ -160,9 +123,10 @@ pub(super) fn not_yet_valid(name: &str, start: SystemTime) -> VerifyError {
     Kind::Expired.because(format!("{name} is not valid before {}", date(start)))
 }
 
-/// Returns the refusal of the certificate `name` that was revoked at `since`.
-pub(super) fn revoked(name: &str, since: SystemTime) -> VerifyError {
-    Kind::Revoked.because(format!("{name} was revoked on {}", date(since)))
+/// Returns the refusal of the certificate `name` that was revoked at `since`, and why if that is said.
+pub(super) fn revoked(name: &str, since: SystemTime, why: Option<RevocationReason>) -> VerifyError {
+    let why = why.and_then(reason).map(|why| format!(" ({why})"));
+    Kind::Revoked.because(format!("{name} was revoked on {}{}", date(since), why.unwrap_or_default()))
 }
 
 /// Returns the refusal of a certificate that is not for the name that the peer `claimed`.

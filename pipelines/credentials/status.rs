@@ -2,13 +2,13 @@
 //! the peer.
 
 use super::{
-    crl_files::FileList,
+    crl_files::{FileList, NOT_PERMITTED, of_issuer},
     refusal,
-    revocation::{Answer, Document, Holders, Issuer, LATE, Publications, Query, ocsp::Status},
+    revocation::{Answer, Document, Holders, Issued, Issuer, LATE, Publications, Query, ocsp::Status},
 };
 use std::{sync::Arc, time::SystemTime};
 use wayfarer_mobility::crypto::{VerifyError, VerifyErrorKind};
-use webpki::{Cert, VerifiedPath};
+use webpki::{Cert, RevocationReason, VerifiedPath};
 
 /// Most answers of responders that a peer may bring along. Others are not looked at.
 const MOST_ANSWERS: usize = 8;
@@ -30,8 +30,6 @@ pub(super) struct Known<'a> {
 /// What authorities say of the certificates of a chain.
 #[derive(Default)]
 pub(super) struct Findings {
-    /// Each covers its certificate.
-    pub(super) documents: Vec<Arc<Document>>,
     /// The name of the first certificate that neither an answer nor a list covers.
     pub(super) uncovered: Option<String>,
     /// What cannot be had or has expired, and why.
@@ -55,24 +53,31 @@ impl Known<'_> {
     /// something that was fetched or brought along says so.
     pub(super) fn look_up(&self, path: &VerifiedPath<'_>) -> Result<Findings, VerifyError> {
         let (mut findings, mut pending) = (Findings::default(), None);
-        for (at, (certificate, issuer)) in Issuer::along(path).into_iter().enumerate() {
+        for (at, Issued { certificate, issuer, lists_permitted }) in
+            Issued::along(path).into_iter().enumerate()
+        {
             let holders = Holders::at(at);
-            let is_its = |file: &FileList| file.list.issuer() == certificate.issuer();
-            let mut is_covered = self.files().any(|file| file.covers(certificate, &issuer, holders));
+            let own = of_issuer(self.files, &issuer);
+            let mut is_covered =
+                own.iter().any(|file| self.counts(file) && file.covers(certificate, holders));
             match self.find(certificate, &issuer, holders) {
                 Found::Document(document) => {
-                    if let Some(since) = revoked_at(&document, certificate) {
-                        return Err(refusal::revoked(&refusal::name(&certificate.der()), since));
+                    if let Some((since, reason)) = revoked_at(&document, certificate) {
+                        return Err(refusal::revoked(&refusal::name(&certificate.der()), since, reason));
                     }
-                    is_covered = true;
-                    findings.documents.push(document);
+                    match &*document {
+                        Document::List(_) if !lists_permitted => {
+                            findings.missing.push(NOT_PERMITTED.to_owned());
+                        }
+                        _ => is_covered = true,
+                    }
                 }
                 Found::Pending(number) => (pending, is_covered) = (Some(number), true),
                 Found::Nothing(why) => findings.missing.extend(why),
             }
             if !is_covered {
                 findings.uncovered.get_or_insert_with(|| refusal::name(&certificate.der()));
-                let expired = self.files.iter().find(|file| is_its(file) && !self.counts(file));
+                let expired = own.iter().find(|file| !self.counts(file));
                 findings.missing.extend(expired.map(|file| {
                     format!("its issuer's list in a file expired on {}", refusal::date(file.next_update))
                 }));
@@ -84,11 +89,7 @@ impl Known<'_> {
         }
     }
 
-    /// Returns the lists from files that count.
-    pub(super) fn files(&self) -> impl Iterator<Item = &FileList> {
-        self.files.iter().filter(|file| self.counts(file))
-    }
-
+    /// Returns true if a list from a file counts.
     fn counts(&self, file: &FileList) -> bool {
         !self.is_strict || self.now < file.next_update
     }
@@ -140,13 +141,14 @@ impl Known<'_> {
     }
 }
 
-/// Returns when a certificate was revoked, by a document about it; `None` if it is good.
-fn revoked_at(document: &Document, certificate: &Cert<'_>) -> Option<SystemTime> {
+/// Returns when a certificate was revoked, and why if that is said, by a document about it; `None` if it
+/// is good.
+fn revoked_at(document: &Document, certificate: &Cert<'_>) -> Option<(SystemTime, Option<RevocationReason>)> {
     match document {
         Document::List(fetched) => {
             let entry = fetched.list.find_serial(certificate.serial()).ok()??;
-            Some(refusal::seconds(entry.revocation_date))
+            Some((refusal::seconds(entry.revocation_date), entry.reason_code))
         }
-        Document::Status(status, _) => status.revoked_at,
+        Document::Status(status, _) => Some((status.revoked_at?, None)),
     }
 }

@@ -9,7 +9,7 @@ use x509_cert::{
         asn1::{AnyRef, ObjectIdentifier},
     },
     ext::pkix::{
-        IssuingDistributionPoint,
+        AuthorityKeyIdentifier, IssuingDistributionPoint,
         name::{DistributionPointName, GeneralName},
     },
     time::Time,
@@ -142,7 +142,7 @@ pub(in crate::credentials) fn times(der: &[u8]) -> Option<(SystemTime, SystemTim
 }
 
 /// Returns the extension of a list in DER that identifies the issuer's key (RFC 5280 §5.2.1).
-pub(in crate::credentials) fn authority_key(der: &[u8]) -> Option<&[u8]> {
+fn authority_key(der: &[u8]) -> Option<&[u8]> {
     let mut inside = SliceReader::new(AnyRef::from_der(Signed::parse(der)?.data).ok()?.value()).ok()?;
     while inside.peek_byte()? != EXTENSIONS {
         inside.tlv_bytes().ok()?;
@@ -156,6 +156,13 @@ pub(in crate::credentials) fn authority_key(der: &[u8]) -> Option<&[u8]> {
         }
     }
     None
+}
+
+/// Returns the identifier of the key that a list in DER says it is signed by.
+pub(in crate::credentials) fn key_identifier(der: &[u8]) -> Option<Vec<u8>> {
+    let extension = AnyRef::from_der(authority_key(der)?).ok()?;
+    let named = AuthorityKeyIdentifier::from_der(extension.value()).ok()?;
+    Some(named.key_identifier?.into_bytes().into())
 }
 
 /// Returns the issuer of a TBSCertList, when it was made, and when the next one comes.

@@ -22,7 +22,7 @@ mod publications;
 mod servers;
 mod signed;
 
-pub(super) use issuer::Issuer;
+pub(super) use issuer::{Issued, Issuer, issuer_key};
 pub(super) use list::Holders;
 pub(super) use publications::{Answer, LATE, Publications};
 

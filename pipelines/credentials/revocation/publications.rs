@@ -47,6 +47,8 @@ struct Entry {
     documents: Vec<Kept>,
     /// When it was asked for and the number of that, if it is to be fetched.
     wanted: Option<(Instant, u64)>,
+    /// When something came that is kept.
+    fetched_at: Option<Instant>,
     /// The last failure.
     failed: Option<(Instant, String)>,
     used_at: Instant,
@@ -122,13 +124,16 @@ impl Publications {
         let holds = |document: &Document| now < document.next_update();
         let known = entry.newest(|document| holds(document) && document.is_about(holders));
         let newest = entry.newest(|_| true);
+        // Whoever is on the way can send a list of another scope.
+        let has_rested = entry.fetched_at.is_none_or(|fetched| at - fetched >= RETRY);
+        let is_due = known
+            .map_or(has_rested, |kept| now >= kept.refresh_at && (has_rested || entry.documents.len() == 1));
         let answer = match (known, newest.filter(|kept| holds(&kept.document))) {
             (Some(known), _) => Some(Answer::Known(known.document.clone())),
             (None, Some(_)) => Some(Answer::Unavailable(LEFT_OUT.to_owned())),
             (None, None) => None,
         };
         if let Some(answer) = answer {
-            let is_due = newest.is_some_and(|kept| now >= kept.refresh_at);
             if is_due && entry.wanted.is_none() && failed.is_none() {
                 self.want(&mut state, query, at);
             }
@@ -166,6 +171,16 @@ impl Publications {
     #[cfg(test)]
     pub(in crate::credentials) fn is_fetching(&self, url: &str) -> bool {
         self.0.state().entries.iter().any(|(query, entry)| query.url == url && entry.wanted.is_some())
+    }
+
+    /// Acts as if what is kept of this address had been fetched long ago.
+    #[cfg(test)]
+    pub(in crate::credentials) fn rest(&self, url: &str) {
+        for (query, entry) in &mut self.0.state().entries {
+            if query.url == url {
+                entry.fetched_at = None;
+            }
+        }
     }
 
     /// Fetches one thing after another.
@@ -252,6 +267,7 @@ impl State {
             entry.failed = Some((Instant::now(), "it is older than the one before".to_owned()));
             return;
         }
+        entry.fetched_at = Some(Instant::now());
         let now = SystemTime::now();
         let left = document.next_update().duration_since(now).unwrap_or_default();
         entry.failed = None;
@@ -274,7 +290,7 @@ impl State {
 
 impl Entry {
     fn new(used_at: Instant) -> Self {
-        Self { documents: Vec::new(), wanted: None, failed: None, used_at }
+        Self { documents: Vec::new(), wanted: None, fetched_at: None, failed: None, used_at }
     }
 
     fn newest(&self, is_it: impl Fn(&Document) -> bool) -> Option<&Kept> {

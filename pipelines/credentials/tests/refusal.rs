@@ -84,7 +84,7 @@ fn revoked_certificate_is_named_with_its_day() {
     let late = with(root.crl(&[]), CrlPolicy::Strict, 1_830_297_600);
     assert_eq!(late, "the revocation list of its issuer expired on 2027-01-01T00:00:00Z");
     let namesake = with(Ca::root("root").crl(&[]), CrlPolicy::Relaxed, NOW);
-    assert_eq!(namesake, "the revocation list of its issuer has a wrong signature");
+    assert!(namesake.starts_with("the revocation list of its issuer has a wrong signature"), "{namesake}");
     let other = with(Ca::root("other").crl(&[]), CrlPolicy::Strict, NOW);
     assert!(
         other.starts_with("nothing that is up to date says that it and its chain are not revoked"),

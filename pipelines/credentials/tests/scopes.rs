@@ -1,7 +1,11 @@
 //! Lists about a part of an issuer's certificates.
 
 use super::{expiry::*, ocsp::with_responder, pki::*, revocation::*, *};
-use rcgen::{CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope};
+use crate::credentials::revocation::Publications;
+use rcgen::{
+    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope,
+    KeyUsagePurpose,
+};
 use std::time::SystemTime;
 use time::OffsetDateTime;
 
@@ -176,20 +180,121 @@ fn expired_list_of_a_point_does_not_count_against_one_of_all() {
     }
 }
 
+/// Returns a list that revokes one certificate, as `openssl ca` makes it by default: it does not name the
+/// key that signed it.
+fn list_by_openssl(ca: &Ca, revoked: u64) -> Vec<u8> {
+    let folder = Folder::new();
+    let entry = format!("R\t400101000000Z\t250101000000Z\t{revoked:02X}\tunknown\t/CN=x\n");
+    let config = "[ca]\ndefault_ca = all\n[all]\ndatabase = index\ncrlnumber = number\ndefault_md = sha256\n";
+    let key = ca.issuer.key().serialize_pem();
+    let files =
+        [("ca.pem", &ca.pem[..]), ("ca.key", &key), ("index", &entry), ("number", "01\n"), ("conf", config)];
+    files.into_iter().for_each(|(name, content)| _ = folder.write(name, content));
+    let make = "ca -config conf -gencrl -cert ca.pem -keyfile ca.key -crldays 30 -out list.pem";
+    openssl(&folder.path(""), make).unwrap();
+    openssl(&folder.path(""), "crl -in list.pem -outform DER").unwrap()
+}
+
 /// As after an authority has got another key.
 #[test]
-fn list_by_another_key_revokes_nobody_and_replaces_none() {
-    let [root, namesake] = [Ca::root("root"), Ca::root("root")];
-    let of = |ca: &Ca, days, serials: &[u64]| {
-        list_params(days, serials).signed_by(&ca.issuer).unwrap().der().to_vec()
+fn lists_of_two_keys_of_an_issuer_count_each_for_its_own_certificates() {
+    let cas = [Ca::root("root"), Ca::root("root")];
+    let both = Ca { pem: cas.each_ref().map(|ca| &ca.pem[..]).concat(), ..Ca::root("unused") };
+    let list = |at: usize, days, serial| {
+        list_params(days, &[serial]).signed_by(&cas[at].issuer).unwrap().der().to_vec()
     };
-    let lists = [of(&root, 1, &[3]), of(&namesake, 2, &[2])];
-    for authorities in [strict(&root, &lists), with_files(&root, &lists, 0, Revocation::Required)] {
-        assert_eq!(Peer::new(&root, &params(NAME, 2)).verify(&authorities), Ok(()));
-        assert_revoked(Peer::new(&root, &params(NAME, 3)).verify(&authorities));
+    let unnamed = || [list_by_openssl(&cas[0], 3), list_by_openssl(&cas[1], 2)];
+    let [one, other] = unnamed();
+    let pairs = [[list(0, 1, 3), list(1, 2, 2)], [list(0, 2, 3), list(1, 1, 2)], unnamed(), [other, one]];
+    for lists in pairs {
+        let fetching = [Revocation::Off, Revocation::IfAvailable, Revocation::Required];
+        let fetching = fetching.map(|revocation| with_files(&both, &lists, 0, revocation));
+        for authorities in fetching.iter().chain([&strict(&both, &lists)]) {
+            for (ca, good, revoked) in [(&cas[0], 2, 3), (&cas[1], 3, 2)] {
+                assert_eq!(Peer::new(ca, &params(NAME, good)).verify(authorities), Ok(()));
+                assert_revoked(Peer::new(ca, &params(NAME, revoked)).verify(authorities));
+            }
+        }
     }
-    let lists = [of(&root, 2, &[3]), of(&namesake, 1, &[2])];
-    assert!(
-        Peer::new(&root, &params(NAME, 3)).verify(&with_files(&root, &lists, 0, Revocation::Off)).is_err()
-    );
+}
+
+#[test]
+fn list_that_names_another_key_is_about_other_certificates() {
+    let [root, namesake] = [Ca::root("root"), Ca::root("root")];
+    let lists = [list(&namesake, &[2])];
+    let relaxed = |lists: &[Vec<u8>]| with_files(&root, lists, 0, Revocation::Off);
+    let mut named = params(NAME, 2);
+    named.use_authority_key_identifier_extension = true;
+    let peer = Peer::new(&root, &named);
+    assert_eq!(peer.verify(&relaxed(&lists)), Ok(()));
+    let why = peer.verify(&strict(&root, &lists)).unwrap_err();
+    assert!(why.words.starts_with("nothing that is up to date says that "), "{why}");
+    // This one may be meant.
+    let why = Peer::new(&root, &params(NAME, 2)).verify(&relaxed(&lists)).unwrap_err();
+    assert!(why.words.contains("wrong signature"), "{why}");
+    // It says that it is by the key of the certificate's issuer, and hides behind another one of that.
+    let mut forged = part(&root, 1, POINT, Some(CrlScope::UserCertsOnly), &[]);
+    *forged.last_mut().unwrap() ^= 1;
+    let beside = part(&root, 1, POINT, Some(CrlScope::CaCertsOnly), &[]);
+    for lists in [vec![forged.clone()], vec![forged, beside]] {
+        let why = peer.verify(&relaxed(&lists)).unwrap_err();
+        assert!(why.words.contains("wrong signature"), "{why}");
+    }
+}
+
+#[test]
+fn refusal_tells_of_the_list_that_revokes() {
+    let cas = [Ca::root("root"), Ca::root("root")];
+    let both = Ca { pem: cas.each_ref().map(|ca| &ca.pem[..]).concat(), ..Ca::root("unused") };
+    let list = |ca: &Ca, days: u64| list_params(days, &[3]).signed_by(&ca.issuer).unwrap().der().to_vec();
+    let lists = [list(&cas[0], 40), list(&cas[1], 2)];
+    let day = |days: i32| (OffsetDateTime::now_utc() - days * time::Duration::DAY).date().to_string();
+    for (ca, days) in [(&cas[0], 40), (&cas[1], 2)] {
+        let why = Peer::new(ca, &params(NAME, 3)).verify(&with_files(&both, &lists, 0, Revocation::Off));
+        let why = why.unwrap_err();
+        assert!(why.words.contains(&format!("was revoked on {}T", day(days))), "{why}");
+    }
+}
+
+#[test]
+fn list_of_an_authority_that_may_sign_none_covers_nothing() {
+    let (server, root) = (Server::start(), Ca::root("root"));
+    let middle = root.sub(ca_params("middle"));
+    let mut may_not = ca_params("middle");
+    may_not.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let certificate = middle.again(&root, &may_not);
+    let url = server.url("/list");
+    server.put("/list", list(&middle, &[3]));
+    let peer = |serial| {
+        let mut peer = Peer::new(&middle, &with_point(&url, serial));
+        peer.add_der(certificate.clone());
+        peer
+    };
+    let reason = "its issuer's key usage does not permit to sign revocation lists";
+    let own_list = [list(&middle, &[3])];
+    let why = peer(2).verify(&with_files(&root, &own_list, 0, Revocation::Off)).unwrap_err();
+    assert_eq!(why.words, reason);
+    let of_root = [list(&root, &[])];
+    let why = peer(2).verify(&with_files(&root, &of_root, 0, Revocation::Required)).unwrap_err();
+    assert!(why.words.contains(reason), "{why}");
+    for revocation in BOTH {
+        assert_revoked(peer(3).verify(&with_files(&root, &of_root, 0, revocation)));
+    }
+    assert_revoked(peer(3).verify(&with_files(&root, &own_list, 0, Revocation::Off)));
+}
+
+/// Whoever is on the way once could have sent the other list.
+#[test]
+fn list_of_another_scope_keeps_none_away() {
+    let (server, root) = (Server::start(), Ca::root("root"));
+    let url = server.url("/list");
+    server.put("/list", part(&root, 0, &url, Some(CrlScope::CaCertsOnly), &[]));
+    let peer = Peer::new(&root, &with_point(&url, 2));
+    let authorities = trusting(&root, Revocation::Required);
+    assert!(peer.verify(&authorities).unwrap_err().words.contains("its scope leaves out such certificates"));
+    server.put("/list", list(&root, &[]));
+    Publications::shared().rest(&url);
+    assert!(peer.verify(&authorities).is_err());
+    settle(&server, 2, &url);
+    assert_eq!(peer.verify(&authorities), Ok(()));
 }
