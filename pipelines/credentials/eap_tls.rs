@@ -19,9 +19,16 @@ use rustls::{
         NoServerSessionStorage,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
+    sign::{CertifiedKey, SingleCertAndKey},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use std::{fmt, io::Write, mem, path::Path, sync::Arc};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use std::{
+    fmt,
+    io::Write,
+    mem,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 use wayfarer_mobility::{
     aaa::{
         eap::{
@@ -47,7 +54,9 @@ const COMMITMENT: &[u8] = &[0];
 /// The EAP-TLS server.
 #[derive(Clone)]
 pub struct EapTlsServer {
-    config: Arc<ServerConfig>,
+    provider: Arc<CryptoProvider>,
+    /// The gateway's certificates and private key.
+    own: Arc<SingleCertAndKey>,
     authorities: Arc<Authorities>,
 }
 
@@ -66,30 +75,26 @@ impl EapTlsServer {
         let chain = files::certificates(certificates)?;
         let private = files::private_key(key)?.clone_key();
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let algorithms = provider.signature_verification_algorithms;
-        let peers = Arc::new(Peers { authorities: authorities.clone(), algorithms });
-        let config = Self::configure(provider, peers, chain, private).map_err(|error| match error {
+        let own = CertifiedKey::from_der(chain, private, &provider).map_err(|error| match error {
             Error::InconsistentKeys(_) => CredentialProblem::OtherKey.of(key),
             Error::InvalidCertificate(_) => CredentialProblem::BadCertificate.of(certificates),
             _ => CredentialProblem::BadKey.of(key),
         })?;
-        Ok(Self { config: Arc::new(config), authorities })
+        Ok(Self { provider, own: Arc::new(own.into()), authorities })
     }
 
-    fn configure(
-        provider: Arc<CryptoProvider>,
-        peers: Arc<Peers>,
-        chain: Vec<CertificateDer<'static>>,
-        private: PrivateKeyDer<'static>,
-    ) -> Result<ServerConfig, Error> {
-        let mut config = ServerConfig::builder_with_provider(provider)
+    /// Begins TLS with a peer. If its certificate is refused, `refusal` gets the reason.
+    fn connect(&self, refusal: Refusal) -> Result<ServerConnection, Error> {
+        let algorithms = self.provider.signature_verification_algorithms;
+        let verifier = PeerVerifier { authorities: self.authorities.clone(), algorithms, refusal };
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(peers)
-            .with_single_cert(chain, private)?;
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(self.own.clone());
         // No resumption: every peer must show its certificate every time.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(config)
+        ServerConnection::new(Arc::new(config))
     }
 }
 
@@ -102,15 +107,14 @@ impl fmt::Debug for EapTlsServer {
 impl Authenticator for EapTlsServer {
     fn begin(&self, _: Origin) -> Box<dyn Conversation> {
         Box::new(Server {
-            config: self.config.clone(),
-            authorities: self.authorities.clone(),
+            shared: self.clone(),
             stage: Stage::Start,
             id: 0,
             rounds: 0,
             claimed: Vec::new(),
             names: Vec::new(),
             identity: None,
-            refusal: None,
+            refusal: Refusal::default(),
             may_wait: true,
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
@@ -118,14 +122,19 @@ impl Authenticator for EapTlsServer {
     }
 }
 
-/// The authorities, as the verifier of rustls.
+/// Why a peer's certificate was refused; the first reason counts. TLS itself carries only a kind of
+/// reason, in an alert.
+type Refusal = Arc<OnceLock<VerifyError>>;
+
+/// The authorities, as the verifier of rustls for one peer.
 #[derive(Debug)]
-struct Peers {
+struct PeerVerifier {
     authorities: Arc<Authorities>,
     algorithms: WebPkiSupportedAlgorithms,
+    refusal: Refusal,
 }
 
-impl ClientCertVerifier for Peers {
+impl ClientCertVerifier for PeerVerifier {
     /// Sends no hints: the peer knows which certificate is for this gateway.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
@@ -138,7 +147,7 @@ impl ClientCertVerifier for Peers {
         _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let refused = |why: VerifyError| {
-            Error::InvalidCertificate(match why.kind {
+            let error = match why.kind {
                 VerifyErrorKind::Expired => CertificateError::Expired,
                 VerifyErrorKind::Revoked => CertificateError::Revoked,
                 VerifyErrorKind::Issuer => CertificateError::UnknownIssuer,
@@ -147,7 +156,9 @@ impl ClientCertVerifier for Peers {
                 | VerifyErrorKind::Signature
                 | VerifyErrorKind::Overload
                 | VerifyErrorKind::Pending(_) => CertificateError::BadEncoding,
-            })
+            };
+            _ = self.refusal.set(why);
+            Error::InvalidCertificate(error)
         };
         // The status follows once TLS has finished, as it may have to be fetched.
         let checked = self.authorities.vouch_for(own, others);
@@ -179,8 +190,7 @@ impl ClientCertVerifier for Peers {
 
 /// One conversation with a peer.
 struct Server {
-    config: Arc<ServerConfig>,
-    authorities: Arc<Authorities>,
+    shared: EapTlsServer,
     stage: Stage,
     /// Identifier of the last request.
     id: u8,
@@ -190,8 +200,7 @@ struct Server {
     /// The names in its certificate.
     names: Vec<Vec<u8>>,
     identity: Option<Vec<u8>>,
-    /// Why its certificate was refused.
-    refusal: Option<VerifyError>,
+    refusal: Refusal,
     /// False if what authorities publish and has not come yet cannot be had.
     may_wait: bool,
     incoming: Incoming,
@@ -230,7 +239,8 @@ impl Server {
         }
         if let (Stage::IdentityRequest, kind::IDENTITY) = (&self.stage, response.kind) {
             self.claimed = response.data.to_vec();
-            self.stage = Stage::Handshake(Box::new(ServerConnection::new(self.config.clone()).ok()?));
+            let connection = self.shared.connect(self.refusal.clone()).ok()?;
+            self.stage = Stage::Handshake(Box::new(connection));
             return Some(self.request(fragments::BEGIN));
         }
         if response.kind != kind::TLS {
@@ -261,7 +271,9 @@ impl Server {
             Ok(()) if connection.is_handshaking() => self.send(connection, None),
             Ok(()) => self.check_status(connection),
             Err(error) => {
-                self.refusal = refusal_of(&error);
+                if let Some(why) = refusal_of(&error) {
+                    _ = self.refusal.set(why);
+                }
                 self.send(connection, Some(Stage::FailurePending))
             }
         }
@@ -270,14 +282,14 @@ impl Server {
     /// Goes on once it is known whether the peer's certificate is revoked.
     fn check_status(&mut self, mut connection: Box<ServerConnection>) -> Option<Step> {
         let (own, others) = connection.peer_certificates()?.split_first()?;
-        let next = match self.authorities.check_status(own, others, &[], self.may_wait) {
+        let next = match self.shared.authorities.check_status(own, others, &[], self.may_wait) {
             Ok(()) => self.conclude(&mut connection).map(Stage::SuccessPending),
             Err(VerifyError { kind: VerifyErrorKind::Pending(number), .. }) => {
                 self.stage = Stage::StatusPending(connection);
                 return Some(Step::Wait(number));
             }
             Err(why) => {
-                self.refusal = Some(why);
+                _ = self.refusal.set(why);
                 connection.send_close_notify();
                 None
             }
@@ -302,7 +314,7 @@ impl Server {
         let own = connection.peer_certificates()?.first()?;
         if !certificate::is_called(own, &self.claimed) {
             let claimed = Identity::from_name(&self.claimed);
-            self.refusal = Some(refusal::misnamed(own, &claimed));
+            _ = self.refusal.set(refusal::misnamed(own, &claimed));
             connection.send_close_notify();
             return None;
         }
@@ -328,20 +340,14 @@ impl Server {
     }
 }
 
-/// Returns why TLS refused the peer's certificate, if it did.
+/// Returns why TLS refused the peer's certificate, if that is not for its [`PeerVerifier`] to say.
 fn refusal_of(error: &Error) -> Option<VerifyError> {
-    let kind = match error {
-        Error::NoCertificatesPresented => {
-            return Some(VerifyErrorKind::Certificate.because("the peer sent none"));
-        }
-        Error::InvalidCertificate(CertificateError::Expired) => VerifyErrorKind::Expired,
-        Error::InvalidCertificate(CertificateError::Revoked) => VerifyErrorKind::Revoked,
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => VerifyErrorKind::Issuer,
-        Error::InvalidCertificate(CertificateError::BadSignature) => VerifyErrorKind::Signature,
-        Error::InvalidCertificate(_) => VerifyErrorKind::Certificate,
-        _ => return None,
-    };
-    Some(kind.into())
+    match error {
+        Error::NoCertificatesPresented => Some(VerifyErrorKind::Certificate.because("the peer sent none")),
+        // The verifier accepted the certificate, but the peer did not sign by it.
+        Error::InvalidCertificate(_) => Some(VerifyErrorKind::Signature.into()),
+        _ => None,
+    }
 }
 
 fn feed(connection: &mut ServerConnection, mut message: &[u8]) -> Result<(), Error> {
@@ -387,11 +393,11 @@ impl Conversation for Server {
     }
 
     fn refusal(&self) -> Option<VerifyError> {
-        self.refusal.clone()
+        self.refusal.get().cloned()
     }
 
     fn is_pending(&self, number: u64) -> bool {
-        self.authorities.is_pending(number)
+        self.shared.authorities.is_pending(number)
     }
 
     fn certificate(&self) -> Option<&[u8]> {

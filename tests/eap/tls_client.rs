@@ -1,6 +1,6 @@
 //! An EAP-TLS client.
 
-use rustls::{ClientConfig, ClientConnection, ProtocolVersion};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, ProtocolVersion};
 use std::{io::Read, sync::Arc};
 use wayfarer_mobility::{
     aaa::eap::{
@@ -19,13 +19,15 @@ pub(crate) struct TlsClient {
     connection: ClientConnection,
     incoming: Vec<u8>,
     outgoing: Vec<Vec<u8>>,
+    /// The server's alert.
+    pub(crate) alert: Option<AlertDescription>,
 }
 
 impl TlsClient {
     pub(crate) fn new(name: impl AsRef<[u8]>, config: ClientConfig) -> Self {
         let server = "radius.example".try_into().unwrap();
         let connection = ClientConnection::new(Arc::new(config), server).unwrap();
-        Self { name: name.as_ref().to_vec(), connection, incoming: vec![], outgoing: vec![] }
+        Self { name: name.as_ref().to_vec(), connection, incoming: vec![], outgoing: vec![], alert: None }
     }
 
     /// Returns the Type-Data of the response to a request with this Type-Data.
@@ -47,7 +49,9 @@ impl TlsClient {
         let bytes = std::mem::take(&mut self.incoming);
         let mut left = &bytes[..];
         while !left.is_empty() && self.connection.read_tls(&mut left).is_ok() {
-            let _ = self.connection.process_new_packets();
+            if let Err(Error::AlertReceived(alert)) = self.connection.process_new_packets() {
+                self.alert = Some(alert);
+            }
         }
         let mut message = vec![];
         while self.connection.wants_write() {
