@@ -5,6 +5,7 @@
 mod accounting;
 mod free_radius;
 mod radius;
+mod refusals;
 mod revocation;
 mod tls_client;
 
@@ -31,7 +32,7 @@ use wayfarer_mobility::{
             Authenticator, Conversation, Step,
             mschapv2::{Mschapv2Client, Mschapv2Server, NtHash},
         },
-        grant::Grant,
+        grant::{Grant, Ip6Prefix},
         origin::Origin,
         radius::{
             Radius,
@@ -180,6 +181,7 @@ fn free_radius_judges_passwords() {
         class: vec![b"gold".to_vec(), b"blue".to_vec()],
         filters: vec![b"net".to_vec()],
         interim_interval: Some(600),
+        ..Grant::default()
     };
     assert_eq!(conversation.grant(), Some(&grant));
     let mut conversation = radius.begin(origin());
@@ -193,6 +195,9 @@ fn free_radius_judges_passwords() {
         let client = Mschapv2Client::new(Arc::new(OsRandom), claimed, NtHash::of("secret"));
         assert_same_key(talk(&mut *conversation, &mut *client.begin(origin())));
         assert_eq!(conversation.identity(), trust_identity.then_some(&claimed[..]));
+        let grant = conversation.grant().unwrap();
+        let prefix = Ip6Prefix::new("2001:db8:98:7::".parse().unwrap(), 64);
+        assert_eq!((grant.ip6, grant.ip6_prefix), (None, prefix));
     }
 }
 

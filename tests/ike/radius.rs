@@ -1,5 +1,7 @@
 //! Peers that a RADIUS server authenticates. The test is the server.
 
+mod prefixes;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer::{
     primitives::Primitives,

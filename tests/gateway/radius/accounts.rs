@@ -2,12 +2,16 @@
 
 use super::{Books, SECOND, accounted_by, gateway, send, terminal};
 use std::{
+    net::Ipv6Addr,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
-use wayfarer::sim::world::World;
+use wayfarer::{
+    log::{Format, recorded},
+    sim::world::World,
+};
 use wayfarer_mobility::aaa::{
-    grant::Grant,
+    grant::{Grant, Ip6Prefix},
     radius::question::{Realm, Server},
 };
 
@@ -46,6 +50,28 @@ fn a_peer_has_an_account_from_its_first_to_its_last_packet() {
     let stop = books.records.pop().unwrap();
     assert_eq!((stop.number(40), stop.number(47), stop.number(49)), (2, 5, 1), "closed by the user");
     assert_eq!((stop.text(44), stop.text(25)), (start.text(44), "gold".into()));
+}
+
+#[test]
+fn an_address_of_a_granted_prefix_is_in_the_account() {
+    let mut books = Books::open();
+    let ip6_prefix = Ip6Prefix::new("2001:db8:50:7::".parse().unwrap(), 64);
+    let mut world = gateway(&books, Grant { ip6_prefix, ..Grant::default() });
+    terminal().connect(&mut world);
+    books.pass(&mut world, SECOND);
+    let start = books.records.last().unwrap();
+    let (_, inner) = start.0.iter().find(|(kind, _)| *kind == 168).unwrap();
+    assert_eq!(inner[..], "2001:db8:50:7::1".parse::<Ipv6Addr>().unwrap().octets());
+}
+
+#[test]
+fn log_says_that_a_prefix_for_networks_is_ignored() {
+    let books = Books::open();
+    let ignored_prefix = Ip6Prefix::new("2001:db8:50::".parse().unwrap(), 56);
+    let mut world = gateway(&books, Grant { ignored_prefix, ..Grant::default() });
+    let log = recorded(Format::Text(false), || terminal().connect(&mut world));
+    assert!(log.contains("granted a prefix shorter than /64, which is ignored"), "{log}");
+    assert!(log.contains("2001:db8:50::/56"), "{log}");
 }
 
 #[test]

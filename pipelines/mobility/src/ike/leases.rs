@@ -1,6 +1,7 @@
 //! The inner addresses that peers have: those of pools, and others that a RADIUS server chose.
 
 use super::pool::{Owner, Pool};
+use crate::aaa::grant::Ip6Prefix;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
@@ -18,6 +19,8 @@ pub enum GrantError {
     Impossible(IpAddr),
     /// The address is in a pool that the connection does not have.
     OtherPool(IpAddr),
+    /// No address of the prefix can be had, as far as it is searched.
+    NoneFree(Ip6Prefix),
     /// The connection has no pool of this name.
     UnknownPool(String),
     /// The connection has no child SA of this name.
@@ -30,6 +33,7 @@ impl fmt::Display for GrantError {
             Self::Taken(address) => write!(f, "another peer has {address}"),
             Self::Impossible(address) => write!(f, "{address} cannot be the inner address of a peer"),
             Self::OtherPool(address) => write!(f, "{address} is in a pool that the connection does not have"),
+            Self::NoneFree(prefix) => write!(f, "no address of {prefix} is free for the peer"),
             Self::UnknownFilter(name) => {
                 write!(f, "the connection has no child SA {name:?}, which Filter-Id names")
             }

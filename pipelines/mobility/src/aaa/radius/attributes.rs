@@ -42,6 +42,7 @@ pub(super) mod attribute {
     pub(in crate::aaa::radius) const NAS_PORT_ID: u8 = 87;
     pub(in crate::aaa::radius) const FRAMED_POOL: u8 = 88;
     pub(in crate::aaa::radius) const NAS_IPV6_ADDRESS: u8 = 95;
+    pub(in crate::aaa::radius) const FRAMED_INTERFACE_ID: u8 = 96;
     pub(in crate::aaa::radius) const FRAMED_IPV6_PREFIX: u8 = 97;
     pub(in crate::aaa::radius) const FRAMED_IPV6_POOL: u8 = 100;
     pub(in crate::aaa::radius) const ERROR_CAUSE: u8 = 101;

@@ -11,7 +11,10 @@ use super::{
     names::{push_nas_address, push_origin},
 };
 use crate::{
-    aaa::{grant::Grant, origin::Origin},
+    aaa::{
+        grant::{Grant, Ip6Prefix},
+        origin::Origin,
+    },
     crypto::Secret,
 };
 use alloc::vec::Vec;
@@ -155,11 +158,13 @@ impl<'a> Answer<'a> {
     pub fn grant(&self) -> Result<Grant, AnswerError> {
         let pools = [attribute::FRAMED_POOL, attribute::FRAMED_IPV6_POOL];
         let address = self.attributes.number(attribute::FRAMED_IP_ADDRESS)?;
-        let ip6 = self.attributes.array(attribute::FRAMED_IPV6_ADDRESS)?.map(Ipv6Addr::from);
+        let (ip6, prefix) = self.ip6()?;
         let session = self.attributes.number(attribute::SESSION_TIMEOUT)?;
         Ok(Grant {
             ip4: address.filter(|address| !ANY_ADDRESS.contains(address)).map(Ipv4Addr::from_bits),
-            ip6: ip6.or(self.whole_prefix()?),
+            ip6,
+            ip6_prefix: prefix.filter(|prefix| !prefix.is_short()),
+            ignored_prefix: prefix.filter(|prefix| prefix.is_short()),
             pools: pools.iter().filter_map(|kind| self.attributes.first(*kind)).map(<[u8]>::to_vec).collect(),
             // None at all is how servers say that there is no limit.
             session_timeout: session.filter(|seconds| *seconds > 0),
@@ -171,16 +176,18 @@ impl<'a> Answer<'a> {
         })
     }
 
-    /// Returns the address of a Framed-IPv6-Prefix with all its bits: a reserved byte, the length,
-    /// and as many bytes as that needs (RFC 3162 §2.3).
-    fn whole_prefix(&self) -> Result<Option<Ipv6Addr>, AnswerError> {
-        match self.attributes.first(attribute::FRAMED_IPV6_PREFIX) {
-            Some([_, 128, address @ ..]) => {
-                let octets: [u8; 16] = address.try_into().map_err(|_| AnswerError::Malformed)?;
-                Ok(Some(octets.into()))
-            }
-            _ => Ok(None),
-        }
+    /// Returns the inner IPv6 address, or the prefix of it if the server did not choose all of it.
+    fn ip6(&self) -> Result<(Option<Ipv6Addr>, Option<Ip6Prefix>), AnswerError> {
+        let address = self.attributes.array(attribute::FRAMED_IPV6_ADDRESS)?.map(Ipv6Addr::from);
+        let interface = self.attributes.array(attribute::FRAMED_INTERFACE_ID)?.map(u64::from_be_bytes);
+        let prefix = self.attributes.first(attribute::FRAMED_IPV6_PREFIX).map(read_prefix).transpose()?;
+        Ok(match (address, prefix) {
+            (None, Some(prefix)) => match prefix.host(interface).filter(|_| !prefix.is_short()) {
+                Some(address) => (Some(address), None),
+                None => (None, Some(prefix)),
+            },
+            (address, _) => (address, None),
+        })
     }
 
     /// Returns the MSK: MS-MPPE-Recv-Key, then MS-MPPE-Send-Key, padded with zeros to 64 bytes.
@@ -201,6 +208,16 @@ impl<'a> Answer<'a> {
         msk.resize(len, 0);
         Ok(Some(msk))
     }
+}
+
+/// Reads a prefix: a reserved byte, the length, and at least as many bytes as that needs (RFC 3162
+/// §2.3).
+fn read_prefix(value: &[u8]) -> Result<Ip6Prefix, Malformed> {
+    let (&[_, len], given) = value.split_first_chunk().ok_or(Malformed)?;
+    let mut octets = [0; 16];
+    let start = octets.get_mut(..given.len()).filter(|_| given.len() >= usize::from(len).div_ceil(8));
+    start.ok_or(Malformed)?.copy_from_slice(given);
+    Ip6Prefix::new(octets.into(), len).ok_or(Malformed)
 }
 
 /// Decrypts a key of RFC 2548 §2.4.2: a salt, then length, key and padding.

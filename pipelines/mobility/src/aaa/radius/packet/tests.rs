@@ -154,12 +154,69 @@ fn addresses_pools_and_the_time_of_a_session_are_granted() {
 }
 
 #[test]
+fn the_ninth_class_is_left_out() {
+    let values: Vec<[u8; 1]> = (0..9).map(|value| [value]).collect();
+    let attributes: Vec<(u8, &[u8])> = values.iter().map(|value| (attribute::CLASS, &value[..])).collect();
+    assert_eq!(granted(&attributes).unwrap().class, values[..8]);
+}
+
+/// Returns a prefix as it stands in an attribute, with all its bytes or only as many as it needs.
+fn prefix(address: &str, len: u8, is_whole: bool) -> Vec<u8> {
+    let octets = address.parse::<Ipv6Addr>().unwrap().octets();
+    let needed = if is_whole { 16 } else { usize::from(len).div_ceil(8) };
+    [&[0, len][..], &octets[..needed]].concat()
+}
+
+#[test]
+fn a_prefix_leaves_the_rest_of_the_address_to_us() {
+    for (len, is_whole) in [(64, true), (64, false), (80, false), (127, true)] {
+        let value = prefix("2001:db8:0:7::", len, is_whole);
+        let grant = granted(&[(attribute::FRAMED_IPV6_PREFIX, &value)]).unwrap();
+        let ip6_prefix = Ip6Prefix::new("2001:db8:0:7::".parse().unwrap(), len);
+        assert_eq!(grant, Grant { ip6_prefix, ..Grant::default() });
+        assert!(grant.has_address());
+    }
+}
+
+#[test]
+fn an_interface_identifier_is_the_rest_of_the_address() {
+    let id = [0, 0, 0, 1, 0, 2, 0, 3];
+    for (at, len, address) in [
+        ("2001:db8:0:7::", 64, "2001:db8:0:7:0:1:2:3"),
+        ("2001:db8:0:7:8::", 80, "2001:db8:0:7:8:1:2:3"),
+        ("2001:db8:0:7::9", 128, "2001:db8:0:7::9"),
+    ] {
+        let value = prefix(at, len, true);
+        let both = [(attribute::FRAMED_IPV6_PREFIX, &value[..]), (attribute::FRAMED_INTERFACE_ID, &id)];
+        let ip6 = Some(address.parse().unwrap());
+        assert_eq!(granted(&both), Ok(Grant { ip6, ..Grant::default() }));
+    }
+    assert_eq!(granted(&[(attribute::FRAMED_INTERFACE_ID, &id)]), Ok(Grant::default()), "of no prefix");
+}
+
+#[test]
+fn a_prefix_counts_less_than_an_address_and_a_short_one_is_ignored() {
+    let six: Ipv6Addr = "2001:db8::7".parse().unwrap();
+    for len in [0, 48, 63] {
+        let value = prefix("2001:db8::", len, false);
+        let short = (attribute::FRAMED_IPV6_PREFIX, &value[..]);
+        for more in [None, Some((attribute::FRAMED_INTERFACE_ID, &[7; 8][..]))] {
+            let attributes: Vec<_> = [short].into_iter().chain(more).collect();
+            let grant = granted(&attributes).unwrap();
+            let ignored_prefix = Ip6Prefix::new("2001:db8::".parse().unwrap(), len);
+            assert_eq!(grant, Grant { ignored_prefix, ..Grant::default() });
+            assert!(!grant.has_address());
+        }
+        let beside = (attribute::FRAMED_IPV6_ADDRESS, &six.octets()[..]);
+        assert_eq!(granted(&[short, beside]), Ok(Grant { ip6: Some(six), ..Grant::default() }));
+    }
+}
+
+#[test]
 fn a_choice_that_the_server_leaves_to_us_is_no_grant() {
-    let delegated = [&[0, 56][..], &[0x20, 1, 0xd, 0xb8, 0, 0, 0]].concat();
     for left in [
         (attribute::FRAMED_IP_ADDRESS, &[255; 4][..]),
         (attribute::FRAMED_IP_ADDRESS, &[255, 255, 255, 254]),
-        (attribute::FRAMED_IPV6_PREFIX, &delegated),
         (attribute::SESSION_TIMEOUT, &[0; 4]),
     ] {
         assert_eq!(granted(&[left]), Ok(Grant::default()), "{left:?}");
@@ -168,11 +225,17 @@ fn a_choice_that_the_server_leaves_to_us_is_no_grant() {
 
 #[test]
 fn attributes_of_a_wrong_length_grant_nothing() {
-    let prefix = [0, 128, 0x20, 1];
+    let (short, long) = (prefix("2001:db8::", 56, false), [&[0, 64][..], &[0x20_u8; 17]].concat());
+    let short = [&[0, 64][..], &short[2..]].concat();
     for bad in [
         (attribute::FRAMED_IP_ADDRESS, &[10, 98, 0][..]),
         (attribute::FRAMED_IPV6_ADDRESS, &[0x20, 1, 0xd, 0xb8]),
-        (attribute::FRAMED_IPV6_PREFIX, &prefix),
+        (attribute::FRAMED_IPV6_PREFIX, &[0]),
+        (attribute::FRAMED_IPV6_PREFIX, &[0, 128, 0x20, 1]),
+        (attribute::FRAMED_IPV6_PREFIX, &[0, 129, 0x20, 1]),
+        (attribute::FRAMED_IPV6_PREFIX, &short),
+        (attribute::FRAMED_IPV6_PREFIX, &long),
+        (attribute::FRAMED_INTERFACE_ID, &[0; 6]),
         (attribute::SESSION_TIMEOUT, &[0, 0, 0, 0, 15]),
     ] {
         assert_eq!(granted(&[bad]), Err(AnswerError::Malformed), "{bad:?}");

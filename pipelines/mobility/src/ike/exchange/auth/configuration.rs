@@ -1,16 +1,22 @@
 //! Inner addresses and DNS (RFC 7296 §3.15, RFC 8598).
 
-use crate::ike::{
-    connection::Connection,
-    context::Context,
-    event::Event,
-    leases::GrantError,
-    peer::Peer,
-    pool::Owner,
-    wire::{Attribute, Configuration, REPLY, REQUEST, notify},
+use crate::{
+    aaa::grant::Ip6Prefix,
+    ike::{
+        connection::Connection,
+        context::Context,
+        event::Event,
+        leases::GrantError,
+        peer::Peer,
+        pool::Owner,
+        wire::{Attribute, Configuration, REPLY, REQUEST, notify},
+    },
 };
 use alloc::{string::String, vec, vec::Vec};
 use core::net::IpAddr;
+
+/// Addresses of a granted prefix that are tried for a peer, so that others may have some.
+const TRIED: usize = 256;
 
 /// Returns the request of a client: an address of each family, DNS servers and their domains. It asks
 /// for the addresses that it has `before`.
@@ -53,15 +59,13 @@ impl Peer {
         let wishes = [ip4.map(|a| (true, a.map(IpAddr::from))), ip6.map(|a| (false, a.map(IpAddr::from)))];
         for ((is_v4, wish), fixed) in wishes.into_iter().zip(fixed).filter_map(|(w, fixed)| Some((w?, fixed)))
         {
-            let lease = match fixed {
-                Some(address) => self.lease_fixed(cx, connection, &owner, address).map(Some),
-                None => cx.leases().choose(&connection.pools, &grant.pools, is_v4).map(|pools| {
-                    // A device that authenticates again keeps its address.
-                    let is_its_own =
-                        |wish: &IpAddr| self.predecessor().is_some_and(|old| cx.has_leased(old, *wish));
-                    let own = wish.filter(is_its_own);
-                    own.filter(|own| cx.leases().is_in(&pools, *own))
-                        .filter(|own| cx.leases().lease_fixed(&pools, &owner, *own).is_ok())
+            let kept = self.kept(cx, wish);
+            let lease = match (fixed, grant.ip6_prefix.filter(|_| !is_v4)) {
+                (Some(address), _) => self.lease_fixed(cx, connection, &owner, address).map(Some),
+                (None, Some(prefix)) => self.lease_within(cx, connection, &owner, prefix, kept).map(Some),
+                (None, None) => cx.leases().choose(&connection.pools, &grant.pools, is_v4).map(|pools| {
+                    kept.filter(|kept| cx.leases().is_in(&pools, *kept))
+                        .filter(|kept| cx.leases().lease_fixed(&pools, &owner, *kept).is_ok())
                         .or_else(|| cx.leases().lease(&pools, &owner, wish, self.takes_over))
                 }),
             };
@@ -88,6 +92,28 @@ impl Peer {
             attributes.extend(connection.domains.iter().cloned().map(Attribute::DnsDomain));
         }
         Ok(Some(Configuration { kind: REPLY, attributes }))
+    }
+
+    /// Returns the address that the peer wishes if the device has it already: one that authenticates
+    /// again keeps its address.
+    fn kept(&self, cx: &Context<'_>, wish: Option<IpAddr>) -> Option<IpAddr> {
+        wish.filter(|wish| self.predecessor().is_some_and(|old| cx.has_leased(old, *wish)))
+    }
+
+    /// Leases an address of the prefix that a RADIUS server granted: the one that the peer keeps, else
+    /// the first that it can have.
+    fn lease_within(
+        &self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        owner: &Owner,
+        prefix: Ip6Prefix,
+        kept: Option<IpAddr>,
+    ) -> Result<IpAddr, GrantError> {
+        let first = prefix.hosts().take(TRIED).map(IpAddr::from);
+        let mut all = kept.into_iter().filter(|kept| prefix.contains(*kept)).chain(first);
+        let leased = all.find_map(|address| self.lease_fixed(cx, connection, owner, address).ok());
+        leased.ok_or(GrantError::NoneFree(prefix))
     }
 
     /// Leases the address that a RADIUS server granted.

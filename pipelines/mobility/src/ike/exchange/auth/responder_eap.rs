@@ -125,6 +125,9 @@ impl Claim {
         peer.account = Some(Box::new(proved.unwrap_or_else(|| Identity::unnamed(peer.id.0))));
         peer.take_names(cx, &names)?;
         peer.grant = conversation.grant().cloned().map(Box::new);
+        if let Some(prefix) = peer.grant.as_ref().and_then(|grant| grant.ignored_prefix) {
+            cx.tell(Event::PrefixIgnored { peer: peer.id, prefix });
+        }
         self.connection = chosen?;
         peer.connection = Some(self.connection);
         let connection = cx.connections.get(self.connection).ok_or(Reason::NoConnection)?;
