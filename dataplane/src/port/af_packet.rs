@@ -298,17 +298,17 @@ impl<'a> ReceivedFrame<'a> {
         self.is_whole && self.header.is_single()
     }
 
-    /// Copies the frame to `to` and completes its checksum.
+    /// Copies the frame, of a device with this `link` layer, to `to` and completes its checksum.
     #[inline]
-    fn copy_to(&self, to: &mut Packet, headroom: usize) -> Result<(), Unusable> {
+    fn copy_to(&self, to: &mut Packet, headroom: usize, link: LinkLayer) -> Result<(), Unusable> {
         to.fill(headroom, self.bytes).ok_or(Unusable::Oversize)?;
-        self.header.complete_checksum(to.data_mut())
+        self.header.complete_checksum(to.data_mut(), link)
     }
 }
 
 impl Port for AfPacketPort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
-        let (had, headroom) = (burst.len(), self.headroom());
+        let (had, headroom, link) = (burst.len(), self.headroom(), self.link());
         if self.joined.is_left() {
             self.cut_joined(pool, burst);
         }
@@ -324,7 +324,7 @@ impl Port for AfPacketPort {
             match received {
                 Some(frame) if frame.is_packet() => {
                     let tag = frame.tag.filter(|_| self.keeps_tags);
-                    let copied = frame.copy_to(&mut packet, headroom);
+                    let copied = frame.copy_to(&mut packet, headroom, link);
                     let copied = copied.and_then(|()| put_back(tag, &mut packet));
                     self.release_slot();
                     match copied {
@@ -349,7 +349,7 @@ impl Port for AfPacketPort {
                 }
             }
         }
-        if self.link() == LinkLayer::Ip {
+        if link == LinkLayer::Ip {
             for packet in &mut burst[had..] {
                 // What is too short to be an IP packet is dropped above.
                 let _ = link_layer::wrap(packet);

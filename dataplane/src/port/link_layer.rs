@@ -17,6 +17,17 @@ pub enum LinkLayer {
     Ip,
 }
 
+impl LinkLayer {
+    /// Returns the IP packet in `frame`, behind an Ethernet header and at most two VLAN tags if there is
+    /// one. It may be any other bytes. `None` if the frame ends before, or has more tags.
+    pub(super) fn packet(self, frame: &[u8]) -> Option<&[u8]> {
+        match self {
+            Self::Ethernet => ethernet::untagged(frame).ok().map(|(_, packet)| packet),
+            Self::Ip => Some(frame),
+        }
+    }
+}
+
 /// The made-up MAC address of the gateway on a device without Ethernet.
 pub const OWN_MAC: Mac = [2, 0, 0, 0, 0, 1];
 /// The made-up MAC address of the far side.

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     packet::Packet,
     wire::{
-        Address, be16, be32, checksum, ethernet,
+        Address, be16, be32, checksum,
         ip::{Fragment, IpHeader, V6_HEADER, protocol},
         put16, udp,
     },
@@ -126,10 +126,7 @@ impl Rest {
     /// Reads the headers of a joined frame. Returns `None` if they are not those of such a frame.
     fn of(frame: &[u8], link: LinkLayer, header: &VnetHeader) -> Option<Self> {
         let (kind, size) = header.joined().filter(|(_, size)| *size > 0)?;
-        let packet = match link {
-            LinkLayer::Ethernet => ethernet::untagged(frame).ok()?.1,
-            LinkLayer::Ip => frame,
-        };
+        let packet = link.packet(frame)?;
         let ip = frame.len() - packet.len();
         let header = IpHeader::parse(packet).ok()?;
         let transport = ip + header.header_len();

@@ -1,7 +1,7 @@
 //! Packet sockets.
 
 use crate::{
-    frames::{self, TCP, UDP, ethernet, ip, joined, numbered, ports, tcp},
+    frames::{self, SCTP, TCP, UDP, ethernet, ip, joined, numbered, ports, tcp, unfinished},
     traffic::{self, Worker},
     world::{RawSocket, World, wait_for},
 };
@@ -239,6 +239,26 @@ fn partial_checksums_of_a_local_sender_are_completed() {
     }
     assert_eq!(sum, 0xffff);
     pool.give_all(&mut burst);
+}
+
+/// The kernel leaves the CRC32c of its own SCTP to a veth in the same way (RFC 9260 §6.8).
+#[test]
+fn checksums_of_sctp_that_are_left_to_the_device_are_completed() {
+    let world = World::new(1, 1);
+    let (device, mut workers) = open(&world, 1);
+    let peer = joining_peer(&world);
+    let (port, pool) = &mut workers[0];
+    let begun = [0x13, 0x88, 0x96, 0x0c, 1, 2, 3, 4, 0, 0, 0, 0, 11, 0, 0, 4];
+    let mut whole = begun;
+    whole[8..12].copy_from_slice(&[0x87, 0x00, 0xc8, 0xe5]);
+    for (to, header) in [("192.0.2.1", 34), ("2001:db8::1", 54)] {
+        let (ethertype, packet) = ip(to.parse().unwrap(), SCTP, &begun);
+        let frame = ethernet(device.mac(), peer.mac, ethertype, &packet);
+        peer.send(&[&unfinished(header, 8)[..], &frame].concat());
+        let packets = receive(&mut **port, pool, 1);
+        assert_eq!((packets.len(), &packets[0][usize::from(header)..]), (1, &whole[..]), "{to}");
+    }
+    assert_eq!((port.stats().rx_errors, pool.available()), (0, FRAMES));
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub(crate) const ESP: u8 = 50;
 pub(crate) const FRAGMENT: u8 = 44;
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const ICMPV6: u8 = 58;
+pub(crate) const SCTP: u8 = 132;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 
@@ -61,6 +62,14 @@ pub(crate) fn numbered(to: Mac, from: Mac, flow: u16, number: u32, len: usize) -
 /// Returns the number at the end of a frame.
 pub(crate) fn number(frame: &[u8]) -> u32 {
     u32::from_be_bytes(*frame.last_chunk().unwrap())
+}
+
+/// Returns a virtio-net header of a frame for one packet, whose checksum at `offset` behind `start` is
+/// left to the device.
+pub(crate) fn unfinished(start: u16, offset: u16) -> [u8; 10] {
+    const NEEDS_CSUM: u8 = 1;
+    let [start, offset] = [start, offset].map(u16::to_ne_bytes);
+    [NEEDS_CSUM, 0, 0, 0, 0, 0, start[0], start[1], offset[0], offset[1]]
 }
 
 /// Returns a virtio-net header of a frame that stands for packets of `size` bytes of payload: TCP over
