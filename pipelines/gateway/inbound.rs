@@ -398,9 +398,8 @@ pub(super) fn forward_inner<'r>(
         // In transport mode the packet ends at this host: no hop is counted, and no other tunnel
         // applies.
         if sa.mode == Mode::Tunnel && tables.nat.has_address(header.dst) {
-            packet.set_port(FROM_TUNNEL);
             return match permits(ruled) {
-                Ok(()) => nat::inward::arrive(packet, header, Origin::Tunnel, tables, reader, io),
+                Ok(()) => nat::inward::arrive_from_tunnel(packet, header, sa, tables, reader, io),
                 Err(reason) => io.drop(packet, reason),
             };
         }

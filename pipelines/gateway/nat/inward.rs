@@ -1,10 +1,10 @@
 //! Packets to the address of a NAT, from outside or from another inner host (hairpinning, RFC 4787 §6).
 
-use super::source::{Refusal, source};
+use super::source::{Refusal, renumber, source};
 use crate::gateway::{
     classify::ip_format,
     departure::{Departure, Departures, Origin},
-    io::Io,
+    io::{FROM_TUNNEL, Io},
     outbound,
     reassembly::{Fragments, GROUP},
     tables::Tables,
@@ -12,7 +12,7 @@ use crate::gateway::{
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::{BURST, Packet},
-    sa::Flow,
+    sa::{Flow, InboundSa},
     table::Reader,
     wire::{
         ip::{Fragment, IpHeader},
@@ -53,7 +53,7 @@ pub fn translate(
         None => None,
     };
     if !end.is_quoted() {
-        mapping.received(tcp::flags(header, first.data()));
+        mapping.received(tables.nat.now(), tcp::flags(header, first.data()));
     }
     let mut replace = |end: &End, side, address, port| {
         end.replace(first.data_mut(), header, address, port);
@@ -62,8 +62,28 @@ pub fn translate(
     replace(&end, Side::Destination, mapping.inside.bits() as u32, mapping.inside_port);
     let Some((from, (sender, by))) = hairpin else { return Ok(origin) };
     replace(&sender, Side::Source, tables.nat.nat(from).address, by.outside_port);
+    renumber(header, packets, tables);
     // Whether it may have its source was decided by the inner one. The one outside is our own.
     Ok(Origin::Host)
+}
+
+/// Takes a packet to the address of a NAT that came out of `sa`.
+#[cold]
+#[inline(never)]
+pub fn arrive_from_tunnel(
+    mut packet: Packet,
+    header: &IpHeader,
+    sa: &InboundSa,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) {
+    // Answers to a SYN come back through this tunnel, whichever tunnel the SYN leaves by.
+    if tables.settings.mss_clamp {
+        tcp::fit_mss(packet.data_mut(), header, sa.inner_mtu());
+    }
+    packet.set_port(FROM_TUNNEL);
+    arrive(packet, header, Origin::Tunnel, tables, reader, io);
 }
 
 /// Takes a packet to the address of a NAT that does not come from a wire in a burst: out of a tunnel, or

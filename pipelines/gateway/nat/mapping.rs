@@ -17,6 +17,11 @@ const ENDED_INSIDE: u8 = 0x04;
 /// The last data from outside.
 const ENDED_OUTSIDE: u8 = 0x08;
 const RESET: u8 = 0x10;
+const ENDED: u8 = ENDED_INSIDE | ENDED_OUTSIDE;
+
+/// How long after a FIN the inside may still acknowledge the end of that connection, in seconds. A sender
+/// that lacks the acknowledgement repeats its FIN, and the time begins anew.
+const LAST_ACK: u32 = 5;
 
 /// A mapping. Workers note their packets on it, and the slow path removes it after it was idle.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub struct Mapping {
     pub outside_port: u16,
     /// The time of the last packet from inside, in seconds by the NAT's clock.
     used: AtomicU32,
+    /// The time of the last FIN of either side, in seconds by the NAT's clock.
+    fin: AtomicU32,
     tcp: AtomicU8,
 }
 
@@ -45,8 +52,8 @@ impl Mapping {
         outside_port: u16,
         now: u32,
     ) -> Self {
-        let (used, tcp) = (AtomicU32::new(now), AtomicU8::new(0));
-        Self { nat, protocol, inside, inside_port, outside_port, used, tcp }
+        let (used, fin, tcp) = (AtomicU32::new(now), AtomicU32::new(0), AtomicU8::new(0));
+        Self { nat, protocol, inside, inside_port, outside_port, used, fin, tcp }
     }
 
     /// Notes a packet from inside, with TCP's `flags`. Only such packets keep a mapping in use (RFC
@@ -57,9 +64,12 @@ impl Mapping {
             self.used.store(now, Relaxed);
         }
         if self.protocol == protocol::TCP {
-            self.note(|seen| match (flags & (SYN | FIN | RST), seen) {
+            self.note(now, flags, |seen| match (flags & (SYN | FIN | RST), seen) {
                 (SYN, seen) if is_over(seen) => 0,
-                (0, seen) if flags & ACK != 0 && seen & ANSWERED != 0 => (seen | OPEN) & !RESET,
+                (0, seen) if flags & ACK != 0 && seen & ANSWERED != 0 => {
+                    let over = if self.shows_another(now, seen) { RESET | ENDED } else { RESET };
+                    (seen | OPEN) & !over
+                }
                 (ends, seen) => seen | ended(ends, ENDED_INSIDE),
             });
         }
@@ -67,16 +77,26 @@ impl Mapping {
 
     /// Notes a packet from outside, with TCP's `flags`.
     #[inline]
-    pub fn received(&self, flags: u8) {
+    pub fn received(&self, now: u32, flags: u8) {
         if self.protocol == protocol::TCP {
-            self.note(|seen| seen | ANSWERED | ended(flags, ENDED_OUTSIDE));
+            self.note(now, flags, |seen| seen | ANSWERED | ended(flags, ENDED_OUTSIDE));
         }
     }
 
-    /// Changes what is noted of TCP. Workers may overwrite each other's changes, which costs a longer or
-    /// shorter life at most.
+    /// Returns whether both sides have ended a connection so long ago that a segment from inside without
+    /// SYN, FIN and RST shows another one by this mapping, which must stay (RFC 5382 REQ-5).
     #[inline]
-    fn note(&self, change: impl Fn(u8) -> u8) {
+    fn shows_another(&self, now: u32, seen: u8) -> bool {
+        seen & ENDED == ENDED && now.saturating_sub(self.fin.load(Relaxed)) > LAST_ACK
+    }
+
+    /// Changes what is noted of TCP by a segment with these flags. Workers may overwrite each other's
+    /// changes, which costs a longer or shorter life at most.
+    #[inline]
+    fn note(&self, now: u32, flags: u8, change: impl Fn(u8) -> u8) {
+        if flags & FIN != 0 {
+            self.fin.store(now, Relaxed);
+        }
         let seen = self.tcp.load(Relaxed);
         let new = change(seen);
         if new != seen {
@@ -91,7 +111,8 @@ impl Mapping {
 
     /// Returns whether it is for a TCP connection that was opened and has not ended: by FIN from both
     /// sides, or RST (RFC 5382 §5). An RST may be forged, so another segment from inside undoes it (RFC
-    /// 7857 §2.2).
+    /// 7857 §2.2). So does one some seconds after both FINs, because it is of another connection from the
+    /// same port.
     pub fn is_established(&self) -> bool {
         let seen = self.tcp.load(Relaxed);
         seen & OPEN != 0 && !is_over(seen)
@@ -99,8 +120,7 @@ impl Mapping {
 }
 
 fn is_over(seen: u8) -> bool {
-    const BOTH: u8 = ENDED_INSIDE | ENDED_OUTSIDE;
-    seen & RESET != 0 || seen & BOTH == BOTH
+    seen & RESET != 0 || seen & ENDED == ENDED
 }
 
 /// Returns what a segment with these flags ends, if its FIN means `by_fin`.
@@ -120,7 +140,7 @@ mod tests {
     fn after(segments: &[(bool, u8)]) -> bool {
         let mapping = Mapping::new(0, protocol::TCP, (Address::v4(1), 2), 3, 0);
         for &(is_inward, flags) in segments {
-            if is_inward { mapping.received(flags) } else { mapping.sent(0, flags) }
+            if is_inward { mapping.received(0, flags) } else { mapping.sent(0, flags) }
         }
         mapping.is_established()
     }
@@ -149,9 +169,34 @@ mod tests {
         assert!(!after(&[(OUT, SYN), (IN, ACK), (IN, ACK)]));
         assert!(!after(&[(OUT, ACK), (OUT, ACK)]), "nor the inside alone");
         let mapping = Mapping::new(0, protocol::UDP, (Address::v4(1), 2), 3, 7);
-        mapping.received(0);
+        mapping.received(9, 0);
         assert_eq!(mapping.last_used(), 7);
         mapping.sent(9, 0);
         assert_eq!((mapping.last_used(), mapping.is_established()), (9, false));
+    }
+
+    /// Two connections from one port to two servers.
+    #[test]
+    fn end_of_one_connection_leaves_the_other_established_once_it_is_used() {
+        let mapping = Mapping::new(0, protocol::TCP, (Address::v4(1), 2), 3, 100);
+        mapping.sent(100, SYN);
+        mapping.received(100, SYN | ACK);
+        mapping.sent(100, ACK);
+        let sent = |now, flags| {
+            mapping.sent(now, flags);
+            mapping.is_established()
+        };
+        assert!(sent(200, FIN | ACK));
+        mapping.received(210, FIN | ACK);
+        assert!(!sent(210, ACK), "the last acknowledgement");
+        mapping.received(214, FIN | ACK);
+        assert!(!sent(214, ACK) && !sent(219, ACK), "again, because the first was lost");
+        mapping.received(300, ACK);
+        assert!(!mapping.is_established(), "nobody outside shows another connection");
+        assert!(!sent(300, RST), "nor does the end of it");
+        assert!(sent(300, ACK) && sent(301, ACK), "the other connection");
+        // Whose end counts as the first one's did.
+        mapping.received(400, FIN | ACK);
+        assert!(!sent(400, FIN | ACK) && !sent(402, ACK));
     }
 }

@@ -1,13 +1,13 @@
 //! Packets from inside that leave by a port with NAT.
 
-use super::source::{Refusal, may_come, source};
+use super::source::{Refusal, may_come, renumber, source};
 use crate::gateway::{classify::ip_format, io::Io, reassembly::Fragments, tables::Tables};
 use wayfarer_dataplane::{
     packet::Packet,
     table::Reader,
     wire::{
         ip::{Fragment, IpHeader},
-        translate::{End, Side, replace_address, set_identification},
+        translate::{End, Side, replace_address},
     },
 };
 
@@ -80,9 +80,6 @@ fn translate(
     let address = tables.nat.nat(nat).address;
     end.replace(first.data_mut(), header, address, mapping.outside_port);
     later.iter_mut().for_each(|packet| replace_address(packet.data_mut(), Side::Source, address));
-    if !header.dont_fragment || !later.is_empty() {
-        let id = tables.nat.new_id();
-        packets.iter_mut().for_each(|packet| set_identification(packet.data_mut(), id));
-    }
+    renumber(header, packets, tables);
     Ok(())
 }

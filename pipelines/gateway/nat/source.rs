@@ -14,7 +14,7 @@ use wayfarer_dataplane::{
         Address,
         ip::IpHeader,
         tcp,
-        translate::{End, Side, Untranslatable},
+        translate::{End, Side, Untranslatable, set_identification},
     },
 };
 
@@ -76,6 +76,15 @@ pub(super) fn source<'r>(
         }
         None if end.is_quoted() || flags & tcp::RST != 0 => Err(DropReason::NatUnknown.into()),
         None => Err(Refusal::Unmapped(nat)),
+    }
+}
+
+/// Gives a packet whose source has been translated, or all fragments of one, another identification if
+/// it may be fragmented. `header` is that of the first.
+pub(super) fn renumber(header: &IpHeader, packets: &mut [Packet], tables: &Tables) {
+    if !header.dont_fragment || packets.len() > 1 {
+        let id = tables.nat.new_id();
+        packets.iter_mut().for_each(|packet| set_identification(packet.data_mut(), id));
     }
 }
 

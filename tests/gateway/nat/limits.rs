@@ -75,6 +75,28 @@ fn connections_live_for_two_hours_and_half_open_or_closed_ones_for_minutes() {
     }
 }
 
+/// RFC 5382 REQ-5, for a host that has two connections from one port.
+#[test]
+fn end_of_one_connection_shortens_no_other_that_goes_on() {
+    let mut bench = Bench::new();
+    let other = "198.51.100.81";
+    let out = |server, flags| segment("10.98.0.1", server, (5000, 443), flags);
+    let back = |server, port, flags| segment(server, OUTER, (443, port), flags);
+    let port = bench.port_of(1, &out(SERVER, SYN)).unwrap();
+    for server in [SERVER, other] {
+        bench.up(1, &out(server, SYN));
+        bench.down(1, &back(server, port, SYN | ACK));
+        bench.up(1, &out(server, ACK));
+    }
+    bench.up(1, &out(SERVER, FIN | ACK));
+    bench.down(1, &back(SERVER, port, FIN | ACK));
+    bench.up(1, &out(SERVER, ACK));
+    pass(&mut bench, Duration::from_secs(10));
+    bench.up(1, &out(other, ACK));
+    pass(&mut bench, 120 * MINUTE);
+    assert_eq!(bench.down(1, &back(other, port, ACK)).len(), 1, "{:?}", bench.world.all_drops());
+}
+
 #[test]
 fn one_address_takes_no_more_than_its_share() {
     let mut bench = Bench::new();

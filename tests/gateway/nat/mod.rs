@@ -2,6 +2,7 @@
 
 mod errors;
 mod freed;
+mod hairpin;
 mod hostile;
 mod limits;
 
@@ -132,8 +133,14 @@ fn ends(packet: &[u8]) -> (String, u16, String) {
 
 /// Makes a TCP segment.
 fn segment(src: &str, dst: &str, ports: (u16, u16), flags: u8) -> Vec<u8> {
-    let mut segment =
-        [&ports.0.to_be_bytes()[..], &ports.1.to_be_bytes(), &[0; 8], &[0x50, flags], &[9; 6]].concat();
+    segment_with(src, dst, ports, flags, &[])
+}
+
+/// Makes a TCP segment with options, whose length is a multiple of four bytes.
+fn segment_with(src: &str, dst: &str, ports: (u16, u16), flags: u8, options: &[u8]) -> Vec<u8> {
+    let words = 5 + options.len() as u8 / 4;
+    let (from, to) = (ports.0.to_be_bytes(), ports.1.to_be_bytes());
+    let mut segment = [&from[..], &to, &[0; 8], &[words << 4, flags], &[9; 6], options].concat();
     segment[16..18].fill(0);
     let (src, dst) = (ip(src), ip(dst));
     let pseudo = checksum::pseudo_header(src, dst, protocol::TCP, segment.len());
@@ -285,32 +292,6 @@ fn packets_that_may_be_fragmented_get_identifications_of_their_own() {
     assert_eq!(bench.up(1, &udp(1, 5000))[0][4..6], udp(1, 5000)[4..6]);
 }
 
-/// RFC 4787 §6: the other host sees the address and port outside.
-#[test]
-fn terminals_reach_each_other_by_their_ports_outside() {
-    let mut bench = Bench::new();
-    let two = bench.port_of(2, &udp(2, 6000)).unwrap();
-    // The first packet needs a mapping of its sender first.
-    for text in [&b"one"[..], b"two"] {
-        bench.tunnelled(1, &datagram("10.98.0.1", OUTER, (5000, two), text));
-        let got = bench.received(2);
-        assert_eq!(got.len(), 1, "{:?}", bench.world.all_drops());
-        let (src, one, dst) = ends(&got[0]);
-        assert_eq!((&src[..], &dst[..], &got[0][28..]), (OUTER, "10.98.0.2", text));
-        bench.tunnelled(2, &datagram("10.98.0.2", OUTER, (6000, one), b"back"));
-        let got = bench.received(1);
-        let back = datagram(OUTER, "10.98.0.1", (two, 5000), b"back");
-        assert_eq!(got, [forwarded(&back)], "{:?}", bench.world.all_drops());
-    }
-    let payload = vec![3; 3000];
-    for piece in fragments(&datagram("10.98.0.1", OUTER, (5000, two), &payload), 1400, 9) {
-        bench.tunnelled(1, &piece);
-    }
-    let got = joined(bench.received(2));
-    assert_eq!((got.len(), &got[0][28..]), (1, &payload[..]), "{:?}", bench.world.all_drops());
-    assert_eq!(bench.world.all_drops(), []);
-}
-
 /// Makes a gateway whose inner hosts are all in clear.
 fn in_clear() -> World {
     let mut config = config(vec![]);
@@ -345,38 +326,6 @@ fn hosts_in_clear_are_translated_too_but_only_by_their_own_port() {
     // Nor do they use those that there are.
     world.send(OUTSIDE, &sent);
     assert_eq!((world.drops(SourcePort), world.take(OUTSIDE).len()), (2, 0));
-}
-
-/// RFC 4787 §6, between a host in clear and a terminal.
-#[test]
-fn hosts_in_clear_and_terminals_reach_each_other_by_their_ports_outside() {
-    let bypass = |local, remote| Policy { action: PolicyAction::Bypass, selector: selector(local, remote) };
-    let mut bench = Bench::with(|config| {
-        config.policies = vec![bypass("10.99.0.0/24", "0.0.0.0/0"), bypass("0.0.0.0/0", "10.99.0.0/24")];
-        config.nats[0].inside.push("10.99.0.0/24".parse().unwrap());
-    });
-    let terminal = bench.port_of(1, &udp(1, 6000)).unwrap();
-    let mut host = None;
-    // The first packet needs a mapping of its sender first.
-    for text in [&b"one"[..], b"two"] {
-        bench.world.send(INSIDE, &datagram("10.99.0.7", OUTER, (5000, terminal), text));
-        let got = bench.received(1);
-        assert_eq!(got.len(), 1, "{:?}", bench.world.all_drops());
-        let (src, port, dst) = ends(&got[0]);
-        assert_eq!((&src[..], &dst[..], &got[0][28..]), (OUTER, "10.98.0.1", text));
-        assert_eq!(*host.get_or_insert(port), port);
-        bench.tunnelled(1, &datagram("10.98.0.1", OUTER, (6000, port), text));
-        let back = datagram(OUTER, "10.99.0.7", (terminal, 5000), text);
-        assert_eq!(bench.world.take(INSIDE), [forwarded(&back)], "{:?}", bench.world.all_drops());
-    }
-    let payload = vec![3; 3000];
-    for piece in fragments(&datagram("10.99.0.7", OUTER, (5000, terminal), &payload), 1400, 9) {
-        bench.world.put(INSIDE, &piece);
-    }
-    bench.world.settle();
-    let got = joined(bench.received(1));
-    assert_eq!((got.len(), &got[0][28..]), (1, &payload[..]), "{:?}", bench.world.all_drops());
-    assert_eq!(bench.world.all_drops(), []);
 }
 
 /// The address is also the host's.
