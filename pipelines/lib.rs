@@ -7,6 +7,7 @@
 //! | [`launch`] | opens a gateway's devices and files, puts it together and starts it |
 //! | `device_lock` | keeps a second gateway off a device |
 //! | [`barrier`] | keeps the host's kernel from forwarding past the gateway's policy |
+//! | `rtnetlink` | asks the kernel for its devices, addresses and routes |
 //! | [`config`] | the configuration of a gateway |
 //! | [`demo`] | a whole gateway in one process, with a simulated fleet |
 //! | [`mod@bench`] | performance measurements |
@@ -37,6 +38,7 @@ mod namespace;
 pub mod pki;
 pub mod primitives;
 pub mod profile;
+mod rtnetlink;
 mod secrets;
 #[cfg(feature = "bench")]
 pub mod sim;

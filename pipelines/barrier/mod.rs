@@ -20,10 +20,12 @@
 //! addresses are the host's, so the host stays reachable at whatever addresses it gets after the
 //! gateway has gone. Packets that the gateway gives to the host through a TAP device have passed
 //! policy already. ESP and IKE of the gateway pass none of the chains: ports take and send whole frames.
+//! A device of the kernel's own in a port's VLAN is closed like the port's device (`closed_devices.rs`).
 //!
 //! While the gateway runs, it owns the tables, and `nft flush ruleset` leaves them (Linux 6.9).
 //! Only [`open_host`] removes them.
 
+mod closed_devices;
 mod connection;
 mod host_traffic;
 mod nftables;
@@ -36,6 +38,7 @@ use crate::{
     config::model::{Config, PolicyAction, PortKind},
     device_lock::{DeviceLock, LockError, primary_name},
 };
+use closed_devices::{ClosedDevice, SharedPorts, VlanDevice, vlan_devices};
 use connection::Nftables;
 use host_traffic::{Change, HostTraffic};
 use nftables::{Batch, Expression, Hook, INET4, INET6, OWNED, SHARED, device_name};
@@ -64,6 +67,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const CLOSE: &str = "keep the host from forwarding through it";
 /// The action of removing the barrier, for error messages.
 const OPEN: &str = "let it forward again";
+/// The action of looking for devices in VLANs, for error messages.
+const LIST: &str = "find the kernel's devices in VLANs";
 
 // linux/rtnetlink.h: types of destinations that are not forwarded.
 const LOCAL: u32 = 2;
@@ -79,6 +84,7 @@ const SOURCE_ROUTES: [u8; 2] = [131, 137];
 #[derive(Default)]
 pub(crate) struct Barrier {
     nftables: Option<Nftables>,
+    ports: SharedPorts,
     closed: Vec<ClosedDevice>,
     taps: Vec<String>,
     /// All addresses that it protects.
@@ -90,20 +96,13 @@ pub(crate) struct Barrier {
     failed_at: Option<Instant>,
     /// True if a tunnel was left alone, which is logged once.
     has_left_alone: bool,
+    /// True if devices in VLANs could not be closed the last time.
+    has_left_vlans: bool,
     devices: Vec<DeviceLock>,
 }
 
 /// A barrier that the slow path and reloads change.
 pub(crate) type SharedBarrier = Arc<Mutex<Barrier>>;
-
-/// A closed device.
-struct ClosedDevice {
-    /// The name of its port.
-    port: String,
-    name: String,
-    /// The segments that the host is on there.
-    segments: BTreeSet<Prefix>,
-}
 
 impl std::fmt::Debug for Barrier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -121,23 +120,36 @@ impl Barrier {
     /// gateway's tables stay as they are. If the lock cannot tell whether there is another gateway,
     /// the barrier is raised before the error is returned.
     pub(crate) fn raise(config: &Config) -> Result<Self, (String, PortError)> {
-        let mut this = Self { host: HostTraffic::new(config), ..Self::default() };
-        let mut cannot_tell = None;
-        for (index, port) in config.ports.iter().enumerate() {
-            let Some(device) = port.kind.shared_device() else { continue };
-            if config.ports[..index].iter().any(|earlier| earlier.shares_device(port)) {
-                continue;
+        Self::raise_with(config, vlan_devices)
+    }
+
+    /// Does the same with the kernel's devices in VLANs that `vlan_devices` returns.
+    fn raise_with(
+        config: &Config,
+        vlan_devices: impl FnOnce() -> io::Result<Vec<VlanDevice>>,
+    ) -> Result<Self, (String, PortError)> {
+        let ports = SharedPorts::of(config);
+        let (mut wanted, mut cannot_tell) = (ports.devices(), None);
+        let mut this = Self { host: HostTraffic::new(config), ports, ..Self::default() };
+        if let Some(first) = wanted.first() {
+            match vlan_devices() {
+                Ok(all) => {
+                    let in_vlans = this.ports.in_vlans(&all, &wanted);
+                    wanted.extend(in_vlans);
+                }
+                Err(why) => cannot_tell = Some((first.port.clone(), cannot_list(&first.name, why))),
             }
-            let segments = pairs::segments(config, port);
-            let device = primary_name(device);
-            match DeviceLock::take(&device) {
+        }
+        for device in wanted {
+            let error = |why: LockError| (device.port.clone(), why.of(&device.name));
+            match DeviceLock::take(&device.name) {
                 Ok(lock) => this.devices.push(lock),
                 // Without table owners (before Linux 6.9), the running gateway's table would be
                 // replaced.
-                Err(why @ LockError::Taken(_)) => return Err((port.name.clone(), why.of(&device))),
-                Err(why) => cannot_tell = cannot_tell.or(Some((port.name.clone(), why.of(&device)))),
+                Err(why @ LockError::Taken(_)) => return Err(error(why)),
+                Err(why) => cannot_tell = cannot_tell.or_else(|| Some(error(why))),
             }
-            this.closed.push(ClosedDevice { port: port.name.clone(), name: device, segments });
+            this.closed.push(device);
         }
         let Some(first) = this.closed.first() else { return Ok(this) };
         let nftables = Nftables::open();
@@ -150,29 +162,63 @@ impl Barrier {
     }
 
     /// Raises the barrier around a device that has appeared since, by its primary name, for the port
-    /// that is to use it. The port may have been configured by another name of the device.
+    /// that is to use it. The port may have been configured by another name of the device, and another
+    /// port may have used the last device of that name.
     ///
     /// # Errors
-    /// As [`Barrier::raise`], and [`PortError::NotSupported`] if another port has the device.
+    /// As [`Barrier::raise`].
     pub(crate) fn close(&mut self, port: &str, device: &str) -> Result<(), PortError> {
-        let Self { nftables: Some(nftables), closed, taps, protected, host, .. } = self else {
+        self.close_device(self.ports.device(port, device.to_owned()))
+    }
+
+    /// Raises the barrier around devices of the kernel in ports' VLANs that have appeared since. Returns
+    /// false if that must be tried again.
+    pub(crate) fn close_vlans(&mut self) -> bool {
+        let closed = self.close_vlans_of(vlan_devices);
+        let has_warned = std::mem::replace(&mut self.has_left_vlans, closed.is_err());
+        if let (Err(why), false) = (&closed, has_warned) {
+            warn!("the host may forward the gateway's traffic in clear through a VLAN: {why}");
+        }
+        closed.is_ok()
+    }
+
+    fn close_vlans_of(
+        &mut self,
+        vlan_devices: impl FnOnce() -> io::Result<Vec<VlanDevice>>,
+    ) -> Result<(), PortError> {
+        let Some(first) = self.closed.first() else { return Ok(()) };
+        let all = vlan_devices().map_err(|why| cannot_list(&first.name, why))?;
+        let mut closed = Ok(());
+        for device in self.ports.in_vlans(&all, &self.closed) {
+            closed = closed.and(self.close_device(device));
+        }
+        closed
+    }
+
+    /// Closes a device, or hands it over to another port if it is closed already.
+    fn close_device(&mut self, device: ClosedDevice) -> Result<(), PortError> {
+        let Self { nftables: Some(nftables), closed, taps, protected, host, devices, .. } = self else {
             return Ok(());
         };
-        if let Some(closed) = closed.iter().find(|closed| closed.name == device) {
-            if closed.port == port {
-                return Ok(());
-            }
-            let reason = format!("port \"{}\" has this device", closed.port);
-            return Err(PortError::NotSupported { device: device.to_owned(), reason });
+        let ClosedDevice { port, name, segments } = &device;
+        let known = closed.iter_mut().find(|closed| closed.name == *name);
+        if known.as_ref().is_some_and(|known| known.port == *port) {
+            return Ok(());
         }
-        let same = closed.iter().find(|closed| closed.port == port);
-        let segments = same.map(|closed| closed.segments.clone()).unwrap_or_default();
-        let lock = DeviceLock::take(device).map_err(|why| why.of(device))?;
-        replace(nftables, &Contents { device, taps, protected, host, segments: &segments })
-            .map_err(|why| refused(nftables, device, CLOSE, why))?;
-        self.devices.push(lock);
-        closed.push(ClosedDevice { port: port.to_owned(), name: device.to_owned(), segments });
-        log_closed(device);
+        let lock = match known {
+            Some(_) => None,
+            None => Some(DeviceLock::take(name).map_err(|why| why.of(name))?),
+        };
+        replace(nftables, &Contents { device: name, taps, protected, host, segments })
+            .map_err(|why| refused(nftables, name, CLOSE, why))?;
+        devices.extend(lock);
+        match known {
+            Some(known) => *known = device,
+            None => {
+                log_closed(name);
+                closed.push(device);
+            }
+        }
         Ok(())
     }
 
@@ -425,6 +471,11 @@ fn refused(nftables: &Nftables, device: &str, action: &'static str, why: io::Err
         Some(nix::libc::EPERM) if nftables.tables().is_ok() => LockError::Taken(None).of(device),
         _ => failed(device, action, why),
     }
+}
+
+/// Converts an error of a list of the kernel's devices into a port error.
+fn cannot_list(device: &str, source: io::Error) -> PortError {
+    PortError::System { device: device.to_owned(), action: LIST, source }
 }
 
 /// Converts an error of nftables into a port error.

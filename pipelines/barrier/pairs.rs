@@ -12,7 +12,7 @@
 
 use super::nftables::{Expression, Part};
 use crate::{
-    config::model::{Config, PolicyAction, Port},
+    config::model::{Config, PolicyAction},
     slow_path::ike::prefixes::{pool_ranks, prefixes},
 };
 use std::{collections::BTreeSet, net::IpAddr};
@@ -337,14 +337,6 @@ pub(super) fn of_config(config: &Config, steps: &Steps) -> BTreeSet<Placed> {
         }
     }
     all
-}
-
-/// Returns the segments that the host has on the device of `port`. If a far side is wider than one, it does
-/// not mean the stations there.
-pub(super) fn segments(config: &Config, port: &Port) -> BTreeSet<Prefix> {
-    let is_there = |other: &&Port| other.tagging.is_none() && other.shares_device(port);
-    let ports = config.ports.iter().filter(is_there);
-    ports.flat_map(|port| &port.addresses).map(|(_, segment)| *segment).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Tables of devices, in network namespaces of the running kernel.
 
+mod vlans;
+
 use super::*;
 use crate::namespace::alone;
 use std::time::{Duration, Instant};
@@ -95,12 +97,32 @@ fn closes_a_device_that_appears_later_by_an_alternative_name() {
         ip("link add eth0 type veth peer name eth9");
         ip("link property add dev eth0 altname uplink");
         (0..2).for_each(|_| barrier.close("outside", "eth0").unwrap());
-        let taken = barrier.close("inside", "eth0").unwrap_err();
-        assert_eq!(taken.to_string(), "eth0: port \"outside\" has this device");
         assert_eq!(tables(), [table("uplink"), table("eth0")]);
         assert!(matches!(DeviceLock::take("eth0"), Err(LockError::Taken(_))));
         drop(barrier);
         assert_eq!(open_host(&["uplink".to_owned()]).unwrap(), ["uplink", "eth0"]);
+    });
+}
+
+#[test]
+fn devices_that_swap_their_names_are_closed_for_their_new_ports() {
+    alone(|| {
+        ip("link add eth0 type veth peer name eth1");
+        let inside = "[[port]]\nname = \"inside\"\nkind = \"auto\"\ndevice = \"eth1\"\n\
+                      addresses = [\"10.99.0.1/24\"]\n";
+        let mut barrier = Barrier::raise(&configured("eth0", inside)).unwrap();
+        for (outside, inside) in [("eth1", "eth0"), ("eth0", "eth1")] {
+            barrier.close("outside", outside).unwrap();
+            barrier.close("inside", inside).unwrap();
+            let port_of = |name: &str| {
+                let device = barrier.closed.iter().find(|device| device.name == name).unwrap();
+                (&device.port[..], device.segments.len())
+            };
+            assert_eq!([port_of(outside), port_of(inside)], [("outside", 2), ("inside", 1)]);
+        }
+        assert_eq!((barrier.closed.len(), tables()), (2, vec![table("eth0"), table("eth1")]));
+        drop(barrier);
+        once_unlocked(|| open_host(&[]));
     });
 }
 

@@ -4,7 +4,7 @@
 //! device is made again here. While a device is gone, workers have an [`AbsentPort`] in its place,
 //! which drops what they send. The barrier stays, because it knows the device by its primary name. A
 //! port may be configured by an alternative one, so the barrier is asked each time that a device is
-//! opened.
+//! opened. It also closes the kernel's own devices in ports' VLANs as they appear.
 
 use super::{
     SlowPath,
@@ -16,10 +16,10 @@ use super::{
 use std::{sync::PoisonError, time::Duration};
 use tracing::{error, info, warn};
 use wayfarer_dataplane::port::{
-    Mac, Port,
+    Mac, Port, PortError,
     absent::AbsentPort,
     monitor::{DeviceState, Monitor},
-    open::{OpenDevice, SharedDevice},
+    open::{OpenDevice, Reopener, SharedDevice},
     vlan,
 };
 
@@ -41,6 +41,12 @@ impl SlowPath {
     pub(super) fn handle_devices(&mut self, now: Duration) {
         if self.devices.must_fit(now) {
             self.links.fit_ports(&self.network);
+        }
+        if self.devices.must_look(now)
+            && let Some(barrier) = &self.barrier
+            && !barrier.lock().unwrap_or_else(PoisonError::into_inner).close_vlans()
+        {
+            self.devices.look_again();
         }
         let changes = self.devices.poll(now, &self.network.ports);
         // The first of the ports that share a device opens it for all, so all are closed before.
@@ -153,20 +159,15 @@ impl SlowPath {
     /// Opens the device that has the name of a port's device now, for that port and all others that
     /// share it.
     fn open_device(&mut self, now: Duration, port: usize) {
-        let handle = &self.network.ports[port];
-        let Some(reopener) = &handle.reopener else { return };
-        let host = self.kernel.as_ref().map(|kernel| kernel.addresses()).into_iter().flatten();
-        let name = reopener.primary_name().and_then(|name| {
-            if let Some(barrier) = self.barrier.as_ref().filter(|_| reopener.tap_mtu.is_none()) {
-                barrier.lock().unwrap_or_else(PoisonError::into_inner).close(&handle.name, &name)?;
-            }
-            Ok(name)
-        });
-        let opened = name.and_then(|name| reopener.open(&name, host));
+        let Some(reopener) = &self.network.ports[port].reopener else { return };
+        let opened = self.open_again(port, reopener);
         self.devices.opened(now, port, opened.is_ok());
         let line = self.devices.admits_line(now, port);
         match opened {
-            Ok(opened) => {
+            Ok((name, opened)) => {
+                if let Some(reopener) = &mut self.network.ports[port].reopener {
+                    reopener.earlier_name = name;
+                }
                 let (kind, mac) = (opened.driver.to_string(), opened.mac);
                 self.use_device(now, port, opened);
                 if let Some(left_out) = line {
@@ -181,6 +182,22 @@ impl SlowPath {
                 }
             }
         }
+    }
+
+    /// Opens the device of a port once the host is closed there. Returns it with its primary name.
+    fn open_again(&self, port: usize, reopener: &Reopener) -> Result<(String, OpenDevice), PortError> {
+        let name = reopener.primary_name()?;
+        let ports = &self.network.ports;
+        if let Some(user) = self.devices.user_of(&name, ports, port) {
+            let reason = format!("port \"{user}\" has this device");
+            return Err(PortError::NotSupported { device: name, reason });
+        }
+        if let Some(barrier) = self.barrier.as_ref().filter(|_| reopener.tap_mtu.is_none()) {
+            barrier.lock().unwrap_or_else(PoisonError::into_inner).close(&ports[port].name, &name)?;
+        }
+        let host = self.kernel.as_ref().map(|kernel| kernel.addresses()).into_iter().flatten();
+        let opened = reopener.open(&name, host)?;
+        Ok((name, opened))
     }
 
     /// Has the workers and the slow path use a device in place of a port's earlier one, and divides it

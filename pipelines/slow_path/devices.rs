@@ -19,6 +19,8 @@ pub(super) struct Devices {
     /// When the devices may be polled again at the earliest.
     earliest: Duration,
     known: BTreeMap<usize, Known>,
+    /// True if devices of the kernel, also others than the ports', must be looked for at the next poll.
+    must_look: bool,
     /// True if links may leave by ports with other MTUs since the last call of [`Devices::must_fit`].
     have_routes_changed: bool,
     /// When links may be made to fit their ports again at the earliest.
@@ -67,9 +69,20 @@ pub(super) struct Change {
 }
 
 impl Devices {
-    /// Has the devices polled as soon as that may be.
+    /// Has the devices polled as soon as that may be, and others looked for.
     pub(super) fn look_soon(&mut self) {
         self.next = self.next.min(self.earliest);
+        self.must_look = true;
+    }
+
+    /// Has devices looked for once more, at the next poll that is due.
+    pub(super) fn look_again(&mut self) {
+        self.must_look = true;
+    }
+
+    /// Returns true once if the kernel may have other devices than before, and a poll is due.
+    pub(super) fn must_look(&mut self, now: Duration) -> bool {
+        now >= self.next && !self.has_ended && std::mem::take(&mut self.must_look)
     }
 
     /// Records that routes have changed, and so perhaps the ports by which links leave.
@@ -135,6 +148,16 @@ impl Devices {
     /// Returns true if the device of `port` is there, but down.
     pub(super) fn is_down(&self, port: u16) -> bool {
         self.known.get(&usize::from(port)).is_some_and(|known| !known.is_up && !known.is_gone)
+    }
+
+    /// Returns the name of another port than `port` that has the device of this primary name open.
+    pub(super) fn user_of<'a>(&self, device: &str, ports: &'a [PortHandle], port: usize) -> Option<&'a str> {
+        let others =
+            (0..).zip(ports).filter(|(other, _)| usize::from(*other) != port && !self.is_gone(*other));
+        let has_device = |handle: &&PortHandle| {
+            handle.reopener.as_ref().is_some_and(|reopener| reopener.earlier_name == device)
+        };
+        others.map(|(_, handle)| handle).find(has_device).map(|handle| &handle.name[..])
     }
 
     /// Records that the device of `port` was opened again, or could not be.
@@ -230,6 +253,18 @@ mod tests {
         }
     }
 
+    /// Opens the device called `device`, which had another primary name before.
+    fn reopener(device: &str, earlier_name: &str) -> Reopener {
+        Reopener {
+            device: device.to_owned(),
+            earlier_name: earlier_name.to_owned(),
+            rules: Rules::default(),
+            workers: 1,
+            frame_size: 2048,
+            tap_mtu: None,
+        }
+    }
+
     #[test]
     fn every_change_is_reported_once_and_devices_are_polled_at_most_once_a_second() {
         let devices = [FakeMonitor::default(), FakeMonitor::default()];
@@ -260,20 +295,61 @@ mod tests {
     #[test]
     fn tap_device_is_made_again_only_if_it_is_gone() {
         let mut tap = port(None);
-        tap.reopener = Some(Reopener {
-            device: "wf0".into(),
-            earlier_name: "wf0".into(),
-            rules: Rules::default(),
-            workers: 1,
-            frame_size: 2048,
-            tap_mtu: Some(1500),
-        });
+        tap.reopener = Some(Reopener { tap_mtu: Some(1500), ..reopener("wf0", "wf0") });
         let state = DeviceState { is_up: true, mac: Some([2, 0, 0, 0, 0, 9]), ..DeviceState::default() };
         assert!(!must_open(&tap, &state));
         assert!(must_open(&tap, &DeviceState { is_gone: true, ..state.clone() }));
         // Any other device must be there.
         tap.reopener.as_mut().unwrap().tap_mtu = None;
         assert!(!must_open(&tap, &DeviceState { is_gone: true, ..state }));
+    }
+
+    #[test]
+    fn a_port_waits_for_a_device_that_has_its_name() {
+        let mut lan = port(None);
+        let gone = DeviceState { is_gone: true, ..DeviceState::default() };
+        for (device, is_there) in [("wf-no-such", false), ("lo", true)] {
+            // Another device may have the primary name that this one had.
+            lan.reopener = Some(reopener(device, "lo"));
+            assert_eq!(must_open(&lan, &gone), is_there, "{device}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_another_port_has_open_is_known_by_the_name_that_it_has_now() {
+        let mut ports = [port(None), port(None)];
+        ports[1].name = "guests".to_owned();
+        for (port, name) in ports.iter_mut().zip(["eth1", "eth2"]) {
+            port.reopener = Some(reopener("uplink", name));
+        }
+        let mut known = Devices::default();
+        assert_eq!(known.user_of("eth2", &ports, 0), Some("guests"));
+        assert_eq!(known.user_of("eth2", &ports, 1), None, "the port itself");
+        assert_eq!(known.user_of("eth3", &ports, 0), None);
+        known.known.entry(1).or_default().is_gone = true;
+        assert_eq!(known.user_of("eth2", &ports, 0), None, "it is gone");
+        known.opened(Duration::ZERO, 1, true);
+        assert_eq!(known.user_of("eth2", &ports, 0), Some("guests"));
+    }
+
+    #[test]
+    fn devices_that_change_are_looked_for_no_more_often_than_ports_are_polled() {
+        let mut known = Devices::default();
+        let mut looks = Vec::new();
+        for ms in 0..1000 {
+            known.look_soon();
+            if known.must_look(Duration::from_millis(ms)) {
+                looks.push(ms);
+            }
+            known.poll(Duration::from_millis(ms), &[]);
+        }
+        assert_eq!(looks, [0, 200, 400, 600, 800]);
+        known.poll(Duration::from_secs(1), &[]);
+        known.look_again();
+        assert_eq!(
+            [1999, 2000, 2001].map(|ms| known.must_look(Duration::from_millis(ms))),
+            [false, true, false]
+        );
     }
 
     #[test]

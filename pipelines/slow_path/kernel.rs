@@ -4,12 +4,15 @@
 
 use super::routes::NextHop;
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
+    route::{
+        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHopFlags, RouteType, RouteVia,
+    },
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::{
@@ -206,6 +209,8 @@ impl Kernel {
     fn handle(&mut self, mut bytes: &[u8], changes: &mut Vec<Change>) {
         while let Ok(frame) = NetlinkBuffer::new_checked(bytes) {
             let length = (frame.length() as usize).next_multiple_of(4);
+            // The list changed while it was read, and may lack what has been there all the time.
+            self.dump_again |= frame.flags() & NLM_F_DUMP_INTR != 0;
             if let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
                 let replaces = message.header.flags & NLM_F_REPLACE != 0;
                 self.handle_message(message.payload, replaces, changes);
@@ -309,11 +314,13 @@ impl Kernel {
     }
 
     fn remove(&mut self, route: &RouteMessage, changes: &mut Vec<Change>) {
-        if let Some(key) = key(route).filter(|key| self.table.get(key) == self.hop(route).as_ref()) {
+        let Some(key) = key(route).filter(|key| self.table.contains_key(key)) else { return };
+        if self.table.get(&key) == self.hop(route).as_ref() {
             self.forget(key, changes);
-            // Another route with the same prefix and metric may remain, which only a dump shows.
-            self.need_dump();
         }
+        // Another route with the same prefix and metric may remain, or a path of this one may have died since
+        // it was added, which only a dump shows.
+        self.need_dump();
     }
 
     fn forget(&mut self, key: (Prefix, u32), changes: &mut Vec<Change>) {
@@ -330,31 +337,32 @@ impl Kernel {
         changes.push(Change::Route { to, hop });
     }
 
-    /// Returns the next hop of a unicast route by one of our devices; the first path of a multipath
-    /// route.
+    /// Returns the next hop of a unicast route by one of our devices; of a multipath route, by its first
+    /// such path that the kernel has not given up.
     fn hop(&self, route: &RouteMessage) -> Option<NextHop> {
         if route.header.kind != RouteType::Unicast {
             return None;
         }
-        let (mut via, mut device) = (None, None);
         let paths = route.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::MultiPath(paths) => paths.first(),
+            RouteAttribute::MultiPath(paths) => Some(paths),
             _ => None,
         });
-        let (attributes, index) = match paths {
-            Some(path) => (&path.attributes, Some(path.interface_index)),
-            None => (&route.attributes, None),
+        let Some(paths) = paths else {
+            let device = route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) => Some(*index),
+                _ => None,
+            })?;
+            return self.hop_by(device, &route.attributes);
         };
-        for attribute in attributes {
-            match attribute {
-                RouteAttribute::Gateway(address) => via = ip(address),
-                RouteAttribute::Oif(index) => device = Some(*index),
-                _ => {}
-            }
-        }
-        let device = index.or(device)?;
-        let (_, port) = self.devices.iter().find(|(index, _)| *index == device)?;
-        Some(NextHop::Port { port: *port, via })
+        let mut alive = paths.iter().filter(|path| !path.flags.contains(RouteNextHopFlags::Dead));
+        alive.find_map(|path| self.hop_by(path.interface_index, &path.attributes))
+    }
+
+    /// Returns the next hop of a path with these attributes by the kernel's device `index`, if that is one
+    /// of ours.
+    fn hop_by(&self, index: u32, attributes: &[RouteAttribute]) -> Option<NextHop> {
+        let (_, port) = self.devices.iter().find(|(device, _)| *device == index)?;
+        Some(NextHop::Port { port: *port, via: attributes.iter().find_map(router) })
     }
 }
 
@@ -395,10 +403,23 @@ pub(super) fn host_address(message: &AddressMessage) -> Option<IpAddr> {
     })
 }
 
-pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
+/// Returns the router that an attribute of a path names. That of IPv4 routes may be an IPv6 one (RFC 8950).
+pub(super) fn router(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        RouteAttribute::Via(RouteVia::Inet(address)) => Some((*address).into()),
+        RouteAttribute::Via(RouteVia::Inet6(address)) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some((*address).into()),
         RouteAddress::Inet6(address) => Some((*address).into()),
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

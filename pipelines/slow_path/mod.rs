@@ -208,6 +208,8 @@ impl SlowPath {
     pub(crate) fn use_barrier(&mut self, barrier: SharedBarrier) {
         self.links.use_barrier(Some(barrier.clone()));
         self.barrier = Some(barrier);
+        // Some may have appeared since it was raised.
+        self.devices.look_soon();
     }
 
     /// Returns the tunnels.

@@ -49,6 +49,7 @@ impl Network {
     }
 }
 
-fn has_address(port: &PortHandle, address: IpAddr) -> bool {
+/// Returns true if `port` has `address`.
+pub(super) fn has_address(port: &PortHandle, address: IpAddr) -> bool {
     port.segment.addresses.iter().any(|(own, _)| *own == address)
 }

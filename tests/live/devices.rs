@@ -196,24 +196,64 @@ fn optional_device_is_found_by_an_alternative_name_and_closed_to_the_host() {
 }
 
 #[test]
-fn device_is_found_again_by_its_alternative_name_or_else_its_earlier_one() {
+fn device_is_found_again_by_its_alternative_name_only() {
     let lab = terminal_lab();
     lab.run("gw", "ip link property add dev g0 altname uplink");
     let config = gateway_config("af_packet", BY_CORE);
     let gateway = lab.gateway("gw", &config.replace("device = \"g0\"\n", "device = \"uplink\"\n"));
     let mut old = "g0";
-    for (round, new, altname) in [(1, "g5", true), (2, "g0", false)] {
+    for (round, new) in [(1, "g5"), (2, "g0")] {
         lab.run("gw", &format!("ip link del {old}"));
         wait_for_lines(&gateway, "there is no device: this port waits for it", round);
         lab.run("gw", &format!("ip link add {new} type veth peer name g6"));
-        if altname {
-            lab.run("gw", &format!("ip link property add dev {new} altname uplink"));
-        }
         ["g6", new].iter().for_each(|device| _ = lab.run("gw", &format!("ip link set {device} up")));
+        // Longer than from one poll to the next.
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        assert_eq!(port(&gateway, "outside").link.as_deref(), Some("gone"), "{new}");
+        lab.run("gw", &format!("ip link property add dev {new} altname uplink"));
         wait_for_link(&gateway, "outside", "up");
         assert!(lab.run("gw", "nft list tables").contains(&format!("wayfarer-{new}")));
         old = new;
     }
+}
+
+/// The kernel numbers devices in the order in which they are there.
+#[test]
+fn devices_that_swap_their_primary_names_go_to_the_ports_that_they_are_named_for() {
+    let lab = terminal_lab();
+    for (device, name) in [("g0", "wan"), ("g1", "lan")] {
+        lab.run("gw", &format!("ip link property add dev {device} altname {name}"));
+    }
+    let config = gateway_config("af_packet", BY_CORE);
+    let config = config.replace("device = \"g0\"", "device = \"wan\"");
+    let gateway = lab.gateway("gw", &config.replace("device = \"g1\"", "device = \"lan\""));
+    let remove = "link del g0\nlink del g1\n";
+    let add = |device: &str, name: &str| {
+        format!(
+            "link add {device} type veth peer name {name}-peer\nlink property add dev {device} altname {name}\n\
+             link set {name}-peer up\nlink set {device} up\n"
+        )
+    };
+    let wait_for_device = |name: &str, device: &str| {
+        let mac = lab.run("gw", &format!("cat /sys/class/net/{device}/address"));
+        wait_for("the port to have its device", || {
+            let shown = port(&gateway, name);
+            (shown.link.as_deref() == Some("up") && shown.mac == mac.trim()).then_some(())
+        });
+    };
+    batch(&lab, remove);
+    wait_for_lines(&gateway, "there is no device: this port waits for it", 2);
+    // The first one gets the name that the other port's device had.
+    batch(&lab, &add("g0", "lan"));
+    wait_for_device("inside", "g0");
+    assert_eq!(port(&gateway, "outside").link.as_deref(), Some("gone"));
+    batch(&lab, &add("g1", "wan"));
+    wait_for_device("outside", "g1");
+    wait_for_device("inside", "g0");
+    // Both at once.
+    batch(&lab, &[remove, &add("g0", "wan"), &add("g1", "lan")].concat());
+    wait_for_device("outside", "g0");
+    wait_for_device("inside", "g1");
 }
 
 /// Checks that a device's new MAC address is used, and that its stations are told.

@@ -191,10 +191,11 @@ fn unfit_for_af_xdp(device: &Device, native: bool, kind: Kind) -> Option<&'stati
 /// opened by AF_PACKET, or made again if it is a TAP device: neither needs anything of the workers.
 #[derive(Clone, Debug)]
 pub struct Reopener {
-    /// The device's primary name, or an alternative one.
+    /// The device's primary name, or an alternative one. Only a device that has this name is opened:
+    /// another one may have got the primary name that the last had.
     pub device: String,
-    /// The device's primary name at the start. It counts while no device is called `device`: alternative
-    /// names go with their devices.
+    /// The device's primary name when it was last opened, or looked for at the start. A TAP device gets it
+    /// again.
     pub earlier_name: String,
     /// The rules that divide its frames between the gateway and the host, without the addresses that
     /// the host's own network stack has at the moment.
@@ -210,7 +211,8 @@ pub struct Reopener {
 impl Reopener {
     /// Returns whether the device can be made, or exists and is up.
     pub fn is_ready(&self) -> bool {
-        self.tap_mtu.is_some() || self.find().is_ok_and(|device| device.is_up().unwrap_or(false))
+        self.tap_mtu.is_some()
+            || Device::find(&self.device).is_ok_and(|device| device.is_up().unwrap_or(false))
     }
 
     /// Returns the primary name of the device that there is now; of a TAP device, the one that it gets.
@@ -220,7 +222,7 @@ impl Reopener {
     pub fn primary_name(&self) -> Result<String, PortError> {
         match self.tap_mtu {
             Some(_) => Ok(self.earlier_name.clone()),
-            None => Ok(self.find()?.name().to_owned()),
+            None => Ok(Device::find(&self.device)?.name().to_owned()),
         }
     }
 
@@ -242,13 +244,6 @@ impl Reopener {
         rules.local.extend(host);
         let ports = open_af_packet(bound.device(), &rules, self.workers, self.frame_size)?;
         shared(bound, ports, Vec::new())
-    }
-
-    fn find(&self) -> Result<Device, PortError> {
-        match Device::find(&self.device) {
-            Err(PortError::NoDevice { .. }) => Device::find(&self.earlier_name),
-            found => found,
-        }
     }
 }
 

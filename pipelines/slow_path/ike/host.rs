@@ -1,20 +1,19 @@
 //! Puts inner addresses that a gateway assigned to us on the host's device, with the routes by
 //! which the host's programs use them.
 
-use super::super::kernel::{host_address, ip};
+use super::super::kernel::{host_address, router};
+use crate::rtnetlink::{list, send};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
-        RouteType, RouteVia,
+        RouteType,
     },
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::{collections::BTreeSet, io, net::IpAddr};
 use tracing::warn;
 use wayfarer_dataplane::table::Prefix;
@@ -113,9 +112,6 @@ impl Host {
     }
 }
 
-/// Most datagrams that are read of one list: enough for the routes of any host that is a client.
-const MAX_DATAGRAMS: usize = 4096;
-
 /// Returns the host's own addresses and the routers of its routes.
 ///
 /// # Errors
@@ -141,56 +137,11 @@ pub(super) fn addresses_in_use() -> io::Result<BTreeSet<IpAddr>> {
 
 /// Returns the routers of a route, including those of a multipath route.
 fn routers(attributes: &[RouteAttribute]) -> Vec<IpAddr> {
-    let router = |attribute: &RouteAttribute| match attribute {
-        RouteAttribute::Gateway(router) => ip(router).into_iter().collect(),
-        RouteAttribute::Via(RouteVia::Inet(router)) => vec![IpAddr::V4(*router)],
-        RouteAttribute::Via(RouteVia::Inet6(router)) => vec![IpAddr::V6(*router)],
+    let routers_in = |attribute: &RouteAttribute| match attribute {
         RouteAttribute::MultiPath(paths) => paths.iter().flat_map(|path| routers(&path.attributes)).collect(),
-        _ => vec![],
+        other => Vec::from_iter(router(other)),
     };
-    attributes.iter().flat_map(router).collect()
-}
-
-/// Requests a list from the kernel, and passes each of its entries to `take`.
-fn list(request: RouteNetlinkMessage, mut take: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
-    let socket = send(request, NLM_F_DUMP)?;
-    let mut buffer = Vec::with_capacity(1 << 16);
-    for _ in 0..MAX_DATAGRAMS {
-        buffer.clear();
-        socket.recv(&mut buffer, 0)?;
-        let mut bytes = &buffer[..];
-        while let Ok(frame) = NetlinkBuffer::new_checked(bytes) {
-            let length = (frame.length() as usize).next_multiple_of(4);
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes);
-            match message.map(|message| message.payload) {
-                Ok(NetlinkPayload::Done(_)) => return Ok(()),
-                Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
-                Ok(NetlinkPayload::InnerMessage(message)) => take(message),
-                // Skip a message that cannot be parsed.
-                _ => {}
-            }
-            match bytes.get(length..).filter(|rest| length > 0 && !rest.is_empty()) {
-                Some(rest) => bytes = rest,
-                None => break,
-            }
-        }
-    }
-    Err(io::Error::other("the kernel's list of routes is too long"))
-}
-
-/// Sends a request to the kernel; the answer arrives on the returned socket.
-fn send(message: RouteNetlinkMessage, flags: u16) -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
-    let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
-    packet.finalize();
-    let mut bytes = vec![0; packet.buffer_len()];
-    packet.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    Ok(socket)
+    attributes.iter().flat_map(routers_in).collect()
 }
 
 /// Sends a request to the kernel and waits for the answer, which comes at once.
