@@ -51,6 +51,8 @@ pub struct Io {
     unauthenticated: Shares,
     /// The shares that inner hosts have of the ring of packets without a mapping.
     unmapped: Shares,
+    /// The shares that ports and senders have of the ring of packets whose senders are told of a problem.
+    refused: Shares,
     /// The fragments of packets to the gateway that are not complete yet.
     reassembly: Reassembly,
     /// Room for a packet that is longer than a frame.
@@ -89,6 +91,7 @@ impl Io {
             punts_left,
             unauthenticated: Shares::new(Instant::now()),
             unmapped: Shares::new(Instant::now()),
+            refused: Shares::of_small_ring(Instant::now()),
             reassembly,
             room: Pool::new(1, MAX_FRAME)?,
             roles,
@@ -218,8 +221,7 @@ impl Io {
     pub fn punt_shared(&mut self, packet: Packet, punt: Punt) {
         let now = self.now();
         let is_crowded = self.is_crowded(punt, packet.len());
-        let source = IpHeader::parse(packet.data()).map_or(Address::UNSPECIFIED, |header| header.src);
-        if is_crowded && !self.unmapped.of(source.bits()).admits(now, 1) {
+        if is_crowded && !self.unmapped.of(source(&packet)).admits(now, 1) {
             return self.drop(packet, DropReason::PuntRingFull);
         }
         self.punt_packet(packet, punt);
@@ -265,10 +267,17 @@ impl Io {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// Drops a packet, and lets the slow path report `problem` to the sender if it has time.
+    /// Drops a packet, and lets the slow path report `problem` to the sender if it has time. While many
+    /// wait, each port and each sender has only a share.
     pub fn refuse(&mut self, packet: Packet, problem: Problem, reason: DropReason) {
-        // If the slow path is too busy, the sender gets a report for a later packet.
-        let _ = self.punt(packet.port(), Punt::Problem(problem), packet.data());
+        let (now, punt) = (self.now(), Punt::Problem(problem));
+        let has_share = |sharer| self.refused.of(sharer).admits(now, 1);
+        if !self.is_crowded(punt, packet.len())
+            || has_share(source(&packet)) && has_share(!u128::from(packet.port()))
+        {
+            // If the slow path is too busy, the sender gets a report for a later packet.
+            let _ = self.punt(packet.port(), punt, packet.data());
+        }
         self.drop(packet, reason);
     }
 
@@ -456,4 +465,9 @@ impl Drop for Io {
     fn drop(&mut self) {
         self.free_fragments();
     }
+}
+
+/// Returns the number of the sender of an IP packet among all senders.
+fn source(packet: &Packet) -> u128 {
+    IpHeader::parse(packet.data()).map_or(Address::UNSPECIFIED, |header| header.src).bits()
 }

@@ -14,6 +14,8 @@ use wayfarer_dataplane::wire::Address;
 const PEER: u32 = 128;
 /// The same for a network of unauthenticated senders, or an inner host: a quarter of their ring.
 const NETWORK: u32 = 64;
+/// The same for a ring of a quarter of that size.
+const OF_SMALL_RING: u32 = NETWORK / 4;
 const REFILL: Duration = Duration::from_millis(2);
 /// The number of buckets for all senders of a ring. Senders share a bucket by chance, and none can
 /// choose with whom.
@@ -60,10 +62,17 @@ pub struct Shares {
 impl Shares {
     /// Makes full buckets.
     pub fn new(now: Instant) -> Self {
-        Self {
-            seed: RandomState::new(),
-            networks: (0..NETWORKS).map(|_| Share::with_depth(now, NETWORK)).collect(),
-        }
+        Self::with_depth(now, NETWORK)
+    }
+
+    /// Makes full buckets for a small ring.
+    pub fn of_small_ring(now: Instant) -> Self {
+        Self::with_depth(now, OF_SMALL_RING)
+    }
+
+    fn with_depth(now: Instant, depth: u32) -> Self {
+        let networks = (0..NETWORKS).map(|_| Share::with_depth(now, depth)).collect();
+        Self { seed: RandomState::new(), networks }
     }
 
     /// Returns the share of the sender with this number.
@@ -89,7 +98,11 @@ mod tests {
         rings::{Punt, Rings},
     };
     use std::sync::Arc;
-    use wayfarer_dataplane::pool::Pool;
+    use wayfarer_dataplane::{
+        drop::DropReason,
+        pool::Pool,
+        wire::{checksum, icmp::Problem},
+    };
 
     #[test]
     fn shares_refill_with_time_and_are_separate_for_each_network() {
@@ -106,13 +119,17 @@ mod tests {
         assert!(others > 48, "{others} of 64 other networks");
     }
 
+    /// Makes the resources of a worker without ports.
+    fn io(rings: &Arc<Rings>) -> Io {
+        let pool = Pool::new(64, 2048).unwrap();
+        Io::new(vec![], vec![], pool, Arc::new(WorkerCounters::new(0)), rings.clone()).unwrap()
+    }
+
     /// Returns how many messages of one sender get into the rings of peers and of unauthenticated
     /// senders while the slow path is busy, and whether a message of another sender does.
     fn flooded(known: [Option<&Share>; 2], networks: [[u8; 4]; 2]) -> ([usize; 2], bool) {
         let rings = Arc::new(Rings::new(2048, 1));
-        let pool = Pool::new(64, 2048).unwrap();
-        let counters = Arc::new(WorkerCounters::new(0));
-        let mut io = Io::new(vec![], vec![], pool, counters, rings.clone()).unwrap();
+        let mut io = io(&rings);
         let waiting = || [Punt::Peer, Punt::Control].map(|punt| rings.of(punt, 100).len());
         let mut send = |of: usize| {
             let before = waiting();
@@ -130,6 +147,30 @@ mod tests {
     }
 
     #[test]
+    fn senders_of_packets_with_problems_leave_room_for_other_ports() {
+        let rings = Arc::new(Rings::new(2048, 1));
+        let (mut io, punt) = (io(&rings), Punt::Problem(Problem::Unreachable));
+        let mut refuse = |port, from: [u8; 4]| {
+            let mut packet = io.take().unwrap();
+            let mut bytes = [0; 20];
+            (bytes[0], bytes[3], bytes[8]) = (0x45, 20, 1);
+            bytes[12..16].copy_from_slice(&from);
+            let sum = checksum::of(&bytes);
+            bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+            packet.fill(64, &bytes).unwrap();
+            packet.set_port(port);
+            let before = rings.of(punt, 20).len();
+            io.refuse(packet, Problem::Unreachable, DropReason::NoRoute);
+            io.flush();
+            rings.of(punt, 20).len() != before
+        };
+        // Many senders behind one port, then one sender at another port.
+        (0..100).for_each(|n| _ = refuse(1, [198, 51, 100, n]));
+        assert!((0..8).all(|_| refuse(2, [192, 0, 2, 1])));
+        assert!(!(0..100).all(|_| refuse(3, [192, 0, 2, 1])));
+    }
+
+    #[test]
     fn sender_with_a_known_spi_fills_only_its_share_of_the_ring() {
         let now = Instant::now();
         let ([one, other], networks) = ([Share::new(now), Share::new(now)], [[192, 0, 2, 1], [192, 0, 2, 2]]);
@@ -139,5 +180,17 @@ mod tests {
         assert!((128..256).contains(&unauthenticated) && passes, "{unauthenticated} of 256");
         let (_, passes) = flooded([Some(&one), None], [[198, 51, 100, 66], [192, 0, 2, 1]]);
         assert!(passes, "nor does what is beyond its share of that of unauthenticated senders");
+    }
+
+    #[test]
+    fn seventeenth_message_longer_than_a_frame_is_dropped_whoever_sends_it() {
+        let rings = Arc::new(Rings::new(2048, 1));
+        let (mut io, from) = (io(&rings), IpAddr::from([192, 0, 2, 1]).into());
+        // Each is of another peer, which has its whole share.
+        let mut send =
+            |length: usize| io.punt_message(0, &vec![0; length], from, Some(&Share::new(Instant::now())));
+        assert!((0..16).all(|_| send(4000).is_ok()));
+        assert_eq!(send(4000), Err(DropReason::PuntRingFull));
+        assert_eq!(send(2048), Ok(()), "those that fit a frame have their own ring");
     }
 }

@@ -1,24 +1,44 @@
 //! Limits the rate of ICMP errors.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use wayfarer_mobility::rate::{NetworkRates, Rate};
 
-/// ICMP errors that may be sent in one second (RFC 1812 §4.3.2.8, RFC 4443 §2.4 f).
-const PER_SECOND: u32 = 1000;
+/// Most ICMP errors at once, and the time from one to the next, about packets that came by one port or
+/// out of all tunnels (RFC 1812 §4.3.2.8, RFC 4443 §2.4 f).
+const PORT: (u32, Duration) = (200, Duration::from_millis(1));
+/// The same for the senders of one network.
+const NETWORK: (u32, Duration) = (50, Duration::from_millis(4));
 
-/// Limits the rate of ICMP errors.
+/// Limits the rate of ICMP errors, so that a flood by one port or from one network leaves the others
+/// theirs.
 #[derive(Debug, Default)]
 pub(super) struct ProblemLimit {
-    second: u64,
-    sent: u32,
+    ports: BTreeMap<u16, (Rate, NetworkRates)>,
 }
 
 impl ProblemLimit {
-    /// Counts one more error at `now`; returns true if it may be sent.
-    pub(super) fn admits(&mut self, now: Duration) -> bool {
-        if self.second != now.as_secs() {
-            *self = Self { second: now.as_secs(), sent: 0 };
-        }
-        self.sent = self.sent.saturating_add(1);
-        self.sent <= PER_SECOND
+    /// Counts one more error to `sender`, whose packet came by `port`. Returns true if it may be sent.
+    pub(super) fn admits(&mut self, now: Duration, port: u16, sender: IpAddr) -> bool {
+        let (all, networks) = self.ports.entry(port).or_default();
+        networks.admits(now, sender, NETWORK.0, NETWORK.1) && all.admits(now, PORT.0, PORT.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flood_leaves_other_ports_and_networks_theirs() {
+        let (mut limit, now) = (ProblemLimit::default(), Duration::from_secs(1000));
+        let mut admitted = |now, port, network: u8, count: u32| {
+            (0..count).filter(|n| limit.admits(now, port, [10, 0, network, *n as u8].into())).count()
+        };
+        assert_eq!(admitted(now, 0, 1, 10_000), 50, "one network");
+        assert_eq!(admitted(now, 0, 2, 10), 10, "another one");
+        let all: usize = (3..100).map(|network| admitted(now, 0, network, 50)).sum();
+        assert_eq!(all, 200 - 60, "all of one port");
+        assert_eq!(admitted(now, 1, 1, 10), 10, "another port");
+        assert_eq!(admitted(now + Duration::from_secs(1), 0, 1, 10_000), 50, "later");
     }
 }

@@ -219,7 +219,7 @@ impl SlowPath {
             own_addresses().next()
         };
         let Some(answer) = from.and_then(|from| icmp::error(problem, from, &header, packet)) else { return };
-        if self.problems.admits(now) {
+        if self.problems.admits(now, port, header.src.into()) {
             self.inject(if through_tunnel { Inject::Policy } else { Inject::Route }, &answer);
         }
     }
