@@ -115,9 +115,7 @@ pub(super) struct Links {
     timers: BTreeSet<(Duration, Timer)>,
     events: VecDeque<Event>,
     early: EarlyPackets,
-    /// Limit the reports of MTUs that show nothing of the packet's SA: those that are looked up, and
-    /// those about a path that is in use.
-    vague_look_ups: Rate,
+    /// Limits the reports of MTUs that show nothing of the packet's SA.
     vague_reports: Rate,
 }
 
@@ -134,7 +132,6 @@ impl Links {
             timers: BTreeSet::new(),
             events: VecDeque::new(),
             early: EarlyPackets::default(),
-            vague_look_ups: Rate::default(),
             vague_reports: Rate::default(),
         })
     }
@@ -271,8 +268,7 @@ impl Links {
         *path_mtu = path_mtu.filter(|known| known.is_of(&path));
         let mut result = Ok(());
         for id in tunnels {
-            let Some(tunnel) = self.tunnels.get_mut(*id) else { continue };
-            match tunnel.move_to(now, path, writer) {
+            match self.tunnels.move_to(now, *id, path, writer) {
                 Ok(()) => roaming.handle_move(),
                 Err(why) => result = Err(why),
             }

@@ -104,6 +104,8 @@ pub struct Tunnels {
     names: BTreeMap<String, TunnelId>,
     /// By the SPI of packets to the peer.
     spis: BTreeSet<(Spi, TunnelId)>,
+    /// By the address of the peer.
+    remotes: BTreeSet<(IpAddr, TunnelId)>,
     next: u32,
     sharing: Sharing,
     backend: Backend,
@@ -305,8 +307,16 @@ impl Tunnels {
     /// # Errors
     /// [`KeyError::Backend`] if the environment requests code that this processor cannot run.
     pub(super) fn new(sharing: Sharing) -> Result<Self, KeyError> {
-        let (all, names, spis) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Ok(Self { all, names, spis, next: 0, sharing, backend: Backend::from_env()?, barrier: None })
+        Ok(Self {
+            all: BTreeMap::new(),
+            names: BTreeMap::new(),
+            spis: BTreeSet::new(),
+            remotes: BTreeSet::new(),
+            next: 0,
+            sharing,
+            backend: Backend::from_env()?,
+            barrier: None,
+        })
     }
 
     /// Adds a tunnel made from `parts`. Its packets leave by a port with an MTU of `mtu` bytes.
@@ -328,6 +338,7 @@ impl Tunnels {
         // A tunnel's name contains a peer's name, so it must not take over an existing one.
         self.names.entry(tunnel.name.clone()).or_insert(id);
         self.spis.insert((tunnel.outbound.spi, id));
+        self.remotes.extend(tunnel.path.map(|path| (path.remote, id)));
         Ok((id, self.all.entry(id).or_insert(tunnel)))
     }
 
@@ -369,6 +380,34 @@ impl Tunnels {
         all.filter_map(|(_, id)| Some((*id, self.get(*id)?)))
     }
 
+    /// Returns the tunnels whose peer has this address.
+    pub(super) fn sending_to(&self, remote: IpAddr) -> impl Iterator<Item = &Tunnel> {
+        let all = self.remotes.range((remote, TunnelId(0))..=(remote, TunnelId(u32::MAX)));
+        all.filter_map(|(_, id)| self.get(*id))
+    }
+
+    /// Sends the packets of a tunnel by `path` from the next burst on. Does nothing if there is no such
+    /// tunnel.
+    ///
+    /// # Errors
+    /// [`MoveError`]; nothing changes then.
+    pub(super) fn move_to(
+        &mut self,
+        now: Duration,
+        id: TunnelId,
+        path: Path,
+        writer: &mut Writer,
+    ) -> Result<(), MoveError> {
+        let Some(tunnel) = self.all.get_mut(&id) else { return Ok(()) };
+        let old = tunnel.path;
+        tunnel.move_to(now, path, writer)?;
+        if let Some(old) = old {
+            self.remotes.remove(&(old.remote, id));
+        }
+        self.remotes.insert((path.remote, id));
+        Ok(())
+    }
+
     /// Returns all tunnels, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (TunnelId, &Tunnel)> {
         self.all.iter().map(|(id, tunnel)| (*id, tunnel))
@@ -387,6 +426,9 @@ impl Tunnels {
     pub(super) fn remove(&mut self, id: TunnelId) -> Option<Tunnel> {
         let tunnel = self.all.remove(&id)?;
         self.spis.remove(&(tunnel.outbound.spi, id));
+        if let Some(path) = tunnel.path {
+            self.remotes.remove(&(path.remote, id));
+        }
         if self.named(&tunnel.name) == Some(id) {
             self.names.remove(&tunnel.name);
         }

@@ -7,7 +7,10 @@ use wayfarer::{
     sim::{
         fixtures::{INSIDE, OUTSIDE, config},
         frames::datagram,
-        ike::{configured::for_terminals, peer::Peer},
+        ike::{
+            configured::{for_terminals, ike},
+            peer::Peer,
+        },
         world::World,
     },
 };
@@ -34,12 +37,16 @@ path_mtu_probing = "off"
 /// Connects a terminal to a gateway, whose connection has these keys, by a path that drops what is
 /// longer than `mtu`.
 fn connected(keys: &str, mtu: usize) -> (World, Peer) {
+    connected_as(Peer::new(TERMINAL, "192.0.2.1"), keys, mtu)
+}
+
+fn connected_as(peer: Peer, keys: &str, mtu: usize) -> (World, Peer) {
     let mut config = config(vec![]);
     let net = "encap = \"udp\"\ninner_local = [\"10.99.0.0/24\"]\ninner_remote = [\"10.98.0.0/16\"]\n";
     config.ike = for_terminals("10.97.0.0/24", &(net.to_owned() + keys));
     let mut world = World::with(config, 512);
     world.meet_neighbours();
-    let mut peer = Peer::new(TERMINAL, "192.0.2.1").behind(mtu);
+    let mut peer = peer.behind(mtu);
     peer.connect(&mut world);
     settle(&mut world, &mut peer);
     world.take(OUTSIDE);
@@ -90,6 +97,26 @@ fn inner_senders_hear_of_an_mtu_that_no_router_reports() {
     assert_eq!(shown(&mut world).path_mtu, None);
     assert!(send(&mut world, 1400).is_ok());
     assert_eq!(world.slow_drops(DropReason::PathMtu), 0);
+}
+
+/// Its new link begins where the old one was.
+#[test]
+fn terminal_that_authenticates_again_keeps_the_mtu_of_its_path() {
+    let mut terminal = ike(TERMINAL, "192.0.2.1");
+    terminal.connections[0].protocol.lifetimes.authentication = Some(60 * SECOND);
+    let (mut world, mut peer) = connected_as(Peer::with(terminal, "192.0.2.1"), "", 1400);
+    peer.may_end = true;
+    let first = peer.side.connected_peers();
+    pass(&mut world, &mut peer, 15 * SECOND);
+    let told = send(&mut world, 1400).unwrap_err();
+    for _ in 0..300 {
+        world.pass(SECOND / 4);
+        peer.side.endpoint.handle_timeout(world.now);
+        settle(&mut world, &mut peer);
+        world.take(OUTSIDE);
+        assert_eq!(send(&mut world, 1400).unwrap_err(), told);
+    }
+    assert_ne!(peer.side.connected_peers(), first);
 }
 
 #[test]
@@ -155,11 +182,11 @@ fn strangers_who_guess_paths_use_up_no_report() {
     let outer = send(&mut world, 1400).unwrap();
     let mut guess = outer.clone();
     guess[23] ^= 1;
-    for _ in 0..3 {
+    for _ in 0..300 {
         world.send(OUTSIDE, &report(&guess, 1300, 8));
     }
     world.send(OUTSIDE, &report(&outer, 1300, 8));
-    assert_eq!(world.slow_drops(DropReason::PathMtu), 3);
+    assert_eq!(world.slow_drops(DropReason::PathMtu), 300);
 }
 
 #[test]

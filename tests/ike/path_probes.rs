@@ -1,217 +1,25 @@
 //! The MTU of a path that drops longer packets without a word, found by probes (RFC 8899).
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
-use wayfarer::sim::{
-    ike::{
-        connections::{TERMINAL, gateway, offer, terminal},
-        side::{Side, reversed, run_tasks},
-    },
-    random::Random,
+mod rig;
+
+use rig::{Rig, SECOND, probing};
+use std::{net::SocketAddr, time::Duration};
+use wayfarer::sim::ike::{
+    connections::{gateway, offer, terminal},
+    side::{reversed, run_tasks},
 };
 use wayfarer_mobility::{
     crypto::{Encr, Integ},
     ike::{
         connection::{Connection, PathProbing},
         counter::Counter,
-        event::{Event, PacketsSent, PeerId, Reason},
+        event::{PacketsSent, Reason},
         proposal::Offer,
         settings::Settings,
         wire::{ExchangeType, Header},
     },
-    path::Addresses,
     transmit::{Payload, Transmit},
 };
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// A terminal and a gateway that probe the path between them.
-struct Rig {
-    now: Duration,
-    /// The terminal and the gateway.
-    sides: [Side; 2],
-    /// The longest packet that the path takes, and the longest that both sides send, in bytes.
-    mtu: usize,
-    most: u16,
-    /// The percentage of packets that are lost.
-    loss: u64,
-    random: Random,
-    /// What both sides have sent whenever they are asked.
-    data: PacketsSent,
-    /// `true` if nobody answers a probe, whatever its length.
-    ignores_probes: bool,
-    /// The lengths of the terminal's probes as IP packets.
-    probes: Vec<usize>,
-    /// The number of datagrams that were sent.
-    sent: usize,
-}
-
-/// Returns the length in bytes of the IPv4 packet of a message.
-fn length(addresses: Addresses, message: &[u8]) -> usize {
-    20 + 8 + if addresses.local.port() == 500 { 0 } else { 4 } + message.len()
-}
-
-fn probing(connection: Connection) -> Connection {
-    Connection { path_probing: PathProbing::Always, ..connection }
-}
-
-impl Rig {
-    /// Connects a terminal and a gateway that probe every path, over a path with this MTU.
-    fn new(mtu: usize) -> Self {
-        Self::with(mtu, probing(gateway()), probing(terminal()))
-    }
-
-    /// Connects a terminal and a gateway with these connections.
-    fn with(mtu: usize, gateway: Connection, terminal: Connection) -> Self {
-        let side = |connection, seed| Side::new(vec![connection], Settings::default(), seed);
-        let mut rig = Self {
-            now: Duration::from_secs(1000),
-            sides: [side(terminal, 1), side(gateway, 2)],
-            mtu,
-            most: 1500,
-            loss: 0,
-            random: Random(1),
-            data: PacketsSent::Long,
-            ignores_probes: false,
-            probes: vec![],
-            sent: 0,
-        };
-        rig.sides[0].endpoint.dial(rig.now, 0, IpAddr::from(TERMINAL));
-        rig.carry();
-        assert_eq!(rig.sides.each_ref().map(|side| side.connected_peers().len()), [1, 1]);
-        rig
-    }
-
-    fn peer(&self) -> PeerId {
-        self.sides[0].connected_peers()[0]
-    }
-
-    /// Carries messages until there are none.
-    fn carry(&mut self) {
-        for _ in 0..1000 {
-            let mut is_idle = true;
-            for from in 0..2 {
-                let side = &mut self.sides[from];
-                run_tasks(&mut side.endpoint, self.now);
-                while let Some(event) = side.endpoint.poll_event() {
-                    is_idle = false;
-                    match event {
-                        Event::PathProbeDue { peer } => {
-                            let (most, sent) = (Some(self.most), self.data);
-                            side.endpoint.handle_path_probe_due(self.now, peer, most, sent);
-                        }
-                        event => side.events.push(event),
-                    }
-                }
-                if let Some(sent) = side.endpoint.poll_transmit() {
-                    is_idle = false;
-                    self.send(from, sent);
-                }
-            }
-            if is_idle {
-                return;
-            }
-        }
-        panic!("the exchange of messages does not end");
-    }
-
-    fn send(&mut self, from: usize, Transmit { addresses, payload }: Transmit) {
-        let (message, is_probe) = match payload {
-            Payload::Message(message) => (message, false),
-            Payload::Probe(message) => (message, true),
-            Payload::Keepalive => return,
-        };
-        let length = length(addresses, &message);
-        self.sent += 1;
-        if is_probe {
-            assert!(length <= self.most.into(), "{length}");
-            self.probes.extend((from == 0).then_some(length));
-            if length > self.mtu || self.ignores_probes {
-                return;
-            }
-        } else if self.sides[from].connected_peers().len() == 1 {
-            assert!(length <= 576, "{length}");
-        }
-        if self.random.percent(self.loss) {
-            return;
-        }
-        self.sides[1 - from].endpoint.handle_datagram(self.now, reversed(addresses), &message);
-    }
-
-    /// Lets time pass, timer by timer.
-    fn pass(&mut self, time: Duration) {
-        let until = self.now + time;
-        self.carry();
-        loop {
-            let next = self.sides.iter().filter_map(|side| side.endpoint.poll_timeout()).min();
-            let Some(next) = next.filter(|next| *next <= until) else { break };
-            self.now = next.max(self.now);
-            for side in &mut self.sides {
-                side.endpoint.handle_timeout(self.now);
-                assert!(side.endpoint.poll_timeout().is_none_or(|at| at > self.now), "a timer does not move");
-            }
-            self.carry();
-        }
-        self.now = until;
-    }
-
-    /// Lets time pass until `done`. Returns how long that took.
-    fn until(&mut self, most: Duration, done: impl Fn(&Self) -> bool) -> Duration {
-        let start = self.now;
-        while !done(self) {
-            assert!(self.now < start + most, "{:?} {:?}", self.found(), self.probes);
-            self.pass(Duration::from_millis(50));
-        }
-        self.now - start
-    }
-
-    /// Returns what both sides found last, and whether the search was over.
-    fn found(&self) -> [Option<(Option<u16>, bool)>; 2] {
-        self.sides.each_ref().map(|side| {
-            side.events.iter().rev().find_map(|event| match event {
-                Event::PathMtu { mtu, is_over, .. } => Some((*mtu, *is_over)),
-                _ => None,
-            })
-        })
-    }
-
-    /// Returns whether something longer than what the terminal found last did not pass.
-    fn is_limited(&self) -> bool {
-        let is_limit = |event: &Event| match event {
-            Event::PathMtu { is_limit, .. } => Some(*is_limit),
-            _ => None,
-        };
-        self.sides[0].events.iter().rev().find_map(is_limit).unwrap()
-    }
-
-    fn has_found(&self, mtu: Option<u16>) -> bool {
-        self.found() == [Some((mtu, true)); 2]
-    }
-
-    /// Checks that no side has found less than this.
-    fn assert_nothing_but(&self, least: u16) {
-        for event in self.sides.iter().flat_map(|side| &side.events) {
-            if let Event::PathMtu { mtu: Some(mtu), is_over: true, .. } = event {
-                assert!(*mtu >= least, "{mtu} {:?}", self.probes);
-            }
-        }
-    }
-
-    /// Checks that no side has ever taken the path for a narrower one.
-    fn assert_nothing_lowered(&self) {
-        let is_lower = |event: &&Event| matches!(event, Event::PathMtu { mtu: Some(_), .. });
-        let lower = self.sides.iter().flat_map(|side| &side.events).find(is_lower);
-        assert!(lower.is_none(), "{lower:?} {:?}", self.probes);
-    }
-
-    fn assert_connected(&self) {
-        for side in &self.sides {
-            assert_eq!((side.end_reasons(), side.connected_peers().len()), (vec![], 1));
-        }
-    }
-}
 
 #[test]
 fn mtu_of_a_silent_path_is_found_in_seconds() {
@@ -239,7 +47,7 @@ fn path_that_takes_all_costs_one_exchange() {
         // It is confirmed about once a minute while long packets flow, and each ten minutes for short ones.
         rig.pass(575 * SECOND);
         assert!((9..13).contains(&rig.probes.len()), "{}", rig.probes.len());
-        for (data, wanted) in [(PacketsSent::Short, 3..7), (PacketsSent::None, 0..1)] {
+        for (data, wanted) in [(PacketsSent::Little, 3..7), (PacketsSent::None, 0..1)] {
             (rig.data, rig.probes) = (data, vec![]);
             rig.pass(3600 * SECOND);
             assert!(wanted.contains(&rig.probes.len()), "{data:?} {:?}", rig.probes);
@@ -402,6 +210,63 @@ fn probe_without_an_answer_ends_no_link() {
 }
 
 #[test]
+fn dead_peer_is_noticed_although_a_probe_is_outstanding() {
+    for liveness in [2, 30].map(|seconds| seconds * SECOND) {
+        let checked = |connection| Connection { liveness: Some(liveness), ..probing(connection) };
+        let mut rig = Rig::with(1500, checked(gateway()), checked(terminal()));
+        rig.until(5 * SECOND, |rig| rig.has_found(None));
+        let before = rig.probes.len();
+        rig.loss = 100;
+        rig.until(70 * SECOND, |rig| rig.probes.len() > before);
+        let since = rig.now;
+        let peer = rig.peer();
+        let total = Settings::default().retransmission.total();
+        // The driver has heard nothing either, so the check is as late as can be.
+        rig.sides[0].endpoint.handle_liveness(since, peer, false);
+        rig.until(total + 10 * SECOND, |rig| !rig.sides[0].end_reasons().is_empty());
+        assert_eq!(rig.sides[0].end_reasons(), [Reason::Timeout]);
+    }
+}
+
+#[test]
+fn frequent_liveness_checks_end_no_search() {
+    let mut rig = Rig::new(1400);
+    rig.until(2 * SECOND, |rig| !rig.probes.is_empty());
+    let (start, peer) = (rig.now, rig.peer());
+    while !rig.has_found(Some(1400)) {
+        assert!(rig.now < start + 20 * SECOND, "{:?}", rig.probes);
+        let now = rig.now;
+        rig.sides[0].endpoint.handle_liveness(now, peer, false);
+        rig.pass(SECOND / 2);
+    }
+}
+
+#[test]
+fn link_that_wakes_looks_within_two_minutes() {
+    let mut rig = Rig::new(1500);
+    rig.until(5 * SECOND, |rig| rig.has_found(None));
+    rig.data = PacketsSent::None;
+    rig.pass(7200 * SECOND);
+    rig.mtu = 1400;
+    rig.data = PacketsSent::Much;
+    rig.until(90 * SECOND, |rig| rig.has_found(Some(1400)));
+}
+
+#[test]
+fn slow_path_is_not_probed_without_end() {
+    let mut rig = Rig::new(1500);
+    (rig.mtu, rig.delay) = (1400, 3 * SECOND);
+    rig.until(120 * SECOND, |rig| rig.has_found(Some(1400)));
+    // No answer comes before the probe has become short and was repeated.
+    rig.delay = 15 * SECOND;
+    rig.pass(600 * SECOND);
+    rig.probes = vec![];
+    rig.pass(7200 * SECOND);
+    assert!((6..150).contains(&rig.probes.len()), "{}", rig.probes.len());
+    rig.assert_connected();
+}
+
+#[test]
 fn peer_rekeys_the_ike_sa_while_a_probe_is_outstanding() {
     let mut rig = Rig::new(1400);
     rig.until(2 * SECOND, |rig| !rig.probes.is_empty());
@@ -486,7 +351,7 @@ fn reports_of_routers_are_confirmed_by_a_probe() {
         assert!(rig.probes.is_empty(), "{:?}", rig.probes);
     }
     // It does not wake an idle link, and a link that sends only short packets looks.
-    for (data, wanted) in [(PacketsSent::None, 0), (PacketsSent::Short, 1)] {
+    for (data, wanted) in [(PacketsSent::None, 0), (PacketsSent::Little, 1)] {
         rig.pass(15 * SECOND);
         rig.data = data;
         report(&mut rig, 1300, false);

@@ -33,6 +33,13 @@ impl Ike {
         is_over: bool,
         links: &mut Links,
     ) {
+        // Longer packets than the longest probe may not pass.
+        let is_cut_short =
+            || links.tunnels_of(LinkId::Ike(peer)).any(|tunnel| tunnel.outbound.mtu() > LONGEST);
+        let found = match found.mtu {
+            None if is_cut_short() => FoundMtu { mtu: Some(LONGEST as u16), is_limit: false, ..found },
+            _ => found,
+        };
         links.set_probed_mtu(LinkId::Ike(peer), found);
         if is_over
             && self.peers.note_mtu(peer, found.mtu.filter(|_| found.is_limit))

@@ -9,8 +9,9 @@ use std::{collections::BTreeMap, time::Duration};
 use wayfarer_dataplane::sa::TunnelId;
 use wayfarer_mobility::ike::event::{ChildId, PacketsSent, PeerId};
 
-/// The mean length of inner packets, in bytes, from which on many of them must be long.
-const LONG: u64 = 500;
+/// The bytes of inner packets from which on some of them may have been long. Fewer are of little use to
+/// search for: a search costs about as much.
+const LITTLE: u64 = 4000;
 
 /// The connected peers, and the tunnels of all child SAs.
 #[derive(Debug, Default)]
@@ -33,8 +34,8 @@ struct Peer {
     since: Duration,
     /// Packets received from it at the last liveness check.
     received: u64,
-    /// Packets and bytes sent to it when the MTU of its path was last to be looked for.
-    sent: (u64, u64),
+    /// Bytes of inner packets sent to it when the MTU of its path was last to be looked for.
+    sent_bytes: u64,
     /// The MTU of its path that the log has told of last; `None` if that was the port's.
     told_mtu: Option<u16>,
     /// Traffic of its tunnels that have been removed.
@@ -90,7 +91,7 @@ impl Peers {
     pub(super) fn insert(&mut self, now: Duration, peer: PeerId, name: String, connection: usize) {
         let (removed, lines) = (Traffic::default(), LineLimit::default());
         let new =
-            Peer { name, connection, since: now, received: 0, sent: (0, 0), told_mtu: None, removed, lines };
+            Peer { name, connection, since: now, received: 0, sent_bytes: 0, told_mtu: None, removed, lines };
         self.peers.insert(peer, new);
     }
 
@@ -148,13 +149,19 @@ impl Peers {
     }
 
     /// Starts sending by a child SA, and stops sending by the one that it replaces.
-    pub(super) fn use_child(&mut self, child: ChildId, links: &mut Links) {
+    pub(super) fn use_child(&mut self, now: Duration, child: ChildId, links: &mut Links) {
         let Some(Child { tunnel, replaces, .. }) = self.children.get_mut(&child) else { return };
-        links.start_sending(*tunnel);
-        let Some(old) = replaces.take() else { return };
-        self.forget_follower(old, child);
-        if let Some(old) = self.children.get(&old) {
-            links.stop_sending(old.tunnel);
+        let (tunnel, replaces) = (*tunnel, replaces.take());
+        let old = replaces.and_then(|old| self.children.get(&old)).map(|old| old.tunnel);
+        if let Some(old) = old {
+            links.inherit_from(now, old, tunnel);
+        }
+        links.start_sending(tunnel);
+        if let Some(old) = old {
+            links.stop_sending(old);
+        }
+        if let Some(old) = replaces {
+            self.forget_follower(old, child);
         }
     }
 
@@ -166,9 +173,9 @@ impl Peers {
     }
 
     /// Removes a child SA and its tunnel.
-    pub(super) fn remove_child(&mut self, child: ChildId, links: &mut Links) {
+    pub(super) fn remove_child(&mut self, now: Duration, child: ChildId, links: &mut Links) {
         if let Some(follower) = self.followers.remove(&child) {
-            self.use_child(follower, links);
+            self.use_child(now, follower, links);
         }
         let Some(Child { peer, tunnel, replaces }) = self.children.remove(&child) else { return };
         if let Some(old) = replaces {
@@ -193,13 +200,13 @@ impl Peers {
 
     /// Returns what was sent to a peer since the last call.
     pub(super) fn take_sent(&mut self, peer: PeerId, links: &Links) -> PacketsSent {
-        let Traffic { sent_packets, sent_bytes, .. } = self.traffic(peer, links);
+        let Traffic { sent_bytes, .. } = self.traffic(peer, links);
         let Some(peer) = self.peers.get_mut(&peer) else { return PacketsSent::None };
-        let (packets, bytes) = std::mem::replace(&mut peer.sent, (sent_packets, sent_bytes));
-        match (sent_packets.saturating_sub(packets), sent_bytes.saturating_sub(bytes)) {
-            (0, _) => PacketsSent::None,
-            (packets, bytes) if bytes / packets < LONG => PacketsSent::Short,
-            _ => PacketsSent::Long,
+        let before = std::mem::replace(&mut peer.sent_bytes, sent_bytes);
+        match sent_bytes.saturating_sub(before) {
+            0 => PacketsSent::None,
+            1..LITTLE => PacketsSent::Little,
+            _ => PacketsSent::Much,
         }
     }
 

@@ -26,13 +26,19 @@ mod tests {
         slow_path::parts::TunnelParts,
     };
     use std::time::Duration;
+    use wayfarer_dataplane::sa::TunnelId;
     use wayfarer_mobility::ike::event::{ChildId, PeerId};
 
     fn install(links: &mut Links, n: u32, peer: u64, inner: &str) {
+        install_as(links, n, peer, inner, true);
+    }
+
+    fn install_as(links: &mut Links, n: u32, peer: u64, inner: &str, send: bool) -> TunnelId {
         let mut parts = TunnelParts::from(&tunnel(n, suite("aes128gcm16")));
         parts.owner = Owner::Ike(PeerId(peer), ChildId(n.into()));
         parts.selectors = vec![selector("0.0.0.0/0", inner)];
-        links.install(Duration::ZERO, parts, 1500).unwrap();
+        parts.send = send;
+        links.install(Duration::ZERO, parts, 1500).unwrap()
     }
 
     /// Returns whether addresses change hands as a tunnel of `peer` for them comes or goes.
@@ -42,6 +48,23 @@ mod tests {
             Event::Freed(prefixes) => !prefixes.is_empty(),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn addresses_of_a_tunnel_that_waits_are_freed_again_when_it_is_used() {
+        let mut world = World::with(config(vec![]), 512);
+        let links = &mut world.assembly.slow_path.links;
+        let free = |links: &mut Links| {
+            let is_freed = |event| matches!(event, Event::Freed(prefixes) if !prefixes.is_empty());
+            links.events.drain(..).map(is_freed).collect::<Vec<_>>().contains(&true)
+        };
+        install(links, 1, 1, "10.98.0.0/24");
+        let waiting = install_as(links, 2, 2, "10.98.0.7", false);
+        assert!(free(links) && !free(links));
+        links.start_sending(waiting);
+        assert!(free(links));
+        links.start_sending(waiting);
+        assert!(!free(links));
     }
 
     #[test]

@@ -32,9 +32,7 @@ const LIFETIME: Duration = Duration::from_secs(600);
 const RECENT: u32 = 1 << 16;
 /// Time from one report that shows nothing of the packet's SA to the next that is handled.
 const VAGUE_REFILL: Duration = Duration::from_secs(1);
-/// Number of such reports in that time that are looked up among the links.
-const LOOK_UPS: u32 = 8;
-/// Most tunnels with one outbound SPI that are looked at. Peers choose these SPIs.
+/// Most tunnels with one outbound SPI, or to one address, that are looked at. Peers choose these SPIs.
 const ALIKE: usize = 64;
 
 impl Links {
@@ -122,15 +120,12 @@ impl Links {
     /// Handles a report that quotes too little of a packet, or one of IKE. Anybody may have made that
     /// up, so that it only has an IKE peer's driver look for the MTU.
     fn handle_vague_report(&mut self, now: Duration, report: &Report) -> Result<(), DropReason> {
-        // The look-up takes as long as there are tunnels.
-        if !self.vague_look_ups.admits(now, LOOK_UPS, VAGUE_REFILL / LOOK_UPS) {
-            return Err(DropReason::PathMtu);
-        }
-        let owner = self.tunnels.iter().find(|(_, tunnel)| tunnel.path == Some(report.path));
-        let Some(Owner::Ike(peer, _)) = owner.map(|(_, tunnel)| tunnel.owner) else {
+        let mut tunnels = self.tunnels.sending_to(report.path.remote).take(ALIKE);
+        let found = tunnels.find(|tunnel| tunnel.path == Some(report.path));
+        let Some(Owner::Ike(peer, _)) = found.map(|tunnel| tunnel.owner) else {
             return Err(DropReason::PathMtu);
         };
-        // Only what is about a link uses up the second limit, so that strangers who guess do not.
+        // Only what is about a link uses up the limit, so that strangers who guess do not.
         if !self.vague_reports.admits(now, 1, VAGUE_REFILL) {
             return Err(DropReason::PathMtu);
         }
@@ -156,6 +151,20 @@ impl Links {
         link.path_mtu = Some(PathMtu { path, mtu, is_limit: true, until: Some(until) });
         self.timers.insert((until, Timer::PathMtu(id)));
         self.apply_path_mtu(id);
+    }
+
+    /// Has the link of the tunnel `new` go by what that of `old` knows of the same path, until it knows
+    /// more: a peer that has authenticated again has another link.
+    pub(in crate::slow_path) fn inherit_from(&mut self, now: Duration, old: TunnelId, new: TunnelId) {
+        let link_of = |id| self.tunnels.get(id).map(|tunnel| LinkId::of(tunnel.owner, id));
+        let (Some(old), Some(new)) = (link_of(old), link_of(new)) else { return };
+        let known = self.links.get(&old).and_then(|link| link.path_mtu).filter(|_| old != new);
+        let Some(link) = self.links.get_mut(&new).filter(|link| link.path_mtu.is_none()) else { return };
+        let Some(known) = known else { return };
+        let until = known.until.unwrap_or(now + LIFETIME);
+        link.path_mtu = Some(PathMtu { until: Some(until), ..known });
+        self.timers.insert((until, Timer::PathMtu(new)));
+        self.apply_path_mtu(new);
     }
 
     /// Forgets the MTU of a link's path if its time is over.

@@ -9,6 +9,9 @@ impl Links {
     pub(in crate::slow_path) fn start_sending(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(id).filter(|tunnel| !tunnel.is_used) else { return };
         tunnel.start_use();
+        let (owner, inbound) = (tunnel.owner, tunnel.inbound.clone());
+        // While it waited, another peer may have gone on with its addresses.
+        self.events.push_back(self.freed(owner, &inbound.selectors));
         self.prefer(id);
     }
 

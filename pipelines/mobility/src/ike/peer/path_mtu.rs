@@ -5,11 +5,10 @@ use core::time::Duration;
 
 /// Time from a new path to its first probe, in which the requests that belong to the path go first.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Time from one search to the next on a path that is in use: no sign comes from a path that drops
-/// longer packets from now on.
+/// Time from one search to the next on a path that is in use, and from one look at an idle link to the
+/// next: no sign comes from a path that drops longer packets from now on.
 const CONFIRM: Duration = Duration::from_secs(60);
-/// The longest time from one look at an idle link to the next, and between two searches on a link that
-/// sends only short packets.
+/// Time from one search to the next on a link that sends very little.
 const IDLE: Duration = Duration::from_secs(600);
 /// The first and the longest time from a search that found less than the port's MTU to one that
 /// tries more (RFC 8899 §5.1.1, PMTU_RAISE_TIMER). The first one is short, because packets may have
@@ -47,12 +46,12 @@ pub(in crate::ike) struct PathMtu {
     is_proved: bool,
     /// When the driver is asked next.
     due_at: Duration,
-    /// Time from one look at the link to the next while it is idle.
-    idle_wait: Duration,
     search: Option<MtuSearch>,
     /// The length of the longest packet that the last search has sent and that has passed, in bytes; 0 if
     /// none ever has.
     proved: u16,
+    /// Time from a search whose answers came too late to the next one.
+    late_wait: Duration,
     /// Time from one packet of a probe to the next: twice the time that the peer took to answer, within
     /// limits.
     wait: Duration,
@@ -81,9 +80,9 @@ impl PathMtu {
             mtu: None,
             is_proved: false,
             due_at: now + jittered(SETTLE),
-            idle_wait: CONFIRM,
             search: None,
             proved: 0,
+            late_wait: SETTLE,
             wait: WAIT[0],
             searched_at: None,
             rise_at: now,
@@ -123,15 +122,14 @@ impl PathMtu {
         let hint = self.hint.take();
         let is_wanted = match (self.searched_at, sent) {
             _ if self.is_urgent => true,
-            (None, _) | (_, PacketsSent::Long) => true,
+            (None, _) | (_, PacketsSent::Much) => true,
             // Nothing else would undo what a router has reported, or what once was true.
             (Some(_), _) if rises && self.mtu.is_some_and(|mtu| most > Some(mtu)) => true,
-            (Some(at), PacketsSent::Short) => hint.is_some() || at + IDLE <= now,
+            (Some(at), PacketsSent::Little) => hint.is_some() || at + IDLE <= now,
             (Some(_), PacketsSent::None) => false,
         };
-        self.idle_wait = if is_wanted { CONFIRM } else { (self.idle_wait * 2).min(IDLE) };
         let Some(most) = most.filter(|_| is_wanted) else {
-            self.due_at = now + jittered(self.idle_wait);
+            self.due_at = now + jittered(CONFIRM);
             return;
         };
         let first = self.mtu.unwrap_or(most);
@@ -150,6 +148,7 @@ impl PathMtu {
     /// Notes that a packet of `length` bytes has passed that was sent for `size`, and that its answer
     /// came after `took`.
     pub(in crate::ike) fn pass(&mut self, size: u16, length: u16, took: Duration) {
+        self.late_wait = SETTLE;
         self.wait = (took * 2).clamp(WAIT[0], WAIT[1]);
         if let Some(search) = self.search.as_mut().filter(|search| search.next() == Some(size)) {
             search.pass(size);
@@ -206,17 +205,27 @@ impl PathMtu {
         true
     }
 
-    /// Gives the search up, because something else needs the window or nothing is answered in time, and
-    /// begins another one soon.
+    /// Gives the search up, because something else needs the window, and begins another one soon.
     pub(in crate::ike) fn interrupt(&mut self, now: Duration) {
+        self.search_again(now + SETTLE);
+    }
+
+    /// Gives the search up, because an answer has come too late to show anything. Another one waits longer
+    /// for answers, and begins later from time to time.
+    pub(in crate::ike) fn put_off(&mut self, now: Duration) {
+        self.slow_down();
+        self.search_again(now + self.late_wait);
+        self.late_wait = (self.late_wait * 2).min(IDLE);
+    }
+
+    fn search_again(&mut self, at: Duration) {
         if self.search.take().is_some() {
-            self.is_urgent = true;
-            self.due_at = now + SETTLE;
+            (self.is_urgent, self.due_at) = (true, at);
         }
     }
 
     /// Waits longer for answers from now on.
-    pub(in crate::ike) fn slow_down(&mut self) {
+    fn slow_down(&mut self) {
         self.wait = (self.wait * 2).min(WAIT[1]);
     }
 

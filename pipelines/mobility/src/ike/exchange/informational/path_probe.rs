@@ -6,7 +6,11 @@ use crate::{
         connection::PathProbing,
         context::Context,
         event::{Event, PacketsSent},
-        peer::{Peer, path_mtu::PathMtu, request::PathProbeSent},
+        peer::{
+            Peer,
+            path_mtu::PathMtu,
+            request::{PathProbeSent, QueuedRequest},
+        },
     },
     path::Path,
 };
@@ -106,13 +110,10 @@ impl PathProbeSent {
     /// Handles the response, which may be any: it shows that the request has arrived.
     pub(in crate::ike) fn handle_response(self, peer: &mut Peer, cx: &mut Context<'_>) {
         let id = peer.id;
+        peer.queued.retain(|request| *request != QueuedRequest::Liveness);
         let Some(known) = peer.known_path_mtu(cx).filter(|known| known.path == self.path) else { return };
-        let is_late = self.is_void && !self.is_in_the_way;
-        if is_late {
-            known.slow_down();
-        }
         if self.is_void {
-            return known.interrupt(cx.now);
+            return if self.is_in_the_way { known.interrupt(cx.now) } else { known.put_off(cx.now) };
         }
         let size = self.attempt.size;
         match self.whole {
