@@ -121,6 +121,43 @@ fn terminal_moves_after_the_gateway_rekeyed() {
     assert!(pair.gateway.events.iter().any(|e| matches!(e, Event::PathConfirmed { .. })));
 }
 
+/// Nothing would come back to the old address, so the link ends at once, and nothing is sent from there.
+#[test]
+fn terminal_that_cannot_move_connects_anew_from_its_new_address() {
+    let elsewhere = [192, 0, 2, 8];
+    for (here, there) in [(false, true), (true, false)] {
+        let with = |mobike, connection| Connection { mobike, ..connection };
+        let mut pair = Pair::connected(with(there, gateway()), with(here, terminal()));
+        let [peer, _] = pair.connected_peers().map(|all| all[0]);
+        pair.terminal.endpoint.handle_local(pair.now, peer, TERMINAL.into(), None).unwrap();
+        pair.pass(2 * SECOND);
+        assert_eq!(pair.terminal.end_reasons(), [], "its address is the same");
+        pair.terminal.endpoint.handle_local(pair.now, peer, elsewhere.into(), None).unwrap();
+        assert_eq!(pair.up(), []);
+        pair.pass(2 * SECOND);
+        pair.assert_one_each();
+        assert_eq!(pair.terminal.end_reasons(), [Reason::OwnAddress]);
+        assert_eq!(pair.gateway.end_reasons(), [Reason::Replaced]);
+        let at = pair.gateway.endpoint.peers().find(|p| p.state() == State::Up).unwrap().addresses();
+        assert_eq!(at.remote.ip(), IpAddr::from(elsewhere));
+    }
+}
+
+#[test]
+fn handshake_begins_anew_if_the_terminals_address_is_gone() {
+    let elsewhere = [192, 0, 2, 8];
+    let mut pair = Pair::new(gateway(), terminal());
+    pair.terminal.endpoint.dial(pair.now, 0, TERMINAL.into());
+    assert_eq!(pair.up().len(), 1, "it is lost");
+    let peer = pair.terminal.endpoint.peers().next().unwrap().id();
+    pair.terminal.endpoint.handle_local(pair.now, peer, elsewhere.into(), None).unwrap();
+    pair.pass(2 * SECOND);
+    pair.assert_one_each();
+    assert_eq!(pair.terminal.end_reasons(), [Reason::OwnAddress]);
+    let at = pair.gateway.endpoint.peers().next().unwrap().addresses();
+    assert_eq!(at.remote.ip(), IpAddr::from(elsewhere));
+}
+
 #[test]
 fn update_to_an_impossible_address_is_refused() {
     let mut pair = Pair::connected(gateway(), terminal());

@@ -404,3 +404,17 @@ fn drops_too_long_messages_unopened() {
     assert_eq!(insider.ask(ExchangeType::Informational, &[Payload::Vendor(&vendor)]), Answer::None);
     assert_eq!(insider.pair.gateway.endpoint.count(Counter::Malformed), 1);
 }
+
+#[test]
+fn refuses_messages_of_more_than_128_fragments() {
+    let mut insider = insider(Settings::default());
+    // Each fragment has room for 87 bytes of payloads.
+    let mut answers = |fragments: usize| {
+        let (vendor, mut body) = (vec![7; 87 * fragments - 4], vec![]);
+        let first = wire::emit(&[Payload::Vendor(&vendor)], &mut body);
+        let parts = insider.seal_fragments(ExchangeType::Informational, first, body);
+        assert_eq!(parts.len(), fragments);
+        parts.iter().filter(|part| insider.send(part) != Answer::None).count()
+    };
+    assert_eq!((answers(128), answers(129)), (1, 0));
+}

@@ -38,6 +38,8 @@ pub(super) struct FakeCertificate {
     names: Vec<u8>,
     /// The hashes of the authorities that it asks for.
     authorities: Vec<u8>,
+    /// How often these were asked for.
+    asked: AtomicU64,
     /// What a responder says of it.
     ocsp: Vec<Vec<u8>>,
     /// How often that is still being fetched.
@@ -58,6 +60,11 @@ impl FakeCertificate {
     /// Makes an authority that is one of many, with these hashes.
     pub(super) fn among(authorities: Vec<u8>) -> Self {
         Self { authorities, ..Self::default() }
+    }
+
+    /// Returns how often its authorities were asked for.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Adds what a responder says of it, and whether it wants to know what is said of the peer's.
@@ -98,6 +105,7 @@ impl Signer for FakeCertificate {
 
 impl Verifier for FakeCertificate {
     fn authorities(&self) -> &[u8] {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         &self.authorities
     }
 

@@ -269,7 +269,7 @@ fn gateway_says_why_it_cannot_sign_for_a_peer_that_announces_no_hashes() {
 
 /// Connects a terminal, behind a NAT if there is one. The two sides know each other as Wayfarer's
 /// if `know_each_other`.
-fn connected_by(nat: Option<Nat>, know_each_other: bool) -> Pair {
+pub(super) fn connected_by(nat: Option<Nat>, know_each_other: bool) -> Pair {
     let certificate = Arc::new(FakeCertificate::of("cl.test"));
     let mut pair = Pair::new(
         Connection { remote_auth: RemoteAuth::Key(Arc::new(AnySignature)), ..gateway() },
@@ -291,7 +291,7 @@ fn connected_by(nat: Option<Nat>, know_each_other: bool) -> Pair {
 
 /// Moves the terminal to `address`, behind a NAT if there is one. Returns whether each side's ESP is
 /// in UDP then.
-fn move_behind(pair: &mut Pair, nat: Option<Nat>, address: [u8; 4]) -> [bool; 2] {
+pub(super) fn move_behind(pair: &mut Pair, nat: Option<Nat>, address: [u8; 4]) -> [bool; 2] {
     pair.nat = nat;
     let [here, _] = pair.connected_peers().map(|all| all[0]);
     pair.terminal.endpoint.handle_local(pair.now, here, address.into(), None).unwrap();
@@ -299,7 +299,7 @@ fn move_behind(pair: &mut Pair, nat: Option<Nat>, address: [u8; 4]) -> [bool; 2]
     [&pair.terminal, &pair.gateway].map(|side| last_path(side).unwrap().0.udp.is_some())
 }
 
-fn nat(kind: Kind) -> Nat {
+pub(super) fn nat(kind: Kind) -> Nat {
     Nat::new([198, 51, 100, 9].into(), kind)
 }
 

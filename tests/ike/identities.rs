@@ -303,6 +303,22 @@ fn answer_is_short_however_many_authorities_are_trusted() {
     }
 }
 
+/// A stranger's first message costs no more than the answer has room for.
+#[test]
+fn authorities_for_which_an_answer_has_no_room_are_not_compared() {
+    let bundle = |first: u8| -> Vec<u8> { (first..first + 80).flat_map(|n| [n; 20]).collect() };
+    let bundles = [0, 80, 160].map(|first| Arc::new(FakeCertificate::among(bundle(first))));
+    let trusting = |bundle: &Arc<FakeCertificate>| {
+        let remote_auth = RemoteAuth::Key(bundle.clone());
+        Connection { remote_auth, ..gateway() }
+    };
+    let mut fleet = Fleet::new(bundles.iter().map(trusting).collect());
+    let first = fleet.dial(TERMINAL, terminal()).work(fleet.now).remove(0);
+    fleet.deliver(&first);
+    assert_eq!(fleet.gateway.work(fleet.now).len(), 1);
+    assert_eq!(bundles.each_ref().map(|bundle| bundle.asked()), [1, 0, 0]);
+}
+
 #[test]
 fn all_names_of_a_certificate_count() {
     let authority: Arc<dyn Verifier> = Arc::new(FakeCertificate::default());

@@ -13,6 +13,7 @@ mod devices;
 mod dialling;
 mod doubles;
 mod doubts;
+mod esp_checks;
 mod exchanges;
 mod fleet;
 mod followup;

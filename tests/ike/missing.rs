@@ -1,6 +1,9 @@
 //! Child SAs that end or are refused: the side that connects asks for them again.
 
-use crate::{insider::Insider, pair::Pair};
+use crate::{
+    insider::{Answer, Insider},
+    pair::Pair,
+};
 use std::time::Duration;
 use wayfarer::sim::ike::{
     connections::{GATEWAY, TERMINAL, gateway, offer, prefix, terminal},
@@ -12,7 +15,7 @@ use wayfarer_mobility::{
         event::{Event, Reason},
         proposal::Offer,
         settings::Settings,
-        wire::{Delete, ExchangeType, Payload, notify},
+        wire::{Delete, ErrorNotify, ExchangeType, Payload, Proposal, Transform, notified, notify},
     },
     path::Addresses,
 };
@@ -22,8 +25,18 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Has the gateway delete the terminal's newest child SA, and nothing else.
 fn delete_child(insider: &mut Insider, message_id: u32) {
     let spi = insider.pair.terminal.newest_child().spi_out;
+    delete(insider, message_id, spi);
+}
+
+/// Has the gateway delete the child SA with this SPI of its own, and nothing else.
+fn delete(insider: &mut Insider, message_id: u32, spi: u32) {
     let delete = Payload::Delete(Delete { protocol: 3, spis: vec![spi] });
-    let message = insider.protect_payloads(ExchangeType::Informational, 0, message_id, &[delete]);
+    ask_terminal(insider, ExchangeType::Informational, message_id, &[delete]);
+}
+
+/// Sends the terminal a request in the gateway's name.
+fn ask_terminal(insider: &mut Insider, exchange: ExchangeType, message_id: u32, payloads: &[Payload<'_>]) {
+    let message = insider.protect_payloads(exchange, 0, message_id, payloads);
     let to = Addresses { local: (TERMINAL, 4500).into(), remote: (GATEWAY, 4500).into() };
     insider.pair.terminal.endpoint.handle_datagram(insider.pair.now, to, &message);
 }
@@ -119,6 +132,60 @@ fn link_whose_rekeys_are_refused_is_made_again() {
     let failed = pair.terminal.events.iter().filter(|event| matches!(event, Event::CreateFailed { .. }));
     let count = failed.count();
     assert!((5..=30).contains(&count), "{count} tries");
+}
+
+/// Another child SA with the same policy is no substitute if it carries less.
+#[test]
+fn child_sa_that_ends_beside_a_narrower_one_is_made_again() {
+    for (last, is_missing) in [(15, true), (255, false)] {
+        // All requests of the gateway are the test's own.
+        let quiet = Connection { liveness: None, ..gateway() };
+        let mut insider = Insider::new(quiet, terminal(), Settings::default());
+        let first = insider.pair.terminal.newest_child().spi_out;
+        let transforms = [(1, 20, Some(256)), (4, 31, None), (5, 0, None)];
+        let transforms = transforms.map(|(kind, id, key_bits)| Transform { kind, id, key_bits }).to_vec();
+        let spi = 0x1000u32.to_be_bytes().to_vec();
+        let request = [
+            Payload::Sa(vec![Proposal { number: 1, protocol: 3, spi, transforms }]),
+            Payload::Nonce(&[7; 32]),
+            Payload::Ke { method: 31, data: &[9; 32] },
+            Payload::TsI(vec![prefix([10, 99, 0, 0], [10, 99, 0, last])]),
+            Payload::TsR(vec![prefix([0; 4], [255; 4])]),
+        ];
+        ask_terminal(&mut insider, ExchangeType::CreateChildSa, 0, &request);
+        drop(insider.pair.up());
+        assert_eq!(insider.pair.terminal.children().len(), 2);
+        delete(&mut insider, 1, first);
+        insider.pair.settle();
+        assert_eq!(waits(&insider.pair.terminal).len(), usize::from(is_missing), "{last}");
+        insider.pair.pass(2 * SECOND);
+        assert_eq!(insider.pair.terminal.children().len(), 2 + usize::from(is_missing), "{last}");
+        assert_eq!(waits(&insider.pair.terminal).len(), usize::from(is_missing), "{last}");
+    }
+}
+
+/// Takes the gateway's requests, and returns of each whether it replaces a child SA.
+fn rekeys(insider: &mut Insider) -> Vec<bool> {
+    let sent = insider.pair.down();
+    let is_rekey = |message: &[u8]| insider.read(message, |all| notified(all, notify::REKEY_SA).is_some());
+    sent.iter().map(|(_, message)| is_rekey(message)).collect()
+}
+
+/// A peer that has lost a child SA says so when we rekey it (RFC 7296 §2.25).
+#[test]
+fn lost_child_sa_is_made_again_beside_a_narrower_one() {
+    for (last, is_missing) in [(15, true), (255, false)] {
+        let mut insider = Insider::new(gateway(), terminal(), Settings::default());
+        let peer = insider.pair.connected_peers()[1][0];
+        let first = insider.pair.gateway.endpoint.peer(peer).unwrap().children().next().unwrap();
+        let part = prefix([10, 99, 0, 0], [10, 99, 0, last]);
+        assert!(matches!(insider.child(0x1000, None, true, &[part]), Answer::Accepted(_)));
+        insider.pair.gateway.endpoint.handle_child_due(insider.pair.now, peer, first);
+        assert_eq!(rekeys(&mut insider), [true]);
+        let refusal = ErrorNotify::child_sa_not_found([0, 0, 0, 1]);
+        insider.answer(ExchangeType::CreateChildSa, 0, TERMINAL, &[refusal.payload()]);
+        assert_eq!(rekeys(&mut insider), [false][usize::from(!is_missing)..], "{last}");
+    }
 }
 
 /// Reports that the terminal's child SA may carry nothing more.

@@ -48,8 +48,18 @@ struct Link {
     inner: Vec<IpAddr>,
     /// `true` if a packet came since the last liveness check.
     is_heard: bool,
+    /// Packets that were sent and received.
+    sent: u64,
+    received: u64,
     /// The MTU of the path, if it is smaller than the port's.
     mtu: Option<u16>,
+}
+
+impl Link {
+    fn new() -> Self {
+        let (use_order, inner) = (vec![], vec![]);
+        Self { path: None, use_order, inner, is_heard: true, sent: 0, received: 0, mtu: None }
+    }
 }
 
 /// A node: the gateway or a terminal.
@@ -104,10 +114,15 @@ pub(super) struct Habits {
     pub(super) rekeys_at_once: bool,
     /// It closes one link of eight to which a rekey's message comes, before or after it handles that.
     pub(super) closes_during_rekeys: bool,
+    /// It deletes the child SAs of such links.
+    pub(super) deletes_during_rekeys: bool,
     /// Its peers must authenticate again after an hour.
     pub(super) limits_authentication: bool,
     /// It looks for the MTU of its paths by probes.
     pub(super) probes_paths: bool,
+    /// The gateway goes on without UDP when a terminal that connected so is behind a NAT, as libreswan's
+    /// does: its kernel drops ESP in UDP then.
+    pub(super) stays_without_udp: bool,
 }
 
 fn covers(selectors: &[TrafficSelector], address: IpAddr) -> bool {
@@ -185,9 +200,7 @@ impl Node {
                 Event::PeerUp { peer, .. } => {
                     connected = Some(peer);
                     assert!(!self.gone.contains(&peer));
-                    let link =
-                        Link { path: None, use_order: vec![], inner: vec![], is_heard: true, mtu: None };
-                    assert!(self.links.insert(peer, link).is_none(), "{peer:?} is up twice");
+                    assert!(self.links.insert(peer, Link::new()).is_none(), "{peer:?} is up twice");
                 }
                 Event::PeerDown { peer, .. } => {
                     assert!(self.gone.insert(peer), "{peer:?} ended twice");
@@ -217,15 +230,19 @@ impl Node {
                     self.spis.remove(&sa.spi_in);
                     self.link(sa.peer).use_order.retain(|other| *other != child);
                 }
-                Event::PeerMoved { peer, path, .. } => self.link(peer).path = Some(path),
+                Event::PeerMoved { peer, path, .. } => self.send_by(peer, path),
                 Event::PathConfirmed { peer } => drop(self.link(peer)),
+                Event::TrafficDue { peer } => {
+                    let Link { sent, received, .. } = *self.link(peer);
+                    self.endpoint.handle_traffic(now, peer, sent, received);
+                }
                 Event::LivenessDue { peer } => {
                     let alive = std::mem::take(&mut self.link(peer).is_heard);
                     self.endpoint.handle_liveness(now, peer, alive);
                 }
                 Event::PathProbeDue { peer } => {
                     _ = self.link(peer);
-                    self.endpoint.handle_path_probe_due(now, peer, Some(1500), PacketsSent::Long);
+                    self.endpoint.handle_path_probe_due(now, peer, Some(1500), PacketsSent::Much);
                 }
                 Event::PathMtu { peer, path, mtu, .. } => {
                     assert_eq!(self.link(peer).path, Some(path));
@@ -237,11 +254,13 @@ impl Node {
                 | Event::LookUpTimedOut { .. }
                 | Event::MoveAnswered { .. }
                 | Event::IkeSaKeys { .. }
+                | Event::EspSilent { .. }
                 | Event::ChildMissing { .. }
                 | Event::CreateFailed { .. }
                 | Event::InitRefused { .. }
                 | Event::RenewalFailed { .. }
                 | Event::GrantRefused { .. }
+                | Event::PrefixIgnored { .. }
                 | Event::SelectorsRefused { .. }
                 | Event::ChildNarrowed { .. } => {}
             }
@@ -293,16 +312,23 @@ impl Node {
         self.links.get_mut(&peer).expect("events only concern peers that are up")
     }
 
+    /// Sends to the peer by `path` from now on.
+    fn send_by(&mut self, peer: PeerId, path: Path) {
+        let may_stay = self.habits.stays_without_udp;
+        let link = self.link(peer);
+        let stays = may_stay && link.path.is_some_and(|known| known.udp.is_none());
+        link.path = Some(Path { udp: path.udp.filter(|_| !stays), ..path });
+    }
+
     fn install(&mut self, peer: PeerId, child: ChildId, sa: ChildSa) {
         assert!(self.keys.insert(sa.key_out.to_vec()), "a key is used again");
         assert!(self.keys.insert(sa.key_in.to_vec()), "a key is used again");
         assert!(self.spis.insert(sa.spi_in, child).is_none(), "an SPI is used twice");
         // The SPIs of its own requests are awaited.
         let sends_at_once = self.habits.sends_at_once && !self.awaited.contains_key(&sa.spi_in);
-        let link = self.link(peer);
-        link.path = Some(sa.path);
+        self.send_by(peer, sa.path);
         if sa.send || sends_at_once {
-            link.use_order.push(child);
+            self.link(peer).use_order.push(child);
         }
         if let Some(replaced) = sa.replaces {
             self.follows.values_mut().filter(|old| **old == replaced).for_each(|old| *old = child);
@@ -339,7 +365,9 @@ impl Node {
         assert!(covers(&sa.local, src) && covers(&sa.remote, dst), "{src} to {dst} is not for {sa:?}");
         sa.sent += 1;
         let esp = Esp { spi: sa.spi_out, key: sa.key_out.clone(), sequence: sa.sent, src, dst };
-        let path = self.links[&sa.peer].path?;
+        let link = self.links.get_mut(&sa.peer)?;
+        let path = link.path?;
+        link.sent += 1;
         let (from, to) = path.udp.unwrap_or((0, 0));
         let (from, to) = (SocketAddr::new(path.local, from), SocketAddr::new(path.remote, to));
         Some(Datagram { from, to, content: Content::Esp(esp) })
@@ -363,12 +391,17 @@ impl Node {
             return;
         }
         assert!(covers(&sa.remote, esp.src) && covers(&sa.local, esp.dst), "traffic outside selectors");
+        let path = Path::new(addresses, addresses.remote.port() != 0);
+        let link = self.links.get_mut(&sa.peer).unwrap();
+        let is_other = link.path.is_some_and(|known| known.udp.is_some() != path.udp.is_some());
+        if is_other && self.habits.stays_without_udp {
+            return;
+        }
         self.delivered += 1;
         let (peer, is_first, is_newest) = (sa.peer, sa.highest == 0, esp.sequence > sa.highest);
         sa.highest = sa.highest.max(esp.sequence);
-        let link = self.links.get_mut(&peer).unwrap();
         link.is_heard = true;
-        let path = Path::new(addresses, addresses.remote.port() != 0);
+        link.received += 1;
         let is_moved = follows && is_newest && link.path.is_some_and(|known| known != path);
         if is_first {
             self.endpoint.handle_child_used(now, peer, child);

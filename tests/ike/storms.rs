@@ -28,8 +28,10 @@ const NONE: Habits = Habits {
     is_slow: false,
     rekeys_at_once: false,
     closes_during_rekeys: false,
+    deletes_during_rekeys: false,
     limits_authentication: false,
     probes_paths: false,
+    stays_without_udp: false,
 };
 /// Habits of nodes that look for the MTU of their paths.
 const PROBES: Habits = Habits { probes_paths: true, ..NONE };
@@ -256,9 +258,59 @@ fn terminals_of_other_habits_recover_from_a_storm() {
         is_slow: true,
         rekeys_at_once: true,
         closes_during_rekeys: true,
+        deletes_during_rekeys: true,
         ..NONE
     };
     with_each_kind(1, |seed, kind| storm(World::with_habits(habits, seed, kind, 50, Cable::LOSSY), 400));
+}
+
+/// Moves all terminals at once.
+fn move_all(world: &mut World) {
+    for terminal in 0..world.terminals() {
+        let to = world.new_attachment();
+        world.disturb(Disturbance::Move { terminal, to });
+    }
+}
+
+#[test]
+fn terminals_without_mobike_connect_anew_from_each_new_address() {
+    let habits = Habits { without_nat_traversal: true, ..NONE };
+    with_each_kind(3, |seed, kind| {
+        let mut world = World::with_habits(habits, seed, kind, 20, Cable::LOSSLESS);
+        world.pass(10 * SECOND);
+        for _ in 0..5 {
+            move_all(&mut world);
+            // They wait for a second.
+            world.pass(5 * SECOND);
+            world.assert_connected();
+        }
+        world
+    });
+}
+
+/// libreswan's gateway stays without UDP if a terminal that connected so moves behind a NAT. Then nothing
+/// arrives, although IKE goes on.
+#[test]
+fn terminals_behind_nats_come_to_terms_with_a_gateway_that_stays_without_udp() {
+    let habits = Habits { stays_without_udp: true, ..NONE };
+    with_each_kind(5, |seed, kind| {
+        let mut world = World::with_habits(habits, seed, kind, 40, Cable::LOSSLESS);
+        world.pass(10 * SECOND);
+        let delivered = |world: &World| world.nodes.iter().map(|node| node.delivered).collect::<Vec<_>>();
+        for _ in 0..3 {
+            move_all(&mut world);
+            world.pass(15 * SECOND);
+            let before = delivered(&world);
+            world.pass(10 * SECOND);
+            let after = delivered(&world);
+            let least = before.iter().zip(&after).map(|(before, after)| after - before).min();
+            assert!(least >= Some(8), "{before:?} {after:?}");
+        }
+        world.pass(30 * SECOND);
+        world.assert_connected();
+        assert!(world.nodes[0].endpoint.count(Counter::Established) > 40, "nobody had to authenticate again");
+        world
+    });
 }
 
 /// Checks that probes disturb nothing else, and find what the networks take.

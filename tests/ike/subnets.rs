@@ -1,14 +1,15 @@
 //! Child SAs with many prefixes: all of them are agreed on, or none.
 
-use crate::pair::Pair;
+use crate::{insider::Insider, pair::Pair};
 use wayfarer::sim::ike::{
     connections::{gateway, prefix, terminal},
-    side::Side,
+    side::{Side, reversed},
 };
 use wayfarer_mobility::ike::{
     connection::Connection,
     event::{Event, Reason},
-    wire::{TrafficSelector, notify},
+    settings::Settings,
+    wire::{ExchangeType, Payload, Proposal, TrafficSelector, Transform, flags, notify},
 };
 
 /// Returns this many networks of 256 addresses.
@@ -20,14 +21,29 @@ fn networks(first: u8, count: u32) -> Vec<TrafficSelector> {
     (0..count).map(network).collect()
 }
 
-/// Connects two sites with these networks at the terminal and at the gateway.
-fn sites(ours: Vec<TrafficSelector>, theirs: Vec<TrafficSelector>) -> Pair {
+/// Returns the connections of two sites with these networks at the terminal and at the gateway, the
+/// gateway's first.
+fn connections(ours: &[TrafficSelector], theirs: &[TrafficSelector]) -> [Connection; 2] {
     let with = |mut connection: Connection, local: &[TrafficSelector], remote: &[TrafficSelector]| {
         connection.children[0].local = local.to_vec();
         connection.children[0].remote = remote.to_vec();
         Connection { pools: vec![], ask_address: false, ..connection }
     };
-    Pair::connected(with(gateway(), &theirs, &ours), with(terminal(), &ours, &theirs))
+    [with(gateway(), theirs, ours), with(terminal(), ours, theirs)]
+}
+
+/// Connects two such sites.
+fn sites(ours: Vec<TrafficSelector>, theirs: Vec<TrafficSelector>) -> Pair {
+    let [gateway, terminal] = connections(&ours, &theirs);
+    Pair::connected(gateway, terminal)
+}
+
+/// Returns how many networks the gateway left out last, if the terminal was told of any.
+fn left_out(terminal: &Side) -> Option<usize> {
+    terminal.events.iter().rev().find_map(|event| match event {
+        Event::ChildNarrowed { left_out, .. } => Some(*left_out),
+        _ => None,
+    })
 }
 
 fn sides(side: &Side) -> (Vec<TrafficSelector>, Vec<TrafficSelector>) {
@@ -81,10 +97,34 @@ fn terminal_hears_of_networks_that_the_gateway_leaves_out() {
         let pair = Pair::connected(narrower(gateway(), count), asking.clone());
         pair.assert_one_each();
         assert_eq!(sides(&pair.terminal).1, theirs[..count]);
-        let left_out = pair.terminal.events.iter().find_map(|event| match event {
-            Event::ChildNarrowed { left_out, .. } => Some(*left_out),
-            _ => None,
-        });
-        assert_eq!(left_out, expected);
+        assert_eq!(left_out(&pair.terminal), expected);
+    }
+}
+
+#[test]
+fn terminal_hears_of_networks_that_the_gateway_takes_away_with_new_keys() {
+    let (ours, theirs) = (networks(10, 1), networks(11, 20));
+    let half = [&theirs[1..], &[prefix([11, 0, 0, 0], [11, 0, 0, 127])]].concat();
+    for (kept, expected) in [(theirs.clone(), None), (theirs[..16].to_vec(), Some(4)), (half, Some(1))] {
+        let [gateway, terminal] = connections(&ours, &theirs);
+        let mut insider = Insider::new(gateway, terminal, Settings::default());
+        let here = insider.pair.connected_peers()[0][0];
+        insider.pair.terminal.endpoint.rekey(insider.pair.now, here, false);
+        let (addresses, _) = insider.pair.up().remove(0);
+        let transforms = [(1, 20, Some(256)), (4, 31, None), (5, 0, None)];
+        let transforms = transforms.map(|(kind, id, key_bits)| Transform { kind, id, key_bits }).to_vec();
+        let spi = 0x1000u32.to_be_bytes().to_vec();
+        let answer = [
+            Payload::Sa(vec![Proposal { number: 1, protocol: 3, spi, transforms }]),
+            Payload::Nonce(&[7; 32]),
+            Payload::Ke { method: 31, data: &[9; 32] },
+            Payload::TsI(ours.clone()),
+            Payload::TsR(kept.clone()),
+        ];
+        let message = insider.protect_payloads(ExchangeType::CreateChildSa, flags::RESPONSE, 2, &answer);
+        insider.pair.terminal.endpoint.handle_datagram(insider.pair.now, reversed(addresses), &message);
+        drop(insider.pair.up());
+        assert_eq!(sides(&insider.pair.terminal), (ours.clone(), kept));
+        assert_eq!(left_out(&insider.pair.terminal), expected);
     }
 }

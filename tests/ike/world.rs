@@ -2,6 +2,7 @@
 //! one seed.
 
 mod assertions;
+mod odd_moments;
 
 use crate::{
     datagram::{Content, Datagram},
@@ -36,7 +37,6 @@ use wayfarer_mobility::{
         proposal::Offer,
         settings::Settings,
         view::State,
-        wire::{ExchangeType, Header},
     },
     path::Addresses,
     task::{Task, TaskId},
@@ -169,9 +169,10 @@ impl World {
             }
         };
         let (mut ike, mut esp) = (self.offers.clone(), self.offers.clone());
-        let Habits { crash_tokens, probes_paths, .. } = self.habits;
-        let of_gateway = Habits { crash_tokens, probes_paths, ..Habits::default() };
-        let habits = if node == GATE { of_gateway } else { self.habits };
+        let Habits { crash_tokens, probes_paths, stays_without_udp, .. } = self.habits;
+        let of_gateway = Habits { crash_tokens, probes_paths, stays_without_udp, ..Habits::default() };
+        let of_terminal = Habits { stays_without_udp: false, ..self.habits };
+        let habits = if node == GATE { of_gateway } else { of_terminal };
         let without_pfs = |offer: &Offer| Offer { kex: vec![], more_kex: vec![], ..offer.clone() };
         match node {
             GATE if self.habits.without_pfs => esp.extend(self.offers.iter().map(without_pfs)),
@@ -203,6 +204,7 @@ impl World {
             log_keys: habits.libreswan_answers,
             crash_secret: crash_tokens.then_some(secret),
             nat_traversal: !habits.without_nat_traversal,
+            vendor_id: !habits.stays_without_udp,
             ..Settings::default()
         };
         Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, settings)).with(habits)
@@ -400,7 +402,7 @@ impl World {
         let addresses = Addresses { local: to, remote: from };
         let is_odd_moment = self.is_odd_moment(node, &content);
         if is_odd_moment && self.random.percent(50) {
-            self.disturb(Disturbance::Close { terminal: node - 1, by: By::Terminal });
+            self.end_at_odd_moment(node);
         }
         match content {
             Content::Ike(message) => {
@@ -411,16 +413,8 @@ impl World {
         }
         self.work(node);
         if is_odd_moment {
-            self.disturb(Disturbance::Close { terminal: node - 1, by: By::Terminal });
+            self.end_at_odd_moment(node);
         }
-    }
-
-    /// Returns true if the terminal `node` closes its link around this message.
-    fn is_odd_moment(&mut self, node: usize, content: &Content) -> bool {
-        let Content::Ike(message) = content else { return false };
-        let is_rekey = Header::parse(message)
-            .is_ok_and(|header| header.exchange == ExchangeType::CreateChildSa.number());
-        node != GATE && self.habits.closes_during_rekeys && is_rekey && self.random.below(8) == 0
     }
 
     /// Carries out a node's events, starts its tasks and sends its messages.

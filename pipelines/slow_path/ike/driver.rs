@@ -22,7 +22,7 @@ use crate::{
     primitives::{OsRandom, Primitives},
     slow_path::{
         links::{FoundMtu, IkeEvent, LinkId, Links},
-        network::Network,
+        network::{Network, has_address},
         table_writer::TableWriter,
     },
 };
@@ -228,7 +228,8 @@ impl Ike {
     }
 
     /// Handles changed routes and addresses: for each peer that we connected to, uses the local
-    /// address of the port that its packets leave by.
+    /// address of the port that its packets leave by. A link without MOBIKE ends if that port does not
+    /// have its address, and is made anew; otherwise it stays.
     pub(in crate::slow_path) fn handle_routes(&mut self, now: Duration, network: &Network) {
         // Only a RADIUS server can choose addresses outside of the pools.
         if self.endpoint.connections().any(|(_, c)| matches!(c.remote_auth, RemoteAuth::Eap(_))) {
@@ -243,7 +244,8 @@ impl Ike {
             let fits =
                 |own: &IpAddr| own.is_ipv4() == current.remote.is_ipv4() && connection.local.contains(own);
             let best = port.segment.addresses.iter().map(|(own, _)| *own).find(fits);
-            if let Some(local) = best.filter(|best| *best != current.local.ip()) {
+            let stays = !view.mobike() && has_address(port, current.local.ip());
+            if let Some(local) = best.filter(|best| *best != current.local.ip() && !stays) {
                 moved.push((view.id(), local));
             }
         }
@@ -356,6 +358,9 @@ impl Ike {
             Event::GrantRefused { peer, reason } => {
                 log::grant_refused(About::of(&self.endpoint, peer), reason);
             }
+            Event::PrefixIgnored { peer, prefix } => {
+                log::prefix_ignored(About::of(&self.endpoint, peer), prefix);
+            }
             Event::SelectorsRefused { peer, local, remote } => {
                 if let Some(left_out) = self.peers.admits_line(now, peer) {
                     log::selectors_refused(About::of(&self.endpoint, peer), local, remote, left_out);
@@ -375,8 +380,8 @@ impl Ike {
                 log::renewal_failed(About::of(&self.endpoint, peer), &reason, wait);
             }
             Event::ChildFollows { child, old } => self.peers.replace_child(child, old),
-            Event::ChildUse { child } => self.peers.use_child(child, links),
-            Event::ChildDown { child } => self.peers.remove_child(child, links),
+            Event::ChildUse { child } => self.peers.use_child(now, child, links),
+            Event::ChildDown { child } => self.peers.remove_child(now, child, links),
             Event::PeerMoved { peer, from, path, cause, confirmed, .. } => {
                 if confirmed {
                     self.unconfirmed.remove(peer);
@@ -401,6 +406,11 @@ impl Ike {
                 debug!(peer = peer.0, "path confirmed");
                 self.unconfirmed.remove(peer);
             }
+            Event::TrafficDue { peer } => {
+                let traffic = self.peers.traffic(peer, links);
+                self.endpoint.handle_traffic(now, peer, traffic.sent_packets, traffic.received_packets);
+            }
+            Event::EspSilent { peer } => log::esp_silent(About::of(&self.endpoint, peer)),
             Event::PathProbeDue { peer } => self.path_probe_due(now, peer, links),
             Event::PathMtu { peer, path, mtu, is_limit, is_over } => {
                 let found = FoundMtu { path: child::path(path), mtu, is_limit };
@@ -463,7 +473,7 @@ impl Ike {
                     self.inner.route(peer, &tunnel.inbound.selectors);
                 }
                 if starts_sending {
-                    self.peers.use_child(child, links);
+                    self.peers.use_child(now, child, links);
                 }
             }
             Err(why) => {

@@ -16,6 +16,7 @@ use tracing::{
 };
 use wayfarer_dataplane::sa::Path;
 use wayfarer_mobility::{
+    aaa::grant::Ip6Prefix,
     identity::Identity,
     ike::{
         bounds,
@@ -25,6 +26,7 @@ use wayfarer_mobility::{
         method::Method,
         wire::notify,
     },
+    path::network,
     rate::{NetworkRates, Rate},
 };
 
@@ -41,6 +43,9 @@ const REFILL_OF_ALL: Duration = Duration::from_millis(200);
 const TELL_AFTER: Duration = Duration::from_secs(60);
 /// Failed peers that are remembered.
 const MAX_FAILED: usize = 100;
+/// A network's share of them. Beyond it, if there is no room, its newest takes the place of its oldest, so
+/// that a flood from one network leaves those of others.
+const SHARE: usize = 10;
 
 /// The peer that a line is about, as far as it is known, in the form of the line's fields.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +97,7 @@ pub(super) struct PeerLog {
     left_out: LeftOut,
     /// When lines that were left out are told of.
     tell_at: Duration,
-    /// The last peers of which a line says that they did not connect, the newest first.
+    /// The last peers that did not connect, the newest first, also those that have no line.
     failed: VecDeque<FailedPeer>,
 }
 
@@ -116,22 +121,22 @@ pub(super) struct FailedPeer {
 }
 
 impl PeerLog {
-    /// Logs that a peer did not connect.
+    /// Logs that a peer did not connect, and remembers it.
     pub(super) fn failed(&mut self, now: Duration, remote: SocketAddr, about: About<'_>, reason: Reason) {
         let is_admitted = self.networks.admits(now, remote.ip(), BURST, REFILL)
             && self.all.admits(now, BURST_OF_ALL, REFILL_OF_ALL);
-        let Some(left_out) = self.left_out.before(is_admitted) else { return };
-        self.tell_at = now + TELL_AFTER;
         let About { peer, claimed, proved, connection, method } = about;
-        info!(
-            name: "peer_not_connected",
-            peer, claimed, proved, connection, method, %reason, left_out, "peer not connected"
-        );
-        if reason == Reason::Unnamed {
-            warn!(name: "peer_without_name", peer, connection, "{UNNAMED}");
+        if let Some(left_out) = self.left_out.before(is_admitted) {
+            self.tell_at = now + TELL_AFTER;
+            info!(
+                name: "peer_not_connected",
+                peer, claimed, proved, connection, method, %reason, left_out, "peer not connected"
+            );
+            if reason == Reason::Unnamed {
+                warn!(name: "peer_without_name", peer, connection, "{UNNAMED}");
+            }
         }
-        self.failed.truncate(MAX_FAILED - 1);
-        self.failed.push_front(FailedPeer {
+        self.remember(FailedPeer {
             at: now,
             remote,
             claimed: claimed.map(|id| id.to_string()),
@@ -140,6 +145,18 @@ impl PeerLog {
             method: method.map(|method| method.to_string()),
             reason,
         });
+    }
+
+    /// Remembers a peer that did not connect.
+    fn remember(&mut self, peer: FailedPeer) {
+        if self.failed.len() >= MAX_FAILED {
+            let own = network(peer.remote.ip());
+            let is_own = |other: &FailedPeer| network(other.remote.ip()) == own;
+            let has_share = self.failed.iter().filter(|other| is_own(other)).count() >= SHARE;
+            let oldest = self.failed.iter().rposition(is_own).filter(|_| has_share);
+            self.failed.remove(oldest.unwrap_or(MAX_FAILED - 1));
+        }
+        self.failed.push_front(peer);
     }
 
     /// Logs how many lines were left out, if no other line has told for a while.
@@ -220,6 +237,17 @@ pub(super) fn grant_refused(about: About<'_>, reason: GrantError) {
     );
 }
 
+/// Logs that a RADIUS server granted a prefix that is not used.
+pub(super) fn prefix_ignored(about: About<'_>, prefix: Ip6Prefix) {
+    let (About { peer, claimed, proved, connection, .. }, shortest) = (about, Ip6Prefix::SHORTEST);
+    warn!(
+        name: "prefix_ignored",
+        peer, claimed, proved, connection, %prefix,
+        "the RADIUS server granted a prefix shorter than /{shortest}, which is ignored: a peer gets one address, and \
+         no network behind it"
+    );
+}
+
 /// Logs that a child SA is missing, and the time until it is asked for.
 pub(super) fn child_missing(about: About<'_>, child: &str, wait: Duration) {
     let About { peer, proved, connection, .. } = about;
@@ -239,6 +267,16 @@ pub(super) fn renewal_failed(about: About<'_>, reason: &Reason, wait: Duration) 
         peer, proved, connection, %reason,
         wait_s = wait.as_secs_f64(),
         "cannot authenticate again; the link goes on, and another attempt follows"
+    );
+}
+
+/// Logs that no packets come from a peer since we moved behind a NAT.
+pub(super) fn esp_silent(about: About<'_>) {
+    let About { peer, proved, connection, .. } = about;
+    info!(
+        name: "esp_silent",
+        peer, proved, connection,
+        "no packets come from the peer since we moved behind a NAT: it may send them without UDP; we authenticate again"
     );
 }
 
@@ -343,6 +381,7 @@ mod tests {
             PeerLog::default().failed(Duration::ZERO, peer, about(), Reason::NoProposal);
             grant_refused(about(), GrantError::UnknownFilter("net".into()));
             child_missing(about(), "net", Duration::from_secs(2));
+            esp_silent(about());
             create_failed(about(), Some("net"), None);
             create_failed(about(), None, Some(notify::NO_PROPOSAL_CHOSEN));
             child_not_installed(about(), "net", "no room");
@@ -350,9 +389,10 @@ mod tests {
             address_in_use(about(), to.remote);
             disconnected(about(), peer);
             regranted(about(), peer, Some(60), &["net".into()]);
+            prefix_ignored(about(), Ip6Prefix::new([0; 16].into(), 56).unwrap());
         });
         let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(all.len(), 15);
+        assert_eq!(all.len(), 17);
         for line in &all {
             assert_eq!((&line["peer"], &line["connection"]), (&"192.0.2.7:4500".into(), &"people".into()));
             assert_eq!(line["proved"], "alice\\n", "{line}");
@@ -373,11 +413,13 @@ mod tests {
     fn one_network_does_not_silence_another() {
         let mut log = PeerLog::default();
         let now = Duration::from_secs(100);
-        for host in 0..100 {
-            fail(&mut log, now, ([192, 0, 2, host], 500).into());
-        }
-        fail(&mut log, now, ([198, 51, 100, 1], 500).into());
-        assert_eq!(log.failures().count(), BURST as usize + 1);
+        let text = recorded(Format::Text(false), || {
+            for host in 0..100 {
+                fail(&mut log, now, ([192, 0, 2, host], 500).into());
+            }
+            fail(&mut log, now, ([198, 51, 100, 1], 500).into());
+        });
+        assert_eq!(text.lines().count(), BURST as usize + 1);
     }
 
     #[test]
@@ -405,5 +447,18 @@ mod tests {
         assert_eq!((all.len(), all[0].remote), (MAX_FAILED, ([0, 1, 43, 0], 500).into()));
         assert_eq!(all[0].reason.to_string(), "no common algorithms");
         assert_eq!(all[0].connection.as_deref(), Some("office"));
+    }
+
+    #[test]
+    fn remembers_failures_without_a_line_and_a_flood_drives_out_only_its_own() {
+        let mut log = PeerLog::default();
+        let now = Duration::from_secs(1);
+        let other = SocketAddr::from(([198, 51, 100, 1], 500));
+        fail(&mut log, now, other);
+        for port in 1..=300 {
+            fail(&mut log, now, ([192, 0, 2, 7], port).into());
+        }
+        let all: Vec<_> = log.failures().map(|failed| failed.remote).collect();
+        assert_eq!((all.len(), all[0].port(), all[MAX_FAILED - 1]), (MAX_FAILED, 300, other));
     }
 }

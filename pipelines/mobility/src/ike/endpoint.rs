@@ -409,6 +409,12 @@ impl Endpoint {
         self.with(now, peer, |peer, cx| peer.handle_liveness(cx, alive));
     }
 
+    /// Handles the answer to [`Event::TrafficDue`]: the number of packets that the data plane has sent to
+    /// the peer and received from it so far.
+    pub fn handle_traffic(&mut self, now: Duration, peer: PeerId, sent: u64, received: u64) {
+        self.with(now, peer, |peer, cx| peer.handle_traffic(cx, sent, received));
+    }
+
     /// Handles the answer to [`Event::PathProbeDue`]: `most` is the length in bytes of the longest outer
     /// packet that is sent to the peer, if that is known, and `sent` says what the data plane has sent
     /// since the last answer.
@@ -435,7 +441,8 @@ impl Endpoint {
     }
 
     /// Changes our address towards a peer that we connected to, and the peer's address if `remote`
-    /// is given.
+    /// is given. A peer that is not connected yet, or not by MOBIKE, ends; its connection is made anew from
+    /// `local`.
     ///
     /// # Errors
     /// [`OtherFamily`] if `local` cannot reach the peer's address; nothing changes then.
@@ -458,6 +465,11 @@ impl Endpoint {
     /// Closes a peer.
     pub fn close(&mut self, now: Duration, peer: PeerId) {
         self.with(now, peer, |peer, cx| peer.close(cx, Reason::Closed));
+    }
+
+    /// Deletes a child SA. If we connect to the peer, it is asked for again after a while.
+    pub fn delete_child(&mut self, now: Duration, peer: PeerId, child: ChildId) {
+        self.with(now, peer, |peer, cx| peer.delete_child(cx, child));
     }
 
     /// Rekeys a peer's IKE SA, or all its child SAs.

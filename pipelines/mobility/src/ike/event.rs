@@ -7,6 +7,7 @@ use super::{
     wire::{TrafficSelector, notify},
 };
 use crate::{
+    aaa::grant::Ip6Prefix,
     crypto::{Secret, SignError, VerifyError},
     identity::Identity,
     path::{Addresses, Nat, Path},
@@ -87,6 +88,8 @@ pub enum Reason {
     Timeout,
     /// The peer proved that it has lost the IKE SA (RFC 6290).
     Lost,
+    /// Our own address towards the peer has changed, and the link cannot move to the new one.
+    OwnAddress,
     /// A newer connection replaced it.
     Replaced,
     /// The operator has barred the identity.
@@ -146,6 +149,9 @@ impl fmt::Display for Reason {
             Self::Closed => "closed here",
             Self::Timeout => "the peer does not answer",
             Self::Lost => "the peer no longer has it, as after a crash",
+            Self::OwnAddress => {
+                "our own address towards the peer has changed, and the link cannot move to the new one"
+            }
             Self::Barred => "the operator has barred this identity",
             Self::Replaced => "a newer connection replaces it",
             Self::Reconfigured => "the configuration changed while it connected",
@@ -285,6 +291,13 @@ pub enum Event {
         /// The reason.
         reason: GrantError,
     },
+    /// A RADIUS server granted a prefix that is too short for a peer's inner address.
+    PrefixIgnored {
+        /// The peer.
+        peer: PeerId,
+        /// The prefix.
+        prefix: Ip6Prefix,
+    },
     /// A child SA must be installed.
     ChildUp {
         /// The peer.
@@ -304,13 +317,15 @@ pub enum Event {
         /// Number of selectors that it sent for its own.
         remote: usize,
     },
-    /// The peer agreed to a child SA of ours without some of our prefixes.
+    /// The peer agreed to a child SA of ours without some of our prefixes, or to new keys for one without
+    /// some of the prefixes that it had.
     ChildNarrowed {
         /// The peer.
         peer: PeerId,
         /// Name of the child SA's policy.
         name: String,
-        /// Number of the prefixes of both sides that are left out.
+        /// Number of the prefixes of both sides that are left out; with new keys also those of which a
+        /// part is.
         left_out: usize,
     },
     /// A child SA that must be up ended or was refused. It is asked for again.
@@ -393,6 +408,18 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
+    /// We moved behind a NAT, and it must be known whether the peer's packets come. The driver answers by
+    /// `Endpoint::handle_traffic`.
+    TrafficDue {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// We send packets to the peer, and none have come since we moved behind a NAT: it may go on without
+    /// UDP. We authenticate again.
+    EspSilent {
+        /// The peer.
+        peer: PeerId,
+    },
     /// It is time to look for the MTU of a peer's path. The driver answers by
     /// `Endpoint::handle_path_probe_due`.
     PathProbeDue {
@@ -446,8 +473,8 @@ pub enum Event {
 pub enum PacketsSent {
     /// Nothing.
     None,
-    /// Hardly anything but short packets, which every path takes.
-    Short,
-    /// Long packets too.
-    Long,
+    /// So little that no search for the path's MTU is worth it.
+    Little,
+    /// So much that some of it may have been in long packets.
+    Much,
 }

@@ -2,7 +2,7 @@
 
 use super::{bounds, wire::TrafficSelector};
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::{net::IpAddr, slice};
 
 /// Most comparisons by which selectors are narrowed: a few milliseconds. Ranges that do not overlap
 /// need half as many at most.
@@ -148,6 +148,11 @@ pub fn left_out(asked: &[TrafficSelector], agreed: &[TrafficSelector]) -> usize 
     asked.iter().filter(is_missing).count()
 }
 
+/// Returns how many of the selectors `before` do not lie within one of those `after`.
+pub fn narrowed(before: &[TrafficSelector], after: &[TrafficSelector]) -> usize {
+    before.iter().filter(|one| !is_within(slice::from_ref(*one), after)).count()
+}
+
 /// Returns true if `inner` is not empty and each of it lies within one of `outer`.
 pub fn is_within(inner: &[TrafficSelector], outer: &[TrafficSelector]) -> bool {
     !inner.is_empty() && inner.iter().all(|i| outer.iter().any(|o| intersection(i, o).as_ref() == Some(i)))
@@ -262,5 +267,9 @@ mod tests {
             (1, 0, 0)
         );
         assert_eq!(left_out(&[everything(true), everything(false)], &[a]), 0);
+        assert_eq!(
+            (narrowed(&[a, b], &[part]), narrowed(&[a, b], &[b, a]), narrowed(&[a, part], &[a, b])),
+            (2, 0, 0)
+        );
     }
 }

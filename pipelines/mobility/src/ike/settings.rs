@@ -41,6 +41,8 @@ pub struct Settings {
     /// False for an endpoint without NAT traversal, which sends no NAT_DETECTION (RFC 7296 §2.23).
     /// Simulated peers may be like that.
     pub nat_traversal: bool,
+    /// False for an endpoint that does not say that it is Wayfarer. Simulated peers may be like that.
+    pub vendor_id: bool,
     /// True if [`super::event::Event::IkeSaKeys`] must be reported.
     pub log_keys: bool,
 }
@@ -62,6 +64,7 @@ impl Default for Settings {
             routability: Duration::from_secs(10),
             crash_secret: None,
             nat_traversal: true,
+            vendor_id: true,
             log_keys: false,
         }
     }

@@ -6,12 +6,7 @@ use super::{
     connected::NewPeer,
     endpoint::Endpoint,
     event::{ChildId, Event, PeerId},
-    peer::{
-        Peer, State,
-        child::{AgreedChild, Child},
-        succession::Succession,
-    },
-    selector,
+    peer::{Peer, State, child::Child, succession::Succession},
 };
 use core::time::Duration;
 
@@ -121,15 +116,11 @@ impl Endpoint {
     fn child_before(&self, id: PeerId, child: ChildId, old: PeerId) -> Option<ChildId> {
         let children_of = |peer| self.peers.get(&peer).into_iter().flat_map(|peer| &peer.children);
         let is_up = |child: ChildId| children_of(id).any(|other| other.id == child);
-        let is_within = |inner: &AgreedChild, outer: &AgreedChild| {
-            selector::is_within(&inner.local, &outer.local)
-                && selector::is_within(&inner.remote, &outer.remote)
-        };
         let Child { sa: new, .. } = children_of(id).find(|other| other.id == child)?;
         let may_follow = |old: &&Child| {
-            old.state().carries_traffic() && is_within(&old.sa, new) && !old.follower.is_some_and(is_up)
+            old.state().carries_traffic() && new.covers(&old.sa) && !old.follower.is_some_and(is_up)
         };
-        let before = children_of(old).filter(may_follow).min_by_key(|old| !is_within(new, &old.sa));
+        let before = children_of(old).filter(may_follow).min_by_key(|old| !old.sa.covers(new));
         before.map(|old| old.id)
     }
 }

@@ -213,6 +213,11 @@ pub(in crate::ike) struct AgreedChild {
 }
 
 impl AgreedChild {
+    /// Returns true if it may carry all traffic of `other`.
+    pub(in crate::ike) fn covers(&self, other: &Self) -> bool {
+        selector::is_within(&other.local, &self.local) && selector::is_within(&other.remote, &self.remote)
+    }
+
     /// Returns the description of the child SA for the data plane.
     pub(in crate::ike) fn event(&self, keys: [Secret; 2], path: Path, send: bool) -> ChildSa {
         let [key_in, key_out] = keys;

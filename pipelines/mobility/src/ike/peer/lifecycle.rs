@@ -86,10 +86,10 @@ impl Peer {
     /// Ends a child SA at once.
     pub(in crate::ike) fn end_child(&mut self, cx: &mut Context<'_>, id: ChildId) {
         let Some(at) = self.children.iter().position(|child| child.id == id) else { return };
-        let child = self.children.remove(at);
-        cx.end_child(id, child.sa.spi_in);
+        let Child { sa, successor, .. } = self.children.remove(at);
+        cx.end_child(id, sa.spi_in);
         self.restore_predecessor(cx, id);
-        self.miss_child(cx, child.sa.policy);
+        self.miss_child(cx, sa.policy, successor.is_none().then_some(sa));
     }
 
     /// Removes an IKE SA at once.
@@ -222,16 +222,22 @@ impl Peer {
         }
     }
 
-    /// Notes that a child SA with this policy ended or was refused. If we connect to the peer, it is
-    /// asked for again after a while.
-    pub(in crate::ike) fn miss_child(&mut self, cx: &mut Context<'_>, policy: usize) {
+    /// Notes that a child SA with this policy was refused, or that `ended` did and no successor carries its
+    /// traffic. If we connect to the peer, it is asked for again after a while.
+    pub(in crate::ike) fn miss_child(
+        &mut self,
+        cx: &mut Context<'_>,
+        policy: usize,
+        ended: Option<AgreedChild>,
+    ) {
         let connects = self.connection(cx).filter(|connection| connection.is_dialled());
         let Some(child) = connects.and_then(|connection| connection.children.get(policy)) else { return };
-        if !self.is_established() || self.is_outgoing() || self.has_child(policy) {
+        let ended = ended.or_else(|| self.missing_traffic(policy));
+        if !self.is_established() || self.is_outgoing() || self.has_child(policy, ended.as_ref()) {
             return;
         }
         let jittered = |wait| cx.jittered(wait);
-        if let Some(wait) = self.missing.get_or_insert_default().insert(cx.now, policy, jittered) {
+        if let Some(wait) = self.missing.get_or_insert_default().insert(cx.now, policy, ended, jittered) {
             cx.tell(Event::ChildMissing { peer: self.id, name: child.name.clone(), wait });
         }
     }
@@ -243,15 +249,26 @@ impl Peer {
         }
         let due = self.missing.as_mut().map(|missing| missing.take_due(now)).unwrap_or_default();
         for policy in due {
-            if !self.has_child(policy) {
+            let ended = self.missing_traffic(policy);
+            if !self.has_child(policy, ended.as_ref()) {
                 self.enqueue(QueuedRequest::Child(policy));
             }
         }
     }
 
-    /// Returns true if there is a child SA with this policy, or we are creating one.
-    fn has_child(&mut self, policy: usize) -> bool {
-        self.children.iter().any(|child| child.sa.policy == policy && child.state().carries_traffic())
+    /// Returns the child SA with this policy that ended, and whose traffic is missing.
+    fn missing_traffic(&self, policy: usize) -> Option<AgreedChild> {
+        self.missing.as_ref().and_then(|missing| missing.ended(policy)).cloned()
+    }
+
+    /// Returns true if there is a child SA with this policy that carries all traffic of the one that
+    /// `ended`, if there was one, or we are creating one.
+    pub(in crate::ike) fn has_child(&mut self, policy: usize, ended: Option<&AgreedChild>) -> bool {
+        let carries = |child: &Child| {
+            let does = child.sa.policy == policy && child.state().carries_traffic();
+            does && ended.is_none_or(|ended| child.sa.covers(ended))
+        };
+        self.children.iter().any(carries)
             || self.queued.contains(&QueuedRequest::Child(policy))
             || self.own_create(|target| target == Target::Child(policy)).is_some()
     }
@@ -262,6 +279,12 @@ impl Peer {
             self.enqueue(QueuedRequest::Liveness);
             self.start_queued(cx);
         }
+    }
+
+    /// Deletes a child SA.
+    pub(in crate::ike) fn delete_child(&mut self, cx: &mut Context<'_>, id: ChildId) {
+        self.enqueue(QueuedRequest::DeleteChild(id));
+        self.start_queued(cx);
     }
 
     /// Rekeys the IKE SA, or all child SAs.
@@ -281,7 +304,10 @@ impl Peer {
 
     /// Starts the queued requests if the active IKE SA is free.
     pub(in crate::ike) fn start_queued(&mut self, cx: &mut Context<'_>) {
-        if !self.queued.is_empty() {
+        // A probe of the path's MTU asks what a liveness check does, without its padding at the latest. If
+        // each check ended a search, none would succeed.
+        let can_wait = self.active().is_some_and(|ike_sa| ike_sa.is_probing_path());
+        if self.queued.iter().any(|request| !can_wait || *request != QueuedRequest::Liveness) {
             self.hurry_path_probe(cx);
         }
         while self.is_established()
@@ -337,21 +363,26 @@ impl Peer {
         let (id, replaces, spi) = (cx.begin_child(), agreed.replaces, agreed.spi_in);
         let is_undecided = replaces.is_none() && self.note_new_child(id);
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.child);
-        // A responder may leave out what it does not allow (RFC 7296 §2.9).
-        if let Some(policy) = connection.children.get(agreed.policy)
-            && began
-            && replaces.is_none()
-            && !agreed.transport
-        {
-            let left_out = selector::left_out(&policy.local, &agreed.local)
-                + selector::left_out(&policy.remote, &agreed.remote);
+        // A responder may leave out what it does not allow (RFC 7296 §2.9), even of what it allowed once.
+        if began && !agreed.transport {
+            let AgreedChild { local, remote, .. } = &agreed;
+            let old = replaces.and_then(|old| self.child(old)).map(|old| &old.sa);
+            let left_out = match (old, connection.children.get(agreed.policy)) {
+                (Some(old), _) => {
+                    selector::narrowed(&old.local, local) + selector::narrowed(&old.remote, remote)
+                }
+                (None, Some(policy)) => {
+                    selector::left_out(&policy.local, local) + selector::left_out(&policy.remote, remote)
+                }
+                (None, None) => 0,
+            };
             if left_out > 0 {
                 cx.tell(Event::ChildNarrowed { peer: self.id, name: agreed.name.clone(), left_out });
             }
         }
         let sa = agreed.event([key_in, key_out], self.path(connection), at_once && !is_undecided);
         if let Some(missing) = &mut self.missing {
-            missing.note_installed(cx.now, agreed.policy);
+            missing.note_installed(cx.now, &agreed);
         }
         cx.tell(Event::ChildUp { peer: self.id, child: id, sa });
         cx.await_child(spi, false);

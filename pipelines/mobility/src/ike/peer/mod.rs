@@ -10,6 +10,7 @@
 //! | `choose` | chooses the connection for a peer that connects to us |
 //! | `creation` | CREATE_CHILD_SA exchanges in progress |
 //! | `move_check` | a move that the peer has not confirmed |
+//! | `esp_check` | checks whether its packets come after a move of ours |
 //! | `path_mtu`, `path_probe` | the MTU of its path, and the requests that find it |
 //! | `grant` | what a RADIUS server granted to the peer |
 //! | `names` | the peer's names, owner and principal |
@@ -20,6 +21,7 @@
 pub(super) mod child;
 pub(super) mod choose;
 pub(super) mod creation;
+mod esp_check;
 pub(super) mod failure;
 pub(super) mod grant;
 pub(super) mod ike_sa;

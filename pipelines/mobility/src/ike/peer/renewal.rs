@@ -22,7 +22,7 @@ const MARGIN: Duration = Duration::from_secs(300);
 const SHORTEST: Duration = Duration::from_secs(10);
 
 impl Peer {
-    fn succession(&mut self) -> &mut Succession {
+    pub(super) fn succession(&mut self) -> &mut Succession {
         self.succession.get_or_insert_default()
     }
 
@@ -46,7 +46,7 @@ impl Peer {
     pub(in crate::ike) fn be_replaced(&mut self, new: PeerId, until: Option<Duration>) {
         let succession = self.succession();
         succession.successor = Some(new);
-        succession.renews_at = None;
+        (succession.renews_at, succession.esp_check) = (None, None);
         if let Some(until) = until {
             self.retire_by(until);
         }

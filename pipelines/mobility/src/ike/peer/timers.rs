@@ -55,6 +55,7 @@ impl Peer {
             self.expire_at,
             self.authentication_ends_at(cx).map(|(at, _)| at),
             self.succession_at(),
+            self.esp_check_at(),
             self.keepalive_at,
         ]
         .into_iter()
@@ -151,6 +152,7 @@ impl Peer {
             return self.close(cx, reason);
         }
         self.handle_succession(cx);
+        self.handle_esp_check(cx);
         if is_due(self.rekey_at) && !self.queued.contains(&QueuedRequest::RekeyIkeSa) {
             if !self.is_rekeying_ike_sa() {
                 self.enqueue(QueuedRequest::RekeyIkeSa);
@@ -264,8 +266,7 @@ impl Peer {
     pub(in crate::ike) fn handle_liveness(&mut self, cx: &mut Context<'_>, alive: bool) {
         if alive {
             self.heard_at = cx.now;
-        } else if !self.active().is_some_and(|ike_sa| ike_sa.is_probing_path()) {
-            // An outstanding probe of the path's MTU asks the same soon, without its padding.
+        } else {
             self.enqueue(QueuedRequest::Liveness);
             self.start_queued(cx);
         }

@@ -212,7 +212,7 @@ impl OwnCreate {
                     None => state.abandon_rekey(retry_at),
                 });
             }
-            Target::Child(policy) => peer.miss_child(cx, policy),
+            Target::Child(policy) => peer.miss_child(cx, policy, None),
         }
     }
 }
@@ -322,7 +322,7 @@ impl CreateSent {
             // The peer no longer allows the algorithms in use.
             notify::NO_PROPOSAL_CHOSEN if !create.is_final => create.offer_all(peer, cx),
             // The peer no longer has the child SA. Create another, unless the peer already did (RFC
-            // 7296 §2.25).
+            // 7296 §2.25): one with fewer selectors is no substitute.
             notify::CHILD_SA_NOT_FOUND if create.target != Target::IkeSa => {
                 let (target, collides) = (create.target, create.rival().is_some());
                 create.abandon(peer, cx, None);
@@ -330,10 +330,10 @@ impl CreateSent {
                     && let Some(child) = peer.child(old)
                     && !matches!(child.state(), ChildState::Lingering { .. })
                 {
-                    let policy = child.sa.policy;
+                    let ended = child.sa.clone();
                     peer.end_child(cx, old);
-                    if !collides && !peer.children.iter().any(|child| child.sa.policy == policy) {
-                        peer.enqueue(QueuedRequest::Child(policy));
+                    if !collides && !peer.has_child(ended.policy, Some(&ended)) {
+                        peer.enqueue(QueuedRequest::Child(ended.policy));
                     }
                 }
             }

@@ -127,7 +127,9 @@ impl InitKexBegin {
         if connection.ppk.is_some() {
             payloads.push(Payload::notify(notify::USE_PPK, &[]));
         }
-        payloads.push(Payload::Vendor(&VENDOR_ID));
+        if cx.settings.vendor_id {
+            payloads.push(Payload::Vendor(&VENDOR_ID));
+        }
         let header = Header {
             spi_i,
             spi_r: 0,

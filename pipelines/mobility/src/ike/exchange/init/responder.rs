@@ -65,7 +65,7 @@ impl Peer {
         let nat =
             request.nat.as_ref().map(|detection| detection.nat(cx.crypto, [header.spi_i, 0], addresses));
         peer.nat = nat.unwrap_or_default();
-        peer.is_wayfarer = request.is_wayfarer;
+        peer.is_wayfarer = request.is_wayfarer && cx.settings.vendor_id;
         let transcript = Transcript {
             spi_i: header.spi_i,
             spi_r: spi,
@@ -128,7 +128,6 @@ impl InitKex {
 
         let nat = NatDetection::new(cx.crypto, [spi_i, spi_r], peer.addresses);
         let known = hash_numbers(SignatureHashes::ALL);
-        let mut authorities = authorities(candidates, cx.connections);
         let limits = candidates.fitting(cx.connections).filter_map(|connection| connection.fragment);
         let limit = limits.min().filter(|_| handshake.fragments);
         handshake.ppk &= candidates.fitting(cx.connections).any(|connection| connection.ppk.is_some());
@@ -169,7 +168,7 @@ impl InitKex {
         // A message of this exchange cannot be fragmented (RFC 7383 §1). The request is a hint (RFC 7296
         // §3.7), so a shorter one will do.
         let room = bounds::INIT_RESPONSE.saturating_sub(message.len() + CERT_REQ_OVERHEAD);
-        authorities.truncate(room / AUTHORITY_LEN * AUTHORITY_LEN);
+        let authorities = authorities(candidates, cx.connections, room / AUTHORITY_LEN);
         if !authorities.is_empty() {
             let encoding = certificate::X509_SIGNATURE;
             payloads.insert(cert_req_at, Payload::CertReq { encoding, authorities: &authorities });
@@ -201,14 +200,17 @@ fn verifiers<'a>(
     })
 }
 
-/// Returns the authorities that the connections trust, without duplicates (RFC 7296 §3.7).
-fn authorities(candidates: &Candidates, connections: &Connections) -> Vec<u8> {
+/// Returns the first authorities that the connections trust, at most this many, without duplicates (RFC
+/// 7296 §3.7). It compares each with those alone, because senders of first messages pay nothing for it.
+fn authorities(candidates: &Candidates, connections: &Connections, most: usize) -> Vec<u8> {
     let mut authorities: Vec<u8> = Vec::new();
-    for verifier in verifiers(candidates, connections) {
-        for hash in verifier.authorities().chunks(AUTHORITY_LEN) {
-            if !authorities.chunks(AUTHORITY_LEN).any(|known| known == hash) {
-                authorities.extend_from_slice(hash);
-            }
+    let all = verifiers(candidates, connections);
+    for hash in all.flat_map(|verifier| verifier.authorities().chunks(AUTHORITY_LEN)) {
+        if authorities.len() >= most * AUTHORITY_LEN {
+            break;
+        }
+        if !authorities.chunks(AUTHORITY_LEN).any(|known| known == hash) {
+            authorities.extend_from_slice(hash);
         }
     }
     authorities

@@ -21,14 +21,21 @@ use alloc::boxed::Box;
 use core::net::IpAddr;
 
 impl Peer {
-    /// Changes our address to `local`, and the peer's to `remote` if that is given.
+    /// Changes our address to `local`, and the peer's to `remote` if that is given. If we began, but
+    /// cannot move, the peer ends: nothing would come back to an address that is gone.
     pub(in crate::ike) fn handle_local(
         &mut self,
         cx: &mut Context<'_>,
         local: IpAddr,
         remote: Option<IpAddr>,
     ) {
-        if !self.is_established() || !self.mobike || !self.is_initiator {
+        if !self.is_initiator {
+            return;
+        }
+        if !self.is_established() || !self.mobike {
+            if self.addresses.local.ip() != local {
+                self.fail(cx, Reason::OwnAddress);
+            }
             return;
         }
         let Some(from) = self.connection(cx).map(|connection| self.path(connection)) else { return };
@@ -43,6 +50,7 @@ impl Peer {
         }
         self.moves += 1;
         self.moved_at = Some(cx.now);
+        self.end_esp_check();
         // It is not known yet whether there is a NAT on this path. UDP works in any case.
         self.udp = Some(true);
         let path = self.path_by(true);
@@ -122,6 +130,7 @@ impl UpdateSent {
                 peer.nat = nat;
                 peer.udp = peer.asks_for_udp().then_some(true);
                 peer.keepalive_at = nat.local.then(|| cx.now + cx.settings.keepalive);
+                peer.begin_esp_check(cx.now);
                 let (peer, path, cause) = (peer.id, peer.path(connection), MoveCause::Own);
                 cx.tell(Event::PeerMoved { peer, from, path, cause, confirmed: true, nat });
                 cx.tell(Event::MoveAnswered { peer, refusal: None });

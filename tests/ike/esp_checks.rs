@@ -1,0 +1,85 @@
+//! Moves of a terminal behind a NAT, to a gateway whose packets come or do not.
+
+use crate::{
+    habits::{connected_by, move_behind, nat},
+    pair::Pair,
+};
+use std::time::Duration;
+use wayfarer::sim::{ike::connections::TERMINAL, nat::Kind};
+use wayfarer_mobility::ike::event::Event;
+
+const SECOND: Duration = Duration::from_secs(1);
+const ELSEWHERE: [u8; 4] = [192, 0, 2, 99];
+
+/// Counts the terminal's events that `is_it` accepts.
+fn count(pair: &Pair, is_it: impl Fn(&Event) -> bool) -> usize {
+    pair.terminal.events.iter().filter(|event| is_it(event)).count()
+}
+
+fn questions(pair: &Pair) -> usize {
+    count(pair, |event| matches!(event, Event::TrafficDue { .. }))
+}
+
+/// Counts how often the terminal has authenticated, and how often it says that nothing comes.
+fn starts_and_silences(pair: &Pair) -> (usize, usize) {
+    let starts = count(pair, |event| matches!(event, Event::PeerUp { .. }));
+    (starts, count(pair, |event| matches!(event, Event::EspSilent { .. })))
+}
+
+/// Lets ten seconds pass. In each of them, the terminal's data plane sends and receives this many packets.
+fn exchange(pair: &mut Pair, [sent, received]: [u64; 2]) {
+    let here = pair.connected_peers()[0][0];
+    for second in 1..=10 {
+        let asked = questions(pair);
+        pair.pass(SECOND);
+        if questions(pair) > asked {
+            pair.terminal.endpoint.handle_traffic(pair.now, here, second * sent, second * received);
+            pair.settle();
+        }
+    }
+}
+
+#[test]
+fn terminal_authenticates_again_if_it_sends_and_nothing_comes() {
+    for kind in Kind::ALL {
+        for (packets, is_silent) in [([5, 0], true), ([5, 1], false), ([0, 1], false), ([0, 0], false)] {
+            let mut pair = connected_by(None, false);
+            assert_eq!(move_behind(&mut pair, Some(nat(kind)), ELSEWHERE), [true; 2]);
+            assert_eq!(questions(&pair), 0, "packets to the old address may still come");
+            exchange(&mut pair, packets);
+            let times = usize::from(is_silent);
+            assert_eq!(starts_and_silences(&pair), (1 + times, times), "{packets:?}");
+            pair.pass(10 * SECOND);
+            pair.assert_one_each();
+            let view = pair.terminal.endpoint.peers().last().unwrap();
+            assert!(view.nat().local);
+            assert_eq!(pair.terminal.newest_child().path.udp.is_some(), is_silent, "{packets:?}");
+            // It waits only as long as it sends nothing.
+            let asked = questions(&pair);
+            pair.pass(10 * SECOND);
+            assert_eq!(questions(&pair) > asked, packets == [0, 0], "{packets:?}");
+        }
+    }
+}
+
+#[test]
+fn terminal_does_not_ask_what_comes_without_a_reason() {
+    let behind = || Some(nat(Kind::ALL[0]));
+    // The gateway is Wayfarer, or its packets came in UDP before, or there is no NAT.
+    for (first, knows, then) in
+        [(None, true, behind()), (behind(), false, behind()), (behind(), false, None), (None, false, None)]
+    {
+        let mut pair = connected_by(first, knows);
+        move_behind(&mut pair, then, ELSEWHERE);
+        pair.pass(10 * SECOND);
+        assert_eq!(questions(&pair), 0);
+    }
+    // It stops when it moves on.
+    let mut pair = connected_by(None, false);
+    move_behind(&mut pair, behind(), ELSEWHERE);
+    pair.pass(3 * SECOND);
+    assert_eq!(questions(&pair), 1);
+    move_behind(&mut pair, None, TERMINAL);
+    pair.pass(10 * SECOND);
+    assert_eq!(questions(&pair), 1);
+}
