@@ -174,6 +174,7 @@ Examples:
   wayfarer show peers --failed         the last peers that did not connect, and why
   wayfarer show bars                   identities that `wayfarer peer down --bar` refuses
   wayfarer show drops                  packets dropped, by reason
+  wayfarer show ike                    IKE's counters: what was refused, repeated or asked for a cookie
   wayfarer show nat                    mappings by inner address, free ports, what was refused
   wayfarer show ports                  state, MAC addresses, MTUs, packets received and sent
   wayfarer show ports --counters       each device's own counters, by its own names
@@ -290,8 +291,9 @@ Examples:
     },
     /// Moves our end of a peer's connection to another of our addresses (MOBIKE).
     #[command(after_help = "\
-The address must be one of a port and of the connection's `local`. The command waits up to 30 seconds for the peer. If the
-peer refuses the address or does not answer, it says so, and the exit code is 1.
+Only a link that this gateway began can be moved, and only if both sides support MOBIKE. The address must be one of a
+port's, and in the connection's `local`. The command waits up to 30 seconds for the peer. If the peer refuses the address
+or does not answer, it says so, and the exit code is 1; the gateway goes on trying.
 
 Example:
   wayfarer peer move office --local 198.51.100.2")]

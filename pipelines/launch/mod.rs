@@ -14,7 +14,7 @@ use crate::{
     barrier::Barrier,
     config::model::{self, Config, DPDK_CORES, PortKind},
     control::{
-        protocol::{Command, Outcome, Reply, View},
+        protocol::{Command, DropView, Outcome, Reply, View},
         server::Server,
     },
     gateway::counters::WorkerCounters,
@@ -239,7 +239,8 @@ fn summarise(gateway: &Gateway, captures: &[(String, Arc<CaptureReport>)]) {
         gateway.ask(Command::Show { what: View::Drops }).map(|answer| answer.outcome)
     {
         for drop in all.iter().filter(|drop| drop.packets > 0) {
-            info!(name: "dropped", packets = drop.packets, "dropped: {}: {}", drop.reason, drop.meaning);
+            let DropView { reason, packets, meaning, .. } = drop;
+            info!(name: "dropped", %reason, packets, "dropped: {reason}: {meaning}");
         }
     }
     for (port, report) in captures {

@@ -113,14 +113,17 @@ impl DynamicSocket {
     /// few.
     fn note_repeated(&mut self, now: Duration, from: SocketAddr) {
         if self.notes.admits(now, 1, WARNING) {
-            info!(name: "radius_repeated", %from, "a RADIUS server repeats a request, and gets the same answer");
+            info!(
+                name: "radius_repeated",
+                server = %from, "a RADIUS server repeats a request, and gets the same answer"
+            );
         }
     }
 
     /// Logs why a request is ignored. Anybody can send such a request, so lines are few.
     fn warn(&mut self, now: Duration, from: SocketAddr, why: &str) {
         if self.warnings.admits(now, 1, WARNING) {
-            warn!(name: "radius_ignored", %from, "a request of a RADIUS server is ignored: {why}");
+            warn!(name: "radius_ignored", server = %from, "a request of a RADIUS server is ignored: {why}");
         }
     }
 }
