@@ -159,7 +159,7 @@ impl Window {
     ///
     /// # Errors
     /// The reason why `seq` is refused. The window may have moved since it was checked.
-    #[inline]
+    #[inline(always)]
     pub fn accept(&self, seq: u64) -> Result<Newest, Replay> {
         if seq == 0 {
             return Err(Replay::Zero);

@@ -5,6 +5,7 @@ use super::tables::{Hop, Tables};
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
+    port::Mac,
     table::Reader,
     wire::{
         FormatError, dhcp, esp,
@@ -65,8 +66,7 @@ pub fn classify(
 ) -> Result<Class, Unclassified> {
     let frame = Ethernet::parse(packet.data()).map_err(|_| DropReason::RuntFrame)?;
     let to_group = ethernet::is_group(frame.dst);
-    let mac = tables.settings.ports[usize::from(packet.port())].mac.get();
-    if !to_group && frame.dst != mac {
+    if !to_group && frame.dst != mac_of(packet, tables) {
         return Err(DropReason::ForeignMac.into());
     }
     match frame.ethertype {
@@ -94,9 +94,19 @@ pub fn classify(
         Some(Hop::Host) => Ok(Class::Host(padding)),
         _ if !header.is_forwardable() && header.dst.is_link_local() => Ok(Class::Host(padding)),
         // The host has no such address yet.
-        _ if dhcp::is_to_client(header, packet.data(), mac) => Ok(Class::Host(padding)),
+        _ if dhcp::has_ports(header, packet.data())
+            && dhcp::is_to_client(header, packet.data(), mac_of(packet, tables)) =>
+        {
+            Ok(Class::Host(padding))
+        }
         _ => Ok(Class::Forward),
     }
+}
+
+/// Returns the MAC address of the port that a packet came by.
+#[inline(always)]
+fn mac_of(packet: &Packet, tables: &Tables) -> Mac {
+    tables.settings.ports[usize::from(packet.port())].mac.get()
 }
 
 /// Returns the class of a packet to one of the gateway's own addresses. `padding` bytes followed it in
@@ -104,7 +114,7 @@ pub fn classify(
 ///
 /// # Errors
 /// The reason why it has no class.
-#[inline]
+#[inline(always)]
 fn local(
     packet: &mut Packet,
     padding: u16,
@@ -112,11 +122,23 @@ fn local(
     tables: &Tables,
     reader: &Reader,
 ) -> Result<Class, Unclassified> {
+    if header.protocol == protocol::ESP && header.fragment == Fragment::Whole && !header.has_options() {
+        return Ok(Class::Esp(header.header_len() as u16));
+    }
+    local_not_plain(packet, padding, header, tables, reader)
+}
+
+/// Does the same as [`local`] for a packet that is not plain ESP.
+#[inline(never)]
+fn local_not_plain(
+    packet: &mut Packet,
+    padding: u16,
+    header: &mut IpHeader,
+    tables: &Tables,
+    reader: &Reader,
+) -> Result<Class, Unclassified> {
     match header.protocol {
-        protocol::ESP if header.fragment != Fragment::Whole || header.has_options() => {
-            Err(Unclassified::Fragment)
-        }
-        protocol::ESP => Ok(Class::Esp(header.header_len() as u16)),
+        protocol::ESP => Err(Unclassified::Fragment),
         protocol::UDP if header.fragment == Fragment::Whole => {
             let udp = Udp::parse(header.payload(packet.data())).map_err(|_| DropReason::UdpLength)?;
             udp_local(packet, padding, header, udp, (tables, reader))

@@ -26,7 +26,7 @@ pub fn clear(packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader
 #[inline(always)]
 pub fn clear_by(
     hop: Option<Hop>,
-    packet: Packet,
+    mut packet: Packet,
     header: &IpHeader,
     tables: &Tables,
     reader: &Reader,
@@ -41,6 +41,26 @@ pub fn clear_by(
         return io.refuse(packet, Problem::TimeExceeded, DropReason::HopLimit);
     }
     let settings = &tables.settings.ports[usize::from(port)];
+    if settings.has_nat || header.total_len() > settings.mtu() {
+        return clear_changed(hop, port, packet, header, tables, reader, io);
+    }
+    ip::decrement_hop_limit(packet.data_mut());
+    io.route_by(hop, packet, header.dst, tables);
+}
+
+/// Forwards a packet in clear by the route `hop`, which leads to `port`: by the port's NAT if it has one,
+/// and in fragments if it is too long.
+#[inline(never)]
+fn clear_changed(
+    hop: Option<Hop>,
+    port: u16,
+    packet: Packet,
+    header: &IpHeader,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) {
+    let settings = &tables.settings.ports[usize::from(port)];
     let mtu = settings.mtu();
     if header.total_len() > mtu && header.dont_fragment {
         return io.refuse(packet, Problem::TooBig { mtu: mtu as u16 }, DropReason::TooBig);
@@ -54,7 +74,6 @@ pub fn clear_by(
 }
 
 /// Sends a packet that may leave by the route `hop`, in fragments of at most `mtu` bytes if it is longer.
-#[inline(always)]
 fn leave(hop: Option<Hop>, mtu: usize, mut packet: Packet, header: &IpHeader, tables: &Tables, io: &mut Io) {
     ip::decrement_hop_limit(packet.data_mut());
     if header.total_len() <= mtu {

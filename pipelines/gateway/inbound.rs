@@ -248,15 +248,15 @@ pub(super) fn finish<'r>(
     }
     decapsulate(packet, inner, arrival.header, arrival.esp_at(), sa)?;
     let flow = Flow::of(inner, packet.data());
-    let admitted = match flow.is_icmp() {
-        true => admit_icmp(flow, inner, packet.data(), sa, tables, reader),
-        false => sa.selector_of(&flow).map(|selector| (selector, flow)).ok_or(DropReason::InnerSelector),
-    };
-    let (admitted, flow) = match admitted {
-        Ok(admitted) => admitted,
-        Err(reason) => {
-            sa.refused.selector.fetch_add(1, Relaxed);
-            return Err(reason);
+    let (admitted, flow) = if flow.is_icmp() {
+        match admit_icmp(flow, inner, packet.data(), sa, tables, reader) {
+            Ok(admitted) => admitted,
+            Err(reason) => return Err(refuse(sa, reason)),
+        }
+    } else {
+        match sa.selector_of(&flow) {
+            Some(selector) => (selector, flow),
+            None => return Err(refuse(sa, DropReason::InnerSelector)),
         }
     };
     if tables.settings.discards {
@@ -268,6 +268,13 @@ pub(super) fn finish<'r>(
         return Err(DropReason::SaExpired);
     }
     Ok((sa, admitted, flow))
+}
+
+/// Counts a packet that no selector of `sa` admits, for this reason.
+#[cold]
+fn refuse(sa: &InboundSa, reason: DropReason) -> DropReason {
+    sa.refused.selector.fetch_add(1, Relaxed);
+    reason
 }
 
 /// Returns the selector that admits an ICMP packet of `flow` out of `sa`, and the flow by which it

@@ -154,8 +154,14 @@ impl InboundSa {
 
     /// Returns the selector that covers `inbound`, a packet from the peer's side.
     #[inline(always)]
+    #[expect(clippy::manual_find, reason = "`find` itself is not inlined if several places call this")]
     pub fn selector_of(&self, inbound: &Flow) -> Option<&Selector> {
-        self.selectors.iter().find(|selector| selector.covers_inbound(inbound))
+        for selector in self.selectors.iter() {
+            if selector.covers_inbound(inbound) {
+                return Some(selector);
+            }
+        }
+        None
     }
 
     /// Returns whether `path` is the peer's known one.

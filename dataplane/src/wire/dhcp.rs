@@ -8,18 +8,18 @@ pub(crate) const PORTS: [u8; 4] = [0, 67, 0, 68];
 /// The offset of the client's MAC address (`chaddr`) from the UDP header, in bytes.
 pub(crate) const CLIENT_MAC: usize = 8 + 28;
 
-/// Returns whether `packet`, which begins with `header`, is from a DHCP server to the client with this
-/// MAC address. It may be sent to an address that the client does not have yet (RFC 2131 §4.1).
+/// Returns whether `packet`, which begins with `header`, has the ports of a DHCP server and a client.
 #[inline(always)]
-pub fn is_to_client(header: &IpHeader, packet: &[u8], mac: Mac) -> bool {
-    let at = header.header_len();
-    header.protocol == protocol::UDP
-        && packet.get(at..at + PORTS.len()) == Some(&PORTS[..])
-        && is_for(header, packet, mac)
+pub fn has_ports(header: &IpHeader, packet: &[u8]) -> bool {
+    let datagram = packet.get(header.header_len()..);
+    header.protocol == protocol::UDP && datagram.and_then(|bytes| bytes.first_chunk()) == Some(&PORTS)
 }
 
+/// Returns whether `packet`, which begins with `header` and [`has_ports`] of DHCP, is from a server to the
+/// client with this MAC address. It may be sent to an address that the client does not have yet (RFC
+/// 2131 §4.1).
 #[cold]
-fn is_for(header: &IpHeader, packet: &[u8], mac: Mac) -> bool {
+pub fn is_to_client(header: &IpHeader, packet: &[u8], mac: Mac) -> bool {
     header.fragment == Fragment::Whole
         && header.payload(packet).get(CLIENT_MAC..).is_some_and(|client| client.starts_with(&mac))
 }

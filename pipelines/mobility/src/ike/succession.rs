@@ -8,6 +8,7 @@ use super::{
     event::{ChildId, Event, PeerId},
     peer::{Peer, State, child::Child, succession::Succession},
 };
+use alloc::boxed::Box;
 use core::time::Duration;
 
 impl Endpoint {
@@ -64,6 +65,9 @@ impl Endpoint {
         // The two count as one for the limits. A longer chain does not, or it could have any length.
         let is_first = self.peers.get(&old).is_some_and(|old| old.predecessor().is_none());
         self.shared.connected.set_replaced(old, is_first);
+        let path_mtu = self.peers.get(&old).and_then(|old| old.path_mtu.as_ref());
+        let path_mtu = path_mtu.map(|known| Box::new(known.for_successor(now)));
+        self.with(now, *id, |peer, _| peer.path_mtu = path_mtu);
         self.with(now, old, |peer, _| peer.be_replaced(*id, until));
     }
 

@@ -306,9 +306,10 @@ impl Peer {
     pub(in crate::ike) fn start_queued(&mut self, cx: &mut Context<'_>) {
         // A probe of the path's MTU asks what a liveness check does, without its padding at the latest. If
         // each check ended a search, none would succeed.
-        let can_wait = self.active().is_some_and(|ike_sa| ike_sa.is_probing_path());
-        if self.queued.iter().any(|request| !can_wait || *request != QueuedRequest::Liveness) {
+        if self.queued.iter().any(|request| *request != QueuedRequest::Liveness) {
             self.hurry_path_probe(cx);
+        } else if !self.queued.is_empty() {
+            self.await_path_probe();
         }
         while self.is_established()
             && !self.waiting.iter().any(|(_, task)| task.creates())

@@ -37,7 +37,7 @@ pub(in crate::ike) struct Attempt {
 }
 
 /// What is known of the MTU of a path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::ike) struct PathMtu {
     pub(in crate::ike) path: Path,
     /// The longest packet that has passed, or what a router has reported since, in bytes.
@@ -90,6 +90,11 @@ impl PathMtu {
             is_urgent: false,
             hint: None,
         }
+    }
+
+    /// Returns the same for another IKE SA by the same path, which has its own probes.
+    pub(in crate::ike) fn for_successor(&self, now: Duration) -> Self {
+        Self { search: None, is_urgent: true, due_at: now + SETTLE, ..self.clone() }
     }
 
     /// Returns when the driver is to be asked.

@@ -58,6 +58,7 @@ impl IkeSa {
             whole: None,
             is_void: false,
             is_in_the_way: false,
+            is_hurried: false,
         };
         self.await_answer(cx, exchange, datagrams, Request::PathProbe(probe), None, resend_at)
     }
@@ -105,10 +106,14 @@ impl IkeSa {
         true
     }
 
-    /// Returns true if a probe of the path's MTU is outstanding that still has its padding.
-    pub(super) fn is_probing_path(&self) -> bool {
-        let Some(outstanding) = &self.outstanding else { return false };
-        matches!(&outstanding.request, Request::PathProbe(probe) if probe.whole.is_none() && !probe.is_void)
+    /// Has an outstanding probe of the path's MTU given up if it gets no answer, because a liveness check
+    /// waits for it. Its answer still counts.
+    pub(in crate::ike) fn await_path_probe(&mut self) {
+        if let Some(outstanding) = &mut self.outstanding
+            && let Request::PathProbe(probe) = &mut outstanding.request
+        {
+            probe.is_in_the_way = true;
+        }
     }
 
     /// Has an outstanding probe of the path's MTU make room for another request: it goes out without its
@@ -123,10 +128,10 @@ impl IkeSa {
         let first_wait = cx.settings.retransmission.after(0);
         let Some(outstanding) = &mut self.outstanding else { return };
         let Request::PathProbe(probe) = &mut outstanding.request else { return };
-        if core::mem::replace(&mut probe.is_in_the_way, true) {
+        if core::mem::replace(&mut probe.is_hurried, true) {
             return;
         }
-        probe.is_void = true;
+        (probe.is_void, probe.is_in_the_way) = (true, true);
         if probe.whole.is_none() {
             self.shorten_path_probe(cx, addresses);
         } else {

@@ -93,8 +93,10 @@ pub(in crate::ike) struct PathProbeSent {
     /// True if its answer shows nothing: the path has changed, another request waits, or the request
     /// without its padding was not answered soon either.
     pub(in crate::ike) is_void: bool,
-    /// True if another request waits for its answer.
+    /// True if another request waits for its answer. It is given up some time.
     pub(in crate::ike) is_in_the_way: bool,
+    /// True if it was sent without its padding at once, because that request cannot wait.
+    pub(in crate::ike) is_hurried: bool,
 }
 
 /// A request that is no longer needed: it keeps its message ID, but its response does not matter.

@@ -8,6 +8,7 @@ use crate::{
         event::{Event, PacketsSent},
         peer::{
             Peer,
+            ike_sa::IkeSa,
             path_mtu::PathMtu,
             request::{PathProbeSent, QueuedRequest},
         },
@@ -100,6 +101,11 @@ impl Peer {
         self.active().into_iter().for_each(|ike_sa| ike_sa.hurry_path_probe(cx, addresses, probed));
     }
 
+    /// Notes that a liveness check waits for an outstanding probe.
+    pub(in crate::ike) fn await_path_probe(&mut self) {
+        self.active().into_iter().for_each(IkeSa::await_path_probe);
+    }
+
     /// Gives the search up for now, because its probe will have no answer.
     pub(in crate::ike) fn interrupt_path_probe(&mut self, cx: &Context<'_>) {
         self.path_mtu.iter_mut().for_each(|known| known.interrupt(cx.now));
@@ -113,7 +119,7 @@ impl PathProbeSent {
         peer.queued.retain(|request| *request != QueuedRequest::Liveness);
         let Some(known) = peer.known_path_mtu(cx).filter(|known| known.path == self.path) else { return };
         if self.is_void {
-            return if self.is_in_the_way { known.interrupt(cx.now) } else { known.put_off(cx.now) };
+            return if self.is_hurried { known.interrupt(cx.now) } else { known.put_off(cx.now) };
         }
         let size = self.attempt.size;
         match self.whole {
