@@ -309,7 +309,7 @@ impl Peer {
         if self.queued.iter().any(|request| *request != QueuedRequest::Liveness) {
             self.hurry_path_probe(cx);
         } else if !self.queued.is_empty() {
-            self.await_path_probe();
+            self.await_path_probe(cx);
         }
         while self.is_established()
             && !self.waiting.iter().any(|(_, task)| task.creates())

@@ -107,13 +107,12 @@ impl IkeSa {
     }
 
     /// Has an outstanding probe of the path's MTU given up if it gets no answer, because a liveness check
-    /// waits for it. Its answer still counts.
-    pub(in crate::ike) fn await_path_probe(&mut self) {
-        if let Some(outstanding) = &mut self.outstanding
-            && let Request::PathProbe(probe) = &mut outstanding.request
-        {
-            probe.is_in_the_way = true;
-        }
+    /// waits for it. Its answer still counts. Returns false if it has gone without its padding before, so
+    /// that it may have been repeated for long.
+    pub(in crate::ike) fn await_path_probe(&mut self) -> bool {
+        let Some(outstanding) = &mut self.outstanding else { return true };
+        let Request::PathProbe(probe) = &mut outstanding.request else { return true };
+        core::mem::replace(&mut probe.is_in_the_way, true) || probe.whole.is_none()
     }
 
     /// Has an outstanding probe of the path's MTU make room for another request: it goes out without its

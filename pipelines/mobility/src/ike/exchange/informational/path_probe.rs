@@ -101,9 +101,11 @@ impl Peer {
         self.active().into_iter().for_each(|ike_sa| ike_sa.hurry_path_probe(cx, addresses, probed));
     }
 
-    /// Notes that a liveness check waits for an outstanding probe.
-    pub(in crate::ike) fn await_path_probe(&mut self) {
-        self.active().into_iter().for_each(IkeSa::await_path_probe);
+    /// Has a liveness check wait for an outstanding probe, which asks the same.
+    pub(in crate::ike) fn await_path_probe(&mut self, cx: &mut Context<'_>) {
+        if !self.active().is_none_or(IkeSa::await_path_probe) {
+            self.hurry_path_probe(cx);
+        }
     }
 
     /// Gives the search up for now, because its probe will have no answer.
