@@ -43,6 +43,8 @@ const CE: u8 = 0b11;
 #[derive(Debug)]
 pub struct Reassembly {
     seed: RandomState,
+    /// The sender of the last fragment, and the hash of its network: fragments mostly come in a row.
+    last: Option<((Address, bool), u64)>,
     groups: Box<[Group]>,
     /// The most fragments of a group.
     limit: usize,
@@ -155,7 +157,7 @@ impl Reassembly {
         let limit = share.clamp(1, GROUP);
         let group = || Group { held: Vec::with_capacity(limit) };
         let groups = (0..(share / limit).max(1)).map(|_| group()).collect();
-        Self { seed: RandomState::new(), groups, limit }
+        Self { seed: RandomState::new(), last: None, groups, limit }
     }
 
     /// Adds a fragment, which begins with `header` and may come out of a tunnel. If it completes its packet,
@@ -182,9 +184,7 @@ impl Reassembly {
             return None;
         }
         let protocol = if header.is_ipv4() { header.protocol } else { 0 };
-        // Policy says of each address in a tunnel whose it is.
-        let sender = if from_tunnel { header.src.bits() } else { network(header.src) };
-        let network = self.seed.hash_one(sender);
+        let network = self.network(header.src, from_tunnel);
         let new = Held {
             key: Key { src: header.src, dst: header.dst, id: part.id, protocol, from_tunnel },
             network,
@@ -200,6 +200,20 @@ impl Reassembly {
         let group = &mut self.groups[(network % count) as usize];
         group.expire(now, drop);
         group.add(new, self.limit, out, drop)
+    }
+
+    /// Returns the hash of the network of a sender, whose packet may come out of a tunnel.
+    fn network(&mut self, src: Address, from_tunnel: bool) -> u64 {
+        let sender = (src, from_tunnel);
+        if let Some((last, hash)) = self.last
+            && last == sender
+        {
+            return hash;
+        }
+        // Policy says of each address in a tunnel whose it is.
+        let hash = self.seed.hash_one(if from_tunnel { src.bits() } else { network(src) });
+        self.last = Some((sender, hash));
+        hash
     }
 
     /// Returns an identification for the fragments of our own of packet `number` of an SA. Nobody outside
@@ -239,9 +253,10 @@ impl Group {
         out: &mut Fragments,
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
-        let mut relation = Relation::Beside;
-        for held in self.held.iter().filter(|held| held.key == new.key) {
+        let (mut relation, mut others, mut only) = (Relation::Beside, 0, 0);
+        for (at, held) in self.held.iter().enumerate().filter(|(_, held)| held.key == new.key) {
             new.since = held.since;
+            (others, only) = (others + 1, at);
             match relation_of(held, &new) {
                 Relation::Beside => {}
                 other => relation = other,
@@ -262,6 +277,9 @@ impl Group {
                 self.held.push(Held { from: 0, to: usize::MAX, ..new });
                 return None;
             }
+        }
+        if others == 1 && is_whole(&self.held[only], &new) {
+            return take_pair(self.held.swap_remove(only), new, out, drop);
         }
         if self.held.len() >= limit {
             self.make_room(drop);
@@ -351,6 +369,35 @@ impl Group {
         let gone = self.held.extract_if(.., |held| is_gone(held));
         gone.filter_map(|held| held.packet).for_each(|packet| drop(packet, reason));
     }
+}
+
+/// Returns true if two fragments of a packet, which do not overlap, are all of it.
+fn is_whole(one: &Held, other: &Held) -> bool {
+    let (first, last) = if one.from == 0 { (one, other) } else { (other, one) };
+    first.from == 0 && first.to == last.from && last.is_last
+}
+
+/// Does the same as [`Group::take`] for a packet of two fragments, as most are, without a search.
+fn take_pair(
+    one: Held,
+    other: Held,
+    out: &mut Fragments,
+    drop: &mut impl FnMut(Packet, DropReason),
+) -> Option<Whole> {
+    let has = |mark| [&one, &other].iter().any(|held| held.traffic_class & ECN == mark);
+    let (is_congested, is_ignorant) = (has(CE), has(NOT_ECT));
+    let (first, last) = if one.from == 0 { (one, other) } else { (other, one) };
+    let whole = Whole {
+        traffic_class: first.traffic_class | if is_congested { CE } else { 0 },
+        header_len: first.header_len,
+    };
+    let packets = [first.packet, last.packet].into_iter().flatten();
+    if is_congested && is_ignorant {
+        packets.for_each(|packet| drop(packet, DropReason::FragmentEcn));
+        return None;
+    }
+    out.extend(packets);
+    Some(whole)
 }
 
 /// Returns the relation of `new` to `held`, a fragment of the same packet. The same fragment may come
