@@ -7,7 +7,7 @@ use super::{
     files::{self, CredentialError, CredentialProblem},
     purpose::{self, Purpose},
     refusal::{self, Sent},
-    revocation::Publications,
+    revocation::{Issuer, Publications},
     scheme,
     status::{Findings, Known},
 };
@@ -17,6 +17,7 @@ use std::{
     cell::RefCell,
     fmt,
     path::Path,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 use tracing::warn;
@@ -59,6 +60,8 @@ pub struct Authorities {
     anchors: Vec<TrustAnchor<'static>>,
     /// The certificates of the anchors.
     trusted: Vec<CertificateDer<'static>>,
+    /// The anchors as issuers of revocation lists.
+    issuers: Vec<Issuer>,
     hashes: Vec<u8>,
     crls: CrlFiles,
     policy: CrlPolicy,
@@ -88,6 +91,7 @@ impl Authorities {
                 authorities.trust(&certificate).ok_or_else(|| CredentialProblem::BadCertificate.of(file))?;
             }
         }
+        crl_files::warn_of_strangers(&authorities.lists(), &authorities.issuers);
         Ok(authorities)
     }
 
@@ -111,9 +115,9 @@ impl Authorities {
         policy: CrlPolicy,
         clock: impl Fn() -> SystemTime + Send + Sync + 'static,
     ) -> Self {
-        let (anchors, trusted, hashes) = (Vec::new(), Vec::new(), Vec::new());
+        let (anchors, trusted, issuers, hashes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (published, allows_sha1, clock) = (None, false, Box::new(clock));
-        Self { anchors, trusted, hashes, crls, policy, published, allows_sha1, clock }
+        Self { anchors, trusted, issuers, hashes, crls, policy, published, allows_sha1, clock }
     }
 
     /// Returns the trusted certificates.
@@ -143,9 +147,15 @@ impl Authorities {
         let anchor = webpki::anchor_from_trusted_cert(certificate).ok()?;
         let key_info = certificate::sequence(&anchor.subject_public_key_info)?;
         self.hashes.extend_from_slice(&Primitives.sha1(&[&key_info]));
+        self.issuers.push(Issuer { name: anchor.subject.to_vec(), key: key_info });
         self.anchors.push(anchor.to_owned());
         self.trusted.push(certificate.clone().into_owned());
         Some(())
+    }
+
+    /// Returns the revocation lists from files.
+    fn lists(&self) -> Arc<Vec<FileList>> {
+        self.crls.lists(&self.issuers)
     }
 
     fn now(&self) -> UnixTime {
@@ -172,7 +182,7 @@ impl Authorities {
         }
         // With what is fetched, the files need not cover each certificate.
         let is_strict = self.policy == CrlPolicy::Strict && self.published.is_none();
-        self.path(&parsed, sent, &self.crls.lists(), is_strict)?;
+        self.path(&parsed, sent, &self.lists(), is_strict)?;
         match purpose::may_sign(own) {
             true => Ok(parsed),
             false => Err(VerifyErrorKind::Certificate.because("its key usage does not permit to sign")),
@@ -215,7 +225,7 @@ impl Authorities {
     ) -> Result<(), VerifyError> {
         let published = self.published.as_ref().filter(|_| !self.is_trusted_peer(own));
         let Some(published) = published else { return Ok(()) };
-        let files = self.crls.lists();
+        let files = self.lists();
         let sent = Sent { own, others };
         let parsed = EndEntityCert::try_from(own).map_err(|error| refusal::of_chain(&error, sent))?;
         // The chain that passed: it has no certificate that a file revokes, even if the file has expired.
@@ -268,7 +278,7 @@ impl Authorities {
         let (algorithms, revoked) = (webpki::ALL_VERIFICATION_ALGS, RefCell::new(None));
         // webpki itself would look only at the first list of an issuer's name.
         let check = |path: &VerifiedPath<'_>| {
-            crl_files::check(files, path, is_strict, (self.clock)()).map_err(|why| {
+            crl_files::check(files, &self.issuers, path, is_strict, (self.clock)()).map_err(|why| {
                 revoked.replace(Some(why));
                 Error::CertRevoked
             })
@@ -330,6 +340,6 @@ impl Verifier for Authorities {
 
 impl fmt::Debug for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} authorities, {} revocation lists", self.anchors.len(), self.crls.lists().len())
+        write!(f, "{} authorities, {} revocation lists", self.anchors.len(), self.lists().len())
     }
 }

@@ -48,15 +48,24 @@ impl FileList {
         if self.list.issuer() != issuer.name {
             return false;
         }
-        let mut signers = self.signers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = signers.get(&issuer.key) {
+        let signers = || self.signers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = signers().get(&issuer.key) {
             return *known;
         }
         let is_signed = is_signed_by(&self.der, issuer);
-        if signers.len() < MOST_KEYS {
-            signers.insert(issuer.key.clone(), is_signed);
+        let mut signers = signers();
+        if signers.len() >= MOST_KEYS {
+            signers.retain(|_, is_signed| *is_signed);
         }
+        signers.insert(issuer.key.clone(), is_signed);
         is_signed
+    }
+
+    /// Returns true if the list, which is not by the key of this certificate's issuer, may be meant for it
+    /// all the same: it says so, or it does not say whose it is, and none of the `anchors` has signed it.
+    fn may_be_meant_for(&self, certificate: &Cert<'_>, anchors: &[Issuer]) -> bool {
+        let is_named = self.names_issuer_of(certificate);
+        is_named.unwrap_or_else(|| !anchors.iter().any(|anchor| self.is_of(anchor)))
     }
 
     /// Returns whether the list says that it is by the key of this certificate's issuer; `None` if it or
@@ -75,25 +84,46 @@ impl FileList {
 
 /// Returns the lists that `issuer` has signed, the newest first: of each distribution point, the newest.
 pub(super) fn of_issuer<'a>(files: &'a [FileList], issuer: &Issuer) -> Vec<&'a FileList> {
+    newest(files.iter().filter(|file| file.is_of(issuer)))
+}
+
+/// Returns the first of these lists of each distribution point.
+fn newest<'a>(lists: impl IntoIterator<Item = &'a FileList>) -> Vec<&'a FileList> {
     let mut points = BTreeSet::new();
-    let own = files.iter().filter(|file| file.is_of(issuer));
-    own.filter(|file| points.insert(file.list.issuing_distribution_point())).collect()
+    lists.into_iter().filter(|file| points.insert(file.list.issuing_distribution_point())).collect()
+}
+
+/// Warns of lists that name one of the `anchors`, but are by another key: nobody is refused for them.
+pub(super) fn warn_of_strangers(files: &[FileList], anchors: &[Issuer]) {
+    for file in files {
+        let mut named = anchors.iter().filter(|anchor| anchor.name == file.list.issuer()).peekable();
+        if named.peek().is_some() && !named.any(|anchor| file.is_of(anchor)) {
+            let issuer = refusal::issuer_name(file.list.issuer());
+            warn!(
+                name: "list_of_another_key",
+                issuer, "a revocation list is not by the authority that it names, and may not count"
+            );
+        }
+    }
 }
 
 /// Checks that no list has a certificate of this path. If `is_strict`, each certificate must be covered
 /// by a list that has not expired `now`. An issuer may have lists by several keys, so a list counts for
-/// the certificates of the key that signed it.
+/// the certificates of the key that signed it. The `anchors` are those that are trusted.
 ///
 /// # Errors
 /// [`Revoked`], also if a list that may be meant for a certificate cannot be believed.
 pub(super) fn check(
     files: &[FileList],
+    anchors: &[Issuer],
     path: &VerifiedPath<'_>,
     is_strict: bool,
     now: SystemTime,
 ) -> Result<(), VerifyError> {
     for (at, Issued { certificate, issuer, lists_permitted }) in Issued::along(path).iter().enumerate() {
-        let own = of_issuer(files, issuer);
+        let of_its_name = files.iter().filter(|file| file.list.issuer() == issuer.name);
+        let (own, others): (Vec<&FileList>, Vec<_>) = of_its_name.partition(|file| file.is_of(issuer));
+        let own = newest(own);
         // Its scope does not matter: an issuer gives each number to one certificate (RFC 5280 §4.1.2.2).
         let entry = own.iter().find_map(|file| file.list.find_serial(certificate.serial()).ok()?);
         if let Some(entry) = entry {
@@ -103,8 +133,7 @@ pub(super) fn check(
         if !own.is_empty() && !lists_permitted {
             return Err(Revoked.because(NOT_PERMITTED));
         }
-        let mut others = files.iter().filter(|file| file.list.issuer() == issuer.name && !file.is_of(issuer));
-        if others.any(|file| file.names_issuer_of(certificate).unwrap_or(own.is_empty())) {
+        if others.iter().any(|file| file.may_be_meant_for(certificate, anchors)) {
             let words =
                 "the revocation list of its issuer has a wrong signature, or one that is not accepted";
             return Err(Revoked.because(words));
@@ -145,9 +174,9 @@ impl CrlFiles {
         Ok(Self { files, content: Mutex::new(Content { stamps, lists }) })
     }
 
-    /// Returns the lists, the newest first. If a file has changed, all are read again; if that fails, those
-    /// before stay.
-    pub(super) fn lists(&self) -> Arc<Vec<FileList>> {
+    /// Returns the lists of these `anchors` and of others, the newest first. If a file has changed, all are
+    /// read again; if that fails, those before stay.
+    pub(super) fn lists(&self, anchors: &[Issuer]) -> Arc<Vec<FileList>> {
         let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamps(&self.files);
         if now != content.stamps {
@@ -155,6 +184,7 @@ impl CrlFiles {
             match read(&self.files) {
                 Ok(lists) => {
                     info!(name: "lists_read", lists = lists.len(), "changed revocation lists were read");
+                    warn_of_strangers(&lists, anchors);
                     content.lists = Arc::new(lists);
                 }
                 Err(why) => warn!(

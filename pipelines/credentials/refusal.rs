@@ -50,8 +50,7 @@ impl<'a> Sent<'a> {
                 None => break,
             }
         }
-        let issuer = certificate::sequence(last.issuer()).unwrap_or_default();
-        shown(&Identity { kind: kind::DER_ASN1_DN, data: issuer })
+        issuer_name(last.issuer())
     }
 }
 
@@ -146,6 +145,12 @@ pub(super) fn name(certificate: &[u8]) -> String {
     let named =
         certificate::subject(certificate).or_else(|| certificate::identities(certificate).into_iter().next());
     named.map_or_else(|| "it".to_owned(), |name| shown(&name))
+}
+
+/// Returns an issuer's name, of which this is the content in DER, as text.
+pub(super) fn issuer_name(content: &[u8]) -> String {
+    let data = certificate::sequence(content).unwrap_or_default();
+    shown(&Identity { kind: kind::DER_ASN1_DN, data })
 }
 
 /// Returns an identity as text that is safe and not long.

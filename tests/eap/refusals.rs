@@ -6,7 +6,10 @@ use rcgen::{
     CertificateRevocationListParams, ExtendedKeyUsagePurpose, KeyIdMethod, KeyUsagePurpose,
     RevokedCertParams, SerialNumber, date_time_ymd,
 };
-use rustls::AlertDescription;
+use rustls::{
+    AlertDescription,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use wayfarer_mobility::crypto::VerifyErrorKind;
 
 /// The serial number of the peer's certificate.
@@ -127,6 +130,37 @@ fn words_of_a_refusal_come_through_tls() {
             assert_eq!(conversation.refusal(), Some(kind.because(words)));
             assert_eq!(client.alert, Some(alert), "{words}");
         }
+    }
+}
+
+/// Makes a client that shows this certificate, but signs with a key of its own.
+fn client_with_another_key(certificate: &str, version: &'static SupportedProtocolVersion) -> TlsClient {
+    let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let key = PrivateKeyDer::from_pem_slice(KeyPair::generate().unwrap().serialize_pem().as_bytes()).unwrap();
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let shown = CertifiedKey::new(vec![der(certificate)], key);
+    let mut roots = RootCertStore::empty();
+    roots.add(der(&pki().ca)).unwrap();
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+    TlsClient::new("carol", config)
+}
+
+#[test]
+fn a_certificate_without_its_key_proves_nothing() {
+    let (folder, ca) = (tempfile::tempdir().unwrap(), authority());
+    let (server, carol) = (server(folder.path(), &ca, None, CrlPolicy::Relaxed), carol(&ca, |_| {}));
+    for version in VERSIONS {
+        let mut conversation = server.begin(origin());
+        let mut client = client_with_another_key(&carol.certificate, version);
+        assert_refused(talk(&mut *conversation, &mut client));
+        assert_eq!(conversation.refusal(), Some(VerifyErrorKind::Signature.into()));
+        assert_eq!(conversation.identity(), None);
+        assert_eq!(client.alert, Some(AlertDescription::DecryptError));
     }
 }
 

@@ -123,26 +123,22 @@ impl Publications {
         let failed = recent.or(unreachable);
         let holds = |document: &Document| now < document.next_update();
         let known = entry.newest(|document| holds(document) && document.is_about(holders));
-        let newest = entry.newest(|_| true);
         // Whoever is on the way can send a list of another scope.
         let has_rested = entry.fetched_at.is_none_or(|fetched| at - fetched >= RETRY);
-        let is_due = known
-            .map_or(has_rested, |kept| now >= kept.refresh_at && (has_rested || entry.documents.len() == 1));
-        let answer = match (known, newest.filter(|kept| holds(&kept.document))) {
-            (Some(known), _) => Some(Answer::Known(known.document.clone())),
-            (None, Some(_)) => Some(Answer::Unavailable(LEFT_OUT.to_owned())),
-            (None, None) => None,
-        };
-        if let Some(answer) = answer {
+        if let Some(kept) = known {
+            let answer = Answer::Known(kept.document.clone());
+            let is_due = now >= kept.refresh_at && (has_rested || entry.documents.len() == 1);
             if is_due && entry.wanted.is_none() && failed.is_none() {
                 self.want(&mut state, query, at);
             }
             return answer;
         }
+        let is_left_out = entry.newest(holds).is_some();
         match (entry.wanted, failed) {
             (Some((since, number)), _) if at - since < WAIT => Answer::Pending(number),
             (Some(_), _) => Answer::Unavailable(LATE.to_owned()),
             (None, Some(why)) => Answer::Unavailable(why),
+            (None, None) if is_left_out && !has_rested => Answer::Unavailable(LEFT_OUT.to_owned()),
             (None, None) => self.want(&mut state, query, at),
         }
     }

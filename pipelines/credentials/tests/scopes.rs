@@ -38,6 +38,7 @@ fn newer_list_that_leaves_a_certificate_out_does_not_replace_one_that_has_it() {
         assert_revoked(verify(24 * 8 + 12));
         settle(&server, 2, &url);
         assert_revoked(verify(24 * 8 + 12));
+        assert!(!Publications::shared().is_fetching(&url), "not again in the same minute");
         server.put("/list", b"<html>".to_vec());
         assert_revoked(verify(24 * 10));
     }
@@ -180,6 +181,20 @@ fn expired_list_of_a_point_does_not_count_against_one_of_all() {
     }
 }
 
+#[test]
+fn list_that_cannot_be_believed_does_not_hide_behind_an_older_one() {
+    let root = Ca::root("root");
+    let peer = Peer::new(&root, &params(NAME, 3));
+    let mut forged = list_by_openssl(&root, 2);
+    *forged.last_mut().unwrap() ^= 1;
+    for lists in [vec![forged.clone()], vec![list(&root, &[]), forged]] {
+        for authorities in [strict(&root, &lists), with_files(&root, &lists, 0, Revocation::Off)] {
+            let why = peer.verify(&authorities).unwrap_err();
+            assert!(why.words.contains("wrong signature"), "{why}");
+        }
+    }
+}
+
 /// Returns a list that revokes one certificate, as `openssl ca` makes it by default: it does not name the
 /// key that signed it.
 fn list_by_openssl(ca: &Ca, revoked: u64) -> Vec<u8> {
@@ -291,10 +306,13 @@ fn list_of_another_scope_keeps_none_away() {
     server.put("/list", part(&root, 0, &url, Some(CrlScope::CaCertsOnly), &[]));
     let peer = Peer::new(&root, &with_point(&url, 2));
     let authorities = trusting(&root, Revocation::Required);
-    assert!(peer.verify(&authorities).unwrap_err().words.contains("its scope leaves out such certificates"));
+    for _ in 0..2 {
+        let why = peer.verify(&authorities).unwrap_err();
+        assert!(why.words.contains("its scope leaves out such certificates"), "{why}");
+        assert!(!Publications::shared().is_fetching(&url));
+    }
     server.put("/list", list(&root, &[]));
     Publications::shared().rest(&url);
-    assert!(peer.verify(&authorities).is_err());
-    settle(&server, 2, &url);
     assert_eq!(peer.verify(&authorities), Ok(()));
+    assert_eq!(server.requests(), 2);
 }
