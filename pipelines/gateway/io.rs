@@ -8,7 +8,7 @@ use super::{
     profile::{Profile, Stage},
     reassembly::Reassembly,
     rings::{Event, PUNT_KINDS, PUNTS_PER_TURN, Punt, Rings},
-    share::{Share, Shares, network},
+    share::{ProblemShares, Share, Shares, network},
     tables::{Hop, Tables},
 };
 use std::{io, sync::Arc, time::Instant};
@@ -52,7 +52,7 @@ pub struct Io {
     /// The shares that inner hosts have of the ring of packets without a mapping.
     unmapped: Shares,
     /// The shares that ports and senders have of the ring of packets whose senders are told of a problem.
-    refused: Shares,
+    refused: ProblemShares,
     /// The fragments of packets to the gateway that are not complete yet.
     reassembly: Reassembly,
     /// Room for a packet that is longer than a frame.
@@ -79,6 +79,7 @@ impl Io {
     ) -> io::Result<Self> {
         let outgoing = ports.iter().map(|_| Burst::new()).collect();
         let earlier = vec![PortStats::default(); ports.len()];
+        let refused = ProblemShares::new(Instant::now(), ports.len());
         let punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
         let reassembly = Reassembly::new(pool.capacity());
         Ok(Self {
@@ -91,7 +92,7 @@ impl Io {
             punts_left,
             unauthenticated: Shares::new(Instant::now()),
             unmapped: Shares::new(Instant::now()),
-            refused: Shares::of_small_ring(Instant::now()),
+            refused,
             reassembly,
             room: Pool::new(1, MAX_FRAME)?,
             roles,
@@ -271,10 +272,8 @@ impl Io {
     /// wait, each port and each sender has only a share.
     pub fn refuse(&mut self, packet: Packet, problem: Problem, reason: DropReason) {
         let (now, punt) = (self.now(), Punt::Problem(problem));
-        let has_share = |sharer| self.refused.of(sharer).admits(now, 1);
-        if !self.is_crowded(punt, packet.len())
-            || has_share(source(&packet)) && has_share(!u128::from(packet.port()))
-        {
+        let has_share = |packet: &Packet| self.refused.admits(now, packet.port(), source(packet));
+        if !self.is_crowded(punt, packet.len()) || has_share(&packet) {
             // If the slow path is too busy, the sender gets a report for a later packet.
             let _ = self.punt(packet.port(), punt, packet.data());
         }

@@ -14,8 +14,10 @@ use wayfarer_dataplane::wire::Address;
 const PEER: u32 = 128;
 /// The same for a network of unauthenticated senders, or an inner host: a quarter of their ring.
 const NETWORK: u32 = 64;
-/// The same for a ring of a quarter of that size.
-const OF_SMALL_RING: u32 = NETWORK / 4;
+/// The same for a port, and for a sender behind one, in the ring of packets with problems, which has a
+/// quarter of that size.
+const PORT: u32 = NETWORK / 4;
+const SENDER: u32 = PORT / 4;
 const REFILL: Duration = Duration::from_millis(2);
 /// The number of buckets for all senders of a ring. Senders share a bucket by chance, and none can
 /// choose with whom.
@@ -65,11 +67,6 @@ impl Shares {
         Self::with_depth(now, NETWORK)
     }
 
-    /// Makes full buckets for a small ring.
-    pub fn of_small_ring(now: Instant) -> Self {
-        Self::with_depth(now, OF_SMALL_RING)
-    }
-
     fn with_depth(now: Instant, depth: u32) -> Self {
         let networks = (0..NETWORKS).map(|_| Share::with_depth(now, depth)).collect();
         Self { seed: RandomState::new(), networks }
@@ -78,6 +75,28 @@ impl Shares {
     /// Returns the share of the sender with this number.
     pub fn of(&self, sender: u128) -> &Share {
         &self.networks[self.seed.hash_one(sender) as usize % NETWORKS]
+    }
+}
+
+/// The shares of the ring of packets whose senders are told of a problem.
+#[derive(Debug)]
+pub struct ProblemShares {
+    /// Those of ports; the last one is that of tunnels and whatever else is no port.
+    ports: Box<[Share]>,
+    senders: Shares,
+}
+
+impl ProblemShares {
+    /// Makes full buckets for so many ports.
+    pub fn new(now: Instant, ports: usize) -> Self {
+        let ports = (0..=ports).map(|_| Share::with_depth(now, PORT)).collect();
+        Self { ports, senders: Shares::with_depth(now, SENDER) }
+    }
+
+    /// Returns true if a packet of this sender that came by `port` is within both shares.
+    pub fn admits(&self, now: Instant, port: u16, sender: u128) -> bool {
+        let port = usize::from(port).min(self.ports.len() - 1);
+        self.senders.of(sender).admits(now, 1) && self.ports[port].admits(now, 1)
     }
 }
 
@@ -98,11 +117,7 @@ mod tests {
         rings::{Punt, Rings},
     };
     use std::sync::Arc;
-    use wayfarer_dataplane::{
-        drop::DropReason,
-        pool::Pool,
-        wire::{checksum, icmp::Problem},
-    };
+    use wayfarer_dataplane::{drop::DropReason, pool::Pool, wire::icmp::Problem};
 
     #[test]
     fn shares_refill_with_time_and_are_separate_for_each_network() {
@@ -147,27 +162,30 @@ mod tests {
     }
 
     #[test]
-    fn senders_of_packets_with_problems_leave_room_for_other_ports() {
+    fn senders_of_packets_with_problems_leave_room_for_others() {
+        let start = Instant::now();
+        let shares = ProblemShares::new(start, 2);
+        let admitted = |port, senders: std::ops::Range<u128>, each| {
+            let sent = senders.flat_map(|sender| std::iter::repeat_n(sender, each));
+            sent.filter(|sender| shares.admits(start, port, *sender)).count()
+        };
+        assert_eq!(admitted(0, 0..1, 1000), SENDER as usize, "one sender");
+        assert_eq!(admitted(0, 100..110, 10), (PORT - SENDER) as usize, "all of its port");
+        assert!(admitted(1, 1000..1008, 1) > 4, "another port");
+        assert!(admitted(u16::MAX, 2000..2008, 1) > 4, "tunnels");
+    }
+
+    #[test]
+    fn packets_with_problems_pass_their_shares_only_while_the_ring_is_crowded() {
         let rings = Arc::new(Rings::new(2048, 1));
         let (mut io, punt) = (io(&rings), Punt::Problem(Problem::Unreachable));
-        let mut refuse = |port, from: [u8; 4]| {
+        for _ in 0..100 {
             let mut packet = io.take().unwrap();
-            let mut bytes = [0; 20];
-            (bytes[0], bytes[3], bytes[8]) = (0x45, 20, 1);
-            bytes[12..16].copy_from_slice(&from);
-            let sum = checksum::of(&bytes);
-            bytes[10..12].copy_from_slice(&sum.to_be_bytes());
-            packet.fill(64, &bytes).unwrap();
-            packet.set_port(port);
-            let before = rings.of(punt, 20).len();
+            packet.fill(64, &[0; 20]).unwrap();
             io.refuse(packet, Problem::Unreachable, DropReason::NoRoute);
-            io.flush();
-            rings.of(punt, 20).len() != before
-        };
-        // Many senders behind one port, then one sender at another port.
-        (0..100).for_each(|n| _ = refuse(1, [198, 51, 100, n]));
-        assert!((0..8).all(|_| refuse(2, [192, 0, 2, 1])));
-        assert!(!(0..100).all(|_| refuse(3, [192, 0, 2, 1])));
+        }
+        let waiting = rings.of(punt, 20).len();
+        assert!((32..64).contains(&waiting), "{waiting} of 64");
     }
 
     #[test]

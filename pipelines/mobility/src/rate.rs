@@ -47,7 +47,19 @@ impl NetworkRates {
     /// Takes a token out of the bucket of the network of `address`. Returns false if that is empty, or
     /// too many other networks have used theirs lately.
     pub fn admits(&mut self, now: Duration, address: IpAddr, burst: u32, refill: Duration) -> bool {
-        let network = network(address);
+        self.take(now, network(address), burst, refill)
+    }
+
+    /// Does the same with a bucket for `address` alone, or for its /64 if it is an IPv6 address.
+    pub fn admits_host(&mut self, now: Duration, address: IpAddr, burst: u32, refill: Duration) -> bool {
+        let host = match address {
+            IpAddr::V4(address) => (true, address.to_bits().into()),
+            IpAddr::V6(address) => (false, address.to_bits() >> 64),
+        };
+        self.take(now, host, burst, refill)
+    }
+
+    fn take(&mut self, now: Duration, network: Network, burst: u32, refill: Duration) -> bool {
         if self.rates.len() >= MAX_NETWORKS && !self.rates.contains_key(&network) {
             // A full bucket is like none.
             self.rates.retain(|_, rate| rate.full_at() > now);
