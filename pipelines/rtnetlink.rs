@@ -1,7 +1,7 @@
 //! Questions to the kernel by rtnetlink(7), in the network namespace of the calling thread.
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -10,15 +10,28 @@ use std::io;
 /// Most datagrams that are read of one list: enough for the routes of any host that is a client.
 const MAX_DATAGRAMS: usize = 4096;
 
+/// Most times that a list is requested which changes while it is read.
+const TRIES: usize = 5;
+
 /// Requests a list from the kernel, and passes each of its entries to `take`.
 ///
 /// # Errors
 /// The kernel's error.
-pub(crate) fn list(
-    request: RouteNetlinkMessage,
-    mut take: impl FnMut(RouteNetlinkMessage),
-) -> io::Result<()> {
+pub(crate) fn list(request: RouteNetlinkMessage, take: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+    for _ in 0..TRIES {
+        if let Some(all) = list_once(request.clone())? {
+            all.into_iter().for_each(take);
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("the kernel's list changes all the time"))
+}
+
+/// Requests a list from the kernel. Returns `None` if it changed while it was read, and so may lack what
+/// has been there all the time.
+fn list_once(request: RouteNetlinkMessage) -> io::Result<Option<Vec<RouteNetlinkMessage>>> {
     let socket = send(request, NLM_F_DUMP)?;
+    let (mut all, mut is_whole) = (Vec::new(), true);
     let mut buffer = Vec::with_capacity(1 << 16);
     for _ in 0..MAX_DATAGRAMS {
         buffer.clear();
@@ -26,11 +39,12 @@ pub(crate) fn list(
         let mut bytes = &buffer[..];
         while let Ok(frame) = NetlinkBuffer::new_checked(bytes) {
             let length = (frame.length() as usize).next_multiple_of(4);
+            is_whole &= frame.flags() & NLM_F_DUMP_INTR == 0;
             let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes);
             match message.map(|message| message.payload) {
-                Ok(NetlinkPayload::Done(_)) => return Ok(()),
+                Ok(NetlinkPayload::Done(_)) => return Ok(is_whole.then_some(all)),
                 Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
-                Ok(NetlinkPayload::InnerMessage(message)) => take(message),
+                Ok(NetlinkPayload::InnerMessage(message)) => all.push(message),
                 // Skip a message that cannot be parsed.
                 _ => {}
             }

@@ -58,6 +58,15 @@ pub(super) struct VlanDevice {
     pub(super) tag: Tag,
 }
 
+/// Lists the kernel's devices in VLANs.
+pub(super) struct VlanList(pub(super) fn() -> io::Result<Vec<VlanDevice>>);
+
+impl Default for VlanList {
+    fn default() -> Self {
+        Self(vlan_devices)
+    }
+}
+
 impl SharedPorts {
     pub(super) fn of(config: &Config) -> Self {
         let shared = |port: &Port| {
@@ -88,7 +97,8 @@ impl SharedPorts {
         ClosedDevice { port: port.to_owned(), name, segments }
     }
 
-    /// Returns those of these devices that are in a port's VLAN, but not `closed` yet.
+    /// Returns those of these devices that are in a port's VLAN, but not `closed` for that port yet. A
+    /// device that is closed and a port's own is left to that port.
     pub(super) fn in_vlans(&self, all: &[VlanDevice], closed: &[ClosedDevice]) -> Vec<ClosedDevice> {
         if all.is_empty() {
             return Vec::new();
@@ -96,7 +106,12 @@ impl SharedPorts {
         let index = |port: &SharedPort| Device::find(&port.device).ok().map(|device| device.index());
         let ports: Vec<_> = self.0.iter().filter_map(|port| Some((index(port)?, port))).collect();
         let by_index: BTreeMap<u32, &VlanDevice> = all.iter().map(|device| (device.index, device)).collect();
-        let new = all.iter().filter(|device| !closed.iter().any(|closed| closed.name == device.name));
+        let own: BTreeSet<String> = self.0.iter().map(|port| primary_name(&port.device)).collect();
+        // A device that was made again under its name may be in another port's VLAN than before.
+        let is_done = |device: &VlanDevice, port: &str| {
+            let known = closed.iter().find(|closed| closed.name == device.name);
+            known.is_some_and(|known| known.port == port || own.contains(&device.name))
+        };
         let port_of = |device: &VlanDevice| {
             let stack =
                 iter::successors(Some(device), |above: &&VlanDevice| by_index.get(&above.below).copied());
@@ -109,12 +124,12 @@ impl SharedPorts {
                 ports.iter().find(|(index, port)| *index == device.below && tags == port.tags())
             })
         };
-        new.filter_map(|device| {
+        let new = all.iter().filter_map(|device| {
             let (_, SharedPort { name: port, segments, .. }) = port_of(device)?;
             let (port, name, segments) = (port.clone(), device.name.clone(), segments.clone());
-            Some(ClosedDevice { port, name, segments })
-        })
-        .collect()
+            (!is_done(device, &port)).then_some(ClosedDevice { port, name, segments })
+        });
+        new.collect()
     }
 }
 

@@ -38,7 +38,7 @@ use crate::{
     config::model::{Config, PolicyAction, PortKind},
     device_lock::{DeviceLock, LockError, primary_name},
 };
-use closed_devices::{ClosedDevice, SharedPorts, VlanDevice, vlan_devices};
+use closed_devices::{ClosedDevice, SharedPorts, VlanDevice, VlanList, vlan_devices};
 use connection::Nftables;
 use host_traffic::{Change, HostTraffic};
 use nftables::{Batch, Expression, Hook, INET4, INET6, OWNED, SHARED, device_name};
@@ -96,6 +96,8 @@ pub(crate) struct Barrier {
     failed_at: Option<Instant>,
     /// True if a tunnel was left alone, which is logged once.
     has_left_alone: bool,
+    /// Lists the devices in VLANs that have appeared since it was raised.
+    vlan_list: VlanList,
     /// True if devices in VLANs could not be closed the last time.
     has_left_vlans: bool,
     devices: Vec<DeviceLock>,
@@ -171,10 +173,10 @@ impl Barrier {
         self.close_device(self.ports.device(port, device.to_owned()))
     }
 
-    /// Raises the barrier around devices of the kernel in ports' VLANs that have appeared since. Returns
-    /// false if that must be tried again.
+    /// Raises the barrier around devices of the kernel in ports' VLANs that have appeared since, or are in
+    /// another port's VLAN now. Returns false if that must be tried again.
     pub(crate) fn close_vlans(&mut self) -> bool {
-        let closed = self.close_vlans_of(vlan_devices);
+        let closed = self.close_vlans_of(self.vlan_list.0);
         let has_warned = std::mem::replace(&mut self.has_left_vlans, closed.is_err());
         if let (Err(why), false) = (&closed, has_warned) {
             warn!("the host may forward the gateway's traffic in clear through a VLAN: {why}");

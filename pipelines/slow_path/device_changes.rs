@@ -276,3 +276,76 @@ impl SlowPath {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        barrier::Barrier,
+        config::{self, model::Config},
+        gateway::tables::{Settings, Tables},
+        namespace::alone,
+    };
+    use crossbeam::channel::bounded;
+    use std::{
+        path::Path,
+        process::Command,
+        sync::{Arc, Mutex},
+        time::Instant,
+    };
+    use wayfarer_dataplane::table::Writer;
+
+    const PORT: &str = "[[port]]\nname = \"outside\"\nkind = \"af_packet\"\ndevice = \"eth0\"\nvlan = 100\n\
+                        addresses = [\"192.0.2.7/24\"]\n";
+
+    fn add_veth(name: &str, peer: &str) {
+        let arguments = ["link", "add", name, "type", "veth", "peer", "name", peer];
+        assert!(Command::new("ip").args(arguments).status().unwrap().success(), "{name}");
+    }
+
+    /// Returns a slow path without workers and open ports.
+    fn slow_path(config: &Config) -> SlowPath {
+        let settings = Settings {
+            ports: Box::default(),
+            encap_ports: Box::default(),
+            host: None,
+            mss_clamp: false,
+            discards: false,
+            nats: Box::default(),
+        };
+        let writer = Writer::new();
+        let tables = Arc::new(Tables::new(&writer, 16, settings));
+        let ((_, requests), (_, new_ike)) = (bounded(1), bounded(1));
+        SlowPath::new(config, writer, tables, vec![], vec![], (requests, new_ike)).unwrap()
+    }
+
+    /// Not every kernel has devices in VLANs, so others stand for them.
+    #[test]
+    fn host_is_closed_by_devices_of_its_own_in_a_ports_vlan_that_appear_later() {
+        alone(|| {
+            add_veth("eth0", "eth9");
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/test.toml");
+            let config = config::parse(PORT, &file).unwrap();
+            let mut slow_path = slow_path(&config);
+            let barrier = Arc::new(Mutex::new(Barrier::with_stand_ins(&config)));
+            slow_path.use_barrier(barrier.clone());
+            let closed = || barrier.lock().unwrap().closed_names().join(" ");
+            // The list fails until there is a device.
+            slow_path.handle_devices(Duration::ZERO);
+            add_veth("guests", "guests9");
+            slow_path.handle_devices(Duration::from_millis(999));
+            assert_eq!(closed(), "eth0");
+            slow_path.handle_devices(Duration::from_secs(1));
+            assert_eq!(closed(), "eth0 guests", "it was not tried again");
+            slow_path.follow_kernel(false, vec![]).unwrap();
+            add_veth("staff", "staff9");
+            let (mut now, end) = (Duration::from_secs(1), Instant::now() + Duration::from_secs(10));
+            while closed() != "eth0 guests staff" {
+                assert!(Instant::now() < end, "a device that the kernel told of stays open");
+                slow_path.handle_kernel(now);
+                now += Duration::from_secs(1);
+                slow_path.handle_devices(now);
+            }
+        });
+    }
+}

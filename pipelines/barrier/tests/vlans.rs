@@ -2,6 +2,7 @@
 //! them.
 
 use super::*;
+use crate::log::{Format, recorded};
 use netlink_packet_core::Parseable;
 use netlink_packet_route::link::{LinkMessage, VlanProtocol};
 use std::process::Command;
@@ -21,6 +22,39 @@ fn index(device: &str) -> u32 {
 
 fn device(index: u32, name: &str, below: u32, tag: (VlanProtocol, u16)) -> VlanDevice {
     VlanDevice { index, name: name.to_owned(), below, tag }
+}
+
+/// Returns the table of a port in this VLAN of eth0.
+fn port_in_vlan(name: &str, vlan: u16) -> String {
+    format!(
+        "[[port]]\nname = \"{name}\"\nkind = \"af_packet\"\ndevice = \"eth0\"\nvlan = {vlan}\n\
+         addresses = [\"10.{vlan}.0.1/16\"]\n"
+    )
+}
+
+/// Lists those of the devices `guests` and `staff` that there are, as if they were in VLAN 100 of eth0. It
+/// fails as long as there is none.
+fn stand_ins() -> io::Result<Vec<VlanDevice>> {
+    let below = index("eth0");
+    let there = ["guests", "staff"].into_iter().filter_map(|name| Device::find(name).ok());
+    let all: Vec<_> = there.map(|found| device(found.index(), found.name(), below, (Q, 100))).collect();
+    if all.is_empty() { Err(io::Error::other("no")) } else { Ok(all) }
+}
+
+/// For tests of the slow path too.
+impl Barrier {
+    /// Raises the barrier around the ports' devices alone. From then on, [`stand_ins`] lists the devices in
+    /// VLANs.
+    pub(crate) fn with_stand_ins(config: &Config) -> Self {
+        let mut this = Self::raise_with(config, || Ok(vec![])).unwrap();
+        this.vlan_list = VlanList(stand_ins);
+        this
+    }
+
+    /// Returns the names of the closed devices.
+    pub(crate) fn closed_names(&self) -> Vec<&str> {
+        self.closed.iter().map(|device| &device.name[..]).collect()
+    }
 }
 
 #[test]
@@ -84,6 +118,55 @@ fn host_sends_nothing_in_clear_by_a_device_of_its_own_in_a_ports_vlan() {
         assert!(!is_open(), "it has appeared since");
         assert_eq!(tables(), [table("eth1"), table("eth0")]);
         assert!(matches!(DeviceLock::take("eth0"), Err(LockError::Taken(_))));
+    });
+}
+
+#[test]
+fn a_device_that_is_made_again_is_closed_for_the_port_whose_vlan_it_is_in_now() {
+    alone(|| {
+        ip("link add eth0 type veth peer name eth9");
+        let own = "[[port]]\nname = \"own\"\nkind = \"af_packet\"\ndevice = \"staff\"\n\
+                   addresses = [\"10.7.0.1/16\"]\n";
+        let ports = [port_in_vlan("a", 100), port_in_vlan("b", 200), own.to_owned()];
+        let below = index("eth0");
+        let mut barrier = Barrier::raise_with(&parse(&ports.concat()), || Ok(vec![])).unwrap();
+        for (vlan, port) in [(100, "a"), (200, "b"), (100, "a")] {
+            let guests = device(1000 + u32::from(vlan), "guests", below, (Q, vlan));
+            let staff = device(1000, "staff", below, (Q, vlan));
+            barrier.close_vlans_of(|| Ok(vec![guests, staff])).unwrap();
+            let closed = barrier.closed.iter().find(|device| device.name == "guests").unwrap();
+            let segment: Prefix = format!("10.{vlan}.0.0/16").parse().unwrap();
+            assert_eq!((&closed.port[..], &closed.segments), (port, &BTreeSet::from([segment])));
+            let staff = barrier.closed.iter().find(|device| device.name == "staff").unwrap();
+            assert_eq!(staff.port, "own", "a port's own device stays that port's");
+        }
+        assert_eq!(barrier.closed_names(), ["eth0", "staff", "guests"]);
+        assert_eq!(tables(), ["eth0", "staff", "guests"].map(table));
+    });
+}
+
+#[test]
+fn devices_in_vlans_that_could_not_be_closed_are_tried_again_with_one_warning() {
+    alone(|| {
+        ip("link add eth0 type veth peer name eth9");
+        let mut barrier = Barrier::with_stand_ins(&parse(&port_in_vlan("outside", 100)));
+        let close = |barrier: &mut Barrier| {
+            let mut is_done = false;
+            let log = recorded(Format::Text(false), || is_done = barrier.close_vlans());
+            (is_done, log.matches("in clear through a VLAN").count())
+        };
+        assert_eq!(close(&mut barrier), (false, 1), "the kernel does not tell of its devices");
+        assert_eq!(close(&mut barrier), (false, 0));
+        ip("link add guests type veth peer name guests9");
+        let taken = DeviceLock::take("guests").unwrap();
+        assert_eq!(close(&mut barrier), (false, 0), "another gateway has the device");
+        assert_eq!(tables(), [table("eth0")]);
+        drop(taken);
+        once_unlocked(|| barrier.close_vlans().then_some(()).ok_or("it is still locked"));
+        assert_eq!(tables(), ["eth0", "guests"].map(table));
+        assert_eq!(close(&mut barrier), (true, 0));
+        ip("link delete guests");
+        assert_eq!(close(&mut barrier), (false, 1), "another failure");
     });
 }
 
