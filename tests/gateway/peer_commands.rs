@@ -3,9 +3,10 @@
 use crossbeam::channel::{Receiver, bounded};
 use std::time::{Duration, Instant};
 use wayfarer::{
+    config::model::Config,
     control::protocol::{Answer, Command, MOVE_TIME, Outcome, PeerView, Reply, View},
     sim::{
-        fixtures::{OUTSIDE, config, ip},
+        fixtures::{OUTSIDE, config, ip, open_ports},
         ike::{
             configured::{for_terminals, ike},
             peer::Peer,
@@ -52,9 +53,9 @@ fn with_terminal() -> (World, Peer) {
     (world, peer)
 }
 
-/// Makes a gateway that tries to connect to an office at `remote`, from one of two addresses. Its only
-/// route leads to the office's network.
-fn connecting(remote: &str) -> World {
+/// Makes the configuration of a gateway that connects to an office at `remote`, from one of two
+/// addresses. Its only route leads to the office's network.
+fn of_office(remote: &str) -> Config {
     let mut config = config(vec![]);
     let text = format!(
         r#"
@@ -73,7 +74,12 @@ inner_remote = "10.98.0.0/24"
     config.ike = ike(&text, "203.0.113.1");
     config.routes.truncate(1);
     config.routes[0].to = "192.0.2.0/24".parse().unwrap();
-    let mut world = World::with(config, 512);
+    config
+}
+
+/// Makes a gateway that tries to connect to an office at `remote`.
+fn connecting(remote: &str) -> World {
+    let mut world = World::with(of_office(remote), 512);
     world.meet_neighbours();
     world
 }
@@ -249,4 +255,23 @@ fn name_that_leads_nowhere_leaves_the_turn_to_the_next_address() {
     }
     let view = &peers(&mut world)[0];
     assert_eq!((&view.remote[..], &view.remote_name), ("192.0.2.1:4500", &None));
+}
+
+#[test]
+fn connection_begins_from_an_address_of_the_port_that_its_packets_leave_by() {
+    for (local, from) in [
+        (["10.99.0.1", "203.0.113.1"], "203.0.113.1"),
+        (["203.0.113.1", "203.0.113.2"], "203.0.113.1"),
+        // The port's second address stays as well.
+        (["203.0.113.2", "203.0.113.1"], "203.0.113.2"),
+    ] {
+        let mut config = of_office("\"192.0.2.1\"");
+        config.ike.connections[0].protocol.local = local.map(ip).to_vec();
+        let (mut ports, wires) = open_ports(1, 512);
+        ports[OUTSIDE].addresses.push((ip("203.0.113.2"), "203.0.113.0/24".parse().unwrap()));
+        let mut world = World::on(config, (ports, wires));
+        world.meet_neighbours();
+        let view = &peers(&mut world)[0];
+        assert!(view.local.starts_with(&format!("{from}:")), "{local:?}: {}", view.local);
+    }
 }

@@ -14,6 +14,7 @@ use wayfarer_mobility::{
         connection::{Connection, IdentityPattern, Remote},
         event::{Event, Found, LookUpId, Reason},
         settings::Settings,
+        view::{State, View},
         wire::Header,
     },
     path::Addresses,
@@ -325,4 +326,34 @@ fn refused_attempts_go_on_to_the_next_address() {
     world.pass(SECOND);
     assert!(matches!(world.terminal.end_reasons()[..], [Reason::Refused(_)]));
     assert_eq!(world.tried(2), ["203.0.113.1", "198.51.100.1"]);
+}
+
+#[test]
+fn driver_chooses_the_address_before_the_first_message() {
+    let mut side = Side::new(vec![terminal()], Settings::default(), 6);
+    side.endpoint.dial(SECOND, 0, TERMINAL.into());
+    let peer = side.endpoint.peers().next().unwrap().id();
+    let elsewhere = IpAddr::from([192, 0, 2, 8]);
+    for answer in [elsewhere, "2001:db8::7".parse().unwrap()] {
+        side.endpoint.handle_source(SECOND, peer, answer);
+    }
+    let sent = side.work(SECOND);
+    assert_eq!(sent[0].0.local, SocketAddr::new(elsewhere, 500));
+    assert!(side.events.iter().any(|event| matches!(event, Event::Dialled { peer: of } if *of == peer)));
+    side.endpoint.handle_source(SECOND, peer, TERMINAL.into());
+    let view = side.endpoint.peer(peer).unwrap();
+    assert_eq!(view.addresses().local.ip(), elsewhere, "it has begun");
+}
+
+#[test]
+fn new_address_of_ours_begins_a_round_soon_after_failures() {
+    let remote = ["198.51.100.1:500", "198.51.100.2:500"].map(at);
+    let mut world = World::new(remote.into(), &[]);
+    assert_eq!(world.tried(9)[8], "198.51.100.1");
+    let is_connecting = |peer: &View<'_>| peer.state() == State::Connecting;
+    let peer = world.terminal.endpoint.peers().find(is_connecting).unwrap().id();
+    world.terminal.endpoint.handle_local(world.now, peer, [192, 0, 2, 8].into(), None).unwrap();
+    world.pass(2 * SECOND);
+    assert_eq!(world.tries.len(), 10);
+    assert_eq!(world.tried(10)[9], "198.51.100.1");
 }

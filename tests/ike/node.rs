@@ -251,6 +251,7 @@ impl Node {
                 Event::Spi { spi, known: true } => assert!(self.ike_spis.insert(spi)),
                 Event::Spi { spi, known: false } => assert!(self.ike_spis.remove(&spi)),
                 Event::LookUp { .. }
+                | Event::Dialled { .. }
                 | Event::LookUpTimedOut { .. }
                 | Event::MoveAnswered { .. }
                 | Event::IkeSaKeys { .. }

@@ -22,21 +22,20 @@ use crate::{
     primitives::{OsRandom, Primitives},
     slow_path::{
         links::{FoundMtu, IkeEvent, LinkId, Links},
-        network::{Network, has_address},
+        network::Network,
         table_writer::TableWriter,
     },
 };
 use std::{
     collections::BTreeMap,
     io,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tracing::debug;
 use wayfarer_dataplane::{drop::DropReason, sa::Spi};
 use wayfarer_mobility::ike::{
-    connection::{Connection, RemoteAuth},
+    connection::Connection,
     endpoint::Endpoint,
     event::{ChildId, ChildSa, Event, PeerId},
     pool::Pool,
@@ -227,35 +226,6 @@ impl Ike {
         self.accounts.finish(now) && is_over
     }
 
-    /// Handles changed routes and addresses: for each peer that we connected to, uses the local
-    /// address of the port that its packets leave by. A link without MOBIKE ends if that port does not
-    /// have its address, and is made anew; otherwise it stays.
-    pub(in crate::slow_path) fn handle_routes(&mut self, now: Duration, network: &Network) {
-        // Only a RADIUS server can choose addresses outside of the pools.
-        if self.endpoint.connections().any(|(_, c)| matches!(c.remote_auth, RemoteAuth::Eap(_))) {
-            self.endpoint.reserve_addresses(network.routes.taken().collect());
-        }
-        let mut moved = Vec::new();
-        for view in self.endpoint.peers() {
-            let connection = view.connection().and_then(|i| self.endpoint.connection(i));
-            let Some(connection) = connection.filter(|c| c.is_dialled()) else { continue };
-            let current = view.addresses();
-            let Some(port) = network.port_towards(current.remote.ip()) else { continue };
-            let fits =
-                |own: &IpAddr| own.is_ipv4() == current.remote.is_ipv4() && connection.local.contains(own);
-            let best = port.segment.addresses.iter().map(|(own, _)| *own).find(fits);
-            let stays = !view.mobike() && has_address(port, current.local.ip());
-            if let Some(local) = best.filter(|best| *best != current.local.ip() && !stays) {
-                moved.push((view.id(), local));
-            }
-        }
-        for (peer, local) in moved {
-            if let Err(why) = self.endpoint.handle_local(now, peer, local, None) {
-                debug!(peer = peer.0, %why, "a peer is not reached from another address");
-            }
-        }
-    }
-
     /// Handles tasks and timers, and carries out the endpoint's decisions. Returns true if there
     /// was anything to do.
     pub(in crate::slow_path) fn turn(
@@ -316,6 +286,7 @@ impl Ike {
     fn handle_event(&mut self, now: Duration, event: Event, links: &mut Links, network: &mut Network) {
         match event {
             Event::LookUp { id, name } => self.look_up(now, id, name),
+            Event::Dialled { peer } => self.choose_source(now, peer, network),
             Event::LookUpTimedOut { name } => self.look_up_timed_out(now, &name),
             Event::Spi { spi, known } => {
                 let TableWriter { tables, writer, .. } = &mut links.tables;

@@ -309,10 +309,12 @@ impl Dials {
         }
     }
 
-    /// Changes the local address that the connection of `peer` uses from its next round on.
+    /// Changes the local address that the connection of `peer` uses from its next round on. That is soon
+    /// if the peer ends: failures from another address do not count.
     pub(super) fn set_local(&mut self, peer: PeerId, local: IpAddr) {
         if let Some(dial) = self.of(peer) {
             *dial.own.of_family(local) = Some(local);
+            (dial.round, dial.failures) = (None, 0);
         }
     }
 

@@ -315,10 +315,17 @@ impl Endpoint {
             let Some(peer) = Peer::initiate(&mut cx, id, dial.connection, connection, addresses) else {
                 continue;
             };
+            cx.tell(Event::Dialled { peer: id });
             dial.peer = Some(id);
             self.peers.insert(id, peer);
             self.settle(now, id, None);
         }
+    }
+
+    /// Handles the answer to [`Event::Dialled`]: packets to the peer leave from `local`. Does nothing if
+    /// `local` cannot reach the peer's address, or once anything was sent.
+    pub fn handle_source(&mut self, now: Duration, peer: PeerId, local: IpAddr) {
+        self.with(now, peer, |peer, _| peer.begin_from(local));
     }
 
     /// Handles all timers due at `now`.

@@ -225,6 +225,12 @@ pub enum Event {
         /// The host name.
         name: String,
     },
+    /// We begin to connect to a peer. The driver may answer by `Endpoint::handle_source`, before the
+    /// peer's first task is done.
+    Dialled {
+        /// The peer.
+        peer: PeerId,
+    },
     /// The addresses of a host name did not come within [`LOOK_UP_TIME`]. The peer's next end is
     /// tried.
     LookUpTimedOut {

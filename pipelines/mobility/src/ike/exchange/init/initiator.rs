@@ -26,6 +26,7 @@ use crate::{
     task::Task,
 };
 use alloc::{boxed::Box, vec, vec::Vec};
+use core::net::IpAddr;
 
 /// Most times that a peer may make us start over: a cookie, another group, a cookie again.
 const MAX_RESTARTS: u32 = 4;
@@ -59,6 +60,16 @@ impl Peer {
         peer.phase = Phase::Initiator(Box::new(Initiator { handshake, state }));
         peer.start(cx, Task::KexBegin(kex), PendingTask::Handshake);
         Some(peer)
+    }
+
+    /// Connects from `local`, if that is of the right family and nothing was sent yet.
+    pub(in crate::ike) fn begin_from(&mut self, local: IpAddr) {
+        let Phase::Initiator(initiator) = &self.phase else { return };
+        let is_unsent =
+            matches!(&initiator.state, InitiatorState::InitKexBegin(begin) if begin.restarts == 0);
+        if is_unsent && local.is_ipv4() == self.addresses.remote.is_ipv4() {
+            self.addresses.local.set_ip(local);
+        }
     }
 
     /// Sends IKE_SA_INIT again, or gives the peer up (RFC 7296 §2.1, §2.4).
