@@ -47,9 +47,9 @@ fn terminal_authenticates_again_if_it_sends_and_nothing_comes() {
             assert_eq!(move_behind(&mut pair, Some(nat(kind)), ELSEWHERE), [true; 2]);
             assert_eq!(questions(&pair), 0, "packets to the old address may still come");
             exchange(&mut pair, packets);
+            pair.pass(10 * SECOND);
             let times = usize::from(is_silent);
             assert_eq!(starts_and_silences(&pair), (1 + times, times), "{packets:?}");
-            pair.pass(10 * SECOND);
             pair.assert_one_each();
             let view = pair.terminal.endpoint.peers().last().unwrap();
             assert!(view.nat().local);
@@ -60,6 +60,22 @@ fn terminal_authenticates_again_if_it_sends_and_nothing_comes() {
             assert_eq!(questions(&pair) > asked, packets == [0, 0], "{packets:?}");
         }
     }
+}
+
+#[test]
+fn packet_without_an_answer_shows_nothing() {
+    let mut pair = connected_by(None, false);
+    move_behind(&mut pair, Some(nat(Kind::ALL[0])), ELSEWHERE);
+    let here = pair.connected_peers()[0][0];
+    for second in 0..60 {
+        let asked = questions(&pair);
+        pair.pass(SECOND);
+        if questions(&pair) > asked {
+            pair.terminal.endpoint.handle_traffic(pair.now, here, u64::from(second > 10), 0);
+            pair.settle();
+        }
+    }
+    assert_eq!(starts_and_silences(&pair), (1, 0));
 }
 
 #[test]

@@ -137,7 +137,10 @@ fn link_whose_rekeys_are_refused_is_made_again() {
 /// Another child SA with the same policy is no substitute if it carries less.
 #[test]
 fn child_sa_that_ends_beside_a_narrower_one_is_made_again() {
-    for (last, is_missing) in [(15, true), (255, false)] {
+    // The narrower one is made before the other one ends, or after that.
+    for (last, is_missing, is_later) in
+        [(15, true, false), (255, false, false), (15, true, true), (255, false, true)]
+    {
         // All requests of the gateway are the test's own.
         let quiet = Connection { liveness: None, ..gateway() };
         let mut insider = Insider::new(quiet, terminal(), Settings::default());
@@ -152,15 +155,22 @@ fn child_sa_that_ends_beside_a_narrower_one_is_made_again() {
             Payload::TsI(vec![prefix([10, 99, 0, 0], [10, 99, 0, last])]),
             Payload::TsR(vec![prefix([0; 4], [255; 4])]),
         ];
-        ask_terminal(&mut insider, ExchangeType::CreateChildSa, 0, &request);
+        if is_later {
+            delete(&mut insider, 0, first);
+            drop(insider.pair.up());
+        }
+        ask_terminal(&mut insider, ExchangeType::CreateChildSa, u32::from(is_later), &request);
         drop(insider.pair.up());
         assert_eq!(insider.pair.terminal.children().len(), 2);
-        delete(&mut insider, 1, first);
+        if !is_later {
+            delete(&mut insider, 1, first);
+        }
         insider.pair.settle();
-        assert_eq!(waits(&insider.pair.terminal).len(), usize::from(is_missing), "{last}");
+        let times = usize::from(is_missing || is_later);
+        assert_eq!(waits(&insider.pair.terminal).len(), times, "{last}");
         insider.pair.pass(2 * SECOND);
         assert_eq!(insider.pair.terminal.children().len(), 2 + usize::from(is_missing), "{last}");
-        assert_eq!(waits(&insider.pair.terminal).len(), usize::from(is_missing), "{last}");
+        assert_eq!(waits(&insider.pair.terminal).len(), times, "{last}");
     }
 }
 

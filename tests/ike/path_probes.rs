@@ -44,7 +44,7 @@ fn path_that_takes_all_costs_one_exchange() {
         rig.pass(25 * SECOND);
         assert!(rig.has_found(None));
         assert_eq!((&rig.probes[..], rig.sent - sent), (&[most.into()][..], 4));
-        // It is confirmed about once a minute while long packets flow, and each ten minutes for short ones.
+        // It is confirmed about once a minute while much is sent, and each ten minutes while little is.
         rig.pass(575 * SECOND);
         assert!((9..13).contains(&rig.probes.len()), "{}", rig.probes.len());
         for (data, wanted) in [(PacketsSent::Little, 3..7), (PacketsSent::None, 0..1)] {
@@ -211,19 +211,29 @@ fn probe_without_an_answer_ends_no_link() {
 
 #[test]
 fn dead_peer_is_noticed_although_a_probe_is_outstanding() {
-    for liveness in [2, 30].map(|seconds| seconds * SECOND) {
+    let delays = [Duration::ZERO, Duration::from_millis(1400)];
+    // A length that has passed before is tried for longer once it fails, so the check waits longer.
+    let all = [2u32, 30].into_iter().flat_map(|liveness| delays.map(|delay| (liveness * SECOND, delay)));
+    for ((liveness, delay), is_doubted) in all.flat_map(|each| [(each, false), (each, true)]) {
         let checked = |connection| Connection { liveness: Some(liveness), ..probing(connection) };
         let mut rig = Rig::with(1500, checked(gateway()), checked(terminal()));
         rig.until(5 * SECOND, |rig| rig.has_found(None));
+        rig.heard = Some(true);
+        // Another search learns how long answers take.
+        rig.delay = delay;
+        rig.pass(130 * SECOND);
         let before = rig.probes.len();
-        rig.loss = 100;
-        rig.until(70 * SECOND, |rig| rig.probes.len() > before);
-        let since = rig.now;
-        let peer = rig.peer();
-        let total = Settings::default().retransmission.total();
-        // The driver has heard nothing either, so the check is as late as can be.
-        rig.sides[0].endpoint.handle_liveness(since, peer, false);
-        rig.until(total + 10 * SECOND, |rig| !rig.sides[0].end_reasons().is_empty());
+        if is_doubted {
+            rig.mtu = 1400;
+            // The first probe is sent three times.
+            rig.until(90 * SECOND, |rig| rig.probes.len() > before + 3);
+        } else {
+            rig.until(90 * SECOND, |rig| rig.probes.len() > before);
+        }
+        (rig.loss, rig.heard) = (100, Some(false));
+        // The probe is sent whole for six times four seconds at most, and short four seconds later.
+        let most = liveness + 28 * SECOND + Settings::default().retransmission.total();
+        rig.until(most + 3 * SECOND, |rig| !rig.sides[0].end_reasons().is_empty());
         assert_eq!(rig.sides[0].end_reasons(), [Reason::Timeout]);
     }
 }
@@ -350,7 +360,7 @@ fn reports_of_routers_are_confirmed_by_a_probe() {
         rig.pass(Duration::ZERO);
         assert!(rig.probes.is_empty(), "{:?}", rig.probes);
     }
-    // It does not wake an idle link, and a link that sends only short packets looks.
+    // It does not wake an idle link, and a link that sends little looks.
     for (data, wanted) in [(PacketsSent::None, 0), (PacketsSent::Little, 1)] {
         rig.pass(15 * SECOND);
         rig.data = data;

@@ -5,7 +5,7 @@ use super::peers::{Ended, Traffic};
 use crate::slow_path::{line_limit::LeftOut, tunnels::MoveError};
 use std::{
     borrow::Cow,
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt::Display,
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -43,8 +43,8 @@ const REFILL_OF_ALL: Duration = Duration::from_millis(200);
 const TELL_AFTER: Duration = Duration::from_secs(60);
 /// Failed peers that are remembered.
 const MAX_FAILED: usize = 100;
-/// A network's share of them. Beyond it, if there is no room, its newest takes the place of its oldest, so
-/// that a flood from one network leaves those of others.
+/// A network's share of them. If there is no room, the oldest of a network with more makes some, that of
+/// the newest first, so that a flood from one network leaves those of others.
 const SHARE: usize = 10;
 
 /// The peer that a line is about, as far as it is known, in the form of the line's fields.
@@ -151,9 +151,14 @@ impl PeerLog {
     fn remember(&mut self, peer: FailedPeer) {
         if self.failed.len() >= MAX_FAILED {
             let own = network(peer.remote.ip());
-            let is_own = |other: &FailedPeer| network(other.remote.ip()) == own;
-            let has_share = self.failed.iter().filter(|other| is_own(other)).count() >= SHARE;
-            let oldest = self.failed.iter().rposition(is_own).filter(|_| has_share);
+            let mut counts = BTreeMap::from([(own, 1)]);
+            for other in &self.failed {
+                *counts.entry(network(other.remote.ip())).or_default() += 1;
+            }
+            let most = counts.iter().max_by_key(|(_, count)| **count).map_or(own, |(most, _)| *most);
+            let crowd = if counts[&own] > SHARE { own } else { most };
+            let is_crowd = |other: &FailedPeer| network(other.remote.ip()) == crowd;
+            let oldest = self.failed.iter().rposition(is_crowd).filter(|_| counts[&crowd] > SHARE);
             self.failed.remove(oldest.unwrap_or(MAX_FAILED - 1));
         }
         self.failed.push_front(peer);
@@ -460,5 +465,11 @@ mod tests {
         }
         let all: Vec<_> = log.failures().map(|failed| failed.remote).collect();
         assert_eq!((all.len(), all[0].port(), all[MAX_FAILED - 1]), (MAX_FAILED, 300, other));
+        // Nor does it leave others that come later without room.
+        for n in 0..80u8 {
+            fail(&mut log, now, ([203, 0, n, 1], 500).into());
+        }
+        let all: Vec<_> = log.failures().map(|failed| failed.remote).collect();
+        assert_eq!((all.len(), all[MAX_FAILED - 1]), (MAX_FAILED, other));
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Rig {
     random: Random,
     /// What both sides have sent whenever they are asked.
     pub(super) data: PacketsSent,
+    /// What both drivers say if they are asked whether anything was heard; `None` if they do not answer.
+    pub(super) heard: Option<bool>,
     /// `true` if nobody answers a probe, whatever its length.
     pub(super) ignores_probes: bool,
     /// The lengths of the terminal's probes as IP packets.
@@ -72,6 +74,7 @@ impl Rig {
             loss: 0,
             random: Random(1),
             data: PacketsSent::Much,
+            heard: None,
             ignores_probes: false,
             probes: vec![],
             sent: 0,
@@ -99,6 +102,11 @@ impl Rig {
                         Event::PathProbeDue { peer } => {
                             let (most, sent) = (Some(self.most), self.data);
                             side.endpoint.handle_path_probe_due(self.now, peer, most, sent);
+                        }
+                        Event::LivenessDue { peer } => {
+                            if let Some(heard) = self.heard {
+                                side.endpoint.handle_liveness(self.now, peer, heard);
+                            }
                         }
                         event => side.events.push(event),
                     }

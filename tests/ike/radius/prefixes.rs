@@ -69,6 +69,19 @@ fn a_prefix_without_a_free_address_refuses_the_peer() {
 }
 
 #[test]
+fn only_the_first_256_addresses_of_a_prefix_are_given() {
+    for (last, gets) in [(0xff, &["2001:db8:50:7::100"][..]), (0x100, &[])] {
+        let mut rig = Rig::new(vec![people()]);
+        let taken = (1..=last).map(|n| format!("{LINK}{n:x}").parse::<IpAddr>().unwrap()).collect();
+        rig.gateway.endpoint.reserve_addresses(taken);
+        rig.connect(TERMINAL, granting("alice", within(LINK, 64)));
+        assert_eq!(rig.inner6(), gets);
+        assert_eq!(rig.refusals().len(), 1 - gets.len());
+        assert!(rig.refusals().iter().all(|why| *why == GrantError::NoneFree(prefix_of(LINK, 64))));
+    }
+}
+
+#[test]
 fn a_user_with_a_prefix_takes_the_address_along_to_another_device() {
     let mut rig = Rig::new(vec![Connection { unique: false, ..people() }]);
     for at in [TERMINAL, ELSEWHERE] {

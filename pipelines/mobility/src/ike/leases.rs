@@ -33,7 +33,7 @@ impl fmt::Display for GrantError {
             Self::Taken(address) => write!(f, "another peer has {address}"),
             Self::Impossible(address) => write!(f, "{address} cannot be the inner address of a peer"),
             Self::OtherPool(address) => write!(f, "{address} is in a pool that the connection does not have"),
-            Self::NoneFree(prefix) => write!(f, "no address of {prefix} is free for the peer"),
+            Self::NoneFree(prefix) => write!(f, "none of the first 256 addresses of {prefix} is free"),
             Self::UnknownFilter(name) => {
                 write!(f, "the connection has no child SA {name:?}, which Filter-Id names")
             }

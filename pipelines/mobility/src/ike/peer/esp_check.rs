@@ -11,13 +11,16 @@ use core::time::Duration;
 /// Time until packets count, so that those have come that were on their way to our old address, and
 /// from one question to the next.
 const WAIT: Duration = Duration::from_secs(2);
+/// Number of questions since which packets were sent and none have come, that show enough: one packet
+/// may have no answer.
+const UNANSWERED: u32 = 2;
 
 impl Peer {
     /// Begins the check, if a NAT is on the way and the peer's ESP has come without UDP so far. A gateway
     /// of ours says itself what it uses.
     pub(in crate::ike) fn begin_esp_check(&mut self, now: Duration) {
         let is_due = self.nat.any() && !self.keeps_udp && !self.is_wayfarer;
-        let check = EspCheck { due_at: now + WAIT, before: None, has_sent: false };
+        let check = EspCheck { due_at: now + WAIT, before: None, unanswered: 0 };
         self.succession().esp_check = is_due.then_some(check);
     }
 
@@ -40,8 +43,8 @@ impl Peer {
         }
     }
 
-    /// Handles the driver's answer: the packets that it has sent and received so far. If some were sent by
-    /// the time of the last answer and none have come since, we authenticate again.
+    /// Handles the driver's answer: the packets that it has sent and received so far. If some were sent
+    /// before each of several answers and none have come, we authenticate again.
     pub(in crate::ike) fn handle_traffic(&mut self, cx: &mut Context<'_>, sent: u64, received: u64) {
         let Some(succession) = &mut self.succession else { return };
         let Some(check) = &mut succession.esp_check else { return };
@@ -51,12 +54,15 @@ impl Peer {
         };
         if received > received_before {
             succession.esp_check = None;
-        } else if check.has_sent {
+        } else if check.unanswered >= UNANSWERED {
             succession.esp_check = None;
-            cx.tell(Event::EspSilent { peer: self.id });
-            cx.renew(self.id);
-        } else {
-            check.has_sent = sent > sent_before;
+            if self.may_be_replaced() {
+                cx.tell(Event::EspSilent { peer: self.id });
+                self.renew_soon(cx.now);
+                self.handle_succession(cx);
+            }
+        } else if sent > sent_before {
+            (check.unanswered, check.before) = (check.unanswered + 1, Some([sent, received]));
         }
     }
 }

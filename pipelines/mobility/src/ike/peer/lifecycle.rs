@@ -365,17 +365,17 @@ impl Peer {
         let is_undecided = replaces.is_none() && self.note_new_child(id);
         let rekey_at = cx.now + cx.jittered(connection.lifetimes.child);
         // A responder may leave out what it does not allow (RFC 7296 §2.9), even of what it allowed once.
-        if began && !agreed.transport {
+        if !agreed.transport {
             let AgreedChild { local, remote, .. } = &agreed;
             let old = replaces.and_then(|old| self.child(old)).map(|old| &old.sa);
             let left_out = match (old, connection.children.get(agreed.policy)) {
                 (Some(old), _) => {
                     selector::narrowed(&old.local, local) + selector::narrowed(&old.remote, remote)
                 }
-                (None, Some(policy)) => {
+                (None, Some(policy)) if began => {
                     selector::left_out(&policy.local, local) + selector::left_out(&policy.remote, remote)
                 }
-                (None, None) => 0,
+                (None, _) => 0,
             };
             if left_out > 0 {
                 cx.tell(Event::ChildNarrowed { peer: self.id, name: agreed.name.clone(), left_out });
@@ -383,7 +383,7 @@ impl Peer {
         }
         let sa = agreed.event([key_in, key_out], self.path(connection), at_once && !is_undecided);
         if let Some(missing) = &mut self.missing {
-            missing.note_installed(cx.now, &agreed);
+            missing.note_installed(cx.now, &agreed, began);
         }
         cx.tell(Event::ChildUp { peer: self.id, child: id, sa });
         cx.await_child(spi, false);

@@ -49,12 +49,13 @@ impl MissingChildren {
         Some(wait)
     }
 
-    /// Notes that a child SA was installed. A successor is what its policy misses only if it carries what
-    /// is missing; a new child SA is as much as the peer allows.
-    pub(in crate::ike) fn note_installed(&mut self, now: Duration, installed: &AgreedChild) {
+    /// Notes that a child SA was installed. It is what its policy misses only if it carries what is missing,
+    /// or we asked for it (`began`): it is as much as the peer allows then.
+    pub(in crate::ike) fn note_installed(&mut self, now: Duration, installed: &AgreedChild, began: bool) {
         let missing = self.of(installed.policy);
         let carries = |ended: &AgreedChild| installed.covers(ended);
-        if installed.replaces.is_none() || missing.ended.as_deref().is_none_or(carries) {
+        let is_asked_for = began && installed.replaces.is_none();
+        if is_asked_for || missing.ended.as_deref().is_none_or(carries) {
             (missing.at, missing.ended, missing.installed_at) = (None, None, Some(now));
         }
     }

@@ -146,6 +146,14 @@ impl Peer {
         succession.renews_at = at.map(|at| at.max(earliest).max(succession.retry_at));
     }
 
+    /// Has us authenticate again as soon as that may be.
+    pub(in crate::ike) fn renew_soon(&mut self, now: Duration) {
+        let earliest = now.max(self.up_at + SHORTEST);
+        let succession = self.succession();
+        let at = earliest.max(succession.retry_at);
+        succession.renews_at = Some(succession.renews_at.map_or(at, |planned| planned.min(at)));
+    }
+
     /// Returns true if a new peer may be made that replaces this one.
     pub(in crate::ike) fn may_be_replaced(&self) -> bool {
         let is_free = |s: &Succession| s.successor.is_none() && !s.is_retiring;

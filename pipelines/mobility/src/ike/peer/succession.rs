@@ -36,6 +36,6 @@ pub(super) struct EspCheck {
     pub(super) due_at: Duration,
     /// The packets that were sent and received before those that count, once the driver has said so.
     pub(super) before: Option<[u64; 2]>,
-    /// True if more had been sent when the driver was last asked.
-    pub(super) has_sent: bool,
+    /// Number of the driver's answers by which more had been sent, and nothing received.
+    pub(super) unanswered: u32,
 }
