@@ -104,8 +104,8 @@ pub struct Tunnels {
     names: BTreeMap<String, TunnelId>,
     /// By the SPI of packets to the peer.
     spis: BTreeSet<(Spi, TunnelId)>,
-    /// By the address of the peer.
-    remotes: BTreeSet<(IpAddr, TunnelId)>,
+    /// By the address and UDP port of the peer; without UDP the port is 0.
+    remotes: BTreeSet<(IpAddr, u16, TunnelId)>,
     next: u32,
     sharing: Sharing,
     backend: Backend,
@@ -338,7 +338,7 @@ impl Tunnels {
         // A tunnel's name contains a peer's name, so it must not take over an existing one.
         self.names.entry(tunnel.name.clone()).or_insert(id);
         self.spis.insert((tunnel.outbound.spi, id));
-        self.remotes.extend(tunnel.path.map(|path| (path.remote, id)));
+        self.remotes.extend(tunnel.path.map(|path| remote_of(&path, id)));
         Ok((id, self.all.entry(id).or_insert(tunnel)))
     }
 
@@ -380,10 +380,10 @@ impl Tunnels {
         all.filter_map(|(_, id)| Some((*id, self.get(*id)?)))
     }
 
-    /// Returns the tunnels whose peer has this address.
-    pub(super) fn sending_to(&self, remote: IpAddr) -> impl Iterator<Item = &Tunnel> {
-        let all = self.remotes.range((remote, TunnelId(0))..=(remote, TunnelId(u32::MAX)));
-        all.filter_map(|(_, id)| self.get(*id))
+    /// Returns the tunnels whose peer has the remote address and port of `path`.
+    pub(super) fn sending_to(&self, path: &Path) -> impl Iterator<Item = &Tunnel> {
+        let all = self.remotes.range(remote_of(path, TunnelId(0))..=remote_of(path, TunnelId(u32::MAX)));
+        all.filter_map(|(.., id)| self.get(*id))
     }
 
     /// Sends the packets of a tunnel by `path` from the next burst on. Does nothing if there is no such
@@ -402,9 +402,9 @@ impl Tunnels {
         let old = tunnel.path;
         tunnel.move_to(now, path, writer)?;
         if let Some(old) = old {
-            self.remotes.remove(&(old.remote, id));
+            self.remotes.remove(&remote_of(&old, id));
         }
-        self.remotes.insert((path.remote, id));
+        self.remotes.insert(remote_of(&path, id));
         Ok(())
     }
 
@@ -427,7 +427,7 @@ impl Tunnels {
         let tunnel = self.all.remove(&id)?;
         self.spis.remove(&(tunnel.outbound.spi, id));
         if let Some(path) = tunnel.path {
-            self.remotes.remove(&(path.remote, id));
+            self.remotes.remove(&remote_of(&path, id));
         }
         if self.named(&tunnel.name) == Some(id) {
             self.names.remove(&tunnel.name);
@@ -437,6 +437,14 @@ impl Tunnels {
         }
         Some(tunnel)
     }
+}
+
+fn remote_of(path: &Path, id: TunnelId) -> (IpAddr, u16, TunnelId) {
+    let port = match path.encap {
+        Encap::Udp { remote, .. } => remote,
+        Encap::None => 0,
+    };
+    (path.remote, port, id)
 }
 
 /// Returns true if a host can have this address and be reached by it.

@@ -13,6 +13,8 @@ pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 /// The connection is reset.
 pub const RST: u8 = 0x04;
+/// The sender has sent all data that it has so far.
+pub const PSH: u8 = 0x08;
 /// The acknowledgement number counts.
 pub const ACK: u8 = 0x10;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 use wayfarer_dataplane::wire::{
     Address,
     ip::protocol,
-    tcp::{ACK, FIN, RST, SYN},
+    tcp::{ACK, FIN, PSH, RST, SYN},
 };
 
 // What a mapping has seen of its TCP connections.
@@ -67,7 +67,7 @@ impl Mapping {
             self.note(now, flags, |seen| match (flags & (SYN | FIN | RST), seen) {
                 (SYN, seen) if is_over(seen) => 0,
                 (0, seen) if flags & ACK != 0 && seen & ANSWERED != 0 => {
-                    let over = if self.shows_another(now, seen) { RESET | ENDED } else { RESET };
+                    let over = if self.shows_another(now, flags, seen) { RESET | ENDED } else { RESET };
                     (seen | OPEN) & !over
                 }
                 (ends, seen) => seen | ended(ends, ENDED_INSIDE),
@@ -83,11 +83,12 @@ impl Mapping {
         }
     }
 
-    /// Returns whether both sides have ended a connection so long ago that a segment from inside without
-    /// SYN, FIN and RST shows another one by this mapping, which must stay (RFC 5382 REQ-5).
+    /// Returns whether both sides have ended a connection so long ago that a segment from inside with these
+    /// flags, but without SYN, FIN and RST, shows another one by this mapping, which must stay (RFC 5382
+    /// REQ-5). It has data: an acknowledgement alone may be one of TIME-WAIT, which old segments cause.
     #[inline]
-    fn shows_another(&self, now: u32, seen: u8) -> bool {
-        seen & ENDED == ENDED && now.saturating_sub(self.fin.load(Relaxed)) > LAST_ACK
+    fn shows_another(&self, now: u32, flags: u8, seen: u8) -> bool {
+        flags & PSH != 0 && seen & ENDED == ENDED && now.saturating_sub(self.fin.load(Relaxed)) > LAST_ACK
     }
 
     /// Changes what is noted of TCP by a segment with these flags. Workers may overwrite each other's
@@ -111,8 +112,8 @@ impl Mapping {
 
     /// Returns whether it is for a TCP connection that was opened and has not ended: by FIN from both
     /// sides, or RST (RFC 5382 §5). An RST may be forged, so another segment from inside undoes it (RFC
-    /// 7857 §2.2). So does one some seconds after both FINs, because it is of another connection from the
-    /// same port.
+    /// 7857 §2.2). So does one with data some seconds after both FINs, because it is of another connection
+    /// from the same port.
     pub fn is_established(&self) -> bool {
         let seen = self.tcp.load(Relaxed);
         seen & OPEN != 0 && !is_over(seen)
@@ -194,7 +195,8 @@ mod tests {
         mapping.received(300, ACK);
         assert!(!mapping.is_established(), "nobody outside shows another connection");
         assert!(!sent(300, RST), "nor does the end of it");
-        assert!(sent(300, ACK) && sent(301, ACK), "the other connection");
+        assert!(!sent(300, ACK), "nor what the first one still acknowledges");
+        assert!(sent(300, ACK | PSH) && sent(301, ACK), "the other connection");
         // Whose end counts as the first one's did.
         mapping.received(400, FIN | ACK);
         assert!(!sent(400, FIN | ACK) && !sent(402, ACK));

@@ -32,7 +32,8 @@ const LIFETIME: Duration = Duration::from_secs(600);
 const RECENT: u32 = 1 << 16;
 /// Time from one report that shows nothing of the packet's SA to the next that is handled.
 const VAGUE_REFILL: Duration = Duration::from_secs(1);
-/// Most tunnels with one outbound SPI, or to one address, that are looked at. Peers choose these SPIs.
+/// Most tunnels with one outbound SPI, or to one address and port, that are looked at. Peers choose these
+/// SPIs.
 const ALIKE: usize = 64;
 
 impl Links {
@@ -120,7 +121,7 @@ impl Links {
     /// Handles a report that quotes too little of a packet, or one of IKE. Anybody may have made that
     /// up, so that it only has an IKE peer's driver look for the MTU.
     fn handle_vague_report(&mut self, now: Duration, report: &Report) -> Result<(), DropReason> {
-        let mut tunnels = self.tunnels.sending_to(report.path.remote).take(ALIKE);
+        let mut tunnels = self.tunnels.sending_to(&report.path).take(ALIKE);
         let found = tunnels.find(|tunnel| tunnel.path == Some(report.path));
         let Some(Owner::Ike(peer, _)) = found.map(|tunnel| tunnel.owner) else {
             return Err(DropReason::PathMtu);

@@ -2,7 +2,7 @@
 
 use super::*;
 use wayfarer::log::{Format, recorded};
-use wayfarer_dataplane::wire::tcp::FIN;
+use wayfarer_dataplane::wire::tcp::{FIN, PSH};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -92,7 +92,7 @@ fn end_of_one_connection_shortens_no_other_that_goes_on() {
     bench.down(1, &back(SERVER, port, FIN | ACK));
     bench.up(1, &out(SERVER, ACK));
     pass(&mut bench, Duration::from_secs(10));
-    bench.up(1, &out(other, ACK));
+    bench.up(1, &out(other, ACK | PSH));
     pass(&mut bench, 120 * MINUTE);
     assert_eq!(bench.down(1, &back(other, port, ACK)).len(), 1, "{:?}", bench.world.all_drops());
 }
