@@ -13,25 +13,28 @@ const MAX_DATAGRAMS: usize = 4096;
 /// Most times that a list is requested which changes while it is read.
 const TRIES: usize = 5;
 
-/// Requests a list from the kernel, and passes each of its entries to `take`.
+/// Requests a list from the kernel, and passes each of its entries to `take`. If the list changes
+/// meanwhile, it may lack what has been there all the time, so it is requested again, and `take` gets
+/// entries twice.
 ///
 /// # Errors
 /// The kernel's error.
-pub(crate) fn list(request: RouteNetlinkMessage, take: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+pub(crate) fn list(
+    request: RouteNetlinkMessage,
+    mut take: impl FnMut(RouteNetlinkMessage),
+) -> io::Result<()> {
     for _ in 0..TRIES {
-        if let Some(all) = list_once(request.clone())? {
-            all.into_iter().for_each(take);
+        if list_once(request.clone(), &mut take)? {
             return Ok(());
         }
     }
     Err(io::Error::other("the kernel's list changes all the time"))
 }
 
-/// Requests a list from the kernel. Returns `None` if it changed while it was read, and so may lack what
-/// has been there all the time.
-fn list_once(request: RouteNetlinkMessage) -> io::Result<Option<Vec<RouteNetlinkMessage>>> {
+/// Does the same once. Returns false if the list changed meanwhile.
+fn list_once(request: RouteNetlinkMessage, take: &mut impl FnMut(RouteNetlinkMessage)) -> io::Result<bool> {
     let socket = send(request, NLM_F_DUMP)?;
-    let (mut all, mut is_whole) = (Vec::new(), true);
+    let mut is_whole = true;
     let mut buffer = Vec::with_capacity(1 << 16);
     for _ in 0..MAX_DATAGRAMS {
         buffer.clear();
@@ -42,9 +45,9 @@ fn list_once(request: RouteNetlinkMessage) -> io::Result<Option<Vec<RouteNetlink
             is_whole &= frame.flags() & NLM_F_DUMP_INTR == 0;
             let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes);
             match message.map(|message| message.payload) {
-                Ok(NetlinkPayload::Done(_)) => return Ok(is_whole.then_some(all)),
+                Ok(NetlinkPayload::Done(_)) => return Ok(is_whole),
                 Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
-                Ok(NetlinkPayload::InnerMessage(message)) => all.push(message),
+                Ok(NetlinkPayload::InnerMessage(message)) => take(message),
                 // Skip a message that cannot be parsed.
                 _ => {}
             }

@@ -150,13 +150,13 @@ pub(super) fn vlan_devices() -> io::Result<Vec<VlanDevice>> {
     let mut request = LinkMessage::default();
     // A kernel that knows devices of this kind leaves out the others.
     request.attributes = vec![LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan)])];
-    let mut all = Vec::new();
+    let mut all = BTreeMap::new();
     rtnetlink::list(RouteNetlinkMessage::GetLink(request), |message| {
         if let RouteNetlinkMessage::NewLink(message) = message {
-            all.extend(vlan_device(&message));
+            all.extend(vlan_device(&message).map(|device| (device.index, device)));
         }
     })?;
-    Ok(all)
+    Ok(all.into_values().collect())
 }
 
 /// Returns the device in a message, if it is one in a VLAN of a device in the same namespace.

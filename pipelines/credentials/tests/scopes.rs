@@ -1,7 +1,10 @@
 //! Lists about a part of an issuer's certificates.
 
 use super::{expiry::*, ocsp::with_responder, pki::*, revocation::*, *};
-use crate::credentials::revocation::Publications;
+use crate::{
+    credentials::revocation::Publications,
+    log::{Format, recorded},
+};
 use rcgen::{
     CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope,
     KeyUsagePurpose,
@@ -244,6 +247,11 @@ fn list_that_names_another_key_is_about_other_certificates() {
     assert_eq!(peer.verify(&relaxed(&lists)), Ok(()));
     let why = peer.verify(&strict(&root, &lists)).unwrap_err();
     assert!(why.words.starts_with("nothing that is up to date says that "), "{why}");
+    let log = recorded(Format::Json, || _ = relaxed(&lists));
+    assert_eq!(log.matches("\"event\":\"list_of_another_key\"").count(), 1, "{log}");
+    assert!(log.contains("CN=root"), "{log}");
+    let log = recorded(Format::Json, || _ = relaxed(&[list(&root, &[]), list(&Ca::root("other"), &[])]));
+    assert!(!log.contains("list_of_another_key"), "{log}");
     // This one may be meant.
     let why = Peer::new(&root, &params(NAME, 2)).verify(&relaxed(&lists)).unwrap_err();
     assert!(why.words.contains("wrong signature"), "{why}");

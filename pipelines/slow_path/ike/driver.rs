@@ -337,8 +337,10 @@ impl Ike {
                     log::selectors_refused(About::of(&self.endpoint, peer), local, remote, left_out);
                 }
             }
-            Event::ChildNarrowed { peer, name, left_out } => {
-                log::child_narrowed(About::of(&self.endpoint, peer), &name, left_out);
+            Event::ChildNarrowed { peer, name, left_out: prefixes } => {
+                if let Some(left_out) = self.peers.admits_line(now, peer) {
+                    log::child_narrowed(About::of(&self.endpoint, peer), &name, prefixes, left_out);
+                }
             }
             Event::ChildUp { peer, child, sa } => self.child_up(now, peer, child, sa, links, network),
             Event::ChildMissing { peer, name, wait } => {

@@ -304,9 +304,12 @@ pub(super) fn selectors_refused(about: About<'_>, local: usize, remote: usize, l
 }
 
 /// Logs that a peer agreed to a child SA without some of our prefixes.
-pub(super) fn child_narrowed(about: About<'_>, child: &str, prefixes: usize) {
+pub(super) fn child_narrowed(about: About<'_>, child: &str, prefixes: usize, left_out: Option<u64>) {
     let About { peer, proved, connection, .. } = about;
-    warn!(name: "child_narrowed", peer, proved, connection, child, prefixes, "the peer left out some of our prefixes");
+    warn!(
+        name: "child_narrowed",
+        peer, proved, connection, child, prefixes, left_out, "the peer left out some of our prefixes"
+    );
 }
 
 /// Logs that a child SA cannot be installed, so that its peer is closed.
