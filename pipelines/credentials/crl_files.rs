@@ -93,7 +93,8 @@ fn newest<'a>(lists: impl IntoIterator<Item = &'a FileList>) -> Vec<&'a FileList
     lists.into_iter().filter(|file| points.insert(file.list.issuing_distribution_point())).collect()
 }
 
-/// Warns of lists that name one of the `anchors`, but are by another key: nobody is refused for them.
+/// Warns of lists that name one of the `anchors`, but are by another key. If such a list names that key, it
+/// counts for nobody, which an operator who has forgotten to replace it would not notice.
 pub(super) fn warn_of_strangers(files: &[FileList], anchors: &[Issuer]) {
     for file in files {
         let mut named = anchors.iter().filter(|anchor| anchor.name == file.list.issuer()).peekable();

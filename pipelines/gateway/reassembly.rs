@@ -101,6 +101,16 @@ pub struct Whole {
 }
 
 impl Whole {
+    /// Returns the packet of these fragments, of which this is the first. `None` if a router marked congestion
+    /// on one, and others say that the sender does not know such marks (RFC 3168 §5.3).
+    fn of<'a>(first: &Held, all: impl Iterator<Item = &'a Held> + Clone) -> Option<Self> {
+        let has = |mark| all.clone().any(|held| held.traffic_class & ECN == mark);
+        let is_congested = has(CE);
+        let traffic_class = first.traffic_class | if is_congested { CE } else { 0 };
+        let is_sound = !(is_congested && has(NOT_ECT));
+        is_sound.then_some(Self { traffic_class, header_len: first.header_len })
+    }
+
     /// Joins the packet's fragments in the frame of the first. Returns `None` and changes nothing if it is
     /// longer than that.
     pub fn join_in_first(&self, fragments: &mut [Packet]) -> Option<()> {
@@ -309,15 +319,11 @@ impl Group {
         out: &mut Fragments,
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
-        let has = |mark| self.held.iter().any(|held| held.key == key && held.traffic_class & ECN == mark);
-        let (is_congested, is_ignorant) = (has(CE), has(NOT_ECT));
-        if is_congested && is_ignorant {
+        let first = self.held.iter().find(|held| held.key == key && held.from == 0)?;
+        let Some(whole) = Whole::of(first, self.held.iter().filter(|held| held.key == key)) else {
             self.remove(key, DropReason::FragmentEcn, drop);
             return None;
-        }
-        let first = self.held.iter().find(|held| held.key == key && held.from == 0)?;
-        let traffic_class = first.traffic_class | if is_congested { CE } else { 0 };
-        let whole = Whole { traffic_class, header_len: first.header_len };
+        };
         let mut end = 0;
         // They do not overlap, and none is missing.
         while let Some(at) = self.held.iter().position(|held| held.key == key && held.from == end) {
@@ -384,20 +390,14 @@ fn take_pair(
     out: &mut Fragments,
     drop: &mut impl FnMut(Packet, DropReason),
 ) -> Option<Whole> {
-    let has = |mark| [&one, &other].iter().any(|held| held.traffic_class & ECN == mark);
-    let (is_congested, is_ignorant) = (has(CE), has(NOT_ECT));
     let (first, last) = if one.from == 0 { (one, other) } else { (other, one) };
-    let whole = Whole {
-        traffic_class: first.traffic_class | if is_congested { CE } else { 0 },
-        header_len: first.header_len,
-    };
+    let whole = Whole::of(&first, [&first, &last].into_iter());
     let packets = [first.packet, last.packet].into_iter().flatten();
-    if is_congested && is_ignorant {
-        packets.for_each(|packet| drop(packet, DropReason::FragmentEcn));
-        return None;
+    match whole {
+        Some(_) => out.extend(packets),
+        None => packets.for_each(|packet| drop(packet, DropReason::FragmentEcn)),
     }
-    out.extend(packets);
-    Some(whole)
+    whole
 }
 
 /// Returns the relation of `new` to `held`, a fragment of the same packet. The same fragment may come
