@@ -1,8 +1,9 @@
-//! strongSwan's daemon in a namespace, and commands to it.
+//! strongSwan's daemon in a namespace, and commands to it. It is the installed one, or the one that was
+//! built with the prefix in the environment variable `WAYFARER_STRONGSWAN`.
 
 use crate::lab::{Lab, Program, wait_for};
 use std::{
-    fs,
+    env, fs,
     path::PathBuf,
     process::{Command, Output},
 };
@@ -14,8 +15,19 @@ pub(crate) struct Charon {
 }
 
 const PLUGINS: &str = "random nonce x509 revocation constraints pubkey pkcs1 pkcs7 pkcs8 pkcs12 pem openssl aes sha1 \
-                       sha2 hmac kdf gcm ctr ccm chapoly curve25519 md5 mgf1 drbg gmp kernel-libipsec kernel-netlink \
+                       sha2 hmac kdf gcm ctr ccm chapoly curve25519 md5 mgf1 drbg gmp ml kernel-libipsec kernel-netlink \
                        socket-default vici updown resolve attr eap-identity eap-mschapv2";
+
+/// The installation that `WAYFARER_STRONGSWAN` names, if it is set.
+fn prefix() -> Option<PathBuf> {
+    env::var_os("WAYFARER_STRONGSWAN").map(PathBuf::from)
+}
+
+/// Returns whether this strongSwan knows ML-KEM: from version 6 on.
+pub(crate) fn knows_ml_kem() -> bool {
+    let library = "lib/ipsec/plugins/libstrongswan-ml.so";
+    prefix().unwrap_or_else(|| "/usr".into()).join(library).exists()
+}
 
 impl Charon {
     /// Starts the daemon with connections in the format of swanctl.conf(5), and additional options.
@@ -45,12 +57,15 @@ impl Charon {
             dir = dir.display(),
         );
         fs::write(dir.join("strongswan.conf"), conf).unwrap();
+        let charon =
+            prefix().map_or("/usr/lib/ipsec/charon".into(), |prefix| prefix.join("libexec/ipsec/charon"));
         // A private /run for the pid file. The mount is private because `ip netns exec` makes a
         // mount namespace too.
         let start = format!(
             "mount -t tmpfs tmpfs /run; exec env STRONGSWAN_CONF={dir}/strongswan.conf SWANCTL_DIR={dir}/swanctl \
-             /usr/lib/ipsec/charon --use-syslog >/dev/null 2>&1",
+             {charon} --use-syslog >/dev/null 2>&1",
             dir = dir.display(),
+            charon = charon.display(),
         );
         let daemon = Program::start(lab.command(space, "bash -c").arg(start));
         let this = Self { dir, _daemon: daemon };
@@ -62,7 +77,8 @@ impl Charon {
     /// Runs swanctl with a time limit, and returns its output, even if it fails.
     pub(crate) fn try_swanctl(&self, arguments: &str) -> Output {
         let mut command = Command::new("timeout");
-        command.args(["60", "swanctl"]).args(arguments.split(' '));
+        let swanctl = prefix().map_or("swanctl".into(), |prefix| prefix.join("sbin/swanctl"));
+        command.arg("60").arg(swanctl).args(arguments.split(' '));
         command
             .env("STRONGSWAN_CONF", self.dir.join("strongswan.conf"))
             .env("SWANCTL_DIR", self.dir.join("swanctl"));

@@ -1,7 +1,11 @@
 //! strongSwan without any configured proposal, lifetime or other setting that it has a default for,
-//! in both roles.
+//! in both roles, and with one proposal of several key exchanges (RFC 9370).
 
-use super::{SERVER, charon::Charon, gateway_head, mobile_lab, psk};
+use super::{
+    SERVER,
+    charon::{Charon, knows_ml_kem},
+    gateway_head, mobile_lab, psk,
+};
 use crate::{
     lab::{Gateway, wait_for},
     traffic::{lost, wait_for_ping},
@@ -59,11 +63,12 @@ fn rekey_in_turn(gateway: &Gateway, peer: &Charon) {
     assert_eq!((sas.matches("ESTABLISHED").count(), sas.matches("INSTALLED").count()), (1, 1), "{sas}");
 }
 
-#[test]
-fn terminal_with_defaults_lives_through_many_rekeys() {
+/// strongSwan is a terminal of ours, with `theirs` in its connection, `child` in its child, and `ours` in
+/// our connection.
+fn terminal_lives_through_many_rekeys(theirs: &str, child: &str, ours: &str) {
     let lab = mobile_lab();
-    let gateway = lab.gateway("gw", &(gateway_head("") + &psk("")));
-    let client = Charon::start(&lab, "term", TERMINAL, "");
+    let gateway = lab.gateway("gw", &(gateway_head("") + &psk(ours)));
+    let client = Charon::start(&lab, "term", &with(TERMINAL, theirs, child), "");
     client.swanctl("--initiate --child net");
     wait_for_ping(&lab, "term", SERVER);
     let pings = lab.spawn("term", &format!("ping -q -i 0.01 -W 2 {SERVER}"));
@@ -73,14 +78,14 @@ fn terminal_with_defaults_lives_through_many_rekeys() {
     assert!(lost(&output) <= 1, "{output}");
 }
 
-#[test]
-fn gateway_with_defaults_lives_through_many_rekeys() {
+/// strongSwan is a gateway that we connect to.
+fn gateway_lives_through_many_rekeys(theirs: &str, child: &str, ours: &str) {
     let lab = mobile_lab();
     // The other gateway is where a NAT would be.
     lab.nft("nat", "");
     lab.run("nat", "ip address add 10.97.0.1/24 dev lo");
-    let office = Charon::start(&lab, "nat", OFFICE, "");
-    let connection = psk("remote = \"192.0.2.2\"\ninner_remote = [\"10.97.0.0/24\"]");
+    let office = Charon::start(&lab, "nat", &with(OFFICE, theirs, child), "");
+    let connection = psk(&format!("remote = \"192.0.2.2\"\ninner_remote = [\"10.97.0.0/24\"]\n{ours}"));
     let connection = connection.replace("pool = \"terminals\"", "");
     let gateway = lab.gateway("gw", &(gateway_head("") + &connection));
     wait_for_ping(&lab, "srv", "10.97.0.1");
@@ -89,4 +94,41 @@ fn gateway_with_defaults_lives_through_many_rekeys() {
     let output = pings.interrupt();
     // The last one may still be on its way.
     assert!(lost(&output) <= 1, "{output}");
+}
+
+/// Returns strongSwan's connections with more settings in the connection and in its child.
+fn with(connections: &str, theirs: &str, child: &str) -> String {
+    let connections = connections.replace("gw {", &format!("gw {{\n  {theirs}"));
+    connections.replace("net {", &format!("net {{ {child}\n   "))
+}
+
+/// Returns the one proposal of each side for several key exchanges: settings of strongSwan's connection
+/// and child, and of our connection. A strongSwan without ML-KEM has the classic group alone.
+fn many_exchanges() -> (String, String, String) {
+    let more = if knows_ml_kem() { "-ke1_mlkem768" } else { "" };
+    let (ike, esp) = (format!("aes256gcm16-prfsha384-x25519{more}"), format!("aes256gcm16-x25519{more}"));
+    let ours = format!("proposals = [\"{ike}\"]\nesp = [\"{esp}\"]");
+    (format!("proposals = {ike}"), format!("esp_proposals = {esp}"), ours)
+}
+
+#[test]
+fn terminal_with_defaults_lives_through_many_rekeys() {
+    terminal_lives_through_many_rekeys("", "", "");
+}
+
+#[test]
+fn gateway_with_defaults_lives_through_many_rekeys() {
+    gateway_lives_through_many_rekeys("", "", "");
+}
+
+#[test]
+fn terminal_with_many_key_exchanges_lives_through_many_rekeys() {
+    let (theirs, child, ours) = many_exchanges();
+    terminal_lives_through_many_rekeys(&theirs, &child, &ours);
+}
+
+#[test]
+fn gateway_with_many_key_exchanges_lives_through_many_rekeys() {
+    let (theirs, child, ours) = many_exchanges();
+    gateway_lives_through_many_rekeys(&theirs, &child, &ours);
 }
