@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The most fragments that a group of networks holds, and so the most that a packet may have: enough
 /// for the longest packet on a path of IPv6.
 pub(super) const GROUP: usize = 64;
+/// The part of a full group that makes room at once, if it came in a row: one in so many.
+const AT_ONCE: usize = 8;
 /// The part of a worker's frames that may hold fragments: one in so many.
 const SHARE: usize = 4;
 
@@ -62,11 +64,24 @@ struct Key {
     from_tunnel: bool,
 }
 
+/// What searches read of a fragment: those of a group take few cache lines.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// A part of the hash of the sender's network, and the identification of the packet.
+    tag: u64,
+    /// The number of the packet. Packets whose first fragments came earlier have lower ones.
+    number: u64,
+}
+
+impl Mark {
+    fn network(&self) -> u32 {
+        (self.tag >> 32) as u32
+    }
+}
+
 #[derive(Debug)]
 struct Held {
     key: Key,
-    /// The hash of the sender's network.
-    network: u64,
     /// The bytes of the packet's payload that it carries.
     from: usize,
     to: usize,
@@ -165,7 +180,12 @@ impl Reassembly {
     pub fn new(frames: usize) -> Self {
         let share = frames / SHARE;
         let limit = share.clamp(1, GROUP);
-        let group = || Group { held: Vec::with_capacity(limit) };
+        let group = || Group {
+            marks: Vec::with_capacity(limit),
+            held: Vec::with_capacity(limit),
+            next_number: 0,
+            patience_ends: None,
+        };
         let groups = (0..(share / limit).max(1)).map(|_| group()).collect();
         Self { seed: RandomState::new(), last: None, groups, limit }
     }
@@ -197,7 +217,6 @@ impl Reassembly {
         let network = self.network(header.src, from_tunnel);
         let new = Held {
             key: Key { src: header.src, dst: header.dst, id: part.id, protocol, from_tunnel },
-            network,
             from,
             to,
             is_last: !part.more,
@@ -209,7 +228,8 @@ impl Reassembly {
         let count = self.groups.len() as u64;
         let group = &mut self.groups[(network % count) as usize];
         group.expire(now, drop);
-        group.add(new, self.limit, out, drop)
+        // The lower bits chose the group.
+        group.add((network >> 32) as u32, new, self.limit, out, drop)
     }
 
     /// Returns the hash of the network of a sender, whose packet may come out of a tunnel.
@@ -245,34 +265,52 @@ impl Reassembly {
 
     /// Takes all fragments out.
     pub fn drain(&mut self) -> impl Iterator<Item = Packet> {
-        self.groups.iter_mut().flat_map(|group| group.held.drain(..)).filter_map(|held| held.packet)
+        let held = self.groups.iter_mut().flat_map(|group| {
+            group.marks.clear();
+            group.patience_ends = None;
+            group.held.drain(..)
+        });
+        held.filter_map(|held| held.packet)
     }
 }
 
-/// The fragments from a part of all networks.
+/// The fragments from a part of all networks, in two lists of the same order.
 #[derive(Debug)]
 struct Group {
+    marks: Vec<Mark>,
     held: Vec<Held>,
+    next_number: u64,
+    /// No packet has taken too long before this.
+    patience_ends: Option<Instant>,
 }
 
 impl Group {
     fn add(
         &mut self,
+        network: u32,
         mut new: Held,
         limit: usize,
         out: &mut Fragments,
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
+        let key = new.key;
+        let tag = u64::from(network) << 32 | u64::from(key.id);
+        let mut mark = Mark { tag, number: self.next_number };
         let (mut relation, mut others, mut only) = (Relation::Beside, 0, 0);
-        for (at, held) in self.held.iter().enumerate().filter(|(_, held)| held.key == new.key) {
-            new.since = held.since;
-            (others, only) = (others + 1, at);
+        let (mut bytes, mut end) = (new.to - new.from, if new.is_last { new.to } else { usize::MAX });
+        for at in self.places(mark, key) {
+            let held = &self.held[at];
+            (mark.number, new.since, others, only) = (self.marks[at].number, held.since, others + 1, at);
             match relation_of(held, &new) {
                 Relation::Beside => {}
                 other => relation = other,
             }
             if relation == Relation::Conflict {
                 break;
+            }
+            bytes += held.to - held.from;
+            if held.is_last {
+                end = held.to;
             }
         }
         match relation {
@@ -282,105 +320,130 @@ impl Group {
                 return None;
             }
             Relation::Conflict => {
-                self.remove(new.key, DropReason::FragmentOverlap, drop);
+                self.remove(|other| other.number == mark.number, DropReason::FragmentOverlap, drop);
                 new.packet.take().into_iter().for_each(|packet| drop(packet, DropReason::FragmentOverlap));
-                self.held.push(Held { from: 0, to: usize::MAX, ..new });
+                self.push(mark, Held { from: 0, to: usize::MAX, ..new });
                 return None;
             }
         }
-        if others == 1 && is_whole(&self.held[only], &new) {
-            return take_pair(self.held.swap_remove(only), new, out, drop);
+        // Fragments do not overlap, and none goes beyond the last one.
+        let is_complete = bytes == end;
+        if is_complete && others == 1 {
+            return take_pair(self.swap_remove(only), new, out, drop);
         }
         if self.held.len() >= limit {
             self.make_room(drop);
         }
-        let key = new.key;
-        self.held.push(new);
-        if self.is_complete(key) { self.take(key, out, drop) } else { None }
+        self.push(mark, new);
+        if is_complete { self.take(mark.number, out, drop) } else { None }
     }
 
-    fn is_complete(&self, key: Key) -> bool {
-        let (mut end, mut bytes) = (usize::MAX, 0);
-        for held in self.held.iter().filter(|held| held.key == key) {
-            bytes += held.to - held.from;
-            if held.is_last {
-                end = held.to;
-            }
-        }
-        // Fragments do not overlap, and none goes beyond the last one.
-        bytes == end
+    fn push(&mut self, mark: Mark, new: Held) {
+        let end = new.since + PATIENCE;
+        self.patience_ends = Some(self.patience_ends.map_or(end, |earliest| earliest.min(end)));
+        self.next_number += 1;
+        self.marks.push(mark);
+        self.held.push(new);
+    }
+
+    fn swap_remove(&mut self, at: usize) -> Held {
+        self.marks.swap_remove(at);
+        self.held.swap_remove(at)
+    }
+
+    /// Returns the places in the lists of the fragments that `new` belongs with.
+    fn places(&self, new: Mark, key: Key) -> impl Iterator<Item = usize> + '_ {
+        let marked = self.marks.iter().enumerate().filter(move |(_, mark)| mark.tag == new.tag);
+        marked.map(|(at, _)| at).filter(move |at| self.held[*at].key == key)
+    }
+
+    /// Returns the fragments of packet `number` and their places in the lists.
+    fn fragments(&self, number: u64) -> impl Iterator<Item = (usize, &Held)> + Clone {
+        let both = self.marks.iter().zip(&self.held).enumerate();
+        both.filter(move |(_, (mark, _))| mark.number == number).map(|(at, (_, held))| (at, held))
     }
 
     /// Moves the fragments of a complete packet to `out`. Drops them if a router marked congestion on one, and
     /// others say that the sender does not know such marks (RFC 3168 §5.3).
     fn take(
         &mut self,
-        key: Key,
+        number: u64,
         out: &mut Fragments,
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
-        let first = self.held.iter().find(|held| held.key == key && held.from == 0)?;
-        let Some(whole) = Whole::of(first, self.held.iter().filter(|held| held.key == key)) else {
-            self.remove(key, DropReason::FragmentEcn, drop);
+        let fragments = self.fragments(number).map(|(_, held)| held);
+        let first = fragments.clone().find(|held| held.from == 0)?;
+        let whole = Whole::of(first, fragments);
+        let Some(whole) = whole else {
+            self.remove(|mark| mark.number == number, DropReason::FragmentEcn, drop);
             return None;
         };
         let mut end = 0;
+        let next = |group: &Self, from| {
+            group.fragments(number).find(|(_, held)| held.from == from).map(|(at, _)| at)
+        };
         // They do not overlap, and none is missing.
-        while let Some(at) = self.held.iter().position(|held| held.key == key && held.from == end) {
-            let held = self.held.swap_remove(at);
+        while let Some(at) = next(self, end) {
+            let held = self.swap_remove(at);
             end = held.to;
             out.extend(held.packet);
         }
         Some(whole)
     }
 
-    /// Drops the oldest packet of the network that has most of the fragments, or of all if none has.
+    /// Drops the oldest packet of the network that has most of the fragments, or of all if none has, and
+    /// those that came soon after: a look at a whole group takes as long as several packets.
     fn make_room(&mut self, drop: &mut impl FnMut(Packet, DropReason)) {
         let crowding = self.majority();
-        let candidates =
-            self.held.iter().filter(|held| crowding.is_none_or(|network| network == held.network));
-        let oldest = candidates.min_by_key(|held| held.since).map(|held| held.key);
-        oldest.into_iter().for_each(|key| self.remove(key, DropReason::FragmentCrowded, drop));
+        let is_crowding = |mark: &Mark| crowding.is_none_or(|network| network == mark.network());
+        let candidates = self.marks.iter().filter(|mark| is_crowding(mark));
+        let Some(oldest) = candidates.map(|mark| mark.number).min() else { return };
+        let last = oldest + (self.marks.len() / AT_ONCE) as u64;
+        self.remove(|mark| mark.number <= last && is_crowding(mark), DropReason::FragmentCrowded, drop);
     }
 
     /// Returns the network that has more than half of the fragments, if one has (Boyer and Moore's
     /// majority vote).
-    fn majority(&self) -> Option<u64> {
-        let (mut candidate, mut votes) = (None, 0);
-        for held in &self.held {
+    fn majority(&self) -> Option<u32> {
+        let (mut candidate, mut votes) = (0, 0);
+        for mark in &self.marks {
             if votes == 0 {
-                candidate = Some(held.network);
+                candidate = mark.network();
             }
-            votes = if candidate == Some(held.network) { votes + 1 } else { votes - 1 };
+            votes += if mark.network() == candidate { 1 } else { -1 };
         }
-        let count = self.held.iter().filter(|held| candidate == Some(held.network)).count();
-        candidate.filter(|_| count * 2 > self.held.len())
+        let count = self.marks.iter().filter(|mark| mark.network() == candidate).count();
+        (count * 2 > self.marks.len()).then_some(candidate)
     }
 
     fn expire(&mut self, now: Instant, drop: &mut impl FnMut(Packet, DropReason)) {
-        let is_late = |held: &Held| now.saturating_duration_since(held.since) > PATIENCE;
-        self.remove_if(is_late, DropReason::FragmentTimeout, drop);
+        if self.patience_ends.is_none_or(|end| now <= end) {
+            return;
+        }
+        for at in (0..self.held.len()).rev() {
+            if now > self.held[at].since + PATIENCE {
+                drop_held(self.swap_remove(at), DropReason::FragmentTimeout, drop);
+            }
+        }
+        self.patience_ends = self.held.iter().map(|held| held.since + PATIENCE).min();
     }
 
-    fn remove(&mut self, key: Key, reason: DropReason, drop: &mut impl FnMut(Packet, DropReason)) {
-        self.remove_if(|held| held.key == key, reason, drop);
-    }
-
-    fn remove_if(
+    fn remove(
         &mut self,
-        is_gone: impl Fn(&Held) -> bool,
+        is_gone: impl Fn(&Mark) -> bool,
         reason: DropReason,
         drop: &mut impl FnMut(Packet, DropReason),
     ) {
-        let gone = self.held.extract_if(.., |held| is_gone(held));
-        gone.filter_map(|held| held.packet).for_each(|packet| drop(packet, reason));
+        for at in (0..self.marks.len()).rev() {
+            if is_gone(&self.marks[at]) {
+                drop_held(self.swap_remove(at), reason, drop);
+            }
+        }
     }
 }
 
-/// Returns true if two fragments of a packet, which do not overlap, are all of it.
-fn is_whole(one: &Held, other: &Held) -> bool {
-    let (first, last) = if one.from == 0 { (one, other) } else { (other, one) };
-    first.from == 0 && first.to == last.from && last.is_last
+fn drop_held(held: Held, reason: DropReason, drop: &mut impl FnMut(Packet, DropReason)) {
+    held.packet.into_iter().for_each(|packet| drop(packet, reason));
 }
 
 /// Does the same as [`Group::take`] for a packet of two fragments, as most are, without a search.

@@ -59,7 +59,9 @@ fn offset(field: u16) -> usize {
 /// which [`Part::read`] could read, has it.
 pub fn whole_header(first: &[u8], payload: usize) -> ArrayVec<u8, V6_HEADER> {
     let header_len = if first[0] >> 4 == 4 { V4_HEADER } else { V6_HEADER };
-    let mut whole: ArrayVec<u8, V6_HEADER> = first[..header_len].iter().copied().collect();
+    let mut whole = ArrayVec::new();
+    let fits = whole.try_extend_from_slice(&first[..header_len]);
+    debug_assert!(fits.is_ok(), "neither header is longer");
     match header_len {
         V4_HEADER => put16(&mut whole, 6, 0),
         _ => whole[6] = first[V6_HEADER],

@@ -272,8 +272,8 @@ fn memory_is_bounded_and_a_network_takes_no_other_networks_room() {
     for id in 0..1000u16 {
         assert_eq!(bench.add(SECOND, &pieces(1, id)[0]), None);
     }
-    assert_eq!(bench.held(), GROUP);
-    assert_eq!(bench.dropped, [DropReason::FragmentCrowded; 1001 - GROUP]);
+    assert!((GROUP - GROUP / AT_ONCE..=GROUP).contains(&bench.held()), "{}", bench.held());
+    assert_eq!(bench.dropped, vec![DropReason::FragmentCrowded; 1001 - bench.held()]);
     // The other network's packet is still there, although it is the oldest, and a new one finds room.
     assert!(bench.add(SECOND, &pieces(9, 1)[1]).is_some());
     assert!(pieces(8, 2).iter().map(|piece| bench.add(SECOND, piece)).any(|out| out.is_some()));
