@@ -59,11 +59,11 @@ pub(super) struct VlanDevice {
 }
 
 /// Lists the kernel's devices in VLANs.
-pub(super) struct VlanList(pub(super) fn() -> io::Result<Vec<VlanDevice>>);
+pub(super) struct VlanList(pub(super) Box<dyn Fn() -> io::Result<Vec<VlanDevice>> + Send>);
 
 impl Default for VlanList {
     fn default() -> Self {
-        Self(vlan_devices)
+        Self(Box::new(vlan_devices))
     }
 }
 

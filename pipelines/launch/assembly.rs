@@ -368,6 +368,7 @@ fn port_handle(port: OpenPort) -> PortHandle {
         device: port.device.filter(|_| port.exception.is_none()),
         vlan: port.vlan,
         sub_ports: port.sub_ports,
+        exception_of: port.exception.map(|exception| exception.of),
         segment,
         shared: port.shared,
         monitor: port.monitor,

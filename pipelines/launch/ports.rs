@@ -22,12 +22,11 @@ use wayfarer_dataplane::{
         dpdk::{self, Eal},
         generator::Generator,
         link_layer::LinkLayer,
-        open::{self, Kind, OpenDevice, Reopener},
+        open::{self, Kind, OpenDevice, Reopener, TapSettings},
         pcap::{self, Captures, PcapPort, Skipped},
         sink::Sink,
-        tap::TapPort,
     },
-    wire::{esp, ethernet},
+    wire::{esp, ethernet, vlan::Vlan},
 };
 
 /// Opens every port with one queue for each pool: first the ports in the order of the
@@ -111,7 +110,6 @@ fn open_device(
 ) -> Result<OpenPort, PortError> {
     let own: Vec<IpAddr> =
         config.ports.iter().flat_map(|p| p.addresses.iter().map(|(own, _)| *own)).collect();
-    let on_device = || config.ports.iter().filter(|port| port.kind.device() == Some(device));
     let has_ike = !config.ike.connections.is_empty();
     let ike_ports = has_ike.then_some(esp::IKE_PORT).into_iter();
     let rules = Rules {
@@ -122,8 +120,8 @@ fn open_device(
             .iter()
             .map(|nat| NatRule { address: nat.address, ports: nat.ports.clone() })
             .collect(),
-        vlans: on_device().filter_map(|port| Some(port.tagging?.vlan)).collect(),
-        only_vlans: on_device().all(|port| port.tagging.is_some()),
+        vlans: ports_on(config, device).filter_map(|port| Some(port.tagging?.vlan)).collect(),
+        only_vlans: ports_on(config, device).all(|port| port.tagging.is_some()),
     };
     let frames_hold = config.gateway.longest_packet();
     let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(frames_hold);
@@ -134,7 +132,7 @@ fn open_device(
         rules: Rules { local: own.clone(), ..rules.clone() },
         workers: pools.len(),
         frame_size: pools.iter().map(Pool::frame_size).max().unwrap_or(0),
-        tap_mtu: (kind == Kind::Tap).then_some(tap_mtu),
+        tap: (kind == Kind::Tap).then_some(TapSettings { mtu: tap_mtu, mac: None }),
     };
     if port.is_optional && !reopener.is_ready() {
         let absent = absent(port, mtu_limit, reopener, pools.len());
@@ -198,21 +196,26 @@ fn open_dpdk(
     eal: Option<&Eal>,
     pools: &mut [Pool],
 ) -> Result<OpenPort, PortError> {
-    let not_started =
-        || PortError::NotSupported { device: device.to_owned(), reason: "DPDK has not been started".into() };
+    let unsupported = |reason: String| PortError::NotSupported { device: device.to_owned(), reason };
     let interface = interface(config, device);
     if interface.as_ref().is_some_and(|interface| interface.link() == LinkLayer::Ip) {
-        let reason = "DPDK needs Ethernet, but its interface carries bare IP packets".into();
-        return Err(PortError::NotSupported { device: device.to_owned(), reason });
+        return Err(unsupported("DPDK needs Ethernet, but its interface carries bare IP packets".into()));
+    }
+    let is_af_packet = device.starts_with("net_af_packet");
+    // The kernel takes the outer tag off a frame, and this driver does not read of which kind it was.
+    if let Some(vlan) = outer_vlan(config, device).filter(|_| is_af_packet) {
+        return Err(unsupported(format!(
+            "its driver takes 802.1ad tags for 802.1Q ones, so VLAN {vlan} has no frames"
+        )));
     }
     // UDP over IPv4 may go without a checksum (RFC 768); without IPv6, a driver may have a faster
     // way to send.
     let fill_checksums = port.addresses.iter().any(|(own, _)| own.is_ipv6());
     let request = dpdk::Request { device, mtu: port.mtu, mac: port.mac, promiscuous, fill_checksums };
     let dpdk::OpenDevice { ports, kind, mac, mtu, fills_checksums, monitor } =
-        eal.ok_or_else(not_started)?.open(&request, pools)?;
+        eal.ok_or_else(|| unsupported("DPDK has not been started".into()))?.open(&request, pools)?;
     info!(port = port.name, device, "opened as {kind}");
-    if device.starts_with("net_af_packet") && interface.is_some_and(|interface| interface.is_veth()) {
+    if is_af_packet && interface.is_some_and(|interface| interface.is_veth()) {
         warn!(
             port = port.name,
             "the other end of this veth pair must not offload checksums or segmentation: \
@@ -243,6 +246,16 @@ fn open_dpdk(
     })
 }
 
+/// Returns the ports on a device.
+fn ports_on<'a>(config: &'a Config, device: &'a str) -> impl Iterator<Item = &'a model::Port> {
+    config.ports.iter().filter(move |port| port.kind.device() == Some(device))
+}
+
+/// Returns a VLAN of a device's ports that has an 802.1ad tag, if there is one.
+fn outer_vlan(config: &Config, device: &str) -> Option<Vlan> {
+    ports_on(config, device).filter_map(|port| Some(port.tagging?.vlan)).find(|vlan| vlan.outer().is_some())
+}
+
 /// Returns the kernel's device that a virtual device of DPDK uses, if there is one.
 fn interface(config: &Config, device: &str) -> Option<Device> {
     let vdevs = config.dpdk.iter().flat_map(|options| &options.vdev);
@@ -259,10 +272,17 @@ fn open_exception(
     port: &mut OpenPort,
     workers: usize,
 ) -> Result<OpenPort, PortError> {
-    let queues = TapPort::open(&exception.device, port.mtu, workers)?;
-    let device = Device::find(&exception.device)?;
-    device.set_mac(port.mac)?;
-    port.device = Some(device.index());
+    let reopener = Reopener {
+        device: exception.device.clone(),
+        earlier_name: primary_name(&exception.device),
+        // A TAP device is not shared, and has no ring of frames.
+        rules: Rules::default(),
+        frame_size: 0,
+        workers,
+        tap: Some(TapSettings { mtu: port.mtu, mac: Some(port.mac) }),
+    };
+    let OpenDevice { ports, index, monitor, .. } = reopener.open(&reopener.earlier_name, [])?;
+    port.device = Some(index);
     info!(
         port = port.name,
         device = exception.device,
@@ -284,10 +304,10 @@ fn open_exception(
         is_host: false,
         shared: None,
         exception: Some(Exception { of, rate: exception.rate }),
-        monitor: Some(Box::new(device)),
+        monitor: Some(monitor),
         capture: None,
-        reopener: None,
-        queues: queues.into_iter().map(|queue| Box::new(queue) as Box<dyn Port>).collect(),
+        reopener: Some(reopener),
+        queues: ports,
     })
 }
 
@@ -340,7 +360,37 @@ fn mac_of(name: &str) -> Mac {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::namespace::alone;
+    use crate::{config, namespace::alone};
+    use std::path::Path;
+    use wayfarer_dataplane::port::monitor::Monitor;
+
+    #[test]
+    fn ports_in_vlans_have_the_mtu_that_tags_leave_and_the_host_is_in_none() {
+        let port = |name: &str, vlan: &str| {
+            format!("[[port]]\nname = \"{name}\"\nkind = \"tap\"\ndevice = \"wf0\"\n{vlan}\n")
+        };
+        let ports = [port("single", "vlan = 100"), port("double", "vlan = [7, 100]"), port("plain", "")];
+        let config = config::parse(&ports.concat(), Path::new("x.toml")).unwrap();
+        for (mtu_limit, frames_hold, expected) in [
+            // Frames of the first device hold more than its MTU, which that of the second cannot exceed.
+            (1778, 1778, [(1500, 1774), (1492, 1770), (1500, 1778)]),
+            (1500, usize::MAX, [(1500, 1500), (1492, 1492), (1500, 1500)]),
+        ] {
+            let divide = |ports: &[usize]| {
+                let monitor: Option<Box<dyn Monitor>> = Some(Box::new(AbsentDevice));
+                let whole = open_other(&config.ports[0], "tap", vec![]);
+                let device = OpenPort { mtu: 1500, mtu_limit, frames_hold, monitor, ..whole };
+                sub_ports::divide(&config, ports, device)
+            };
+            let parts = divide(&[0, 1, 2]);
+            assert_eq!(
+                parts.iter().map(|(_, port)| (port.mtu, port.mtu_limit)).collect::<Vec<_>>(),
+                expected
+            );
+            assert_eq!(parts.iter().map(|(_, port)| port.is_host).collect::<Vec<_>>(), [false, false, true]);
+            assert!(divide(&[0])[0].1.is_host, "no other port leads to the host");
+        }
+    }
 
     #[test]
     fn an_exception_path_stands_for_its_port_in_the_kernel() {
@@ -365,6 +415,10 @@ mod tests {
             assert_eq!((&path.name[..], &path.kind[..]), ("wf-outside", "tap (exception of outside)"));
             assert_eq!((path.exception, path.queues.len()), (Some(Exception { of: 3, rate: 500 }), 2));
             assert!(path.monitor.is_some_and(|monitor| monitor.state().is_up));
+            drop(path.queues);
+            let again = path.reopener.unwrap().open("wf-outside", []).unwrap();
+            assert_eq!((again.mac, again.station, again.mtu, again.ports.len()), (mac, Some(mac), 1400, 2));
+            assert_eq!(Device::find("wf-outside").unwrap().mac(), mac);
             let taken = open_exception(&model::Exception { device: "lo".into(), rate: 500 }, 3, &mut port, 1);
             assert_eq!(
                 taken.unwrap_err().to_string(),

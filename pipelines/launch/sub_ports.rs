@@ -49,15 +49,19 @@ pub(super) fn divide(config: &Config, ports: &[usize], device: OpenPort) -> Vec<
         ports.iter().map(|&port| SubPort { port, tagging: config.ports[port].tagging }).collect();
     let taggings: Vec<_> = sub_ports.iter().map(|sub_port| sub_port.tagging).collect();
     let has_device = device.monitor.is_some();
+    // The kernel's addresses and routes by a TAP device are in no VLAN, so a port in none leads to the host.
+    let is_tap = matches!(config.ports[ports[0]].kind, PortKind::Tap { .. });
+    let has_untagged = taggings.contains(&None);
     let parts = vlan::divide(device.queues, device.monitor, &taggings);
     let (mut shared, mut capture, mut reopener) = (device.shared, device.capture, device.reopener);
     let mut rest = Some(sub_ports.clone());
     let open = |(SubPort { port: index, tagging }, part): (SubPort, vlan::SubPort)| {
         let port = &config.ports[index];
         let (is_untagged, wanted) = (tagging.is_none(), port.mtu.unwrap_or(usize::MAX));
+        let [cost, tags] = tagging.map_or([0; 2], |tagging| [mtu_cost(tagging), tagging.vlan.tags()]);
+        let frames_hold = device.frames_hold.saturating_sub(tags);
         let [mtu, mtu_limit] = if has_device {
-            let [cost, tags] = tagging.map_or([0; 2], |tagging| [mtu_cost(tagging), tagging.vlan.tags()]);
-            [device.mtu.saturating_sub(cost), device.mtu_limit.saturating_sub(tags)]
+            [device.mtu.saturating_sub(cost), device.mtu_limit.saturating_sub(cost).min(frames_hold)]
         } else {
             [port.mtu.unwrap_or(MTU); 2]
         };
@@ -70,11 +74,11 @@ pub(super) fn divide(config: &Config, ports: &[usize], device: OpenPort) -> Vec<
             mac: device.mac,
             mtu: mtu.min(mtu_limit).min(wanted),
             mtu_limit: mtu_limit.min(wanted),
-            frames_hold: device.frames_hold.saturating_sub(tagging.map_or(0, |tagging| tagging.vlan.tags())),
+            frames_hold,
             fills_checksums: device.fills_checksums && is_untagged,
             addresses: port.addresses.clone(),
             stations: device.stations,
-            is_host: device.is_host,
+            is_host: port.is_host || (is_tap && (is_untagged || !has_untagged)),
             shared: if is_untagged { shared.take() } else { None },
             exception: None,
             monitor: part.monitor,

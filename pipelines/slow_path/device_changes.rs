@@ -1,10 +1,10 @@
 //! Follows the devices of ports, and logs what has changed.
 //!
 //! A device may disappear and come back: a USB modem, a veth pair or VLAN that is made again. A TAP
-//! device is made again here. While a device is gone, workers have an [`AbsentPort`] in its place,
-//! which drops what they send. The barrier stays, because it knows the device by its primary name. A
-//! port may be configured by an alternative one, so the barrier is asked each time that a device is
-//! opened. It also closes the kernel's own devices in ports' VLANs as they appear.
+//! device, also that of an exception path, is made again here. While a device is gone, workers have an
+//! [`AbsentPort`] in its place, which drops what they send. The barrier stays, because it knows the device
+//! by its primary name. A port may be configured by an alternative one, so the barrier is asked each time
+//! that a device is opened. It also closes the kernel's own devices in ports' VLANs as they appear.
 
 use super::{
     SlowPath,
@@ -14,7 +14,7 @@ use super::{
     view::mac_text,
 };
 use std::{sync::PoisonError, time::Duration};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use wayfarer_dataplane::port::{
     Mac, Port, PortError,
     absent::AbsentPort,
@@ -73,21 +73,10 @@ impl SlowPath {
 
     fn log_device(&mut self, now: Duration, port: usize, state: &DeviceState) {
         let Some(left_out) = self.devices.admits_line(now, port) else { return };
-        let is_opener = |other: &PortHandle| {
-            other.reopener.is_some() && other.sub_ports.iter().any(|sub_port| sub_port.port == port)
-        };
-        let handle = &self.network.ports[port];
-        let may_return = handle.reopener.is_some() || self.network.ports.iter().any(is_opener);
-        let port = &handle.name;
+        let port = &self.network.ports[port].name;
         match state {
-            DeviceState { is_gone: true, .. } if may_return => {
-                warn!(name: "device_gone", port, left_out, "there is no device: this port waits for it");
-            }
             DeviceState { is_gone: true, .. } => {
-                error!(
-                    name: "device_gone", port, left_out,
-                    "the device is gone: no traffic passes this port until the gateway is restarted"
-                );
+                warn!(name: "device_gone", port, left_out, "there is no device: this port waits for it");
             }
             DeviceState { is_up: false, .. } => {
                 info!(name: "device_down", port, left_out, "the device is down")
@@ -192,7 +181,7 @@ impl SlowPath {
             let reason = format!("port \"{user}\" has this device");
             return Err(PortError::NotSupported { device: name, reason });
         }
-        if let Some(barrier) = self.barrier.as_ref().filter(|_| reopener.tap_mtu.is_none()) {
+        if let Some(barrier) = self.barrier.as_ref().filter(|_| reopener.tap.is_none()) {
             barrier.lock().unwrap_or_else(PoisonError::into_inner).close(&ports[port].name, &name)?;
         }
         let host = self.kernel.as_ref().map(|kernel| kernel.addresses()).into_iter().flatten();
@@ -203,6 +192,9 @@ impl SlowPath {
     /// Has the workers and the slow path use a device in place of a port's earlier one, and divides it
     /// among the ports that share it.
     fn use_device(&mut self, now: Duration, port: usize, opened: OpenDevice) {
+        if let Some(of) = self.network.ports[port].exception_of {
+            return self.use_kernel_side(port, of, opened);
+        }
         let OpenDevice { ports, driver, mac, mtu, index, station, mut shared, monitor, .. } = opened;
         let sub_ports = self.network.ports[port].sub_ports.clone();
         if sub_ports.is_empty() {
@@ -226,6 +218,28 @@ impl SlowPath {
         }
     }
 
+    /// Has the workers use a TAP device, whose port is `port`, as the kernel's side of port `of`. The slow path
+    /// follows the kernel's routes and addresses there.
+    fn use_kernel_side(&mut self, port: usize, of: usize, opened: OpenDevice) {
+        let OpenDevice { ports, index, monitor, .. } = opened;
+        self.network.ports[port].monitor = Some(monitor);
+        self.use_queues(port, ports);
+        let earlier = self.network.ports[of].device.replace(index);
+        self.kernel_sides.retain(|side| Some(*side) != earlier);
+        self.kernel_sides.push(index);
+        if let Some(kernel) = &mut self.kernel {
+            kernel.set_device(of as u16, index);
+        }
+    }
+
+    /// Has each worker use one of these queues as its queue of a port.
+    fn use_queues(&self, port: usize, queues: Vec<Box<dyn Port>>) {
+        for (worker, queue) in self.workers.iter().zip(queues) {
+            worker.rings.replace_port(port, queue);
+            worker.rings.set_down(port, false);
+        }
+    }
+
     /// Has the workers and the slow path use this part of a device as a port.
     fn use_part(
         &mut self,
@@ -241,10 +255,7 @@ impl SlowPath {
         (handle.kind, handle.segment.mac, handle.device) = (kind, mac, device);
         self.nats.share_pings(port, shared.as_ref().map(|shared| shared.classifier.clone()));
         (handle.shared, handle.monitor) = (shared, monitor);
-        for (worker, queue) in self.workers.iter().zip(queues) {
-            worker.rings.replace_port(port, queue);
-            worker.rings.set_down(port, false);
-        }
+        self.use_queues(port, queues);
         let stations = station.map_or(Stations::Ask, Stations::Only);
         self.set_stations(port, stations);
         self.neighbours.restart(port as u16, mac, stations);

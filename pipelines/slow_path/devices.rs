@@ -205,7 +205,7 @@ pub(super) fn new_host_mac(port: &PortHandle, state: &DeviceState) -> Option<Mac
 /// MAC address, not the port's.
 fn must_open(port: &PortHandle, state: &DeviceState) -> bool {
     let Some(reopener) = &port.reopener else { return false };
-    let has_other_mac = || reopener.tap_mtu.is_none() && state.mac.is_some_and(|mac| mac != port.segment.mac);
+    let has_other_mac = || reopener.tap.is_none() && state.mac.is_some_and(|mac| mac != port.segment.mac);
     (state.is_gone || has_other_mac()) && reopener.is_ready()
 }
 
@@ -217,7 +217,11 @@ mod tests {
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     };
-    use wayfarer_dataplane::port::{classifier::Rules, monitor::Monitor, open::Reopener};
+    use wayfarer_dataplane::port::{
+        classifier::Rules,
+        monitor::Monitor,
+        open::{Reopener, TapSettings},
+    };
 
     /// A monitor whose state a test sets, and which counts how often it is polled.
     #[derive(Clone, Debug, Default)]
@@ -246,6 +250,7 @@ mod tests {
             device: None,
             vlan: None,
             sub_ports: vec![],
+            exception_of: None,
             segment,
             shared: None,
             monitor,
@@ -261,7 +266,7 @@ mod tests {
             rules: Rules::default(),
             workers: 1,
             frame_size: 2048,
-            tap_mtu: None,
+            tap: None,
         }
     }
 
@@ -295,12 +300,13 @@ mod tests {
     #[test]
     fn tap_device_is_made_again_only_if_it_is_gone() {
         let mut tap = port(None);
-        tap.reopener = Some(Reopener { tap_mtu: Some(1500), ..reopener("wf0", "wf0") });
+        let settings = Some(TapSettings { mtu: 1500, mac: None });
+        tap.reopener = Some(Reopener { tap: settings, ..reopener("wf0", "wf0") });
         let state = DeviceState { is_up: true, mac: Some([2, 0, 0, 0, 0, 9]), ..DeviceState::default() };
         assert!(!must_open(&tap, &state));
         assert!(must_open(&tap, &DeviceState { is_gone: true, ..state.clone() }));
         // Any other device must be there.
-        tap.reopener.as_mut().unwrap().tap_mtu = None;
+        tap.reopener.as_mut().unwrap().tap = None;
         assert!(!must_open(&tap, &DeviceState { is_gone: true, ..state }));
     }
 

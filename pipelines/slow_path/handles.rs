@@ -59,6 +59,8 @@ pub struct PortHandle {
     /// The ports that share the device, in the order in which it is divided. Only for the first of
     /// them, and empty if the port has its device for itself.
     pub sub_ports: Vec<SubPort>,
+    /// Index of the port that this one stands for in the kernel, as the TAP device of its exception path.
+    pub exception_of: Option<usize>,
     /// The port's addresses, for neighbour discovery.
     pub segment: Segment,
     /// The sockets and classifier of a device that is shared with the kernel.

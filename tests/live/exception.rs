@@ -3,7 +3,7 @@
 
 use super::lab::{Lab, PATIENCE};
 use std::{
-    net::Ipv6Addr,
+    net::{IpAddr, Ipv6Addr},
     process::Command,
     time::{Duration, Instant},
 };
@@ -15,7 +15,11 @@ use wayfarer::{
 };
 use wayfarer_dataplane::{
     drop::DropReason::NotForUs,
-    port::tap::TapPort,
+    port::{
+        classifier::Rules,
+        device::Device,
+        open::{Reopener, TapSettings},
+    },
     wire::ip::{self, protocol},
 };
 
@@ -29,17 +33,23 @@ fn gateway(kernel_routes: bool) -> World {
     let everything = selector("0.0.0.0/0", "0.0.0.0/0");
     config.policies = vec![Policy { action: PolicyAction::Bypass, selector: everything }];
     let (mut ports, wires) = open_ports(1, 512);
-    let mut queues = TapPort::open(TAP, 1500, 1).unwrap();
-    let tap = queues.remove(0);
-    let device = Some(tap.device().index());
-    assert_eq!(tap.host_mac(), GATEWAY_MAC[OUTSIDE]);
-    ports[OUTSIDE].device = device;
+    let reopener = Reopener {
+        device: TAP.to_owned(),
+        earlier_name: TAP.to_owned(),
+        rules: Rules::default(),
+        workers: 1,
+        frame_size: 0,
+        tap: Some(TapSettings { mtu: 1400, mac: Some(GATEWAY_MAC[OUTSIDE]) }),
+    };
+    let opened = reopener.open(TAP, []).unwrap();
+    ports[OUTSIDE].device = Some(opened.index);
     ports.push(OpenPort {
         name: TAP.to_owned(),
         kind: "tap".to_owned(),
-        device,
         exception: Some(Exception { of: OUTSIDE, rate: 1000 }),
-        ..bare_port(OUTSIDE, Stations::Ask, vec![Box::new(tap)])
+        monitor: Some(opened.monitor),
+        reopener: Some(reopener),
+        ..bare_port(OUTSIDE, Stations::Ask, opened.ports)
     });
     World::on(config, (ports, wires))
 }
@@ -60,46 +70,92 @@ fn until_out(world: &mut World, port: usize, packet: &[u8], is_expected: impl Fn
     }
 }
 
-/// Makes a namespace with the TAP device.
-fn lab() -> Lab {
-    let lab = Lab::new(&["gw"]);
-    for command in [
-        &format!("ip tuntap add {TAP} mode tap"),
-        &format!("ip link set {TAP} address 02:00:00:00:00:10 up"),
-        &format!("ip address add 203.0.113.1/24 dev {TAP}"),
-        &format!("ip route add 198.51.100.0/24 via 203.0.113.9 dev {TAP}"),
-    ] {
-        lab.run("gw", command);
+fn ip_command(arguments: &str) {
+    assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "{arguments}");
+}
+
+/// Makes the TAP device, which stays without a gateway.
+fn make_tap() {
+    ip_command(&format!("tuntap add {TAP} mode tap"));
+}
+
+/// Puts the host's addresses, of which the first one is the gateway's too, and its route on the TAP device.
+fn set_up_tap() {
+    ip_command(&format!("link set {TAP} up"));
+    ip_command(&format!("address add 203.0.113.1/24 dev {TAP}"));
+    ip_command(&format!("address add 203.0.113.11/32 dev {TAP}"));
+    ip_command(&format!("route add 198.51.100.0/24 via 203.0.113.9 dev {TAP}"));
+}
+
+/// Runs `test` in a namespace with the TAP device.
+fn with_tap(test: impl FnOnce() + Send) {
+    Lab::new(&["gw"]).enter("gw", || {
+        make_tap();
+        ip_command(&format!("link set {TAP} address 02:00:00:00:00:10"));
+        set_up_tap();
+        test();
+    });
+}
+
+fn by_the_kernels_route() -> Vec<u8> {
+    datagram("10.99.0.7", "198.51.100.5", (1, 2), b"by the kernel's route")
+}
+
+/// Checks that the kernel answers pings through the NIC, and that its route is followed.
+fn check_both_ways(world: &mut World) {
+    for own in [[203, 0, 113, 1], [203, 0, 113, 11]] {
+        let echo = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
+        let ping = ip_packet(ip("203.0.113.254"), IpAddr::from(own), protocol::ICMP, &echo);
+        // The kernel resolves the station through the NIC.
+        until_out(world, OUTSIDE, &ping, |out| {
+            out.get(9) == Some(&protocol::ICMP)
+                && out.get(12..16) == Some(&own)
+                && out.get(16..20) == Some(&[203, 0, 113, 254])
+        });
     }
-    lab
+    let passing = by_the_kernels_route();
+    until_out(world, INSIDE, &passing, |out| out == forwarded(&passing));
 }
 
 #[test]
 fn kernel_answers_through_the_nic_and_its_routes_are_followed() {
-    lab().enter("gw", || {
+    with_tap(|| check_both_ways(&mut gateway(true)));
+}
+
+#[test]
+fn device_that_is_deleted_is_made_again_or_taken_from_whoever_made_it() {
+    with_tap(|| {
         let mut world = gateway(true);
-        let echo = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
-        let mut ping = vec![0; 40];
-        let (src, dst) = (ip("203.0.113.254"), ip("203.0.113.1"));
-        let length = ip::emit(&mut ping, src, dst, protocol::ICMP, echo.len());
-        ping.truncate(length);
-        ping.extend_from_slice(&echo);
-        // The kernel resolves the station through the NIC.
-        until_out(&mut world, OUTSIDE, &ping, |out| {
-            out.get(9) == Some(&protocol::ICMP)
-                && out.get(12..20) == Some(&[203, 0, 113, 1, 203, 0, 113, 254])
-        });
-        let passing = datagram("10.99.0.7", "198.51.100.5", (1, 2), b"by the kernel's route");
-        until_out(&mut world, INSIDE, &passing, |out| out == forwarded(&passing));
+        check_both_ways(&mut world);
+        for is_made_by_others in [false, true] {
+            ip_command(&format!("link del {TAP}"));
+            if is_made_by_others {
+                make_tap();
+                set_up_tap();
+            }
+            // Two polls of the devices.
+            world.pass(Duration::from_secs(2));
+            let device = Device::find(TAP).unwrap();
+            assert_eq!((device.mac(), device.mtu().unwrap()), (GATEWAY_MAC[OUTSIDE], 1400));
+            if !is_made_by_others {
+                let passing = by_the_kernels_route();
+                world.send(INSIDE, &passing);
+                assert!(
+                    !world.take(OUTSIDE).contains(&forwarded(&passing)),
+                    "its route went with the device"
+                );
+                set_up_tap();
+            }
+            check_both_ways(&mut world);
+        }
     });
 }
 
 #[test]
 fn packets_to_the_hosts_addresses_go_to_the_kernel_while_it_has_them() {
-    lab().enter("gw", || {
+    with_tap(|| {
         let address = |change: &str, address: &str| {
-            let arguments = ["address", change, address, "dev", TAP];
-            assert!(Command::new("ip").args(arguments).status().unwrap().success());
+            ip_command(&format!("address {change} {address} dev {TAP}"));
         };
         let mut world = gateway(false);
         address("add", "203.0.113.10/32");

@@ -174,16 +174,15 @@ impl Lab {
         gateway
     }
 
-    /// Starts a gateway with a configuration file, whose control socket is named after the
-    /// namespace.
+    /// Starts a gateway with a configuration file, after which its control socket is named.
     pub(crate) fn gateway_from_file(&self, space: &str, file: &Path) -> Gateway {
-        let log = self.path(&format!("{space}.log"));
+        let log = file.with_extension("log");
         let child = self
             .command(space, &format!("{} gateway --config {}", program(), file.display()))
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut gateway = Gateway { child, socket: self.path(&format!("{space}.sock")), log };
+        let mut gateway = Gateway { child, socket: file.with_extension("sock"), log };
         wait_for("the gateway's workers to begin", || {
             let ended = gateway.child.try_wait().unwrap();
             assert!(ended.is_none(), "the gateway in {space} ended: {}", gateway.log());

@@ -9,7 +9,7 @@ pub(crate) struct Nic<'a> {
 }
 
 impl<'a> Nic<'a> {
-    /// Lists the virtual NICs of a configuration: ports of a kind that begins with `net_`.
+    /// Lists the virtual NICs of a configuration: those of ports whose kind begins with `net_`.
     pub(crate) fn all(config: &'a str) -> Vec<Self> {
         let value = |line: &'a str, key| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"');
         let pairs = config.lines().zip(config.lines().skip(1));
@@ -17,7 +17,14 @@ impl<'a> Nic<'a> {
             let driver = value(kind, "kind")?;
             Some(Self { driver, device: value(device, "device")? }).filter(|_| driver.starts_with("net_"))
         };
-        pairs.filter_map(nic).collect()
+        let mut all = vec![];
+        // Ports in VLANs share one.
+        for nic in pairs.filter_map(nic) {
+            if !all.contains(&nic) {
+                all.push(nic);
+            }
+        }
+        all
     }
 
     /// Returns DPDK's name of the NIC.

@@ -25,7 +25,7 @@ fn join(lab: &Lab) -> Program {
 
 /// Starts both gateways before their outer devices are there.
 fn start(lab: &Lab, ends: [&str; 2]) -> [Gateway; 2] {
-    two_hosts(lab);
+    two_hosts(lab, ["gwa", "gwb"]);
     let outside = "device = \"tun0\"\n";
     let configs = pair_configs("auto", ["tun0"; 2], ends, [""; 2]);
     let optional = |config: String| config.replace(outside, &format!("{outside}optional = true\n"));
@@ -68,7 +68,7 @@ fn tcp_passes_and_the_kernel_answers_nothing() {
     for ends in ENDS {
         let lab = Lab::new(&["ha", "gwa", "gwb", "hb"]);
         let _cable = join(&lab);
-        two_hosts(&lab);
+        two_hosts(&lab, ["gwa", "gwb"]);
         let [a, b] = pair_configs("auto", ["tun0"; 2], ends, ["", "window = 65536"]);
         let gateways = [lab.gateway("gwa", &format!("workers = [0, 1]\n{a}")), lab.gateway("gwb", &b)];
         wait_for_pair(&lab);
@@ -92,7 +92,7 @@ fn tcp_passes_and_the_kernel_answers_nothing() {
 fn other_ways_to_open_it_are_refused_in_one_line() {
     let lab = Lab::new(&["ha", "gwa", "gwb", "hb"]);
     let _cable = join(&lab);
-    two_hosts(&lab);
+    two_hosts(&lab, ["gwa", "gwb"]);
     let [config, _] = pair_configs("af_xdp", ["tun0"; 2], ENDS[0], [""; 2]);
     super::host::assert_refused(
         &lab,

@@ -133,7 +133,7 @@ pub(crate) fn two_gateways_with(kind: &str, outside: Outside, more: [&str; 2]) -
 
 /// Does the same as [`two_gateways_with`] in a lab that has the namespaces.
 pub(crate) fn start_two_gateways(lab: &Lab, kind: &str, outside: Outside, more: [&str; 2]) -> [Gateway; 2] {
-    two_hosts(lab);
+    two_hosts(lab, ["gwa", "gwb"]);
     lab.link([
         ("gwa", "a0", &["192.0.2.1/24", "2001:db8:a::1/64"]),
         ("core", "ka", &["192.0.2.254/24", "2001:db8:a::fe/64"]),
@@ -157,9 +157,9 @@ pub(crate) fn start_two_gateways(lab: &Lab, kind: &str, outside: Outside, more: 
     gateways
 }
 
-/// Makes a host behind each of two gateways.
-pub(crate) fn two_hosts(lab: &Lab) {
-    for (host, gateway, device, n) in [("ha", "gwa", "a1", 1), ("hb", "gwb", "b1", 2)] {
+/// Makes a host behind each of two gateways, which run in these namespaces.
+pub(crate) fn two_hosts(lab: &Lab, [a, b]: [&str; 2]) {
+    for (host, gateway, device, n) in [("ha", a, "a1", 1), ("hb", b, "b1", 2)] {
         let [of_host, of_gateway] =
             [2, 1].map(|end| [format!("10.{n}.0.{end}/24"), format!("2001:db8:{n}::{end}/64")]);
         lab.link([

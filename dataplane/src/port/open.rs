@@ -132,7 +132,8 @@ pub struct OpenDevice {
 /// [`PortError::Permission`]; or the error of the system for the last way that was tried.
 pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, PortError> {
     if request.kind == Kind::Tap {
-        let opened = open_tap(request.device, request.tap_mtu, pools.len().max(1))?;
+        let settings = TapSettings { mtu: request.tap_mtu, mac: None };
+        let opened = open_tap(request.device, settings, pools.len().max(1))?;
         check_frames(request.device, opened.mtu + tags(&request.rules), pools)?;
         return Ok(opened);
     }
@@ -187,6 +188,16 @@ fn unfit_for_af_xdp(device: &Device, native: bool, kind: Kind) -> Option<&'stati
     )
 }
 
+/// The settings of a TAP device that is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TapSettings {
+    /// MTU in bytes.
+    pub mtu: usize,
+    /// MAC address that both ends have, as one station. If `None`, the kernel's end has one of the kernel's
+    /// choice, and the gateway's end differs from it in the last bit.
+    pub mac: Option<Mac>,
+}
+
 /// A device that can be opened again after it was gone, or that may appear after the start. It is
 /// opened by AF_PACKET, or made again if it is a TAP device: neither needs anything of the workers.
 #[derive(Clone, Debug)]
@@ -204,15 +215,14 @@ pub struct Reopener {
     pub workers: usize,
     /// Length of the longest frame that workers hold, in bytes.
     pub frame_size: usize,
-    /// MTU that the device gets, in bytes, if it is a TAP device; `None` for any other.
-    pub tap_mtu: Option<usize>,
+    /// The settings that the device gets if it is a TAP device; `None` for any other.
+    pub tap: Option<TapSettings>,
 }
 
 impl Reopener {
     /// Returns whether the device can be made, or exists and is up.
     pub fn is_ready(&self) -> bool {
-        self.tap_mtu.is_some()
-            || Device::find(&self.device).is_ok_and(|device| device.is_up().unwrap_or(false))
+        self.tap.is_some() || Device::find(&self.device).is_ok_and(|device| device.is_up().unwrap_or(false))
     }
 
     /// Returns the primary name of the device that there is now; of a TAP device, the one that it gets.
@@ -220,7 +230,7 @@ impl Reopener {
     /// # Errors
     /// [`PortError::NoDevice`], or the error of the system.
     pub fn primary_name(&self) -> Result<String, PortError> {
-        match self.tap_mtu {
+        match self.tap {
             Some(_) => Ok(self.earlier_name.clone()),
             None => Ok(Device::find(&self.device)?.name().to_owned()),
         }
@@ -232,8 +242,8 @@ impl Reopener {
     /// # Errors
     /// As [`open`], for [`Kind::AfPacket`] or [`Kind::Tap`].
     pub fn open(&self, name: &str, host: impl IntoIterator<Item = IpAddr>) -> Result<OpenDevice, PortError> {
-        if let Some(mtu) = self.tap_mtu {
-            return open_tap(name, mtu, self.workers);
+        if let Some(settings) = self.tap {
+            return open_tap(name, settings, self.workers);
         }
         let device = Device::find(name)?;
         if device.name() != name {
@@ -335,10 +345,17 @@ fn shared(
     })
 }
 
-fn open_tap(name: &str, mtu: usize, queues: usize) -> Result<OpenDevice, PortError> {
+fn open_tap(name: &str, settings: TapSettings, queues: usize) -> Result<OpenDevice, PortError> {
+    let TapSettings { mtu, mac } = settings;
     let ports = TapPort::open(name, mtu, queues)?;
-    let (mac, host_mac) = (ports[0].mac(), ports[0].host_mac());
     let device = Device::find(name)?;
+    let (mac, host_mac) = match mac {
+        Some(mac) => {
+            device.set_mac(mac)?;
+            (mac, mac)
+        }
+        None => (ports[0].mac(), ports[0].host_mac()),
+    };
     Ok(OpenDevice {
         ports: ports.into_iter().map(|port| Box::new(port) as _).collect(),
         driver: Driver::Tap,

@@ -1,7 +1,10 @@
 //! Devices of the kernel's own in the VLANs of ports. Not every kernel has such devices, so others stand for
 //! them.
 
-use super::*;
+use super::{
+    closed_devices::{VlanDevice, vlan_devices},
+    *,
+};
 use crate::log::{Format, recorded};
 use netlink_packet_core::Parseable;
 use netlink_packet_route::link::{LinkMessage, VlanProtocol};
@@ -22,6 +25,10 @@ fn index(device: &str) -> u32 {
 
 fn device(index: u32, name: &str, below: u32, tag: (VlanProtocol, u16)) -> VlanDevice {
     VlanDevice { index, name: name.to_owned(), below, tag }
+}
+
+fn list(devices: impl Fn() -> io::Result<Vec<VlanDevice>> + Send + 'static) -> VlanList {
+    VlanList(Box::new(devices))
 }
 
 /// Returns the table of a port in this VLAN of eth0.
@@ -46,9 +53,7 @@ impl Barrier {
     /// Raises the barrier around the ports' devices alone. From then on, [`stand_ins`] lists the devices in
     /// VLANs.
     pub(crate) fn with_stand_ins(config: &Config) -> Self {
-        let mut this = Self::raise_with(config, || Ok(vec![])).unwrap();
-        this.vlan_list = VlanList(stand_ins);
-        this
+        Self { vlan_list: list(stand_ins), ..Self::raise(config).unwrap() }
     }
 
     /// Returns the names of the closed devices.
@@ -103,18 +108,19 @@ fn host_sends_nothing_in_clear_by_a_device_of_its_own_in_a_ports_vlan() {
              {PSK}inner_local = [\"192.0.2.0/24\"]\ninner_remote = [\"10.98.0.0/24\", \"192.0.0.0/8\"]\n"
         ));
         let (index, below) = (index("eth0"), index("eth1"));
-        let vlan_devices = || Ok(vec![device(index, "eth0", below, (Q, 100))]);
+        let in_vlan = || list(move || Ok(vec![device(index, "eth0", below, (Q, 100))]));
         let is_open = || can_send("192.0.2.7", FAR);
         assert!(is_open(), "without a gateway");
-        let barrier = Barrier::raise_with(&config, vlan_devices).unwrap();
+        let barrier = Barrier::raise_with(&config, in_vlan()).unwrap();
         assert!(!is_open() && can_send("192.0.2.7", "192.0.2.9"), "but to stations of the segment");
         drop(barrier);
         assert!(!is_open(), "the gateway has ended");
         once_unlocked(|| open_host(&[]));
         assert!(is_open(), "the host was opened");
-        let mut barrier = once_unlocked(|| Barrier::raise_with(&config, || Ok(vec![])));
+        let mut barrier = once_unlocked(|| Barrier::raise(&config));
         assert!(is_open(), "no device is in the VLAN");
-        (0..2).for_each(|_| barrier.close_vlans_of(vlan_devices).unwrap());
+        barrier.vlan_list = in_vlan();
+        (0..2).for_each(|_| assert!(barrier.close_vlans()));
         assert!(!is_open(), "it has appeared since");
         assert_eq!(tables(), [table("eth1"), table("eth0")]);
         assert!(matches!(DeviceLock::take("eth0"), Err(LockError::Taken(_))));
@@ -129,11 +135,13 @@ fn a_device_that_is_made_again_is_closed_for_the_port_whose_vlan_it_is_in_now() 
                    addresses = [\"10.7.0.1/16\"]\n";
         let ports = [port_in_vlan("a", 100), port_in_vlan("b", 200), own.to_owned()];
         let below = index("eth0");
-        let mut barrier = Barrier::raise_with(&parse(&ports.concat()), || Ok(vec![])).unwrap();
+        let mut barrier = Barrier::raise(&parse(&ports.concat())).unwrap();
         for (vlan, port) in [(100, "a"), (200, "b"), (100, "a")] {
-            let guests = device(1000 + u32::from(vlan), "guests", below, (Q, vlan));
-            let staff = device(1000, "staff", below, (Q, vlan));
-            barrier.close_vlans_of(|| Ok(vec![guests, staff])).unwrap();
+            barrier.vlan_list = list(move || {
+                let guests = device(1000 + u32::from(vlan), "guests", below, (Q, vlan));
+                Ok(vec![guests, device(1000, "staff", below, (Q, vlan))])
+            });
+            assert!(barrier.close_vlans());
             let closed = barrier.closed.iter().find(|device| device.name == "guests").unwrap();
             let segment: Prefix = format!("10.{vlan}.0.0/16").parse().unwrap();
             assert_eq!((&closed.port[..], &closed.segments), (port, &BTreeSet::from([segment])));
@@ -174,7 +182,7 @@ fn devices_in_vlans_that_could_not_be_closed_are_tried_again_with_one_warning() 
 fn host_is_closed_even_if_the_kernel_does_not_tell_of_its_devices() {
     alone(|| {
         ip("link add eth0 type veth peer name eth9");
-        let refuse = || Err(io::Error::other("no"));
+        let refuse = list(|| Err(io::Error::other("no")));
         let (port, why) = Barrier::raise_with(&configured("eth0", ""), refuse).unwrap_err();
         let expected = "eth0: cannot find the kernel's devices in VLANs: no";
         assert_eq!((&port[..], &why.to_string()[..]), ("outside", expected));

@@ -1,9 +1,10 @@
 //! The kernel's side of a DPDK port.
 
 use crate::{
+    devices::{port, wait_for_lines, wait_for_link},
     lab::{Gateway, Lab, PATIENCE, Program, wait_for},
-    traffic::{in_flight, lost, wait_for_ping},
-    world::{SERVER, gateway_config, start_terminal, terminal_lab},
+    traffic::{in_flight, lost, ping, wait_for_ping},
+    world::{SERVER, TERMINAL, gateway_config, start_terminal, terminal_lab},
 };
 use std::{
     io::{Read, Write},
@@ -17,10 +18,15 @@ fn start(driver: &str, rate: u32) -> (Lab, Gateway, Gateway) {
     let exception = format!("device = \"g0\"\nexception = \"wf-outside\"\nexception_rate = {rate}");
     let config = gateway_config(driver, "").replacen("device = \"g0\"", &exception, 1);
     let gateway = lab.gateway("gw", &format!("workers = [0, 1]\nroutes = \"kernel\"\n{config}"));
-    lab.run("gw", "ip address add 192.0.2.1/24 dev wf-outside");
-    lab.run("gw", "ip route add default via 192.0.2.254 dev wf-outside");
+    use_device(&lab);
     let terminal = start_terminal(&lab, "af_packet", "192.0.2.1");
     (lab, gateway, terminal)
+}
+
+/// Has the kernel use the TAP device.
+fn use_device(lab: &Lab) {
+    lab.run("gw", "ip address add 192.0.2.1/24 dev wf-outside");
+    lab.run("gw", "ip route add default via 192.0.2.254 dev wf-outside");
 }
 
 /// Checks that the kernel answers pings, speaks TCP, sends pings of its own, and receives multicast
@@ -75,6 +81,27 @@ pub(crate) fn kernel_shares_a_port(driver: &str) {
     let output = capture.finish();
     assert_eq!(output.matches("192.0.2.254 > 224.0.0.5").count(), 3, "{output}");
     assert_eq!(gateway.dropped("ExceptionLimit"), 0);
+}
+
+/// Checks that the kernel uses a port again by a TAP device that was deleted, once it has its address.
+#[test]
+fn device_that_is_deleted_is_made_again() {
+    let (lab, gateway, terminal) = start("net_af_packet", 10_000);
+    for round in 1..=2 {
+        lab.run("gw", "ip link del wf-outside");
+        wait_for_lines(&gateway, "the device was opened again", round);
+        wait_for_link(&gateway, "wf-outside", "up");
+        let [nic, tap] = ["outside", "wf-outside"].map(|name| port(&gateway, name));
+        assert_eq!((&tap.kind[..], &tap.mac, tap.mtu), ("tap (exception of outside)", &nic.mac, nic.mtu));
+        assert_eq!(tap.device_mtu, Some(nic.mtu));
+        assert_eq!(lab.run("gw", "cat /sys/class/net/wf-outside/address").trim(), nic.mac);
+        use_device(&lab);
+        wait_for_ping(&lab, "core", "192.0.2.1");
+        lab.run("gw", "ping -c 5 -i 0.02 -W 2 192.0.2.254");
+        wait_for_ping(&lab, "term", SERVER);
+        ping(&lab, "srv", TERMINAL, 20);
+    }
+    terminal.assert_no_drops();
 }
 
 /// Checks that frames beyond the rate are dropped and counted, and that a tunnel's traffic does not

@@ -1,5 +1,5 @@
 //! Files by the driver net_pcap: scapy seals packets for the gateway and opens the gateway's, and
-//! compares them byte for byte.
+//! compares them byte for byte, in no VLAN and in VLANs.
 
 use crate::{
     dpdk::set_ups::assert_only_info_logged,
@@ -40,12 +40,17 @@ fn cases() -> Vec<Value> {
     cases
 }
 
-fn config(lab: &Lab, cases: &[Value]) -> String {
+/// Configures a gateway for these cases, whose ports are in VLANs with these numbers, or in none.
+fn config(lab: &Lab, cases: &[Value], vlans: [&[u16]; 2]) -> String {
     let file = |name: &str| lab.path(name).display().to_string();
     let vdev = |port: &str, number| {
         let (rx, tx) = (file(&format!("{port}-in.pcap")), file(&format!("{port}-out.pcap")));
         format!("net_pcap{number},rx_pcap={rx},tx_pcap={tx}")
     };
+    let [outside, inside] = vlans.map(|numbers| match numbers {
+        [] => String::new(),
+        numbers => format!("vlan = {numbers:?}"),
+    });
     let mut text = format!(
         r#"
 [dpdk]
@@ -55,11 +60,13 @@ vdev = ["{}", "{}"]
 name = "outside"
 kind = "dpdk"
 device = "net_pcap0"
+{outside}
 addresses = ["203.0.113.1/24", "2001:db8:1::1/64"]
 [[port]]
 name = "inside"
 kind = "dpdk"
 device = "net_pcap1"
+{inside}
 addresses = ["10.99.0.1/24", "fd00:99::1/64"]
 [[route]]
 to = "0.0.0.0/0"
@@ -101,17 +108,19 @@ fn scapy(lab: &Lab, command: &str) -> String {
     text(&output.stdout)
 }
 
-#[test]
-fn scapy_and_the_gateway_open_each_others_packets() {
+/// Checks that scapy and the gateway open each other's packets on ports in VLANs with these numbers.
+fn check(vlans: [&[u16]; 2]) {
     let lab = Lab::new(&["gw"]);
     let cases = cases();
     let all = ROUNDS * cases.len() as u64;
-    fs::write(lab.path("cases.json"), serde_json::to_vec(&cases).unwrap()).unwrap();
+    let world = json!({ "cases": cases, "vlans": { "outside": vlans[0], "inside": vlans[1] } });
+    fs::write(lab.path("world.json"), serde_json::to_vec(&world).unwrap()).unwrap();
     scapy(&lab, "make");
-    let mut gateway = lab.gateway("gw", &config(&lab, &cases));
-    let kinds: Vec<_> = gateway.ports().iter().map(|port| (port.kind.clone(), port.mac.clone())).collect();
-    let expected = [0, 1].map(|port| ("dpdk (net_pcap)".to_owned(), format!("02:70:63:61:70:0{port}")));
-    assert_eq!(kinds, expected);
+    let mut gateway = lab.gateway("gw", &config(&lab, &cases, vlans));
+    let ports = gateway.ports();
+    let macs: Vec<_> = ports.iter().map(|port| &port.mac[..]).collect();
+    assert_eq!(macs, ["02:70:63:61:70:00", "02:70:63:61:70:01"]);
+    assert!(ports.iter().all(|port| port.kind.starts_with("dpdk (net_pcap)")), "{ports:?}");
     // The gateway does not notice the end of these files.
     let deadline = Instant::now() + PATIENCE;
     wait_for("every packet to pass", || {
@@ -126,4 +135,14 @@ fn scapy_and_the_gateway_open_each_others_packets() {
     assert!(gateway.stop().success(), "{}", gateway.log());
     assert_only_info_logged(&gateway);
     assert_eq!(scapy(&lab, "check"), format!("{all} {all}\n"));
+}
+
+#[test]
+fn scapy_and_the_gateway_open_each_others_packets() {
+    check([&[], &[]]);
+}
+
+#[test]
+fn scapy_and_the_gateway_open_each_others_packets_in_vlans() {
+    check([&[100], &[7, 100]]);
 }

@@ -8,6 +8,7 @@ mod files;
 mod huge_pages;
 mod links;
 mod set_ups;
+mod vlans;
 
 use crate::{moves, paths};
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.ipsec import ESP
-from scapy.layers.l2 import ARP, Ether
+from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import raw
 from scapy.utils import PcapWriter, rdpcap
 
@@ -29,11 +29,19 @@ ENDS = {
 }
 
 
-def make(folder, cases):
+def tags(vlan):
+    """Returns the kinds and numbers of the tags of a VLAN: 802.1Q, or 802.1ad and 802.1Q."""
+    return list(zip([Dot1AD, Dot1Q][-len(vlan) :], vlan))
+
+
+def make(folder, cases, vlans):
     files = {name: PcapWriter(str(folder / f"{name}-in.pcap"), linktype=1) for name in MACS}
 
     def put(port, packet):
-        files[port].write(Ether(src=STATION, dst=MACS[port]) / packet)
+        frame = Ether(src=STATION, dst=MACS[port])
+        for kind, number in tags(vlans[port]):
+            frame /= kind(vlan=number)
+        files[port].write(frame / packet)
 
     for port, ((own, hop), (own6, hop6)) in ENDS.items():
         put(port, ARP(op="who-has", hwsrc=STATION, psrc=hop, pdst=own))
@@ -50,26 +58,30 @@ def make(folder, cases):
         file.close()
 
 
-def packets(folder, port):
+def packets(folder, port, vlans):
     """Yields the IP packets that left by a port, without neighbour discovery."""
     for frame in rdpcap(str(folder / f"{port}-out.pcap")):
         assert frame.src == MACS[port], frame.summary()
-        if (IP in frame or IPv6 in frame) and not (ICMPv6ND_NS in frame or ICMPv6ND_NA in frame):
+        packet = frame.payload
+        for kind, number in tags(vlans[port]):
+            assert type(packet) is kind and packet.vlan == number, frame.summary()
+            packet = packet.payload
+        if isinstance(packet, (IP, IPv6)) and not (ICMPv6ND_NS in packet or ICMPv6ND_NA in packet):
             assert frame.dst == STATION, frame.summary()
-            yield frame.payload
+            yield packet
 
 
-def check_opened(folder, cases):
-    found = sorted(map(raw, packets(folder, "inside")))
+def check_opened(folder, cases, vlans):
+    found = sorted(map(raw, packets(folder, "inside", vlans)))
     wanted = sorted(raw(forwarded(inner(case, "in", turn))) for case in cases for turn in range(ROUNDS))
     assert found == wanted, f"{len(found)} packets came out, not the {len(wanted)} that went in"
     return len(found)
 
 
-def check_sealed(folder, cases):
+def check_sealed(folder, cases, vlans):
     by_spi = {case["spi_out"]: case for case in cases}
     turns = dict.fromkeys(by_spi, 0)
-    for packet in packets(folder, "outside"):
+    for packet in packets(folder, "outside", vlans):
         case = by_spi[packet[ESP].spi]
         turn = turns[packet[ESP].spi]
         turns[packet[ESP].spi] += 1
@@ -87,11 +99,11 @@ def check_sealed(folder, cases):
 
 def main(command, folder):
     folder = Path(folder)
-    cases = json.loads((folder / "cases.json").read_text())
+    world = json.loads((folder / "world.json").read_text())
     if command == "make":
-        make(folder, cases)
+        make(folder, **world)
     else:
-        print(check_opened(folder, cases), check_sealed(folder, cases))
+        print(check_opened(folder, **world), check_sealed(folder, **world))
 
 
 main(*sys.argv[1:])

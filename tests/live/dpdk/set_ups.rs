@@ -125,6 +125,18 @@ fn refuses_more_workers_than_queues() {
     );
 }
 
+/// The kernel takes the outer tag off a frame, and the driver reads only its number.
+#[test]
+fn refuses_a_vlan_that_its_driver_does_not_tell_from_others() {
+    let lab = Lab::new(&["gw"]);
+    let dpdk = "hugepages = false\nvdev = [\"net_null0\", \"net_af_packet0,iface=lo\"]";
+    let inside = "device = \"net_af_packet0\"\n";
+    let config = with_devices(["net_null0", "net_af_packet0"], dpdk);
+    let config = config.replace(inside, &format!("{inside}vlan = [7, 100]\n"));
+    let words = ["port inside: net_af_packet0: ", "802.1ad", "VLAN [7, 100]"];
+    assert_refused(&lab, "", &config, &words);
+}
+
 /// Runs `conf/dpdk-lab.toml`, except for its control socket, with the commands that it lists.
 #[test]
 fn example_works_as_documented() {
@@ -145,7 +157,7 @@ fn example_works_as_documented() {
     for key in ["example-alice-up", "example-alice-down"] {
         lab.run("gw", &format!("install -m 600 {} keys/{key}", keys.join(key).display()));
     }
-    let file = lab.path("lab.toml");
+    let file = lab.path("gw.toml");
     fs::write(&file, format!("[gateway]\ncontrol = \"gw.sock\"\n{gateway}")).unwrap();
     let mut gateway = lab.gateway_from_file("gw", &file);
     lab.run("gw", &format!("ip link set wf0 netns {}", lab.full("far")));
