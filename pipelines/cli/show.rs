@@ -72,7 +72,7 @@ fn sa(out: &mut impl Write, all: &[SaView]) -> io::Result<()> {
                 (remote, None) => known(remote),
                 (remote, Some(seen)) => format!("{} (seen at {seen})", known(remote)),
             },
-            with_mtu(format!("{mode}{}", known(&sa.encap)), sa.path_mtu),
+            with_mtu(format!("{mode}{}", known(&sa.encap)), sa.path_mtu, &sa.path_mtu_source),
             sa.moves.to_string(),
             sa.last_move_s.map_or_else(|| "-".to_owned(), |s| format!("{} ago", seconds(s))),
             format!("{} ({})", sa.inbound.packets, bytes(sa.inbound.bytes)),
@@ -85,11 +85,13 @@ fn sa(out: &mut impl Write, all: &[SaView]) -> io::Result<()> {
     table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Adds the MTU of the path, if one is known, to the encapsulation.
-fn with_mtu(encap: String, path_mtu: Option<u16>) -> String {
-    match path_mtu {
-        None => encap,
-        Some(mtu) => format!("{encap} (MTU {mtu})"),
+/// Adds the MTU of the path, if one is known, to the encapsulation, and who has found it.
+fn with_mtu(encap: String, path_mtu: Option<u16>, found_by: &Option<String>) -> String {
+    match (path_mtu, found_by) {
+        (None, _) => encap,
+        (Some(mtu), Some(by)) => format!("{encap} (MTU {mtu} by {by})"),
+        // A gateway of an earlier version does not say who.
+        (Some(mtu), None) => format!("{encap} (MTU {mtu})"),
     }
 }
 
@@ -185,7 +187,7 @@ fn peers(out: &mut impl Write, all: &[PeerView]) -> io::Result<()> {
                 None => peer.remote.clone(),
             },
             peer.nat.clone(),
-            with_mtu(peer.encap.clone(), peer.path_mtu),
+            with_mtu(peer.encap.clone(), peer.path_mtu, &peer.path_mtu_source),
             joined(&peer.inner),
             if peer.mobike { peer.moves.to_string() } else { "no MOBIKE".to_owned() },
             peer.last_move_s.map_or_else(|| "-".to_owned(), |s| format!("{} ago", seconds(s))),
@@ -311,6 +313,7 @@ mod tests {
             encap: Some("udp".into()),
             seen: Some("192.0.2.8".into()),
             path_mtu: Some(1400),
+            path_mtu_source: Some("router".into()),
             moves: 2,
             last_move_s: Some(61.0),
             replayed: 1,
@@ -321,7 +324,8 @@ mod tests {
         let line = shown.lines().nth(1).unwrap();
         let cells: Vec<&str> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
         let remote = "192.0.2.7:4500 (seen at 192.0.2.8)";
-        let wanted = ["alice", "up", "203.0.113.1", remote, "udp (MTU 1400)", "2", "1m 1s ago"];
+        let encap = "udp (MTU 1400 by router)";
+        let wanted = ["alice", "up", "203.0.113.1", remote, encap, "2", "1m 1s ago"];
         assert_eq!(cells[..7], wanted);
         assert_eq!(cells[9], "3");
     }
@@ -348,6 +352,7 @@ mod tests {
             nat: "there".into(),
             encap: "udp".into(),
             path_mtu: Some(1400),
+            path_mtu_source: Some("probe".into()),
             inner: vec!["10.98.0.1".into()],
             mobike: true,
             moves: 3,
@@ -371,7 +376,7 @@ mod tests {
             "203.0.113.1:4500",
             "192.0.2.2:1025 (cl.example.org)",
             "there",
-            "udp (MTU 1400)",
+            "udp (MTU 1400 by probe)",
         ];
         assert_eq!(cells(1)[..8], wanted);
         let wanted = ["10.98.0.1", "3", "1m 1s ago", "1", "2h 3m", "aes256gcm16-prfsha384-ecp256"];

@@ -183,10 +183,12 @@ pub struct SaView {
     pub encap: Option<String>,
     /// The peer's new address and port, if it was seen there and the gateway does not follow it.
     pub seen: Option<String>,
-    /// Longest outer packet that the path takes, in bytes, if that is less than the port's: as a router
-    /// has reported, or as probes have found.
+    /// Longest outer packet that the path takes, in bytes, if that is less than the port's.
     #[serde(default)]
     pub path_mtu: Option<u16>,
+    /// Who has found that: `router`, which has reported it, or `probe`.
+    #[serde(default)]
+    pub path_mtu_source: Option<String>,
     /// How often the peer moved.
     pub moves: u64,
     /// Seconds since the last move.
@@ -437,10 +439,12 @@ pub struct PeerView {
     pub nat: String,
     /// `esp` or `udp`.
     pub encap: String,
-    /// Longest outer packet that the path takes, in bytes, if that is less than the port's: as a router
-    /// has reported, or as probes have found.
+    /// Longest outer packet that the path takes, in bytes, if that is less than the port's.
     #[serde(default)]
     pub path_mtu: Option<u16>,
+    /// Who has found that: `router`, which has reported it, or `probe`.
+    #[serde(default)]
+    pub path_mtu_source: Option<String>,
     /// Inner addresses: given to the peer, or received from it.
     pub inner: Vec<String>,
     /// `true` if the addresses may change by MOBIKE (RFC 4555).

@@ -8,7 +8,7 @@ use super::{
     profile::{Profile, Stage},
     reassembly::Reassembly,
     rings::{Event, PUNT_KINDS, PUNTS_PER_TURN, Punt, Rings},
-    share::{ProblemShares, Share, Shares, network},
+    share::{ProblemShares, SenderShares, Share, Shares, network},
     tables::{Hop, Tables},
 };
 use std::{io, sync::Arc, time::Instant};
@@ -27,11 +27,6 @@ use wayfarer_dataplane::{
     },
 };
 
-/// Stands for the input port of packets that the slow path made.
-pub const FROM_SLOW_PATH: u16 = u16::MAX;
-/// Stands for the input port of packets that came out of a tunnel.
-pub const FROM_TUNNEL: u16 = u16::MAX - 1;
-
 /// The number of shares of a ring that a message longer than a frame takes.
 const LONG_SHARE: u32 = 8;
 
@@ -49,9 +44,10 @@ pub struct Io {
     punts_left: [u32; PUNT_KINDS],
     /// The shares that networks of unauthenticated senders have of their ring.
     unauthenticated: Shares,
-    /// The shares that inner hosts have of the ring of packets without a mapping.
-    unmapped: Shares,
-    /// The shares that ports and senders have of the ring of packets whose senders are told of a problem.
+    /// The shares that links and inner hosts have of the rings of packets without a mapping.
+    unmapped: SenderShares,
+    /// The shares that links, ports and senders have of the rings of packets whose senders are told of a
+    /// problem.
     refused: ProblemShares,
     /// The fragments of packets to the gateway that are not complete yet.
     reassembly: Reassembly,
@@ -91,7 +87,7 @@ impl Io {
             rings,
             punts_left,
             unauthenticated: Shares::new(Instant::now()),
-            unmapped: Shares::new(Instant::now()),
+            unmapped: SenderShares::new(Instant::now()),
             refused,
             reassembly,
             room: Pool::new(1, MAX_FRAME)?,
@@ -201,8 +197,8 @@ impl Io {
     /// # Errors
     /// `PuntRingFull`.
     pub fn punt(&mut self, port: u16, punt: Punt, bytes: &[u8]) -> Result<(), DropReason> {
-        let kind = punt.kind();
-        if self.punts_left[kind] == 0 || !self.rings.of(punt, bytes.len()).push((port, punt), bytes) {
+        let kind = punt.kind(port);
+        if self.punts_left[kind] == 0 || !self.rings.of(punt, port, bytes.len()).push((port, punt), bytes) {
             return Err(DropReason::PuntRingFull);
         }
         self.punts_left[kind] -= 1;
@@ -218,11 +214,12 @@ impl Io {
         }
     }
 
-    /// Does the same within the share of the packet's source, which is limited while many packets wait.
+    /// Does the same within the share of the link that the packet came by, or of its source if it came
+    /// in clear. The share is limited while many packets wait.
     pub fn punt_shared(&mut self, packet: Packet, punt: Punt) {
-        let now = self.now();
-        let is_crowded = self.is_crowded(punt, packet.len());
-        if is_crowded && !self.unmapped.of(source(&packet)).admits(now, 1) {
+        let (now, port) = (self.now(), packet.port());
+        let is_crowded = self.is_crowded(punt, port, packet.len());
+        if is_crowded && !self.unmapped.of(port, source(&packet)).admits(now, 1) {
             return self.drop(packet, DropReason::PuntRingFull);
         }
         self.punt_packet(packet, punt);
@@ -245,9 +242,9 @@ impl Io {
         let now = self.now();
         let length = message.len();
         let count = if self.rings.is_long(length) { LONG_SHARE } else { 1 };
-        let has_room = |punt, share: &Share| !self.is_crowded(punt, length) || share.admits(now, count);
+        let has_room = |punt, share: &Share| !self.is_crowded(punt, port, length) || share.admits(now, count);
         // Long messages of both kinds wait in one ring. Half of it is for those of established peers.
-        let is_kept = self.rings.is_long(length) && self.is_crowded(Punt::Control, length);
+        let is_kept = self.rings.is_long(length) && self.is_crowded(Punt::Control, port, length);
         if known.is_some_and(|share| has_room(Punt::Peer, share)) {
             self.punt(port, Punt::Peer, message)
         } else if !is_kept && has_room(Punt::Control, self.unauthenticated.of(network(from))) {
@@ -257,10 +254,11 @@ impl Io {
         }
     }
 
-    /// Returns whether half of the ring for messages of `length` bytes, or half of this turn's share
-    /// of it, is used up.
-    fn is_crowded(&self, punt: Punt, length: usize) -> bool {
-        self.punts_left[punt.kind()] <= PUNTS_PER_TURN / 2 || self.rings.of(punt, length).is_half_full()
+    /// Returns whether half of the ring for messages of `length` bytes that came by `port`, or half of
+    /// this turn's share of it, is used up.
+    fn is_crowded(&self, punt: Punt, port: u16, length: usize) -> bool {
+        self.punts_left[punt.kind(port)] <= PUNTS_PER_TURN / 2
+            || self.rings.of(punt, port, length).is_half_full()
     }
 
     /// Returns the time, which is read once a turn at most.
@@ -269,11 +267,11 @@ impl Io {
     }
 
     /// Drops a packet, and lets the slow path report `problem` to the sender if it has time. While many
-    /// wait, each port and each sender has only a share.
+    /// wait, each link, each port and each sender by a port has only a share.
     pub fn refuse(&mut self, packet: Packet, problem: Problem, reason: DropReason) {
         let (now, punt) = (self.now(), Punt::Problem(problem));
         let has_share = |packet: &Packet| self.refused.admits(now, packet.port(), source(packet));
-        if !self.is_crowded(punt, packet.len()) || has_share(&packet) {
+        if !self.is_crowded(punt, packet.port(), packet.len()) || has_share(&packet) {
             // If the slow path is too busy, the sender gets a report for a later packet.
             let _ = self.punt(packet.port(), punt, packet.data());
         }
@@ -383,7 +381,8 @@ impl Io {
     /// Drops the packets that a port did not take, and counts those that its device has refused.
     #[cold]
     fn drop_unsent(&mut self, port: usize, refused: u64) {
-        let [refusal, reason] = match self.rings.is_down(port) {
+        // The slow path takes its time before it says that a device is down.
+        let [refusal, reason] = match self.rings.is_down(port) || self.ports[port].is_down() {
             _ if self.ports[port].is_absent() => [DropReason::DeviceRefused, DropReason::PortGone],
             true => [DropReason::PortDown; 2],
             false => [DropReason::DeviceRefused, DropReason::TxRingFull],

@@ -1,6 +1,7 @@
 //! Bounded rings between a worker and the slow path: frames up (punt), frames down (inject), events
 //! up.
 
+use super::input_port::is_from_tunnel;
 use crossbeam::queue::ArrayQueue;
 use std::{
     net::IpAddr,
@@ -54,22 +55,24 @@ pub enum Punt {
 }
 
 /// The number of kinds of punts. Each kind has its own ring and its own share of a turn, so that a
-/// flood of one cannot starve another.
-pub const PUNT_KINDS: usize = 8;
+/// flood of one cannot starve another. Packets out of tunnels are of other kinds than those in clear.
+pub const PUNT_KINDS: usize = 10;
 
 impl Punt {
-    /// Returns the number of the kind, below [`PUNT_KINDS`].
-    pub(crate) fn kind(self) -> usize {
+    /// Returns the number of the kind, below [`PUNT_KINDS`], for a packet that came by `port`.
+    pub(crate) fn kind(self, port: u16) -> usize {
         match self {
             Self::Neighbour => 0,
             Self::Resolve { .. } => 1,
             // Known peers come before unauthenticated senders in each turn.
             Self::Peer => 2,
             Self::Control => 3,
-            Self::Problem(_) => 4,
-            Self::Early { .. } => 5,
-            Self::PathMtu => 6,
-            Self::Unmapped { .. } => 7,
+            Self::Problem(_) if is_from_tunnel(port) => 4,
+            Self::Problem(_) => 5,
+            Self::Early { .. } => 6,
+            Self::PathMtu => 7,
+            Self::Unmapped { .. } if is_from_tunnel(port) => 8,
+            Self::Unmapped { .. } => 9,
         }
     }
 }
@@ -154,7 +157,8 @@ impl Rings {
     /// Makes empty rings of a worker with `ports` ports, for frames of up to `largest` bytes.
     pub fn new(largest: usize, ports: usize) -> Self {
         Self {
-            punts: [128, 256, 512, 256, 64, 128, 64, 256].map(|depth| FrameRing::new(depth, largest)),
+            punts: [128, 256, 512, 256, 64, 64, 128, 64, 256, 256]
+                .map(|depth| FrameRing::new(depth, largest)),
             long: FrameRing::new(LONG_MESSAGES, LONGEST),
             inject: FrameRing::new(512, largest),
             events: ArrayQueue::new(4096),
@@ -222,9 +226,9 @@ impl Rings {
         self.punts.iter().chain([&self.long])
     }
 
-    /// Returns the ring of frames that are punted by `punt` and have `length` bytes.
-    pub(super) fn of(&self, punt: Punt, length: usize) -> &FrameRing<(u16, Punt)> {
-        if self.is_long(length) { &self.long } else { &self.punts[punt.kind()] }
+    /// Returns the ring of frames that came by `port`, are punted by `punt` and have `length` bytes.
+    pub(super) fn of(&self, punt: Punt, port: u16, length: usize) -> &FrameRing<(u16, Punt)> {
+        if self.is_long(length) { &self.long } else { &self.punts[punt.kind(port)] }
     }
 
     /// Returns whether a message of `length` bytes is longer than a frame.

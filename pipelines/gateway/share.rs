@@ -1,6 +1,7 @@
 //! Limits the share that one sender may have of a ring to the slow path, so that a flood leaves
 //! room for others.
 
+use super::input_port::is_from_tunnel;
 use std::{
     hash::{BuildHasher, RandomState},
     net::IpAddr,
@@ -12,10 +13,10 @@ use wayfarer_dataplane::wire::Address;
 /// The number of messages that an IKE SA may have at once while many wait: the most fragments of a
 /// message (RFC 7383), and a quarter of the ring of peers.
 const PEER: u32 = 128;
-/// The same for a network of unauthenticated senders, or an inner host: a quarter of their ring.
+/// The same for a network of unauthenticated senders, a link or an inner host: a quarter of their ring.
 const NETWORK: u32 = 64;
-/// The same for a port, and for a sender behind one, in the ring of packets with problems, which has a
-/// quarter of that size.
+/// The same for a port, and for a link or a sender by a port, in the rings of packets with problems,
+/// which have a quarter of that size.
 const PORT: u32 = NETWORK / 4;
 const SENDER: u32 = PORT / 4;
 const REFILL: Duration = Duration::from_millis(2);
@@ -54,7 +55,7 @@ impl Share {
     }
 }
 
-/// Shares of the senders of a ring: networks, or single hosts.
+/// Shares of the senders of a ring: networks, links or single hosts.
 #[derive(Debug)]
 pub struct Shares {
     seed: RandomState,
@@ -76,27 +77,57 @@ impl Shares {
     pub fn of(&self, sender: u128) -> &Share {
         &self.networks[self.seed.hash_one(sender) as usize % NETWORKS]
     }
+
+    /// Returns the share of one of the senders that are numbered in turn, so that most have one alone.
+    fn numbered(&self, sender: u16) -> &Share {
+        &self.networks[usize::from(sender) % NETWORKS]
+    }
 }
 
-/// The shares of the ring of packets whose senders are told of a problem.
+/// Shares of the senders of packets that the gateway forwards. A link has one for all hosts behind it,
+/// because it may have as many of these as it likes.
+#[derive(Debug)]
+pub struct SenderShares {
+    links: Shares,
+    hosts: Shares,
+}
+
+impl SenderShares {
+    /// Makes full buckets.
+    pub fn new(now: Instant) -> Self {
+        Self::with_depth(now, NETWORK)
+    }
+
+    fn with_depth(now: Instant, depth: u32) -> Self {
+        Self { links: Shares::with_depth(now, depth), hosts: Shares::with_depth(now, depth) }
+    }
+
+    /// Returns the share of a packet of `host` that came by `port`: that of its link if it came out of
+    /// a tunnel.
+    pub fn of(&self, port: u16, host: u128) -> &Share {
+        if is_from_tunnel(port) { self.links.numbered(port) } else { self.hosts.of(host) }
+    }
+}
+
+/// The shares of the rings of packets whose senders are told of a problem.
 #[derive(Debug)]
 pub struct ProblemShares {
-    /// Those of ports; the last one is that of tunnels and whatever else is no port.
     ports: Box<[Share]>,
-    senders: Shares,
+    senders: SenderShares,
 }
 
 impl ProblemShares {
     /// Makes full buckets for so many ports.
     pub fn new(now: Instant, ports: usize) -> Self {
-        let ports = (0..=ports).map(|_| Share::with_depth(now, PORT)).collect();
-        Self { ports, senders: Shares::with_depth(now, SENDER) }
+        let ports = (0..ports).map(|_| Share::with_depth(now, PORT)).collect();
+        Self { ports, senders: SenderShares::with_depth(now, SENDER) }
     }
 
-    /// Returns true if a packet of this sender that came by `port` is within both shares.
-    pub fn admits(&self, now: Instant, port: u16, sender: u128) -> bool {
-        let port = usize::from(port).min(self.ports.len() - 1);
-        self.senders.of(sender).admits(now, 1) && self.ports[port].admits(now, 1)
+    /// Returns true if a packet of `host` that came by `port` is within its sender's share and, if it
+    /// came in clear, within that of the port.
+    pub fn admits(&self, now: Instant, port: u16, host: u128) -> bool {
+        let by_port = self.ports.get(usize::from(port));
+        self.senders.of(port, host).admits(now, 1) && by_port.is_none_or(|share| share.admits(now, 1))
     }
 }
 
@@ -113,11 +144,21 @@ mod tests {
     use super::*;
     use crate::gateway::{
         counters::WorkerCounters,
+        input_port::from_link,
         io::Io,
         rings::{Punt, Rings},
     };
     use std::sync::Arc;
-    use wayfarer_dataplane::{drop::DropReason, pool::Pool, wire::icmp::Problem};
+    use wayfarer_dataplane::{
+        drop::DropReason,
+        pool::Pool,
+        wire::{
+            icmp::Problem,
+            ip::{self, protocol},
+        },
+    };
+
+    const PROBLEM: Punt = Punt::Problem(Problem::Unreachable);
 
     #[test]
     fn shares_refill_with_time_and_are_separate_for_each_network() {
@@ -145,7 +186,7 @@ mod tests {
     fn flooded(known: [Option<&Share>; 2], networks: [[u8; 4]; 2]) -> ([usize; 2], bool) {
         let rings = Arc::new(Rings::new(2048, 1));
         let mut io = io(&rings);
-        let waiting = || [Punt::Peer, Punt::Control].map(|punt| rings.of(punt, 100).len());
+        let waiting = || [Punt::Peer, Punt::Control].map(|punt| rings.of(punt, 0, 100).len());
         let mut send = |of: usize| {
             let before = waiting();
             let mut packet = io.take().unwrap();
@@ -172,20 +213,44 @@ mod tests {
         assert_eq!(admitted(0, 0..1, 1000), SENDER as usize, "one sender");
         assert_eq!(admitted(0, 100..110, 10), (PORT - SENDER) as usize, "all of its port");
         assert!(admitted(1, 1000..1008, 1) > 4, "another port");
-        assert!(admitted(u16::MAX, 2000..2008, 1) > 4, "tunnels");
+        admitted(0, 0..100_000, 1);
+        assert_eq!(admitted(from_link(0), 0..1000, 1), SENDER as usize, "one link, whoever sends");
+        assert!((1..9).all(|link| admitted(from_link(link), 0..1, 1) == 1), "other links");
     }
 
     #[test]
     fn packets_with_problems_pass_their_shares_only_while_the_ring_is_crowded() {
         let rings = Arc::new(Rings::new(2048, 1));
-        let (mut io, punt) = (io(&rings), Punt::Problem(Problem::Unreachable));
+        let mut io = io(&rings);
         for _ in 0..100 {
             let mut packet = io.take().unwrap();
             packet.fill(64, &[0; 20]).unwrap();
             io.refuse(packet, Problem::Unreachable, DropReason::NoRoute);
         }
-        let waiting = rings.of(punt, 20).len();
+        let waiting = rings.of(PROBLEM, 0, 20).len();
         assert!((32..64).contains(&waiting), "{waiting} of 64");
+    }
+
+    #[test]
+    fn no_flood_of_problems_takes_the_room_of_a_link() {
+        let rings = Arc::new(Rings::new(2048, 1));
+        let mut io = io(&rings);
+        let mut refuse = |port: u16, host: u8| {
+            let mut packet = io.take().unwrap();
+            packet.fill(64, &[0; ip::V4_HEADER]).unwrap();
+            ip::emit(packet.data_mut(), [10, 0, 0, host], [192, 0, 2, 1], protocol::UDP, 0);
+            packet.set_port(port);
+            io.refuse(packet, Problem::Unreachable, DropReason::NoRoute);
+            io.flush();
+        };
+        let waiting = |port| rings.of(PROBLEM, port, ip::V4_HEADER).len();
+        (0..=255).for_each(|host| refuse(0, host));
+        assert_eq!(waiting(0), 64, "all of the ring");
+        (0..=255).for_each(|host| refuse(from_link(0), host));
+        let one = waiting(from_link(0));
+        assert!((32..64).contains(&one), "{one} of 64");
+        (1..9).for_each(|link| refuse(from_link(link), 0));
+        assert_eq!(waiting(from_link(0)) - one, 8, "other links");
     }
 
     #[test]

@@ -414,6 +414,44 @@ fn host_hears_of_errors_at_the_peer_in_transport_mode() {
     }
 }
 
+/// A site behind a tunnel has more senders than all tunnels together would have shares.
+#[test]
+fn problems_of_one_tunnel_do_not_keep_others_from_hearing_of_theirs() {
+    let mut world = gateway(|config| {
+        config.tunnels[0].selectors = vec![selector("10.99.0.0/24", "10.97.0.0/24")];
+    });
+    let (mut site, mut other) = (terminal(1), terminal(2));
+    let last_hop = |from: &str| {
+        let mut packet = datagram(from, "10.99.0.7", (1, 2), b"last hop");
+        packet[8] = 1;
+        let length = packet.len();
+        ip::set_total_len(&mut packet, 20, length);
+        packet
+    };
+    let mut flood = |world: &mut World, hosts: std::ops::RangeInclusive<u8>| {
+        for host in hosts {
+            world.put(OUTSIDE, &site.seal(&last_hop(&format!("10.97.0.{host}"))));
+        }
+    };
+    let answers = |world: &mut World| {
+        let (out, ends) = (world.take(OUTSIDE), [terminal(1), terminal(2)]);
+        ends.map(|end| out.iter().filter(|packet| end.try_open(packet).is_some()).count())
+    };
+    // Within one burst the worker limits the reports to the slow path.
+    flood(&mut world, 1..=63);
+    world.put(OUTSIDE, &other.seal(&last_hop("10.98.0.2")));
+    world.settle();
+    let [first, others] = answers(&mut world);
+    assert!((32..48).contains(&first) && others == 1, "{first} and {others} answers");
+    // From burst to burst, the slow path limits its answers.
+    for _ in 0..10 {
+        flood(&mut world, 1..=32);
+        world.settle();
+    }
+    world.send(OUTSIDE, &other.seal(&last_hop("10.98.0.2")));
+    assert_eq!(answers(&mut world), [200 - first, 1]);
+}
+
 #[test]
 fn senders_hear_of_a_station_that_does_not_answer() {
     for v6 in [false, true] {

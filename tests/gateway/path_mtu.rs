@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 use wayfarer::{
     config::model::{Encapsulation, Remote, Tunnel},
-    control::protocol::{Command, Outcome, Reply, View},
+    control::protocol::{Command, Outcome, Reply, SaView, View},
     sim::{fixtures::*, frames::*, terminal::Terminal, world::World},
 };
 use wayfarer_dataplane::{
@@ -75,11 +75,15 @@ pub(crate) fn report(packet: &[u8], mtu: u32, quoted: usize) -> Vec<u8> {
     out
 }
 
-fn shown(world: &mut World) -> Option<u16> {
+fn sa(world: &mut World) -> SaView {
     match world.ask(Command::Show { what: View::Sa }).outcome {
-        Outcome::Result(Reply::Sa(all)) => all[0].path_mtu,
+        Outcome::Result(Reply::Sa(mut all)) => all.remove(0),
         other => panic!("{other:?}"),
     }
+}
+
+fn shown(world: &mut World) -> Option<u16> {
+    sa(world).path_mtu
 }
 
 #[test]
@@ -91,6 +95,7 @@ fn inner_senders_hear_of_a_smaller_mtu_outside() {
         let outer = send(&mut world, 1, 1430 - room).unwrap();
         world.send(OUTSIDE, &report(&outer, 1400, 16));
         assert_eq!((shown(&mut world), world.all_drops()), (Some(1400), vec![]), "room {room}");
+        assert_eq!(sa(&mut world).path_mtu_source.as_deref(), Some("router"));
         let told = send(&mut world, 1, 1430 - room).unwrap_err();
         let fits = send(&mut world, 1, told.into()).unwrap();
         assert!((1397..=1400).contains(&fits.len()), "{told} makes {}", fits.len());
@@ -105,7 +110,7 @@ fn inner_senders_hear_of_a_smaller_mtu_outside() {
         assert_eq!(shown(&mut world), Some(1300));
         world.now += Duration::from_secs(1);
         world.settle();
-        assert_eq!(shown(&mut world), None);
+        assert_eq!((shown(&mut world), sa(&mut world).path_mtu_source), (None, None));
         assert!(send(&mut world, 1, full).is_ok());
     }
 }

@@ -3,7 +3,7 @@
 use crate::{links::settle, path_mtu::report};
 use std::time::Duration;
 use wayfarer::{
-    control::protocol::{Command, Outcome, PeerView, Reply, View},
+    control::protocol::{Command, Outcome, PeerView, Reply, SaView, View},
     sim::{
         fixtures::{INSIDE, OUTSIDE, config},
         frames::datagram,
@@ -70,6 +70,19 @@ fn shown(world: &mut World) -> PeerView {
     }
 }
 
+/// Returns the MTU of the path and who has found it, as both views have it.
+fn found(world: &mut World) -> (Option<u16>, Option<String>) {
+    let PeerView { path_mtu, path_mtu_source, .. } = shown(world);
+    match world.ask(Command::Show { what: View::Sa }).outcome {
+        Outcome::Result(Reply::Sa(all)) => {
+            let of = |sa: &SaView| (sa.path_mtu, sa.path_mtu_source.clone());
+            assert_eq!(of(&all[0]), (path_mtu, path_mtu_source.clone()));
+        }
+        other => panic!("{other:?}"),
+    }
+    (path_mtu, path_mtu_source)
+}
+
 /// Sends a packet that must not be cut to the terminal. Returns the outer packet, or the MTU that its
 /// sender is told.
 fn send(world: &mut World, length: usize) -> Result<Vec<u8>, usize> {
@@ -87,7 +100,7 @@ fn inner_senders_hear_of_an_mtu_that_no_router_reports() {
     let (mut world, mut peer) = connected("", 1400);
     assert!(send(&mut world, 1400).unwrap().len() > 1400);
     pass(&mut world, &mut peer, 12 * SECOND);
-    assert_eq!(shown(&mut world).path_mtu, Some(1400));
+    assert_eq!(found(&mut world), (Some(1400), Some("probe".to_owned())));
     let told = send(&mut world, 1400).unwrap_err();
     let fits = send(&mut world, told).unwrap();
     assert!((1397..=1400).contains(&fits.len()), "{told} makes {}", fits.len());
@@ -158,6 +171,24 @@ fn probes_check_what_routers_report() {
         settle(&mut world, &mut peer);
     }
     assert_eq!(shown(&mut world).path_mtu, None);
+}
+
+#[test]
+fn mtu_that_probes_confirm_stays_the_finding_of_the_router_that_reported_it() {
+    let (mut world, mut peer) = connected("", 1500);
+    pass(&mut world, &mut peer, 5 * SECOND);
+    let outer = send(&mut world, 1400).unwrap();
+    peer = peer.behind(1400);
+    world.send(OUTSIDE, &report(&outer, 1400, 16));
+    for _ in 0..2 {
+        assert_eq!(found(&mut world), (Some(1400), Some("router".to_owned())));
+        // Probes check it at once.
+        pass(&mut world, &mut peer, 20 * SECOND);
+    }
+    // No router tells that it has become smaller.
+    peer = peer.behind(1300);
+    pass(&mut world, &mut peer, 130 * SECOND);
+    assert_eq!(found(&mut world), (Some(1300), Some("probe".to_owned())));
 }
 
 #[test]

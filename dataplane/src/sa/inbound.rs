@@ -50,6 +50,9 @@ pub struct InboundSa {
     pub overhead: Overhead,
     /// Largest inner packet that fits the way back to the peer, in bytes.
     inner_mtu: AtomicU16,
+    /// The number of the SA's link, by which the packets that come out of it are limited. Other links may
+    /// have the same one.
+    pub link: u16,
     /// The only allowed source address, if the SA is pinned.
     pub pin: Option<Box<Address>>,
     /// The tunnel that the SA belongs to.
@@ -75,6 +78,8 @@ const _: () = assert!(size_of::<InboundSa>() <= 4 * prefetch::LINE - super::COUN
 pub struct InboundParts {
     /// See [`InboundSa::tunnel`].
     pub tunnel: TunnelId,
+    /// See [`InboundSa::link`].
+    pub link: u16,
     /// See [`InboundSa::spi`].
     pub spi: Spi,
     /// See [`InboundSa::key`].
@@ -110,6 +115,7 @@ impl InboundSa {
     pub fn new(parts: InboundParts) -> Self {
         let InboundParts {
             tunnel,
+            link,
             spi,
             key,
             esn,
@@ -128,6 +134,7 @@ impl InboundSa {
         Self {
             overhead: Overhead::of(key.suite()),
             tunnel,
+            link,
             spi,
             key,
             esn,
