@@ -45,7 +45,8 @@ fn list_once(request: RouteNetlinkMessage, take: &mut impl FnMut(RouteNetlinkMes
             is_whole &= frame.flags() & NLM_F_DUMP_INTR == 0;
             let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes);
             match message.map(|message| message.payload) {
-                Ok(NetlinkPayload::Done(_)) => return Ok(is_whole),
+                Ok(NetlinkPayload::Done(done)) if done.code == 0 => return Ok(is_whole),
+                Ok(NetlinkPayload::Done(done)) => return Err(io::Error::from_raw_os_error(-done.code)),
                 Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
                 Ok(NetlinkPayload::InnerMessage(message)) => take(message),
                 // Skip a message that cannot be parsed.

@@ -39,14 +39,15 @@ impl Nftables {
         let _ = nix::sys::socket::setsockopt(&self.0, nix::sys::socket::sockopt::RcvBufForce, &(1 << 22));
         self.0.send(&batch.bytes, 0)?;
         let mut failed = None;
-        self.answers(|message| {
+        let answered = self.answers(|message| {
             if message.kind == ERROR && failed.is_none() && message.code() != 0 {
                 failed = Some(io::Error::from_raw_os_error(-message.code()));
             }
             message.sequence == last || failed.is_some()
-        })?;
+        });
         // The rest of the answers must not be read as the next batch's.
         while self.0.recv(&mut Vec::with_capacity(1 << 16), 0).is_ok() {}
+        answered?;
         failed.map_or(Ok(()), Err)
     }
 

@@ -30,19 +30,22 @@ mod connection;
 mod host_traffic;
 mod nftables;
 mod pairs;
+mod protected;
 mod ranges;
+mod sides;
 #[cfg(test)]
 mod tests;
 
 use crate::{
-    config::model::{Config, PolicyAction, PortKind},
+    config::model::{Config, PortKind},
     device_lock::{DeviceLock, LockError, primary_name},
 };
-use closed_devices::{ClosedDevice, SharedPorts, VlanDevice, VlanList, vlan_devices};
+use closed_devices::{ClosedDevice, SharedPorts, VlanList};
 use connection::Nftables;
 use host_traffic::{Change, HostTraffic};
 use nftables::{Batch, Expression, Hook, INET4, INET6, OWNED, SHARED, device_name};
 use pairs::Direction;
+use protected::protected;
 use ranges::Ranges;
 use std::{
     collections::BTreeSet,
@@ -96,7 +99,6 @@ pub(crate) struct Barrier {
     failed_at: Option<Instant>,
     /// True if a tunnel was left alone, which is logged once.
     has_left_alone: bool,
-    /// Lists the devices in VLANs that have appeared since it was raised.
     vlan_list: VlanList,
     /// True if devices in VLANs could not be closed the last time.
     has_left_vlans: bool,
@@ -122,19 +124,16 @@ impl Barrier {
     /// gateway's tables stay as they are. If the lock cannot tell whether there is another gateway,
     /// the barrier is raised before the error is returned.
     pub(crate) fn raise(config: &Config) -> Result<Self, (String, PortError)> {
-        Self::raise_with(config, vlan_devices)
+        Self::raise_with(config, VlanList::default())
     }
 
-    /// Does the same with the kernel's devices in VLANs that `vlan_devices` returns.
-    fn raise_with(
-        config: &Config,
-        vlan_devices: impl FnOnce() -> io::Result<Vec<VlanDevice>>,
-    ) -> Result<Self, (String, PortError)> {
+    /// Does the same with this list of the kernel's devices in VLANs.
+    fn raise_with(config: &Config, vlan_list: VlanList) -> Result<Self, (String, PortError)> {
         let ports = SharedPorts::of(config);
         let (mut wanted, mut cannot_tell) = (ports.devices(), None);
-        let mut this = Self { host: HostTraffic::new(config), ports, ..Self::default() };
+        let mut this = Self { host: HostTraffic::new(config), ports, vlan_list, ..Self::default() };
         if let Some(first) = wanted.first() {
-            match vlan_devices() {
+            match (this.vlan_list.0)() {
                 Ok(all) => {
                     let in_vlans = this.ports.in_vlans(&all, &wanted);
                     wanted.extend(in_vlans);
@@ -176,7 +175,7 @@ impl Barrier {
     /// Raises the barrier around devices of the kernel in ports' VLANs that have appeared since, or are in
     /// another port's VLAN now. Returns false if that must be tried again.
     pub(crate) fn close_vlans(&mut self) -> bool {
-        let closed = self.close_vlans_of(self.vlan_list.0);
+        let closed = self.try_close_vlans();
         let has_warned = std::mem::replace(&mut self.has_left_vlans, closed.is_err());
         if let (Err(why), false) = (&closed, has_warned) {
             warn!("the host may forward the gateway's traffic in clear through a VLAN: {why}");
@@ -184,12 +183,9 @@ impl Barrier {
         closed.is_ok()
     }
 
-    fn close_vlans_of(
-        &mut self,
-        vlan_devices: impl FnOnce() -> io::Result<Vec<VlanDevice>>,
-    ) -> Result<(), PortError> {
+    fn try_close_vlans(&mut self) -> Result<(), PortError> {
         let Some(first) = self.closed.first() else { return Ok(()) };
-        let all = vlan_devices().map_err(|why| cannot_list(&first.name, why))?;
+        let all = (self.vlan_list.0)().map_err(|why| cannot_list(&first.name, why))?;
         let mut closed = Ok(());
         for device in self.ports.in_vlans(&all, &self.closed) {
             closed = closed.and(self.close_device(device));
@@ -349,37 +345,6 @@ fn tap(kind: &PortKind) -> Option<&str> {
         PortKind::Dpdk { exception: Some(exception), .. } => Some(&exception.device),
         _ => None,
     }
-}
-
-/// Returns the addresses that nobody but the gateway may forward from or to: the remote sides of
-/// tunnels, connections and discard policies, and all pools. If a remote side covers every address,
-/// its local side counts instead.
-fn protected(config: &Config) -> Ranges {
-    let mut protected = Ranges::default();
-    let tunnels = config.tunnels.iter().flat_map(|tunnel| &tunnel.selectors);
-    let policies = config.policies.iter().filter(|policy| policy.action == PolicyAction::Discard);
-    for selector in tunnels.chain(policies.map(|policy| &policy.selector)) {
-        protected.add_pair([selector.remote, selector.local].map(ranges::of_prefix));
-    }
-    for pool in &config.ike.pools {
-        protected.add((pool.first, pool.last));
-    }
-    for connection in &config.ike.connections {
-        for child in &connection.protocol.children {
-            for remote in &child.remote {
-                let far = (remote.start, remote.end);
-                if !ranges::is_everywhere(far) {
-                    protected.add(far);
-                    continue;
-                }
-                // An address that the gateway will request from the peer is not known yet.
-                let near = child.local.iter().filter(|local| local.start.is_ipv4() == remote.start.is_ipv4());
-                near.for_each(|local| protected.add((local.start, local.end)));
-            }
-        }
-    }
-    protected.merge();
-    protected
 }
 
 /// The contents of a device's table.

@@ -11,6 +11,8 @@ const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
+/// Where the flags are in a message's header.
+const FLAGS_AT: usize = 6;
 // linux/netfilter/nfnetlink.h
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -250,25 +252,30 @@ impl Attributes<'_> {
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     messages: u32,
+    /// Where the last message begins in `bytes`.
+    last_at: usize,
 }
 
 impl Batch {
     pub(super) fn new() -> Self {
-        let mut this = Self { bytes: Vec::new(), messages: 0 };
+        let mut this = Self { bytes: Vec::new(), messages: 0, last_at: 0 };
         this.frame(BATCH_BEGIN, 0, 0, SUBSYSTEM, |_| {});
         this
     }
 
-    /// Ends the batch. Returns the number of its last change.
+    /// Ends the batch. Returns the number of its last change, the only one that the kernel acknowledges,
+    /// and after all errors: the receive buffer has no room for thousands of acknowledgements.
     pub(super) fn end(&mut self) -> u32 {
         let last = self.messages - 1;
+        let flags = &mut self.bytes[self.last_at + FLAGS_AT..][..2];
+        flags.copy_from_slice(&(u16::from_ne_bytes([flags[0], flags[1]]) | ACK).to_ne_bytes());
         self.frame(BATCH_END, 0, 0, SUBSYSTEM, |_| {});
         last
     }
 
     /// Returns the request for a list of all tables of the family `inet`, in place of changes.
     pub(super) fn list_tables() -> Self {
-        let mut this = Self { bytes: Vec::new(), messages: 0 };
+        let mut this = Self { bytes: Vec::new(), messages: 0, last_at: 0 };
         this.frame(SUBSYSTEM << 8 | GET_TABLE, DUMP, INET, 0, |_| {});
         this
     }
@@ -293,10 +300,11 @@ impl Batch {
         let length = (self.bytes.len() - at) as u32;
         self.bytes[at..at + 4].copy_from_slice(&length.to_ne_bytes());
         self.messages += 1;
+        self.last_at = at;
     }
 
     fn message(&mut self, kind: u16, flags: u16, table: &str, body: impl FnOnce(&mut Attributes<'_>)) {
-        self.frame(SUBSYSTEM << 8 | kind, flags | ACK, INET, 0, |a| {
+        self.frame(SUBSYSTEM << 8 | kind, flags, INET, 0, |a| {
             a.text(TABLE, table);
             body(a);
         });

@@ -10,7 +10,11 @@
 //! Nobody must be locked out of the host. So far sides that are too wide to name anybody are left alone,
 //! and of what is negotiated, only the addresses of peers count that we connect to.
 
-use super::nftables::{Expression, Part};
+use super::{
+    nftables::{Expression, Part},
+    ranges,
+    sides::{Side, is_wide},
+};
 use crate::{
     config::model::{Config, PolicyAction},
     slow_path::ike::prefixes::{pool_ranks, prefixes},
@@ -215,24 +219,6 @@ fn everywhere(is_ipv4: bool) -> Option<Prefix> {
     Prefix::new(if is_ipv4 { [0; 4].into() } else { [0; 16].into() }, 0)
 }
 
-/// Returns whether addresses of the far side are too many to name anybody: more than a /8, or a /16 of
-/// IPv6. To keep all traffic with them from the host would lock people out.
-fn is_wide(first: IpAddr, last: IpAddr) -> bool {
-    match (first, last) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => {
-            last.to_bits().saturating_sub(first.to_bits()) > u32::MAX >> 8
-        }
-        (IpAddr::V6(first), IpAddr::V6(last)) => {
-            last.to_bits().saturating_sub(first.to_bits()) > u128::MAX >> 16
-        }
-        _ => true,
-    }
-}
-
-fn is_wide_prefix(prefix: Prefix) -> bool {
-    prefix.length() < if prefix.is_ipv4() { 8 } else { 16 }
-}
-
 /// The order of steps: the ranks of bypass policies, longest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Steps(Vec<u8>);
@@ -276,15 +262,21 @@ fn bypasses(config: &Config) -> impl Iterator<Item = &Selector> {
 /// A pair in its step.
 pub(super) type Placed = (usize, Pair);
 
-/// Returns the pairs of a tunnel by hand with these selectors.
-fn of_tunnel<'a>(
+/// Returns the pairs of selectors of tunnels.
+fn placed<'a>(
     steps: &'a Steps,
     selectors: impl IntoIterator<Item = &'a Selector>,
 ) -> impl Iterator<Item = Placed> {
-    selectors.into_iter().filter(|selector| !is_wide_prefix(selector.remote)).flat_map(|selector| {
+    selectors.into_iter().flat_map(|selector| {
         let step = steps.of_tunnel(selector.rank.remote);
         Pair::covering(selector).map(move |pair| (step, pair))
     })
+}
+
+/// Returns the pairs of a tunnel by hand with these selectors.
+fn of_tunnel<'a>(steps: &'a Steps, selectors: &'a [Selector]) -> impl Iterator<Item = Placed> {
+    let far = Side::new(selectors.iter().map(|selector| ranges::of_prefix(selector.remote)));
+    placed(steps, selectors.iter().filter(move |selector| !far.is_wide(ranges::of_prefix(selector.remote))))
 }
 
 /// Returns the pairs of a tunnel whose far side the configuration does not name: single addresses that
@@ -294,14 +286,14 @@ pub(super) fn of_peer<'a>(
     selectors: impl IntoIterator<Item = &'a Selector>,
 ) -> impl Iterator<Item = Placed> {
     let is_single = |s: &&Selector| s.remote.length() == if s.remote.is_ipv4() { 32 } else { 128 };
-    of_tunnel(steps, selectors.into_iter().filter(is_single))
+    placed(steps, selectors.into_iter().filter(is_single))
 }
 
 /// Returns the pairs that `config` decides about by itself: tunnels by hand, bypass policies, pools, and
 /// the far sides that connections name. Traffic that policy discards is not the host's tunnels'.
 pub(super) fn of_config(config: &Config, steps: &Steps) -> BTreeSet<Placed> {
     let mut all: BTreeSet<Placed> =
-        of_tunnel(steps, config.tunnels.iter().flat_map(|tunnel| &tunnel.selectors)).collect();
+        config.tunnels.iter().flat_map(|tunnel| of_tunnel(steps, &tunnel.selectors)).collect();
     for selector in bypasses(config) {
         let step = steps.of_bypass(selector.rank.remote);
         let pairs = Pair::covering(selector).flat_map(|pair| [Some(pair), pair.later()]).flatten();
@@ -311,7 +303,7 @@ pub(super) fn of_config(config: &Config, steps: &Steps) -> BTreeSet<Placed> {
         let step = steps.of_tunnel(rank);
         all.extend(Pair::covering(&Selector::configured(local, remote)).map(|pair| (step, pair)));
     };
-    for pool in config.ike.pools.iter().filter(|pool| !is_wide(pool.first, pool.last)) {
+    for pool in config.ike.pools.iter().filter(|pool| !is_wide((pool.first, pool.last))) {
         let ranks = pool_ranks(pool.first, pool.last);
         for remote in prefixes(pool.first, pool.last) {
             let rank = ranks.iter().find(|rank| rank.contains(remote.address())).unwrap_or(&remote).length();
@@ -324,8 +316,9 @@ pub(super) fn of_config(config: &Config, steps: &Steps) -> BTreeSet<Placed> {
     for connection in &config.ike.connections {
         for child in &connection.protocol.children {
             let locals = all_of(&child.local);
-            let narrow = child.remote.iter().filter(|remote| !is_wide(remote.start, remote.end));
-            for remote in narrow.flat_map(|remote| prefixes(remote.start, remote.end)) {
+            let far = Side::new(child.remote.iter().map(|remote| (remote.start, remote.end)));
+            let named = child.remote.iter().filter(|remote| !far.is_wide((remote.start, remote.end)));
+            for remote in named.flat_map(|remote| prefixes(remote.start, remote.end)) {
                 // While nobody is connected, the gateway drops all packets to a peer that it calls.
                 let any = everywhere(remote.is_ipv4()).filter(|_| connection.protocol.is_dialled());
                 let locals = match any {
@@ -394,7 +387,8 @@ mod tests {
         let pairs = |remote: &str| {
             let local = if remote.contains(':') { "2001:db8::/32" } else { "10.99.0.0/24" };
             let selector = Selector::configured(prefix(local), prefix(remote));
-            [of_tunnel(&steps, [&selector]).count(), of_peer(&steps, [&selector]).count()]
+            let by_hand = of_tunnel(&steps, std::slice::from_ref(&selector)).count();
+            [by_hand, of_peer(&steps, [&selector]).count()]
         };
         for (remote, expected) in [
             ("0.0.0.0/0", [0, 0]),
@@ -411,10 +405,13 @@ mod tests {
         ] {
             assert_eq!(pairs(remote), expected, "{remote}");
         }
-        let wide = |first: &str, last: &str| is_wide(first.parse().unwrap(), last.parse().unwrap());
-        assert!(wide("0.0.0.1", "255.255.255.255") && wide("10.0.0.0", "11.0.0.0"));
-        assert!(!wide("10.0.0.0", "10.255.255.255") && !wide("2001::", "2001:ffff::"));
-        assert!(wide("::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"));
+        let far_sides = |remotes: [&str; 3]| {
+            let local = prefix("10.99.0.0/24");
+            let selectors = remotes.map(|remote| Selector::configured(local, prefix(remote)));
+            of_tunnel(&steps, &selectors).count()
+        };
+        assert_eq!(far_sides(["10.0.0.0/7", "12.0.0.0/8", "13.0.0.0/16"]), 0, "as a whole");
+        assert_eq!(far_sides(["10.0.0.0/7", "13.0.0.0/8", "15.0.0.0/16"]), 2);
     }
 
     #[test]

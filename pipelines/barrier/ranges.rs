@@ -17,6 +17,11 @@ pub(super) fn is_everywhere((first, last): Range) -> bool {
     number(first) == 0 && number(last) == u128::MAX >> (128 - width(first))
 }
 
+/// Returns whether a range that begins with `first` touches or overlaps an earlier one that ends with `last`.
+pub(super) fn touch(last: IpAddr, first: IpAddr) -> bool {
+    last.is_ipv4() == first.is_ipv4() && number(first) <= number(last).saturating_add(1)
+}
+
 /// A set of addresses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ranges {

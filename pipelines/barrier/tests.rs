@@ -174,6 +174,12 @@ fn a_second_start_leaves_the_running_gateways_tables() {
     });
 }
 
+/// A far side of all networks but 10.0.0.0/16. One of its entries has 10.98.0.7.
+const ALL_BUT_ONE: &str = "inner_remote = [\"0.0.0.0/5\", \"8.0.0.0/7\", \"10.1.0.0/16\", \
+     \"10.2.0.0/15\", \"10.4.0.0/14\", \"10.8.0.0/13\", \"10.16.0.0/12\", \"10.32.0.0/11\", \
+     \"10.64.0.0/10\", \"10.128.0.0/9\", \"11.0.0.0/8\", \"12.0.0.0/6\", \"16.0.0.0/4\", \"32.0.0.0/3\", \
+     \"64.0.0.0/2\", \"128.0.0.0/1\"]\n";
+
 #[test]
 fn networks_behind_peers_are_protected_in_every_notation() {
     let psk = "[[connection]]\nname = \"a\"\nauth = \"psk\"\npsk_file = \"keys/example-lab-psk\"\n\
@@ -193,6 +199,12 @@ fn networks_behind_peers_are_protected_in_every_notation() {
             format!("{psk}inner_local = [\"10.99.0.0/24\"]\ninner_remote = [\"0.0.0.0/0\"]\n"),
             vec!["10.99.0.0/24"],
         ),
+        (format!("{psk}inner_local = [\"10.99.0.0/24\"]\n{ALL_BUT_ONE}"), vec!["10.99.0.0/24"]),
+        (
+            format!("{psk}inner_local = [\"0.0.0.0/0\"]\ninner_remote = [\"10.0.0.0/7\"]\n"),
+            vec!["10.0.0.0/7"],
+        ),
+        (format!("{psk}{asks}inner_remote = [\"0.0.0.0/1\", \"128.0.0.0/1\"]\n"), vec![]),
     ] {
         let mut expected = Ranges::default();
         for text in texts {
@@ -239,6 +251,21 @@ fn any_number_of_networks_can_be_protected() {
     });
 }
 
+#[test]
+fn any_number_of_peers_can_be_protected_at_once() {
+    alone(|| {
+        let mut barrier = Barrier::raise(&configured("eth0", "")).unwrap();
+        for number in 0..20_000u32 {
+            let peer = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number);
+            let tunnel = [selector("192.0.2.7/32", &format!("{peer}/32"), 32)];
+            barrier.host.add_tunnel(&tunnel).unwrap();
+        }
+        barrier.protect(&configured("eth0", "")).unwrap();
+        drop(barrier);
+        once_unlocked(|| open_host(&[]));
+    });
+}
+
 /// A device by which the host sends, and sockets of the host.
 const NETWORK: [&str; 10] = [
     "link add eth0 type veth peer name eth9",
@@ -252,6 +279,15 @@ const NETWORK: [&str; 10] = [
     "neighbour add 192.0.2.1 lladdr 02:00:00:00:00:01 dev eth0",
     "neighbour add 192.0.2.9 lladdr 02:00:00:00:00:09 dev eth0",
 ];
+
+/// Runs `test` in a namespace with [`NETWORK`], with the barrier around eth0 for a configuration with the
+/// tables in `more`.
+fn on_network(more: &str, test: impl FnOnce(Barrier) + Send) {
+    alone(|| {
+        NETWORK.into_iter().for_each(ip);
+        test(Barrier::raise(&configured("eth0", more)).unwrap());
+    });
+}
 
 /// Returns whether the kernel lets the host send a datagram from port 5000 of `from` to port 6000 of
 /// `to`.
@@ -289,9 +325,7 @@ const FAR: &str = "10.98.0.7";
 
 #[test]
 fn host_sends_nothing_in_clear_while_a_peers_tunnel_should_carry_it() {
-    alone(|| {
-        NETWORK.into_iter().for_each(ip);
-        let mut barrier = Barrier::raise(&configured("eth0", "")).unwrap();
+    on_network("", |mut barrier| {
         let tunnel = [selector("192.0.2.7/32", "10.98.0.7/32", 32)];
         let other = [selector("192.0.2.0/24", "10.98.0.8/32", 0)];
         let is_open = || can_send("192.0.2.7", FAR);
@@ -321,11 +355,9 @@ fn host_sends_nothing_in_clear_while_a_peers_tunnel_should_carry_it() {
 
 #[test]
 fn bypass_policies_of_longer_prefixes_go_first() {
-    alone(|| {
-        NETWORK.into_iter().for_each(ip);
-        let policies = "[[policy]]\naction = \"bypass\"\nremote = \"10.98.0.0/16\"\n\
-                        [[policy]]\naction = \"discard\"\n";
-        let mut barrier = Barrier::raise(&configured("eth0", policies)).unwrap();
+    let policies = "[[policy]]\naction = \"bypass\"\nremote = \"10.98.0.0/16\"\n\
+                    [[policy]]\naction = \"discard\"\n";
+    on_network(policies, |mut barrier| {
         assert!(can_send("192.0.2.7", FAR), "what policy discards is no tunnel's");
         for (rank, is_open) in [(0, true), (15, true), (16, false), (32, false)] {
             let tunnel = [selector("192.0.2.7/32", "10.98.0.7/32", rank)];
@@ -341,10 +373,8 @@ const PSK: &str = "[[connection]]\nname = \"a\"\nauth = \"psk\"\npsk_file = \"ke
 
 #[test]
 fn wider_far_sides_do_not_mean_the_hosts_own_segment_or_groups() {
-    alone(|| {
-        NETWORK.into_iter().for_each(ip);
-        let inner = "inner_local = [\"192.0.2.0/24\"]\ninner_remote = [\"192.0.0.0/8\", \"224.0.0.0/8\"]\n";
-        let mut barrier = Barrier::raise(&configured("eth0", &format!("{PSK}{inner}"))).unwrap();
+    let inner = "inner_local = [\"192.0.2.0/24\"]\ninner_remote = [\"192.0.0.0/8\", \"224.0.0.0/8\"]\n";
+    on_network(&format!("{PSK}{inner}"), |mut barrier| {
         assert!(!can_send("192.0.2.7", "192.0.9.1"));
         assert!(can_send("192.0.2.7", "192.0.2.9") && can_send("192.0.2.7", "224.0.0.5"));
         // A peer on the segment, whose own address its tunnel is for.
@@ -355,9 +385,7 @@ fn wider_far_sides_do_not_mean_the_hosts_own_segment_or_groups() {
 
 #[test]
 fn only_the_protocol_and_ports_of_a_tunnel_are_dropped() {
-    alone(|| {
-        NETWORK.into_iter().for_each(ip);
-        let mut barrier = Barrier::raise(&configured("eth0", "")).unwrap();
+    on_network("", |mut barrier| {
         let any = PortRange::ANY;
         let [own, other] = [5000, 5001].map(|port| PortRange { first: port, last: port });
         let far = PortRange { first: 6000, last: 6000 };
@@ -386,9 +414,7 @@ fn only_the_protocol_and_ports_of_a_tunnel_are_dropped() {
 
 #[test]
 fn peers_can_neither_make_many_tables_nor_lock_anybody_out() {
-    alone(|| {
-        NETWORK.into_iter().for_each(ip);
-        let mut barrier = Barrier::raise(&configured("eth0", "")).unwrap();
+    on_network("", |mut barrier| {
         let wide = ["0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "10.0.0.0/8", "10.98.0.0/31", "10.98.0.6/31"]
             .map(|remote| selector("0.0.0.0/0", remote, 0));
         assert!(barrier.add_tunnel(&wide) && can_send("192.0.2.7", FAR));
@@ -433,15 +459,13 @@ fn configuration_says_what_the_host_must_not_send_in_clear() {
         (format!("{PSK}{called}request_address = true\n"), true),
         (format!("{PSK}{local}"), true),
         (format!("{PSK}{local}{halves}"), true),
+        (format!("{PSK}{local}{ALL_BUT_ONE}"), true),
+        (format!("{PSK}{called}{elsewhere}{ALL_BUT_ONE}"), true),
         (format!("{PSK}{everything}{halves}"), true),
         (format!("{PSK}{called}{everything}{halves}"), true),
         (format!("{PSK}{local}inner_remote = [\"0.0.0.0/0\"]\n"), true),
         (format!("{PSK}{everything}pool = \"p\"\n{wide_pool}"), true),
     ] {
-        alone(|| {
-            NETWORK.into_iter().for_each(ip);
-            let _barrier = Barrier::raise(&configured("eth0", &more)).unwrap();
-            assert_eq!(can_send("192.0.2.7", FAR), is_open, "{more}");
-        });
+        on_network(&more, |_barrier| assert_eq!(can_send("192.0.2.7", FAR), is_open, "{more}"));
     }
 }

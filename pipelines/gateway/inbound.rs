@@ -9,7 +9,8 @@ use super::{
     decapsulate::decapsulate,
     departure::{Departure, Departures, Origin},
     forward,
-    io::{FROM_TUNNEL, Io},
+    input_port::from_link,
+    io::Io,
     nat,
     policy::{Action, Decision, Rule},
     profile::Stage,
@@ -422,7 +423,7 @@ pub(super) fn forward_inner<'r>(
     if tables.settings.mss_clamp {
         tcp::fit_mss(packet.data_mut(), header, sa.inner_mtu());
     }
-    packet.set_port(FROM_TUNNEL);
+    packet.set_port(from_link(sa.link));
     match ruled {
         // The packet is for another peer, or policy discards it.
         Decision::Rule(_) | Decision::Hidden(_) => {

@@ -10,7 +10,8 @@ use super::{
     encapsulate::whole_limit,
     fragment::{fragment, fragment_outer},
     inbound::{Arrival, Arrivals, admit, finish, forward_inner, permits, ruled},
-    io::{FROM_TUNNEL, Io},
+    input_port::from_link,
+    io::Io,
     outbound::{self, treat_in},
     policy::Decision,
     tables::{Hop, Tables},
@@ -122,7 +123,7 @@ impl Inner<'_> {
             Err((None, reason)) => io.drop(frame, reason),
             Err((Some(problem), reason)) => {
                 // The start of the packet is enough for the report.
-                frame.set_port(FROM_TUNNEL);
+                frame.set_port(from_link(self.sa.link));
                 io.refuse(frame, problem, reason);
             }
         }

@@ -20,6 +20,7 @@ pub mod exception;
 pub mod forward;
 pub mod fragment;
 pub mod inbound;
+pub mod input_port;
 pub mod io;
 pub mod kernel_side;
 mod long;

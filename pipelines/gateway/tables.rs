@@ -232,11 +232,6 @@ impl Tables {
         self.policies.get(prefix, reader).is_some_and(Rules::has_tunnels)
     }
 
-    /// Returns whether a tunnel leads to `address`, whatever else its selectors ask for.
-    pub fn has_tunnel_to(&self, address: Address, reader: &Reader) -> bool {
-        self.policies.find_map(address, reader, |rules| rules.has_tunnels().then_some(())).is_some()
-    }
-
     /// Returns whether packets to `address` leave by `port`.
     #[inline(always)]
     pub fn leads_to(&self, address: Address, port: u16, reader: &Reader) -> bool {

@@ -6,7 +6,8 @@ use super::{
     departure::{Departure, Departures, Origin},
     exception, forward,
     inbound::{self, Arrival, Arrivals},
-    io::{FROM_SLOW_PATH, FROM_TUNNEL, Io},
+    input_port::{FROM_SLOW_PATH, is_from_tunnel},
+    io::Io,
     long, nat, outbound,
     profile::{Profile, Stage},
     reassembly::Fragments,
@@ -404,7 +405,7 @@ fn mapped(mut packet: Packet, header: &IpHeader, port: u16, tables: &Tables, rea
     packet.set_port(port);
     match tables.routes.find(header.dst, reader).copied() {
         Some(Hop::Local) => {
-            let origin = if port == FROM_TUNNEL { Origin::Tunnel } else { Origin::Wire };
+            let origin = if is_from_tunnel(port) { Origin::Tunnel } else { Origin::Wire };
             nat::inward::arrive(packet, header, origin, tables, reader, io);
         }
         hop => forward::clear_by(hop, packet, header, tables, reader, io),

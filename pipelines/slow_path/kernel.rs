@@ -15,10 +15,12 @@ use netlink_packet_route::{
     },
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::sys::socket::{setsockopt, sockopt};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 use wayfarer_dataplane::table::Prefix;
 
@@ -28,6 +30,11 @@ const GROUPS: [u32; 3] = [1, 5, 9];
 const ROUTE_GROUPS: [u32; 2] = [7, 11];
 /// Most datagrams that are read in one call of [`Kernel::poll`].
 const MAX_DATAGRAMS: usize = 64;
+/// Bytes of messages that the kernel may keep for us: some thousand changes, such as a routing daemon
+/// makes at once.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// The least time from a dump that failed to the next one.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A change of the kernel's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +83,12 @@ pub(super) struct Kernel {
     dump: Option<(Table, Addresses)>,
     /// The lists that the current dump has yet to request; the last one comes first.
     pending: Vec<Dump>,
-    /// True if something happened that requires another dump after this one.
-    dump_again: bool,
+    /// True if something happened that requires a dump, or another one after the current one.
+    needs_dump: bool,
+    /// True if a dump has failed since the queue was last empty.
+    has_failed: bool,
+    /// No dump starts before this time.
+    retry_at: Duration,
     buffer: Vec<u8>,
 }
 
@@ -95,6 +106,11 @@ impl Kernel {
     /// The system's error.
     pub(super) fn follow(devices: Vec<(u32, u16)>, follows_routes: bool) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
+        // Without CAP_NET_ADMIN on the machine, the buffer gets as large as the system allows. A smaller one
+        // costs more dumps, but no change.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
+        }
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         let routes: &[u32] = if follows_routes { &ROUTE_GROUPS } else { &[] };
@@ -110,7 +126,9 @@ impl Kernel {
             addresses: Addresses::new(),
             dump: None,
             pending: Vec::new(),
-            dump_again: false,
+            needs_dump: false,
+            has_failed: false,
+            retry_at: Duration::ZERO,
             buffer: Vec::with_capacity(1 << 16),
         };
         this.start_dump()?;
@@ -122,18 +140,17 @@ impl Kernel {
         self.addresses.iter().map(|(address, ..)| *address)
     }
 
-    /// Takes the routes by `device` for those of `port`, instead of those by its earlier device.
+    /// Takes the routes by `device` for those of `port`, instead of those by its earlier device. All of the
+    /// host's addresses are reported again.
     pub(super) fn set_device(&mut self, port: u16, device: u32) {
         self.devices.retain(|(_, other)| *other != port);
         self.devices.push((device, port));
-        if self.follows_routes {
-            self.need_dump();
-        }
+        self.needs_dump = true;
     }
 
-    /// Reads the kernel's messages and appends the changes to `changes`. Returns true if there was
-    /// any message.
-    pub(super) fn poll(&mut self, changes: &mut Vec<Change>) -> bool {
+    /// Reads the kernel's messages at time `now`, and appends the changes to `changes`. Returns true if
+    /// there was any message.
+    pub(super) fn poll(&mut self, now: Duration, changes: &mut Vec<Change>) -> bool {
         let mut busy = false;
         for _ in 0..MAX_DATAGRAMS {
             self.buffer.clear();
@@ -144,20 +161,30 @@ impl Kernel {
                     self.handle(&bytes, changes);
                     self.buffer = bytes;
                 }
-                // Messages were lost, so everything is requested again.
-                Err(why) if why.raw_os_error() == Some(nix::libc::ENOBUFS) => self.need_dump(),
-                Err(_) => break,
+                // Messages were lost, so everything is requested again. They may have been about devices,
+                // which are not part of a dump.
+                Err(why) if why.raw_os_error() == Some(nix::libc::ENOBUFS) => {
+                    changes.push(Change::Device);
+                    self.needs_dump = true;
+                }
+                Err(_) => {
+                    self.queue_is_empty(now);
+                    break;
+                }
             }
         }
         busy
     }
 
-    /// Requests a dump of everything, now or after the current one, because the kernel makes one at
-    /// a time.
-    fn need_dump(&mut self) {
-        self.dump_again = true;
-        if self.dump.is_none() {
-            // If this fails, the next change tries again.
+    /// Starts the next dump if one is needed. After an overflow the kernel drops messages without another
+    /// word until the queue is empty, so a dump that began earlier might lack them.
+    fn queue_is_empty(&mut self, now: Duration) {
+        if std::mem::take(&mut self.has_failed) {
+            self.retry_at = now + RETRY;
+        }
+        // The kernel makes one dump at a time.
+        if self.needs_dump && self.dump.is_none() && now >= self.retry_at {
+            // If this fails, it is tried again.
             let _ = self.start_dump();
         }
     }
@@ -167,11 +194,12 @@ impl Kernel {
     fn abandon_dump(&mut self) {
         self.dump = None;
         self.pending.clear();
-        self.dump_again = true;
+        self.needs_dump = true;
+        self.has_failed = true;
     }
 
     fn start_dump(&mut self) -> io::Result<()> {
-        self.dump_again = false;
+        self.needs_dump = false;
         self.dump = Some(Default::default());
         self.pending = match self.follows_routes {
             true => {
@@ -210,7 +238,7 @@ impl Kernel {
         while let Ok(frame) = NetlinkBuffer::new_checked(bytes) {
             let length = (frame.length() as usize).next_multiple_of(4);
             // The list changed while it was read, and may lack what has been there all the time.
-            self.dump_again |= frame.flags() & NLM_F_DUMP_INTR != 0;
+            self.needs_dump |= frame.flags() & NLM_F_DUMP_INTR != 0;
             if let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
                 let replaces = message.header.flags & NLM_F_REPLACE != 0;
                 self.handle_message(message.payload, replaces, changes);
@@ -238,12 +266,11 @@ impl Kernel {
             }
             NetlinkPayload::InnerMessage(_) => {
                 changes.push(Change::Device);
-                if self.follows_routes {
-                    // A device that goes down loses its IPv4 routes without further messages.
-                    self.need_dump();
-                }
+                // A device that goes down loses its IPv4 routes without further messages.
+                self.needs_dump |= self.follows_routes;
             }
-            NetlinkPayload::Done(_) if self.dump.is_some() => self.end_part(changes),
+            NetlinkPayload::Done(done) if self.dump.is_some() && done.code == 0 => self.end_part(changes),
+            NetlinkPayload::Done(_) if self.dump.is_some() => self.abandon_dump(),
             NetlinkPayload::Error(_) => self.abandon_dump(),
             _ => {}
         }
@@ -257,12 +284,11 @@ impl Kernel {
             }
             return;
         }
-        if self.dump_again {
+        let Some((table, addresses)) = self.dump.take() else { return };
+        if self.needs_dump {
             // The dump may be partly outdated.
-            let _ = self.start_dump();
             return;
         }
-        let Some((table, addresses)) = self.dump.take() else { return };
         let removed: Vec<_> = self.addresses.difference(&addresses).map(|(address, ..)| *address).collect();
         self.addresses = addresses;
         for address in removed {
@@ -320,7 +346,7 @@ impl Kernel {
         }
         // Another route with the same prefix and metric may remain, or a path of this one may have died since
         // it was added, which only a dump shows.
-        self.need_dump();
+        self.needs_dump = true;
     }
 
     fn forget(&mut self, key: (Prefix, u32), changes: &mut Vec<Change>) {

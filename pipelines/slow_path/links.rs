@@ -159,9 +159,9 @@ impl Links {
         mtu: usize,
     ) -> Result<TunnelId, KeyError> {
         let (roam, is_known) = (parts.roam, parts.path.is_some());
-        let freed = self.freed(parts.owner, &parts.selectors);
+        let taken = self.taken(&parts.holder, &parts.selectors);
         let (id, tunnel) = self.tunnels.add(parts, now, mtu, &self.tables.writer)?;
-        self.events.push_back(freed);
+        self.events.push_back(taken);
         let (selectors, room) = (&tunnel.inbound.selectors, tunnel.inbound.inner_mtu());
         let TableWriter { tables, writer, .. } = &mut self.tables;
         tables.inbound.insert(writer, tunnel.inbound.spi, tunnel.inbound.clone());
@@ -223,6 +223,8 @@ impl Links {
     /// Removes a tunnel, and its link with the last one. From the next burst on, the other policies
     /// apply to its traffic.
     pub(super) fn remove(&mut self, id: TunnelId) {
+        let Some(tunnel) = self.tunnels.get(id) else { return };
+        let held = self.held(&tunnel.holder, &tunnel.inbound.selectors);
         let Some(tunnel) = self.tunnels.remove(id) else { return };
         if let Entry::Occupied(mut link) = self.links.entry(LinkId::of(tunnel.owner, id)) {
             link.get_mut().tunnels.retain(|other| *other != id);
@@ -241,7 +243,7 @@ impl Links {
             tables.inbound.remove(writer, &spi);
         }
         policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
-        self.events.push_back(self.freed(tunnel.owner, &tunnel.inbound.selectors));
+        self.events.push_back(self.left(&tunnel.holder, held));
     }
 
     /// Removes an expired tunnel from the workers' tables, so that it carries nothing more.

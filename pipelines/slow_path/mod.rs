@@ -14,6 +14,7 @@ mod kernel;
 mod line_limit;
 mod link_log;
 mod links;
+mod mtu_source;
 mod nat;
 mod network;
 mod parts;
@@ -315,7 +316,7 @@ impl SlowPath {
     fn handle_kernel(&mut self, now: Duration) -> bool {
         let Some(kernel) = &mut self.kernel else { return false };
         let mut changes = Vec::new();
-        let busy = kernel.poll(&mut changes);
+        let busy = kernel.poll(now, &mut changes);
         let has_changed = !changes.is_empty();
         if changes.iter().any(|change| matches!(change, Change::Route { .. })) {
             self.devices.routes_changed();

@@ -57,8 +57,7 @@ pub enum Stations {
 /// An IP packet that waits for its next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// Index of the port that it came by, or what stands for it: see
-    /// [`FROM_TUNNEL`](crate::gateway::io::FROM_TUNNEL).
+    /// Index of the port that it came by, or [what stands for it](crate::gateway::input_port).
     pub from: u16,
     /// The packet.
     pub packet: Vec<u8>,

@@ -1,12 +1,13 @@
 //! The parameters of a tunnel before it is installed, from configuration or from IKE.
 
 use crate::config::model::{self, Encapsulation, Remote};
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_dataplane::{
     crypto::Suite,
-    sa::{Encap, Limits, Marking, Mode, Path, Selector, Spi},
+    sa::{Encap, Limits, Marking, Mode, Path, Selector, Spi, TunnelId},
 };
 use wayfarer_mobility::{
+    identity::Identity,
     ike::event::{ChildId, PeerId},
     roaming::Policy,
 };
@@ -21,6 +22,26 @@ pub(super) enum Owner {
     Ike(PeerId, ChildId),
 }
 
+impl Owner {
+    /// Returns the number of the link of tunnel `id`, by which workers tell it from most others.
+    pub(super) fn link_number(self, id: TunnelId) -> u16 {
+        match self {
+            Self::Manual => id.0 as u16,
+            // Both count up from 0, so these begin at the other end.
+            Self::Ike(peer, _) => !(peer.0 as u16),
+        }
+    }
+}
+
+/// Whoever has the inner addresses of a tunnel. A peer that connects again is the same holder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Holder {
+    /// The manually keyed tunnel of this name.
+    Manual(Arc<str>),
+    /// A peer, by the name of its connection and its identity in canonical form.
+    Peer(Arc<(String, Identity)>),
+}
+
 /// A tunnel to install.
 #[derive(Debug)]
 pub(super) struct TunnelParts {
@@ -28,6 +49,8 @@ pub(super) struct TunnelParts {
     pub(super) name: String,
     /// The owner.
     pub(super) owner: Owner,
+    /// Whoever has the inner addresses.
+    pub(super) holder: Holder,
     /// Tunnel or transport mode.
     pub(super) mode: Mode,
     /// The gateway's outer address at first.
@@ -115,6 +138,7 @@ impl From<&model::Tunnel> for TunnelParts {
         Self {
             name: tunnel.name.clone(),
             owner: Owner::Manual,
+            holder: Holder::Manual(tunnel.name.as_str().into()),
             mode: tunnel.mode,
             local: tunnel.local,
             any_local: false,
@@ -137,5 +161,20 @@ impl From<&model::Tunnel> for TunnelParts {
             outbound: (&tunnel.outbound).into(),
             send: true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn all_tunnels_of_a_peer_have_the_number_of_their_link_and_no_other() {
+        let number = |owner: Owner, tunnel| owner.link_number(TunnelId(tunnel));
+        let child = |peer, child| Owner::Ike(PeerId(peer), ChildId(child));
+        assert_eq!(number(child(1, 1), 7), number(child(1, 2), 8));
+        let links = (0..100).flat_map(|n| [number(Owner::Manual, n), number(child(n.into(), 0), 200)]);
+        assert_eq!(links.collect::<BTreeSet<_>>().len(), 200);
     }
 }

@@ -61,21 +61,15 @@ pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &mut Table
     }
 }
 
-/// Returns the IPv4 prefixes of `selectors` on the peer's side that another peer has, or none, while no
-/// tunnel with these selectors is in use. `own` lists the selectors of the peer's other tunnels.
-pub(super) fn freed(selectors: &[Selector], own: &[&Selector], tables: &TableWriter) -> BTreeSet<Prefix> {
+/// Returns the rule of a tunnel that goes before those of all others for `prefix`, whatever else its
+/// selector asks for.
+pub(super) fn first_tunnel(prefix: Prefix, tables: &TableWriter) -> Option<&Rule> {
     let TableWriter { tables, reader, .. } = tables;
-    let mut prefixes = prefixes(selectors);
-    prefixes.retain(|prefix| {
-        let wider = |length| Prefix::new(prefix.address(), length);
-        let has_tunnels = |prefix: &Prefix| tables.has_tunnels(*prefix, reader);
-        prefix.is_ipv4()
-            && (0..=prefix.length()).rev().filter_map(wider).find(has_tunnels).is_none_or(|found| {
-                // One with the same prefix has taken over, as in a rekey.
-                found != *prefix && !own.iter().any(|selector| selector.remote == found)
-            })
-    });
-    prefixes
+    let wider = |length| Prefix::new(prefix.address(), length);
+    let first = |prefix| tables.policies.get(prefix, reader)?.first_tunnel();
+    let rank = |rule: &Rule| rule.selector.rank.remote;
+    let all = (0..=prefix.length()).rev().filter_map(wider).filter_map(first);
+    all.reduce(|best, wider| if rank(wider) > rank(best) { wider } else { best })
 }
 
 /// Drops traffic that matches the rules of an expired tunnel with these `selectors`, so that no
@@ -105,7 +99,8 @@ fn by_prefix(rules: impl IntoIterator<Item = Rule>) -> BTreeMap<Prefix, Vec<Rule
     by_prefix
 }
 
-fn prefixes(selectors: &[Selector]) -> BTreeSet<Prefix> {
+/// Returns the prefixes of `selectors` on the peer's side.
+pub(super) fn prefixes(selectors: &[Selector]) -> BTreeSet<Prefix> {
     selectors.iter().map(|selector| selector.remote).collect()
 }
 

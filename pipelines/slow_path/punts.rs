@@ -8,15 +8,16 @@ use super::{
     table_writer::TableWriter,
 };
 use crate::gateway::{
-    io::FROM_TUNNEL,
+    input_port::is_from_tunnel,
     nat::restore::restore,
     policy::{Action as RuleAction, Decision, Rule},
     rings::{Inject, Punt},
 };
-use std::{net::IpAddr, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
     drop::DropReason,
     sa::{Flow, Mode},
+    table::Prefix,
     wire::{
         FormatError,
         icmp::{self, Problem},
@@ -131,14 +132,17 @@ impl SlowPath {
         packet: &[u8],
     ) -> Result<(), DropReason> {
         let header = IpHeader::parse(packet).map_err(|_| DropReason::NatProtocol)?;
-        let TableWriter { tables, reader, .. } = &self.links.tables;
-        // Its tunnel may have ended since, and the mapping would be the next peer's.
-        if port == FROM_TUNNEL && !tables.has_tunnel_to(header.src, reader) {
-            return Err(DropReason::SourcePort);
-        }
+        let holder = match is_from_tunnel(port) {
+            true => {
+                let holder = self.links.holder_of(Prefix::host(header.src));
+                // Its tunnel may have ended since, and the mapping would be the next peer's.
+                Some(holder.ok_or(DropReason::SourcePort)?.clone())
+            }
+            false => None,
+        };
         if header.fragment != Fragment::Later {
             let end = End::of(&header, packet, Side::Source).map_err(|_| DropReason::NatProtocol)?;
-            self.nats.map(now, nat, &end, port == FROM_TUNNEL, &mut self.links.tables)?;
+            self.nats.map(now, nat, &end, holder, &mut self.links.tables)?;
         }
         let has_room = self.workers[worker].rings.inject.push(Inject::Mapped { port }, packet);
         if has_room { Ok(()) } else { Err(DropReason::SlowPathLimit) }
@@ -169,9 +173,9 @@ impl SlowPath {
         match self.network.ports.get(usize::from(port)).and_then(PortHandle::neighbour_socket) {
             None => self.inject(Inject::Frame { port }, frame),
             Some(neighbours) => {
-                if neighbours.send(frame).is_err() {
+                if let Err(why) = neighbours.send(frame) {
                     // Neighbour discovery retries by itself.
-                    let is_down = self.devices.is_down(port);
+                    let is_down = self.devices.is_down(port) || why.kind() == io::ErrorKind::NetworkDown;
                     self.drops.count(if is_down { DropReason::PortDown } else { DropReason::TxRingFull });
                 }
             }
@@ -198,7 +202,7 @@ impl SlowPath {
         };
         let flow = Flow::of(&header, packet);
         let rule = tables.decide(&flow, reader).rule();
-        let through_tunnel = port == FROM_TUNNEL || tables.is_unprotected(&flow, rule, reader);
+        let through_tunnel = is_from_tunnel(port) || tables.is_unprotected(&flow, rule, reader);
         let answer_from = |src: IpAddr| Flow {
             src: src.into(),
             dst: header.src,

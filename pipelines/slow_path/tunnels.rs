@@ -1,6 +1,9 @@
 //! The slow path's state of each tunnel, and its changes to the tunnel's SAs.
 
-use super::parts::{Owner, SaParts, TunnelParts};
+use super::{
+    mtu_source::MtuSource,
+    parts::{Holder, Owner, SaParts, TunnelParts},
+};
 use crate::barrier::{Barrier, SharedBarrier};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +32,8 @@ pub struct Tunnel {
     pub local: IpAddr,
     /// The owner, which decides about its path and its keys.
     pub(super) owner: Owner,
+    /// Whoever has the inner addresses.
+    pub(super) holder: Holder,
     /// The SA of packets from the peer.
     pub inbound: Arc<InboundSa>,
     /// The SA of packets to the peer.
@@ -37,9 +42,9 @@ pub struct Tunnel {
     pub is_used: bool,
     /// The path to the peer, if one is known.
     pub path: Option<Path>,
-    /// Longest outer packet that the path takes, in bytes, if that is less than the port's, as a router
-    /// has reported or probes have found; and whether longer ones do not pass.
-    path_mtu: Option<(u16, bool)>,
+    /// Longest outer packet that the path takes, in bytes, if that is less than the port's; and who has
+    /// found that longer ones do not pass.
+    path_mtu: Option<(u16, Option<MtuSource>)>,
     /// The path by which the peer was last seen, if policy did not follow it.
     pub seen: Option<Path>,
     /// The configured length of the largest outer packet, in bytes; `None` for the port's MTU.
@@ -147,6 +152,7 @@ impl Tunnel {
         ));
         let inbound = Arc::new(InboundSa::new(InboundParts {
             tunnel: id,
+            link: parts.owner.link_number(id),
             spi: parts.inbound.spi,
             key: key(&parts.inbound)?,
             esn: parts.esn,
@@ -165,6 +171,7 @@ impl Tunnel {
         Ok(Self {
             name: parts.name,
             owner: parts.owner,
+            holder: parts.holder,
             local: parts.local,
             inbound,
             outbound,
@@ -214,14 +221,16 @@ impl Tunnel {
         inner_mtu(&self.outbound, self.path.as_ref(), self.mtu().into())
     }
 
-    /// Returns the longest outer packet that the path takes, in bytes, if longer ones do not pass.
-    pub fn path_limit(&self) -> Option<u16> {
-        self.path_mtu.filter(|(_, is_limit)| *is_limit).map(|(mtu, _)| mtu)
+    /// Returns the longest outer packet that the path takes, in bytes, if longer ones do not pass, and who
+    /// has found that.
+    pub fn path_limit(&self) -> Option<(u16, MtuSource)> {
+        let (mtu, found_by) = self.path_mtu?;
+        Some((mtu, found_by?))
     }
 
-    /// Sets the longest outer packet that the path takes, in bytes, and whether longer ones do not pass.
-    /// `None` if none is known.
-    pub(super) fn set_path_mtu(&mut self, path_mtu: Option<(u16, bool)>, writer: &mut Writer) {
+    /// Sets the longest outer packet that the path takes, in bytes, and who has found that longer ones do
+    /// not pass. `None` if none is known.
+    pub(super) fn set_path_mtu(&mut self, path_mtu: Option<(u16, Option<MtuSource>)>, writer: &mut Writer) {
         self.path_mtu = path_mtu;
         if let Some(path) = self.path {
             self.outbound.set_path(writer, path, self.mtu());

@@ -234,6 +234,7 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
     let count = |a: &std::sync::atomic::AtomicU64| a.load(std::sync::atomic::Ordering::Relaxed);
     let (in_packets, in_bytes) = t.inbound.life.carried();
     let (out_packets, out_bytes) = t.outbound.life.carried();
+    let (path_mtu, path_mtu_source) = t.path_limit().map(|(mtu, by)| (mtu, by.to_string())).unzip();
     SaView {
         tunnel: t.name.clone(),
         mode: match t.inbound.mode {
@@ -251,7 +252,8 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
         remote: t.path.as_ref().map(remote_end),
         encap: t.path.map(|p| if p.encap == Encap::None { "esp" } else { "udp" }.to_owned()),
         seen: t.seen.as_ref().map(remote_end),
-        path_mtu: t.path_limit(),
+        path_mtu,
+        path_mtu_source,
         moves: t.moves,
         last_move_s: t.moved_at.map(|at| now.saturating_sub(at).as_secs_f64()),
         age_s: now.saturating_sub(t.since).as_secs_f64(),

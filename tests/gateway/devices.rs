@@ -188,6 +188,7 @@ fn packets_that_a_device_refuses_are_drops_and_not_sent() {
 /// A port whose device takes no packet, or refuses each for good if `refuses` is set.
 struct FullPort {
     refuses: bool,
+    is_down: bool,
     stats: PortStats,
 }
 
@@ -199,6 +200,10 @@ impl Port for FullPort {
             self.stats.tx_errors += 1;
             pool.give(burst.remove(0));
         }
+    }
+
+    fn is_down(&self) -> bool {
+        self.is_down
     }
 
     fn refused(&self) -> u64 {
@@ -216,7 +221,8 @@ fn packets_to_a_port_whose_device_is_down_are_told_from_those_of_a_full_one() {
         let mut device = None;
         let (mut world, _) = world(|ports, _| {
             device = Some(follow(ports, OUTSIDE));
-            ports[OUTSIDE].queues = vec![Box::new(FullPort { refuses, stats: PortStats::default() })];
+            let full = FullPort { refuses, is_down: false, stats: PortStats::default() };
+            ports[OUTSIDE].queues = vec![Box::new(full)];
             ports[OUTSIDE].stations = wayfarer::slow_path::neighbours::Stations::Only(STATION_MAC[OUTSIDE]);
         });
         let device = device.unwrap();
@@ -231,6 +237,20 @@ fn packets_to_a_port_whose_device_is_down_are_told_from_those_of_a_full_one() {
         let mut all = vec![(up, 6), (PortDown, 3)];
         all.sort_unstable();
         assert_eq!(world.all_drops(), all);
+    }
+}
+
+/// The slow path waits, because a device may have lost its carrier for a moment only.
+#[test]
+fn port_that_says_that_its_device_is_down_is_believed_at_once() {
+    for refuses in [false, true] {
+        let (mut world, _) = world(|ports, _| {
+            let down = FullPort { refuses, is_down: true, stats: PortStats::default() };
+            ports[OUTSIDE].queues = vec![Box::new(down)];
+            ports[OUTSIDE].stations = wayfarer::slow_path::neighbours::Stations::Only(STATION_MAC[OUTSIDE]);
+        });
+        (0..3).for_each(|_| send(&mut world, 100));
+        assert_eq!(world.all_drops(), [(PortDown, 3)], "{refuses}");
     }
 }
 

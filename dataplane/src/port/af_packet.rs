@@ -362,9 +362,15 @@ impl Port for AfPacketPort {
         if self.link() == LinkLayer::Ip {
             self.refuse_other_than_ip(pool, burst);
         }
+        let mut was_down = false;
         while !burst.is_empty() {
             let sent = match send(&self.socket, burst, self.destinations.as_ref()) {
                 Ok(sent) => sent,
+                // The kernel says once that the device was down, also after it has come up again.
+                Err(e) if e.raw_os_error() == Some(libc::ENETDOWN) && !was_down => {
+                    was_down = true;
+                    continue;
+                }
                 Err(e) if is_full(&e) => {
                     self.is_unbound = e.raw_os_error() == Some(libc::ENXIO);
                     return;
@@ -385,6 +391,13 @@ impl Port for AfPacketPort {
 
     fn is_absent(&self) -> bool {
         self.is_unbound
+    }
+
+    /// A device without a carrier answers like one whose queue is full.
+    fn is_down(&self) -> bool {
+        const RUNNING: i32 = libc::IFF_UP | libc::IFF_RUNNING;
+        let flags = sys::bound_device(&self.socket).and_then(|index| sys::device_flags(&self.socket, index));
+        flags.is_ok_and(|flags| flags & RUNNING != RUNNING)
     }
 
     fn refused(&self) -> u64 {

@@ -137,6 +137,12 @@ pub trait Port: Send {
         false
     }
 
+    /// Returns whether the device is down at this moment. May be a system call: it is for ports that have
+    /// just not taken all packets.
+    fn is_down(&self) -> bool {
+        false
+    }
+
     /// Returns whether everything given to `tx` has left. A worker that stops waits for this, up to
     /// a bound.
     fn is_drained(&self) -> bool {

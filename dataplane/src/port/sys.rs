@@ -111,6 +111,20 @@ pub(crate) fn bound_device(fd: &OwnedFd) -> io::Result<u32> {
     Ok(address.sll_ifindex as u32)
 }
 
+/// Returns the flags of the device with an index. Unlike ethtool's ioctls, this waits for nobody who
+/// changes a device.
+pub(crate) fn device_flags(fd: &OwnedFd, ifindex: u32) -> io::Result<i32> {
+    // SAFETY: zeroes are a value of this structure of bytes and a union of integers and one pointer.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_ifru.ifru_ifindex = ifindex as i32;
+    for code in [libc::SIOCGIFNAME, libc::SIOCGIFFLAGS] {
+        // SAFETY: both calls read and write one `ifreq`. The first one fills in the name.
+        check(unsafe { libc::ioctl(fd.as_raw_fd(), code as _, &raw mut request) })?;
+    }
+    // SAFETY: SIOCGIFFLAGS fills this member of the union.
+    Ok(i32::from(unsafe { request.ifr_ifru.ifru_flags }))
+}
+
 /// Memory shared with the kernel, unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {

@@ -125,6 +125,10 @@ impl Port for TapPort {
         burst.drain(..done).for_each(|packet| pool.give(packet));
     }
 
+    fn is_down(&self) -> bool {
+        self.device.is_up().is_ok_and(|is_up| !is_up)
+    }
+
     fn refused(&self) -> u64 {
         self.stats.tx_errors
     }

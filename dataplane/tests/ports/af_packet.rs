@@ -103,6 +103,34 @@ fn frames_that_do_not_fit_are_counted() {
     assert_eq!((stats.rx_oversize, stats.rx_errors, pool.available()), (2, 0, FRAMES));
 }
 
+#[test]
+fn packets_stay_while_the_device_is_down_and_the_port_says_so() {
+    let world = World::new(1, 1);
+    let (device, mut ports) = open(&world, 1);
+    let mac = peer(&world).mac;
+    let (port, pool) = &mut ports[0];
+    // Without a carrier, and switched off.
+    for is_own in [false, true] {
+        let set = |state: &str| match is_own {
+            true => world.in_gw(&format!("ip link set gw0 {state}")),
+            false => world.in_peer(&format!("ip link set peer0 {state}")),
+        };
+        let (mut burst, mut packet) = (Burst::new(), pool.take().unwrap());
+        packet.fill(256, &numbered(mac, device.mac(), 9, 1, 60)).unwrap();
+        burst.push(packet);
+        assert!(!port.is_down(), "{is_own}");
+        set("down");
+        port.tx(pool, &mut burst);
+        assert_eq!(burst.len(), 1, "{is_own}");
+        wait_for("the kernel to say so", || port.is_down().then_some(()));
+        set("up");
+        wait_for("the device to be up", || (!port.is_down()).then_some(()));
+        port.tx(pool, &mut burst);
+        assert_eq!((burst.len(), port.refused()), (0, 0), "{is_own}");
+    }
+    assert_eq!(pool.available(), FRAMES);
+}
+
 /// Has the peer's kernel leave segmentation to its device, as it does by default.
 fn joining_peer(world: &World) -> RawSocket {
     world.in_peer("ethtool -K peer0 tx on tso on gso on tx-udp-segmentation on");

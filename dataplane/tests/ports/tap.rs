@@ -61,6 +61,22 @@ fn a_runt_is_freed_and_counted() {
 }
 
 #[test]
+fn frames_to_a_device_that_is_down_are_refused_and_the_port_says_so() {
+    let world = World::new(0, 1);
+    let mut pool = Pool::new(4, 2048).unwrap();
+    let mut port = world.gw(|| TapPort::open("tap0", 1500, 1).unwrap()).remove(0);
+    assert!(!port.is_down());
+    world.in_gw("ip link set tap0 down");
+    let (mut burst, mut packet) = (Burst::new(), pool.take().unwrap());
+    packet.fill(256, &numbered(port.host_mac(), port.mac(), 9, 1, 100)).unwrap();
+    burst.push(packet);
+    port.tx(&mut pool, &mut burst);
+    assert_eq!((burst.len(), port.refused(), port.is_down()), (0, 1, true));
+    port.device().set_up().unwrap();
+    assert!(!port.is_down());
+}
+
+#[test]
 fn a_frame_too_long_is_counted() {
     let world = World::new(0, 1);
     let mut pool = Pool::new(64, 2048).unwrap();

@@ -1,7 +1,10 @@
 //! Packets that come in fragments: those that wait, and the room for one that is longer than a frame.
 
-use super::{FROM_TUNNEL, Io};
-use crate::gateway::reassembly::{Fragments, Whole};
+use super::Io;
+use crate::gateway::{
+    input_port::is_from_tunnel,
+    reassembly::{Fragments, Whole},
+};
 use std::time::Instant;
 use wayfarer_dataplane::{drop::DropReason, packet::Packet, pool::MAX_FRAME, sa::Spi, wire::ip::IpHeader};
 
@@ -10,7 +13,7 @@ impl Io {
     /// of its fragments to `out`, which is empty.
     pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader, out: &mut Fragments) -> Option<Whole> {
         let now = self.now();
-        let from_tunnel = fragment.port() == FROM_TUNNEL;
+        let from_tunnel = is_from_tunnel(fragment.port());
         let Self { reassembly, counters, pool, .. } = self;
         reassembly.add(now, fragment, header, from_tunnel, out, &mut |packet, reason| {
             counters.drops.count(reason);

@@ -4,7 +4,8 @@ use super::source::{Refusal, renumber, source};
 use crate::gateway::{
     classify::ip_format,
     departure::{Departure, Departures, Origin},
-    io::{FROM_TUNNEL, Io},
+    input_port::from_link,
+    io::Io,
     outbound,
     reassembly::{Fragments, GROUP},
     tables::Tables,
@@ -82,7 +83,7 @@ pub fn arrive_from_tunnel(
     if tables.settings.mss_clamp {
         tcp::fit_mss(packet.data_mut(), header, sa.inner_mtu());
     }
-    packet.set_port(FROM_TUNNEL);
+    packet.set_port(from_link(sa.link));
     arrive(packet, header, Origin::Tunnel, tables, reader, io);
 }
 

@@ -2,7 +2,8 @@
 
 use super::mapping::Mapping;
 use crate::gateway::{
-    io::{FROM_SLOW_PATH, FROM_TUNNEL, Io},
+    input_port::{FROM_SLOW_PATH, is_from_tunnel},
+    io::Io,
     rings::Punt,
     tables::Tables,
 };
@@ -102,7 +103,7 @@ pub(super) fn may_come(
     reader: &Reader,
 ) -> Result<(), DropReason> {
     // The slow path hands back what had no mapping, and has passed this check.
-    let is_known = matches!(by, FROM_TUNNEL | FROM_SLOW_PATH);
+    let is_known = by == FROM_SLOW_PATH || is_from_tunnel(by);
     match is_known || (by != tables.nat.nat(nat).port && tables.leads_to(address, by, reader)) {
         true => Ok(()),
         false => Err(DropReason::SourcePort),

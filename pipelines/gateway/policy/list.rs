@@ -31,6 +31,13 @@ impl List {
         matches!(self, Self::Scanned(rules) if rules.is_empty())
     }
 
+    pub(super) fn first(&self) -> Option<&Rule> {
+        match self {
+            Self::Scanned(rules) => rules.first(),
+            Self::Indexed(blocks) => blocks.first()?.rules().first(),
+        }
+    }
+
     #[inline(always)]
     pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Decision<'r>> {
         match self {

@@ -50,6 +50,11 @@ impl Rules {
         !self.tunnels.is_empty()
     }
 
+    /// Returns the first rule of a tunnel.
+    pub fn first_tunnel(&self) -> Option<&Rule> {
+        self.tunnels.first()
+    }
+
     /// Returns the decision of the first of these rules that covers a packet, or may cover it. The
     /// packet's destination is in the rules' prefix.
     #[inline(always)]

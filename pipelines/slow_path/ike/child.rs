@@ -3,7 +3,7 @@
 use super::prefixes::{pool_ranks, prefixes};
 use crate::{
     config::model,
-    slow_path::parts::{Owner, SaParts, TunnelParts},
+    slow_path::parts::{Holder, Owner, SaParts, TunnelParts},
 };
 use wayfarer_dataplane::{
     crypto::Suite,
@@ -67,12 +67,13 @@ impl ConnectionParts {
         }
     }
 
-    /// Returns the tunnel for a peer's `child` with this `name`; `None` if the data plane does not
-    /// support what was negotiated.
+    /// Returns the tunnel for a peer's `child` with this `name`, whose inner addresses are the `holder`'s;
+    /// `None` if the data plane does not support what was negotiated.
     pub(super) fn tunnel(
         &self,
         name: String,
         (peer, child): (PeerId, ChildId),
+        holder: Holder,
         sa: ChildSa,
     ) -> Option<TunnelParts> {
         let cipher = suite(&sa.suite)?;
@@ -87,6 +88,7 @@ impl ConnectionParts {
         Some(TunnelParts {
             name,
             owner: Owner::Ike(peer, child),
+            holder,
             mode: if sa.transport { Mode::Transport } else { Mode::Tunnel },
             local: path.local,
             any_local: !sa.transport,

@@ -23,6 +23,7 @@ use crate::{
     slow_path::{
         links::{FoundMtu, IkeEvent, LinkId, Links},
         network::Network,
+        parts::Holder,
         table_writer::TableWriter,
     },
 };
@@ -298,9 +299,10 @@ impl Ike {
             Event::ChildSpi { spi, awaited } => links.await_tunnel(Spi(spi), awaited),
             Event::PeerUp { peer, connection, identity, claimed, method, addresses } => {
                 let names = (claimed.as_ref().or(Some(&identity)), Some(&identity));
-                let connection_name = Some(name_of(&self.endpoint, connection));
-                log::connected(About::new(addresses.remote, names, connection_name, method), &identity);
-                self.peers.insert(now, peer, identity.to_string(), connection);
+                let of = name_of(&self.endpoint, connection);
+                log::connected(About::new(addresses.remote, names, Some(of), method), &identity);
+                let holder = Holder::Peer(Arc::new((of.to_owned(), identity.canonical())));
+                self.peers.insert(now, peer, identity.to_string(), connection, holder);
                 if let Some(view) = self.endpoint.peer(peer) {
                     self.accounts.open(now, view);
                 }
@@ -428,11 +430,12 @@ impl Ike {
         if let Some(log) = &self.key_log {
             log.child_sas(&sa);
         }
-        let Some((identity, connection)) = self.peers.get(peer) else { return };
+        let Some((identity, connection, holder)) = self.peers.get(peer) else { return };
         let Some(connection) = self.connections.get(&connection) else { return };
-        let (identity, of, replaces) = (identity.to_owned(), sa.name.clone(), sa.replaces);
+        let (identity, holder) = (identity.to_owned(), holder.clone());
+        let (of, replaces) = (sa.name.clone(), sa.replaces);
         let name = self.peers.name_tunnel(&identity, &of);
-        let Some(parts) = connection.tunnel(name, (peer, child), sa) else {
+        let Some(parts) = connection.tunnel(name, (peer, child), holder, sa) else {
             let why = "the data plane does not support what was negotiated";
             log::child_not_installed(About::of(&self.endpoint, peer), &of, why);
             return self.endpoint.close(now, peer);

@@ -3,6 +3,7 @@
 use crate::slow_path::{
     line_limit::LineLimit,
     links::{LinkId, Links},
+    parts::Holder,
     tunnels::Tunnel,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -30,6 +31,8 @@ struct Peer {
     name: String,
     /// Index of its connection in the configuration.
     connection: usize,
+    /// It, as whoever has its inner addresses.
+    holder: Holder,
     /// When it connected, since the start.
     since: Duration,
     /// Packets received from it at the last liveness check.
@@ -88,10 +91,25 @@ impl Traffic {
 
 impl Peers {
     /// Adds a connected peer.
-    pub(super) fn insert(&mut self, now: Duration, peer: PeerId, name: String, connection: usize) {
-        let (removed, lines) = (Traffic::default(), LineLimit::default());
-        let new =
-            Peer { name, connection, since: now, received: 0, sent_bytes: 0, told_mtu: None, removed, lines };
+    pub(super) fn insert(
+        &mut self,
+        now: Duration,
+        peer: PeerId,
+        name: String,
+        connection: usize,
+        holder: Holder,
+    ) {
+        let new = Peer {
+            name,
+            connection,
+            holder,
+            since: now,
+            received: 0,
+            sent_bytes: 0,
+            told_mtu: None,
+            removed: Traffic::default(),
+            lines: LineLimit::default(),
+        };
         self.peers.insert(peer, new);
     }
 
@@ -102,9 +120,9 @@ impl Peers {
         Some(Ended { connection, since, traffic, left_out: lines.take_left_out() })
     }
 
-    /// Returns a peer's name and the index of its connection.
-    pub(super) fn get(&self, peer: PeerId) -> Option<(&str, usize)> {
-        self.peers.get(&peer).map(|peer| (&peer.name[..], peer.connection))
+    /// Returns a peer's name, the index of its connection, and it as whoever has its inner addresses.
+    pub(super) fn get(&self, peer: PeerId) -> Option<(&str, usize, &Holder)> {
+        self.peers.get(&peer).map(|peer| (&peer.name[..], peer.connection, &peer.holder))
     }
 
     /// Returns `None` if the log must leave out a line about a move of a peer. Otherwise returns

@@ -124,6 +124,8 @@ impl Ike {
         let tunnel = view.children().find_map(|child| self.peers.tunnel(child));
         let tunnel = tunnel.and_then(|id| tunnels.get(id));
         let path = tunnel.and_then(|tunnel| tunnel.path);
+        let limit = tunnel.and_then(Tunnel::path_limit);
+        let (path_mtu, path_mtu_source) = limit.map(|(mtu, by)| (mtu, by.to_string())).unzip();
         PeerView {
             peer: view.id().0,
             connection: view.connection().and_then(|i| self.endpoint.connection(i)).map(|c| c.name.clone()),
@@ -150,7 +152,8 @@ impl Ike {
                 None => "",
             }
             .to_owned(),
-            path_mtu: tunnel.and_then(Tunnel::path_limit),
+            path_mtu,
+            path_mtu_source,
             inner: view.inner().map(|address| address.to_string()).collect(),
             mobike: view.mobike(),
             moves,

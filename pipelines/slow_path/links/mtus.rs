@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     gateway::{classify, tables::Hop},
-    slow_path::{link_log, network::Network, table_writer::TableWriter},
+    slow_path::{link_log, mtu_source::MtuSource, network::Network, table_writer::TableWriter},
 };
 use std::time::Duration;
 use wayfarer_dataplane::{
@@ -136,20 +136,23 @@ impl Links {
     }
 
     /// Has a link send outer packets no longer than probes of its path have found to pass. The probes go
-    /// on.
+    /// on. What a router has reported before stays its finding if they confirm it.
     pub(in crate::slow_path) fn set_probed_mtu(&mut self, id: LinkId, found: FoundMtu) {
         let FoundMtu { path, mtu, is_limit } = found;
         let Some(link) = self.links.get_mut(&id) else { return };
-        link.path_mtu = mtu.map(|mtu| PathMtu { path, mtu, is_limit, until: None });
+        let confirmed = link.path_mtu.filter(|known| known.is_of(&path) && Some(known.mtu) == mtu);
+        let found_by = confirmed.and_then(|known| known.found_by).unwrap_or(MtuSource::Probe);
+        let found_by = is_limit.then_some(found_by);
+        link.path_mtu = mtu.map(|mtu| PathMtu { path, mtu, found_by, until: None });
         self.apply_path_mtu(id);
     }
 
-    /// Has a link send outer packets of at most `mtu` bytes while it uses `path`, for ten minutes. Does
-    /// nothing if there is no such link.
+    /// Has a link send outer packets of at most `mtu` bytes while it uses `path`, for ten minutes, since a
+    /// router has reported that. Does nothing if there is no such link.
     pub(in crate::slow_path) fn set_path_mtu(&mut self, now: Duration, id: LinkId, path: Path, mtu: u16) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let until = now + LIFETIME;
-        link.path_mtu = Some(PathMtu { path, mtu, is_limit: true, until: Some(until) });
+        link.path_mtu = Some(PathMtu { path, mtu, found_by: Some(MtuSource::Router), until: Some(until) });
         self.timers.insert((until, Timer::PathMtu(id)));
         self.apply_path_mtu(id);
     }
@@ -183,7 +186,7 @@ impl Links {
         for id in &link.tunnels {
             if let Some(tunnel) = self.tunnels.get_mut(*id) {
                 let known = link.path_mtu.filter(|known| tunnel.path.is_some_and(|path| known.is_of(&path)));
-                tunnel.set_path_mtu(known.map(|known| (known.mtu, known.is_limit)), &mut self.tables.writer);
+                tunnel.set_path_mtu(known.map(|known| (known.mtu, known.found_by)), &mut self.tables.writer);
             }
         }
     }

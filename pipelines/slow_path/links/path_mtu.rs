@@ -1,5 +1,6 @@
 //! The MTU of the path to a link's peer, as routers on it report it (RFC 4301 §8.2, RFC 8201).
 
+use crate::slow_path::mtu_source::MtuSource;
 use std::time::Duration;
 use wayfarer_dataplane::{
     sa::{Encap, Path, Spi},
@@ -19,8 +20,8 @@ pub(super) struct PathMtu {
     pub(super) path: Path,
     /// Longest outer packet, in bytes.
     pub(super) mtu: u16,
-    /// True if longer ones do not pass; false if nothing longer could be tried.
-    pub(super) is_limit: bool,
+    /// Who has found that longer ones do not pass; `None` if nothing longer could be tried.
+    pub(super) found_by: Option<MtuSource>,
     /// When it is forgotten; `None` if probes say when that is so.
     pub(super) until: Option<Duration>,
 }

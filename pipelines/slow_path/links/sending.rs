@@ -9,9 +9,9 @@ impl Links {
     pub(in crate::slow_path) fn start_sending(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(id).filter(|tunnel| !tunnel.is_used) else { return };
         tunnel.start_use();
-        let (owner, inbound) = (tunnel.owner, tunnel.inbound.clone());
+        let (holder, inbound) = (tunnel.holder.clone(), tunnel.inbound.clone());
         // While it waited, another peer may have gone on with its addresses.
-        self.events.push_back(self.freed(owner, &inbound.selectors));
+        self.events.push_back(self.taken(&holder, &inbound.selectors));
         self.prefer(id);
     }
 
@@ -19,7 +19,10 @@ impl Links {
     pub(in crate::slow_path) fn stop_sending(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(id).filter(|tunnel| tunnel.is_used) else { return };
         tunnel.is_used = false;
-        policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
+        let (holder, inbound) = (tunnel.holder.clone(), tunnel.inbound.clone());
+        let held = self.held(&holder, &inbound.selectors);
+        policies::unprotect(id, &inbound.selectors, &mut self.tables);
+        self.events.push_back(self.left(&holder, held));
     }
 
     /// Sends the traffic of a tunnel by it rather than by older tunnels of its link with the same

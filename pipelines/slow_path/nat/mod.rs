@@ -1,16 +1,17 @@
 //! Makes and ends the mappings of NATs.
 //!
 //! A mapping lives until no packet from inside has used it for a time that depends on its protocol
-//! and state, or until no tunnel has its inner address any more: the next peer that gets the address
+//! and state, or until no tunnel has its inner address any more, or another peer's has: the next peer
 //! must not get what is sent to the earlier one. Nothing else ends a mapping, so nobody can take
-//! another's away.
+//! another's away. A mapping has no owner beside its address, since policy sends the answers to whoever
+//! has that.
 
 mod freed;
 mod log;
 mod pings;
 mod ports;
 
-use super::{network::Network, table_writer::TableWriter};
+use super::{network::Network, parts::Holder, table_writer::TableWriter};
 use crate::{
     config::model,
     control::protocol::{NatUserView, NatView},
@@ -68,11 +69,12 @@ struct Nat {
 struct User {
     /// By protocol and port outside, when each mapping is looked at next, in seconds.
     mappings: BTreeMap<(u8, u16), u32>,
-    /// True if a tunnel has brought its packets. Mappings of hosts in clear do not end with tunnels.
-    comes_by_tunnel: bool,
-    /// Number of ports that rest since its last tunnel has ended. They count against its limit too, or
-    /// one peer that comes and goes could have all ports rest.
-    resting: u32,
+    /// Whoever had it when a tunnel last brought packets; `None` for hosts in clear, whose mappings do not
+    /// end with tunnels.
+    holder: Option<Holder>,
+    /// Numbers of ports that rest since these holders have left it. They count against the limit of a
+    /// holder that comes back, or one peer that comes and goes could have all ports rest.
+    resting: BTreeMap<Holder, u32>,
     /// Packets refused because it had as many mappings as it may.
     refused: u64,
 }
@@ -106,13 +108,19 @@ impl Nat {
         Some((&mut self.ports[at], PROTOCOLS[at].1))
     }
 
-    /// Takes a port for a new mapping of an inner end.
+    /// Takes a port for a new mapping of an inner end, whose address a `holder` has.
     ///
     /// # Errors
     /// `NatLimit` or `NatPorts`.
-    fn take_port(&mut self, now: Duration, end: &End, random: u64) -> Result<u16, DropReason> {
+    fn take_port(
+        &mut self,
+        now: Duration,
+        end: &End,
+        holder: Option<&Holder>,
+        random: u64,
+    ) -> Result<u16, DropReason> {
         let limit = self.config.mappings;
-        let is_at_limit = |user: &&mut User| user.mappings.len() + user.resting as usize >= limit as usize;
+        let is_at_limit = |user: &&mut User| user.ports_of(holder) >= limit as usize;
         if let Some(user) = self.users.get_mut(&end.address).filter(is_at_limit) {
             user.refused += 1;
             self.lines.limit(now, end.address.into(), limit);
@@ -135,12 +143,15 @@ impl Nat {
     /// Gives back the port of a mapping that has ended because it was idle, or because its inner address
     /// `is_freed`.
     fn give_port(&mut self, now: Duration, protocol: u8, port: u16, inside: Address, is_freed: bool) {
+        let holder = self.users.get(&inside).filter(|_| is_freed).and_then(|user| user.holder.clone());
         if let Some((ports, _)) = self.ports(protocol) {
-            ports.give(now, port, is_freed.then_some(inside));
+            ports.give(now, port, holder.clone().map(|holder| (inside, holder)));
         }
         self.change_user(inside, |user| {
             user.mappings.remove(&(protocol, port));
-            user.resting += u32::from(is_freed);
+            if let Some(holder) = holder {
+                *user.resting.entry(holder).or_default() += 1;
+            }
         });
     }
 
@@ -148,9 +159,9 @@ impl Nat {
     fn wake_ports(&mut self, now: Duration) {
         for at in 0..self.ports.len() {
             for _ in 0..MAX_DUE {
-                let Some(holder) = self.ports[at].wake(now) else { break };
-                if let Some(inside) = holder {
-                    self.change_user(inside, |user| user.resting -= 1);
+                let Some(share) = self.ports[at].wake(now) else { break };
+                if let Some((inside, holder)) = share {
+                    self.change_user(inside, |user| user.wake_port(&holder));
                 }
             }
         }
@@ -160,7 +171,7 @@ impl Nat {
     fn change_user(&mut self, inside: Address, change: impl FnOnce(&mut User)) {
         if let Some(user) = self.users.get_mut(&inside) {
             change(user);
-            if user.mappings.is_empty() && user.resting == 0 {
+            if user.mappings.is_empty() && user.resting.is_empty() {
                 self.users.remove(&inside);
             }
         }
@@ -190,13 +201,32 @@ impl Nat {
     }
 }
 
+impl User {
+    /// Returns the number of ports that count against the limit of a holder of the address.
+    fn ports_of(&self, holder: Option<&Holder>) -> usize {
+        let resting = holder.and_then(|holder| self.resting.get(holder));
+        self.mappings.len() + resting.map_or(0, |ports| *ports as usize)
+    }
+
+    /// Notes that a port of an earlier holder has rested.
+    fn wake_port(&mut self, holder: &Holder) {
+        if let Some(ports) = self.resting.get_mut(holder) {
+            *ports -= 1;
+            if *ports == 0 {
+                self.resting.remove(holder);
+            }
+        }
+    }
+}
+
 impl Nats {
     pub(super) fn new(nats: &[model::Nat]) -> Self {
         let nats = nats.iter().map(Nat::new).collect();
         Self { nats, due: BTreeSet::new(), freed: Freed::default(), pings: Pings::default() }
     }
 
-    /// Makes a mapping for an inner end, whose packet may come `from_tunnel`, unless there is one.
+    /// Makes a mapping for an inner end, unless there is one. If its packet comes from a tunnel, a `holder`
+    /// has its address.
     ///
     /// # Errors
     /// Why there is none.
@@ -205,11 +235,11 @@ impl Nats {
         now: Duration,
         index: u8,
         end: &End,
-        from_tunnel: bool,
+        holder: Option<Holder>,
         tables: &mut TableWriter,
     ) -> Result<(), DropReason> {
         let nat = self.nats.get_mut(usize::from(index)).ok_or(DropReason::NatProtocol)?;
-        if from_tunnel && self.freed.has(end.address) {
+        if holder.is_some() && self.freed.has(end.address) {
             // Those of the earlier peer still count.
             return Err(DropReason::NatLimit);
         }
@@ -218,13 +248,15 @@ impl Nats {
             return Ok(());
         }
         let random = getrandom::u64().map_err(|_| DropReason::NatPorts)?;
-        let port = nat.take_port(now, end, random)?;
+        let port = nat.take_port(now, end, holder.as_ref(), random)?;
         let seconds = seconds(now);
         let mapping = Mapping::new(index, end.protocol, (end.address, end.port), port, seconds);
         tables.nat.insert(writer, mapping);
         let at = seconds.saturating_add(whole_seconds(nat.shortest(end.protocol)));
         nat.set_due(end.address, end.protocol, port, at);
-        nat.change_user(end.address, |user| user.comes_by_tunnel |= from_tunnel);
+        if holder.is_some() {
+            nat.change_user(end.address, |user| user.holder = holder);
+        }
         self.due.insert((at, index, end.protocol, port));
         if end.protocol == protocol::ICMP {
             self.pings.set(nat.config.address, port, true);
@@ -261,7 +293,7 @@ impl Nats {
                 None => self.freed.remove_first(),
                 Some(None) => self.freed.next_nat(),
                 Some(Some((&address, user))) => match user.mappings.first_key_value() {
-                    Some((&(protocol, port), &at)) if user.comes_by_tunnel && !has_longer(address) => {
+                    Some((&(protocol, port), &at)) if user.holder.is_some() && !has_longer(address) => {
                         self.due.remove(&(at, index, protocol, port));
                         self.end(now, (index, protocol, port), true, tables);
                     }

@@ -1,5 +1,6 @@
 //! The free ports of a NAT for one protocol.
 
+use crate::slow_path::parts::Holder;
 use std::{collections::VecDeque, ops::RangeInclusive, time::Duration};
 use wayfarer_dataplane::wire::Address;
 
@@ -10,6 +11,9 @@ pub(super) const REST: Duration = Duration::from_secs(120);
 /// Marks a port that is not free.
 const TAKEN: u16 = u16::MAX;
 
+/// The ports that one holder of an inner address may have.
+pub(super) type Share = (Address, Holder);
+
 /// Free ports, in lists of even and odd ones.
 #[derive(Debug)]
 pub(super) struct Ports {
@@ -17,9 +21,8 @@ pub(super) struct Ports {
     free: [Vec<u16>; 2],
     /// For each port of the range its place in its list.
     places: Vec<u16>,
-    /// Ports that are free again from a time on, in its order, and the inner addresses against whose limit
-    /// they count until then.
-    resting: VecDeque<(Duration, u16, Option<Address>)>,
+    /// Ports that are free again from a time on, in its order, and the shares that they are of until then.
+    resting: VecDeque<(Duration, u16, Option<Share>)>,
 }
 
 impl Ports {
@@ -60,18 +63,16 @@ impl Ports {
         Some(port)
     }
 
-    /// Gives a port back, which rests first. Until then it counts against the limit of `holder`, if there
-    /// is one.
-    pub(super) fn give(&mut self, now: Duration, port: u16, holder: Option<Address>) {
-        self.resting.push_back((now + REST, port, holder));
+    /// Gives a port back, which rests first. Until then it is of `share`, if there is one.
+    pub(super) fn give(&mut self, now: Duration, port: u16, share: Option<Share>) {
+        self.resting.push_back((now + REST, port, share));
     }
 
-    /// Frees the port that has rested longest, if that is long enough. Returns against whose limit it
-    /// counted.
-    pub(super) fn wake(&mut self, now: Duration) -> Option<Option<Address>> {
-        let (_, port, holder) = self.resting.pop_front_if(|(until, ..)| *until <= now)?;
+    /// Frees the port that has rested longest, if that is long enough. Returns the share that it was of.
+    pub(super) fn wake(&mut self, now: Duration) -> Option<Option<Share>> {
+        let (_, port, share) = self.resting.pop_front_if(|(until, ..)| *until <= now)?;
         self.put(port);
-        Some(holder)
+        Some(share)
     }
 
     fn put(&mut self, port: u16) {
@@ -115,11 +116,11 @@ mod tests {
     fn a_port_rests_before_it_is_given_away_again() {
         let mut ports = Ports::new(1000..=1000);
         assert_eq!(ports.take(1000, 0), Some(1000));
-        let holder = Some(Address::v4(1));
-        ports.give(Duration::ZERO, 1000, holder);
+        let share = Some((Address::v4(1), Holder::Manual("alice".into())));
+        ports.give(Duration::ZERO, 1000, share.clone());
         assert_eq!(ports.wake(REST - Duration::from_secs(1)), None);
         assert_eq!(ports.take(1000, 0), None);
-        assert_eq!(ports.wake(REST), Some(holder));
+        assert_eq!(ports.wake(REST), Some(share));
         assert_eq!(ports.take(1000, 0), Some(1000));
     }
 

@@ -46,8 +46,10 @@ fn next_holder_of_an_address_gets_nothing_of_the_earlier_ones() {
 fn mappings_stay_while_another_tunnel_has_their_address() {
     let mut bench = Bench::new();
     let port = bench.port_of(1, &udp(1, 5000)).unwrap();
-    // As in a rekey: the next tunnel is there before the earlier one goes.
-    come(&mut bench, 3, "10.98.0.1");
+    // As in a rekey: the next tunnel is there before the earlier one of the same peer goes.
+    let next = Tunnel { name: "t1".into(), ..tunnel_for(3, "10.98.0.1") };
+    bench.world.assembly.slow_path.install_tunnel(&next).unwrap();
+    bench.terminals[0] = Terminal::new(3, suite(SUITE), "192.0.2.3");
     remove(&mut bench, "t1");
     bench.tunnelled(1, &udp(1, 5000));
     bench.world.take(OUTSIDE);
@@ -66,8 +68,21 @@ fn mappings_stay_while_another_tunnel_has_their_address() {
     assert_eq!(bench.show().mappings, 0);
 }
 
+/// Both may claim it if the operator lets them.
 #[test]
-fn ports_that_rest_since_a_peer_left_count_against_its_address() {
+fn mappings_of_an_address_that_two_peers_have_end_when_one_is_left() {
+    let mut bench = Bench::new();
+    let port = bench.port_of(1, &udp(1, 5000)).unwrap();
+    come(&mut bench, 3, "10.98.0.1");
+    assert_eq!(bench.port_of(1, &udp(1, 5000)), Some(port), "nobody takes a mapping away");
+    remove(&mut bench, "t1");
+    assert_eq!(bench.show().mappings, 0);
+    assert!(bench.down(1, &answer(port)).is_empty());
+    assert!(bench.port_of(1, &udp(1, 5000)).is_some_and(|new| new != port));
+}
+
+#[test]
+fn ports_that_rest_since_a_peer_left_count_against_it_alone() {
     // More than end in one turn.
     let mut bench = Bench::with(|config| config.nats[0].mappings = 300);
     for port in 0..300 {
@@ -76,13 +91,17 @@ fn ports_that_rest_since_a_peer_left_count_against_its_address() {
     assert!(bench.world.assembly.slow_path.remove_tunnel("t1"));
     come(&mut bench, 3, "10.98.0.1");
     bench.world.settle();
-    assert_eq!(bench.port_of(1, &udp(1, 5000)), None);
+    assert!((0..300).all(|port| bench.port_of(1, &udp(1, 5000 + port)).is_some()), "the next peer");
+    assert_eq!((bench.port_of(1, &udp(1, 5300)), bench.drops(NatLimit)), (None, 1));
+    remove(&mut bench, "t3");
+    come(&mut bench, 1, "10.98.0.1");
+    assert_eq!(bench.port_of(1, &udp(1, 5000)), None, "the first one comes back");
     let view = bench.show();
     let user = &view.users[0];
-    assert_eq!((bench.drops(NatLimit), view.mappings, user.mappings, user.refused), (1, 0, 0, 1));
+    assert_eq!((bench.drops(NatLimit), view.mappings, user.mappings, user.refused), (2, 0, 0, 2));
     assert!(bench.port_of(2, &udp(2, 6000)).is_some(), "another's");
     bench.world.now += Duration::from_secs(121);
-    (0..3).for_each(|_| bench.world.settle());
+    (0..4).for_each(|_| bench.world.settle());
     assert_eq!(bench.show().users.len(), 1);
     assert!((0..300).all(|port| bench.port_of(1, &udp(1, 5000 + port)).is_some()));
 }

@@ -146,20 +146,38 @@ fn used_up_range_refuses_new_mappings_and_evicts_none() {
     assert!(bench.port_of(2, &udp(2, 1)).is_some());
 }
 
-/// While the slow path is busy, packets without a mapping wait in a ring, of which each host has a
-/// share.
+/// Has the worker take 400 new flows, and then others to port 54, while the slow path is busy. Returns
+/// whether one of these leaves.
+fn leaves_in_a_flood(
+    world: &mut World,
+    port: usize,
+    flood: impl Iterator<Item = Vec<u8>>,
+    others: &[Vec<u8>],
+) -> bool {
+    flood.for_each(|packet| world.put(port, &packet));
+    others.iter().for_each(|packet| world.put(port, packet));
+    (0..10).for_each(|_| _ = world.assembly.workers[0].0.turn());
+    world.settle();
+    assert!(world.drops(PuntRingFull) > 100);
+    world.take(OUTSIDE).iter().any(|packet| packet[22..24] == 54u16.to_be_bytes())
+}
+
+/// Packets without a mapping wait in rings, of which each link has a share, however many hosts are
+/// behind it, and each host on this side.
 #[test]
 fn flood_of_new_flows_leaves_room_for_others() {
-    let mut bench = Bench::new();
-    for port in 1..=400 {
-        let sealed = bench.terminals[0].seal(&udp(1, port));
-        bench.world.put(OUTSIDE, &sealed);
-    }
-    let other = bench.terminals[1].seal(&datagram("10.98.0.2", SERVER, (6000, 54), b"query"));
-    bench.world.put(OUTSIDE, &other);
-    (0..10).for_each(|_| _ = bench.world.assembly.workers[0].0.turn());
-    bench.world.settle();
-    let out = bench.world.take(OUTSIDE);
-    assert!(out.iter().any(|packet| packet[22..24] == 54u16.to_be_bytes()), "{:?}", bench.world.all_drops());
-    assert!(bench.drops(PuntRingFull) > 100);
+    let Bench { mut world, terminals: [mut site, mut other] } = Bench::with(|config| {
+        config.tunnels[0].selectors = vec![selector("0.0.0.0/0", "10.98.1.0/24")];
+    });
+    let others = [other.seal(&datagram("10.98.0.2", SERVER, (6000, 54), b"query"))];
+    let flood = (1..=400).map(|flow| {
+        site.seal(&datagram(&format!("10.98.1.{}", 1 + flow % 250), SERVER, (flow, 53), b"query"))
+    });
+    assert!(leaves_in_a_flood(&mut world, OUTSIDE, flood, &others), "{:?}", world.all_drops());
+
+    let mut world = in_clear();
+    // Two hosts share a bucket by chance.
+    let others = [8, 9, 10].map(|n| datagram(&format!("10.99.0.{n}"), SERVER, (6000, 54), b"query"));
+    let flood = (1..=400).map(|flow| datagram("10.99.0.7", SERVER, (flow, 53), b"query"));
+    assert!(leaves_in_a_flood(&mut world, INSIDE, flood, &others), "{:?}", world.all_drops());
 }

@@ -94,6 +94,10 @@ impl Port for VlanPort {
         self.trunk().device.is_absent()
     }
 
+    fn is_down(&self) -> bool {
+        self.trunk().device.is_down()
+    }
+
     fn is_drained(&self) -> bool {
         self.trunk().device.is_drained()
     }

@@ -328,7 +328,7 @@ fn a_port_is_exhausted_once_it_has_fetched_what_waits() {
     assert_eq!(exhausted(&world), [true; 3]);
 }
 
-/// Counts how often it is asked for packets.
+/// A device that is down. Counts how often it is asked for packets.
 struct IdleDevice(Arc<AtomicU32>);
 
 impl Port for IdleDevice {
@@ -338,9 +338,21 @@ impl Port for IdleDevice {
 
     fn tx(&mut self, _: &mut Pool, _: &mut Burst) {}
 
+    fn is_down(&self) -> bool {
+        true
+    }
+
     fn stats(&self) -> PortStats {
         PortStats::default()
     }
+}
+
+#[test]
+fn ports_of_a_device_that_is_down_say_so() {
+    let taggings = [None, Some(tagging(None, 100))];
+    let parts = divide(vec![Box::new(IdleDevice(Arc::default()))], None, &taggings);
+    let are_down: Vec<_> = parts.iter().map(|part| part.queues[0].is_down()).collect();
+    assert_eq!(are_down, [true; 2]);
 }
 
 #[test]
