@@ -334,8 +334,10 @@ impl Group {
         if self.held.len() >= limit {
             self.make_room(drop);
         }
+        // The packet itself may have made room.
+        let has_others = is_complete && self.fragments(mark.number).count() == others;
         self.push(mark, new);
-        if is_complete { self.take(mark.number, out, drop) } else { None }
+        if has_others { self.take(mark.number, out, drop) } else { None }
     }
 
     fn push(&mut self, mark: Mark, new: Held) {

@@ -280,6 +280,25 @@ fn memory_is_bounded_and_a_network_takes_no_other_networks_room() {
 }
 
 #[test]
+fn packet_that_makes_room_for_its_own_last_fragment_does_not_come_out_in_part() {
+    for fragments in [2, 3, GROUP, GROUP + 1] {
+        let mut bench = Bench::new(GROUP * SHARE);
+        let last = fragments - 1;
+        for at in 1..fragments {
+            assert_eq!(bench.add(Duration::ZERO, &fragment(1, at, 1, at < last, 1)), None);
+        }
+        for n in 10..10 + (GROUP as u8).saturating_sub(last as u8) {
+            assert_eq!(bench.add(Duration::ZERO, &cut(n, false, 1, 2000, 1500).1[0]), None);
+        }
+        let out = bench.add(Duration::ZERO, &fragment(1, 0, 1, true, 1));
+        let whole = out.map(|packet| packet.len());
+        assert!(whole.is_none_or(|length| length == V4_HEADER + 8 * fragments), "{fragments}: {whole:?}");
+        // Two fragments that are all of their packet need no room.
+        assert_eq!(whole.is_some(), fragments == 2);
+    }
+}
+
+#[test]
 fn groups_hold_a_quarter_of_the_frames_together() {
     for frames in [8, 100, 512, 16_384] {
         let reassembly = Reassembly::new(frames);

@@ -6,7 +6,10 @@
 
 #![allow(unsafe_code, reason = "intrinsics, which the processor must have, and their memory operands")]
 
-use std::arch::{asm, x86_64::*};
+use std::{
+    arch::{asm, x86_64::*},
+    mem::MaybeUninit,
+};
 
 /// The block that AES and GHASH work on.
 pub(super) type Block = [u8; 16];
@@ -29,6 +32,15 @@ static MASK: [u8; 192] = {
 /// One block. Every vector has it as its lane, whatever its own width.
 #[derive(Clone, Copy)]
 pub(super) struct Xmm(__m128i);
+
+/// Has the compiler align the stack frame of the function that this is inlined into, so that no vector
+/// there lies across two cache lines: to read back one that does takes many times as long.
+#[inline(always)]
+pub(super) fn align_frame<V: Vector>() {
+    let vector = MaybeUninit::<V>::uninit();
+    // SAFETY: this is no instruction. It asks for the address of a vector on the stack.
+    unsafe { asm!("/* {} */", in(reg) vector.as_ptr(), options(nomem, nostack, preserves_flags)) };
+}
 
 /// A few blocks side by side, each in its own lane.
 ///
