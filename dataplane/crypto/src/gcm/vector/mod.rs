@@ -39,7 +39,7 @@ pub(super) struct Xmm(__m128i);
 pub(super) fn align_frame<V: Vector>() {
     let vector = MaybeUninit::<V>::uninit();
     // SAFETY: this is no instruction. It asks for the address of a vector on the stack.
-    unsafe { asm!("/* {} */", in(reg) vector.as_ptr(), options(nomem, nostack, preserves_flags)) };
+    unsafe { asm!("/* {} */", in(reg) vector.as_ptr(), options(readonly, nostack, preserves_flags)) };
 }
 
 /// A few blocks side by side, each in its own lane.
@@ -242,7 +242,7 @@ macro_rules! pins {
         #[target_feature(enable = $feature)]
         fn $pin(mut x: $raw) -> $raw {
             // SAFETY: this is no instruction at all.
-            unsafe { asm!("/* {0} */", inout($register) x, options(nomem, nostack, preserves_flags)) };
+            unsafe { asm!("/* {0} */", inout($register) x, options(readonly, nostack, preserves_flags)) };
             x
         })+
     };
