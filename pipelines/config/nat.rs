@@ -24,7 +24,7 @@ use wayfarer_dataplane::{
 /// Ports outside by default: below the kernel's for its own connections, which are 32768 and up.
 const PORTS: RangeInclusive<u16> = 10_000..=32_767;
 /// Mappings of an inner address by default.
-const MAPPINGS: u32 = 1024;
+const MAPPINGS: u32 = 4096;
 
 const MINUTE: u64 = 60;
 // Timeouts by default: the shortest that RFC 4787 §4.3 recommends, and that RFC 5382 §5 and RFC 5508 §3.2

@@ -5,7 +5,7 @@
 //! link's [`Roaming`] decides whether its peer is followed. Then a manually keyed link moves at
 //! once, and the driver of any other is asked.
 
-mod freed;
+mod holders;
 mod host_traffic;
 mod link_id;
 mod mtus;
@@ -84,8 +84,8 @@ pub(super) enum Event {
     EarlyDropped(usize),
     /// Tell IKE of an event of a peer's link.
     Ike(PeerId, IkeEvent),
-    /// End what the earlier peers of these inner addresses have left behind.
-    Freed(BTreeSet<Prefix>),
+    /// See who gets the packets to these inner IPv4 addresses now: other tunnels may carry them.
+    TunnelsChanged(BTreeSet<Prefix>),
 }
 
 /// An event of a peer's link for IKE.
@@ -158,10 +158,18 @@ impl Links {
         parts: TunnelParts,
         mtu: usize,
     ) -> Result<TunnelId, KeyError> {
+        let is_used = parts.send;
+        let id = self.add(now, parts, mtu)?;
+        if is_used {
+            self.prefer(id, None);
+        }
+        Ok(id)
+    }
+
+    /// Adds a tunnel that receives, but does not send yet.
+    fn add(&mut self, now: Duration, parts: TunnelParts, mtu: usize) -> Result<TunnelId, KeyError> {
         let (roam, is_known) = (parts.roam, parts.path.is_some());
-        let taken = self.taken(&parts.holder, &parts.selectors);
         let (id, tunnel) = self.tunnels.add(parts, now, mtu, &self.tables.writer)?;
-        self.events.push_back(taken);
         let (selectors, room) = (&tunnel.inbound.selectors, tunnel.inbound.inner_mtu());
         let TableWriter { tables, writer, .. } = &mut self.tables;
         tables.inbound.insert(writer, tunnel.inbound.spi, tunnel.inbound.clone());
@@ -185,11 +193,7 @@ impl Links {
             path_mtu: None,
             lines: LineLimit::default(),
         };
-        let is_used = tunnel.is_used;
         self.links.entry(LinkId::of(tunnel.owner, id)).or_insert_with(new).tunnels.push(id);
-        if is_used {
-            self.prefer(id);
-        }
         self.inherit_path_mtu(id);
         Ok(id)
     }
@@ -223,8 +227,6 @@ impl Links {
     /// Removes a tunnel, and its link with the last one. From the next burst on, the other policies
     /// apply to its traffic.
     pub(super) fn remove(&mut self, id: TunnelId) {
-        let Some(tunnel) = self.tunnels.get(id) else { return };
-        let held = self.held(&tunnel.holder, &tunnel.inbound.selectors);
         let Some(tunnel) = self.tunnels.remove(id) else { return };
         if let Entry::Occupied(mut link) = self.links.entry(LinkId::of(tunnel.owner, id)) {
             link.get_mut().tunnels.retain(|other| *other != id);
@@ -243,7 +245,7 @@ impl Links {
             tables.inbound.remove(writer, &spi);
         }
         policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
-        self.events.push_back(self.left(&tunnel.holder, held));
+        self.events.push_back(Event::tunnels_changed(&tunnel.inbound.selectors));
     }
 
     /// Removes an expired tunnel from the workers' tables, so that it carries nothing more.

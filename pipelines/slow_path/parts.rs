@@ -1,7 +1,7 @@
 //! The parameters of a tunnel before it is installed, from configuration or from IKE.
 
 use crate::config::model::{self, Encapsulation, Remote};
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{hash::BuildHasher, net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_dataplane::{
     crypto::Suite,
     sa::{Encap, Limits, Marking, Mode, Path, Selector, Spi, TunnelId},
@@ -24,22 +24,47 @@ pub(super) enum Owner {
 
 impl Owner {
     /// Returns the number of the link of tunnel `id`, by which workers tell it from most others.
-    pub(super) fn link_number(self, id: TunnelId) -> u16 {
+    pub(super) fn link_number(self, id: TunnelId, secret: &impl BuildHasher) -> u16 {
         match self {
             Self::Manual => id.0 as u16,
-            // Both count up from 0, so these begin at the other end.
-            Self::Ike(peer, _) => !(peer.0 as u16),
+            // Peers are counted, and whoever begins to connect often enough could choose a number.
+            Self::Ike(peer, _) => secret.hash_one(peer) as u16,
         }
     }
 }
 
 /// Whoever has the inner addresses of a tunnel. A peer that connects again is the same holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    name: HolderName,
+    /// Whoever is charged for what the holder uses up: the same for all holders that could be one peer
+    /// under several names.
+    pub(super) principal: HolderName,
+}
+
+/// The name of a holder or a principal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Holder {
-    /// The manually keyed tunnel of this name.
+pub(super) enum HolderName {
+    /// The name of a manually keyed tunnel.
     Manual(Arc<str>),
-    /// A peer, by the name of its connection and its identity in canonical form.
+    /// The name of a peer's connection, and an identity in canonical form.
     Peer(Arc<(String, Identity)>),
+}
+
+impl Holder {
+    /// Returns the holder that a manually keyed tunnel of this name has.
+    pub(super) fn manual(tunnel: &str) -> Self {
+        let name = HolderName::Manual(tunnel.into());
+        Self { principal: name.clone(), name }
+    }
+
+    /// Returns the holder that a peer of `connection` is, by its identity in canonical form and its
+    /// principal's.
+    pub(super) fn peer(connection: &str, identity: Identity, principal: Identity) -> Self {
+        let [name, principal] =
+            [identity, principal].map(|name| HolderName::Peer(Arc::new((connection.to_owned(), name))));
+        Self { name, principal }
+    }
 }
 
 /// A tunnel to install.
@@ -138,7 +163,7 @@ impl From<&model::Tunnel> for TunnelParts {
         Self {
             name: tunnel.name.clone(),
             owner: Owner::Manual,
-            holder: Holder::Manual(tunnel.name.as_str().into()),
+            holder: Holder::manual(&tunnel.name),
             mode: tunnel.mode,
             local: tunnel.local,
             any_local: false,
@@ -167,14 +192,25 @@ impl From<&model::Tunnel> for TunnelParts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use crate::gateway::input_port::from_link;
+    use std::{collections::BTreeSet, hash::RandomState};
 
     #[test]
-    fn all_tunnels_of_a_peer_have_the_number_of_their_link_and_no_other() {
-        let number = |owner: Owner, tunnel| owner.link_number(TunnelId(tunnel));
+    fn tunnels_of_a_peer_share_a_number_that_no_peer_can_choose() {
+        let secrets = [RandomState::new(), RandomState::new()];
         let child = |peer, child| Owner::Ike(PeerId(peer), ChildId(child));
-        assert_eq!(number(child(1, 1), 7), number(child(1, 2), 8));
-        let links = (0..100).flat_map(|n| [number(Owner::Manual, n), number(child(n.into(), 0), 200)]);
-        assert_eq!(links.collect::<BTreeSet<_>>().len(), 200);
+        let number = |secret: &RandomState, owner: Owner, tunnel| {
+            from_link(owner.link_number(TunnelId(tunnel), secret))
+        };
+        let [one, other] = &secrets;
+        assert_eq!(number(one, child(1, 1), 7), number(one, child(1, 2), 8));
+        let manual: BTreeSet<_> = (0..100).map(|n| number(one, Owner::Manual, n)).collect();
+        assert_eq!(manual.len(), 100);
+        let peers: BTreeSet<_> = (0..100).map(|n| number(one, child(n, 0), 0)).collect();
+        assert!(peers.len() > 90, "{} numbers of 100 peers", peers.len());
+        // What a peer may know is the order in which it connects.
+        let same =
+            (0..100).filter(|n| number(one, child(*n, 0), 0) == number(other, child(*n, 0), 0)).count();
+        assert!(same < 10, "{same} of 100 peers have the same number after another start");
     }
 }

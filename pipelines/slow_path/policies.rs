@@ -2,20 +2,32 @@
 
 use super::table_writer::TableWriter;
 use crate::gateway::policy::{Action, Draft, Rule, Rules};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 use wayfarer_dataplane::{
-    sa::{OutboundSa, Selector, TunnelId},
+    sa::{Flow, OutboundSa, Selector, TunnelId},
     table::Prefix,
 };
 
 /// Adds `policies`, each after the rules of the same rank.
 pub(super) fn add(policies: impl IntoIterator<Item = Rule>, tables: &mut TableWriter) {
-    for (prefix, new) in by_prefix(policies) {
-        change(prefix, tables, |rules| rules.with_policies(|draft| insert_after(draft, new)));
+    for new in sorted(policies).chunk_by(share_prefix) {
+        change(new[0].selector.remote, tables, |rules| rules.with_policies(|draft| insert_after(draft, new)));
     }
+}
+
+/// Adds these rules of tunnels, each after the tunnels' rules of the same rank. However many share a
+/// prefix, its list of rules is made once.
+pub(super) fn protect_all(rules: impl IntoIterator<Item = Rule>, tables: &mut TableWriter) {
+    for new in sorted(rules).chunk_by(share_prefix) {
+        change(new[0].selector.remote, tables, |rules| rules.with_tunnels(|draft| insert_after(draft, new)));
+    }
+}
+
+/// Returns the rules that send traffic that matches `selectors` by `sa`.
+pub(super) fn rules_of(sa: &Arc<OutboundSa>, selectors: &[Selector]) -> impl Iterator<Item = Rule> {
+    selectors
+        .iter()
+        .map(move |selector| Rule { selector: selector.clone(), action: Action::Protect(sa.clone()) })
 }
 
 /// Sends traffic that matches `selectors` by `sa`: before the `older` tunnels with the same selectors,
@@ -26,16 +38,14 @@ pub(super) fn protect(
     older: &[TunnelId],
     tables: &mut TableWriter,
 ) {
-    let rule = |selector: &Selector| Rule { selector: selector.clone(), action: Action::Protect(sa.clone()) };
     let is_older = |rule: &Rule| rule.tunnel().is_some_and(|id| older.contains(&id));
-    for (prefix, new) in by_prefix(selectors.iter().map(rule)) {
-        change(prefix, tables, |rules| {
+    for new in sorted(rules_of(sa, selectors)).chunk_by(share_prefix) {
+        change(new[0].selector.remote, tables, |rules| {
             rules.with_tunnels(|draft| {
                 for rule in new {
-                    let selector = rule.selector.clone();
-                    let gives_way = |rule: &Rule| is_older(rule) && rule.selector == selector;
-                    if let Err(rule) = draft.insert_before(rule, gives_way) {
-                        insert_after(draft, vec![rule]);
+                    let gives_way = |old: &Rule| is_older(old) && old.selector == rule.selector;
+                    if let Err(rule) = draft.insert_before(rule.clone(), gives_way) {
+                        insert_after(draft, &[rule]);
                     }
                 }
             })
@@ -61,15 +71,19 @@ pub(super) fn unprotect(id: TunnelId, selectors: &[Selector], tables: &mut Table
     }
 }
 
-/// Returns the rule of a tunnel that goes before those of all others for `prefix`, whatever else its
-/// selector asks for.
-pub(super) fn first_tunnel(prefix: Prefix, tables: &TableWriter) -> Option<&Rule> {
+/// Returns the rule of the tunnel that goes before all others that carry packets of this flow, or may.
+pub(super) fn first_tunnel<'t>(outbound: &Flow, tables: &'t TableWriter) -> Option<&'t Rule> {
     let TableWriter { tables, reader, .. } = tables;
-    let wider = |length| Prefix::new(prefix.address(), length);
-    let first = |prefix| tables.policies.get(prefix, reader)?.first_tunnel();
     let rank = |rule: &Rule| rule.selector.rank.remote;
-    let all = (0..=prefix.length()).rev().filter_map(wider).filter_map(first);
-    all.reduce(|best, wider| if rank(wider) > rank(best) { wider } else { best })
+    let mut best: Option<&Rule> = None;
+    tables.policies.find_map(outbound.dst, reader, |rules| -> Option<()> {
+        let found = rules.find_tunnel(outbound)?;
+        if best.is_none_or(|longer| rank(found) > rank(longer)) {
+            best = Some(found);
+        }
+        None
+    });
+    best
 }
 
 /// Drops traffic that matches the rules of an expired tunnel with these `selectors`, so that no
@@ -84,19 +98,22 @@ pub(super) fn expire(id: TunnelId, selectors: &[Selector], tables: &mut TableWri
 }
 
 /// Adds each new rule after those of the same rank.
-fn insert_after(rules: &mut Draft<'_>, new: Vec<Rule>) {
+fn insert_after(rules: &mut Draft<'_>, new: &[Rule]) {
     for rule in new {
         let rank = rule.selector.rank.remote;
-        rules.insert(rule, |old| old.selector.rank.remote >= rank);
+        rules.insert(rule.clone(), |old| old.selector.rank.remote >= rank);
     }
 }
 
-fn by_prefix(rules: impl IntoIterator<Item = Rule>) -> BTreeMap<Prefix, Vec<Rule>> {
-    let mut by_prefix: BTreeMap<Prefix, Vec<Rule>> = BTreeMap::new();
-    for rule in rules {
-        by_prefix.entry(rule.selector.remote).or_default().push(rule);
-    }
-    by_prefix
+/// Returns `rules` sorted by their prefixes, and those of each prefix in the given order.
+fn sorted(rules: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
+    let mut rules: Vec<_> = rules.into_iter().collect();
+    rules.sort_by_key(|rule| rule.selector.remote);
+    rules
+}
+
+fn share_prefix(one: &Rule, other: &Rule) -> bool {
+    one.selector.remote == other.selector.remote
 }
 
 /// Returns the prefixes of `selectors` on the peer's side.

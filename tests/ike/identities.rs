@@ -413,3 +413,31 @@ fn refused_first_message_is_an_event_with_its_reason() {
         assert_eq!(refused, expected.map(|reason| (TERMINAL.into(), reason)));
     }
 }
+
+#[test]
+fn a_peer_has_one_principal_under_all_names_that_it_could_choose() {
+    let authority: Arc<dyn Verifier> = Arc::new(FakeCertificate::default());
+    let by_certificate = || Connection { remote_auth: RemoteAuth::Key(authority.clone()), ..gateway() };
+    let named = |name: &str| Connection { local_id: id(name), ..terminal() };
+    let certified = |name: &str| {
+        let local_auth = LocalAuth::Key(Arc::new(FakeCertificate::of("laptop.test bob@example.org")));
+        Connection { local_auth, ..named(name) }
+    };
+    let people = || by_eap("people", &users(&["alice", "bob"]), IdentityPattern::Any, 0);
+    for (gateway, terminals, are_one) in [
+        (gateway(), ["n1.test", "n2.test"].map(named), true),
+        (by_certificate(), ["laptop.test", "bob@example.org"].map(certified), true),
+        (people(), ["alice", "bob"].map(|name| person("192.168.7.5", name)), false),
+    ] {
+        let [one, other] = terminals.map(|terminal| {
+            let mut fleet = Fleet::new(vec![gateway.clone()]);
+            fleet.connect(TERMINAL, terminal);
+            let principal = fleet.gateway.events.iter().find_map(|event| match event {
+                Event::PeerUp { principal, .. } => Some(principal.clone()),
+                _ => None,
+            });
+            principal.unwrap()
+        });
+        assert_eq!(one == other, are_one, "{one} {other}");
+    }
+}

@@ -17,7 +17,7 @@ fn a_nat_needs_an_inside_and_a_port() {
         port: 0,
         address: "203.0.113.1".parse().unwrap(),
         ports: 10_000..=32_767,
-        mappings: 1024,
+        mappings: 4096,
         udp_timeout: minutes(5),
         tcp_timeout: minutes(124),
         tcp_transitory_timeout: minutes(4),

@@ -7,8 +7,8 @@ use wayfarer_dataplane::wire::{
     tcp::{ACK, FIN, PSH, RST, SYN},
 };
 
-// What a mapping has seen of its TCP connections.
-/// A segment from outside.
+// What a mapping has seen, most of it of its TCP connections.
+/// A packet from outside.
 const ANSWERED: u8 = 0x01;
 /// The end of a handshake.
 const OPEN: u8 = 0x02;
@@ -22,6 +22,8 @@ const ENDED: u8 = ENDED_INSIDE | ENDED_OUTSIDE;
 /// How long after a FIN the inside may still acknowledge the end of that connection, in seconds. A sender
 /// that lacks the acknowledgement repeats its FIN, and the time begins anew.
 const LAST_ACK: u32 = 5;
+/// The idle time in seconds for which each mapping of UDP must live (RFC 4787 REQ-5).
+const LEAST_UDP: u32 = 120;
 
 /// A mapping. Workers note their packets on it, and the slow path removes it after it was idle.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ pub struct Mapping {
     used: AtomicU32,
     /// The time of the last FIN of either side, in seconds by the NAT's clock.
     fin: AtomicU32,
-    tcp: AtomicU8,
+    seen: AtomicU8,
 }
 
 impl Mapping {
@@ -52,8 +54,8 @@ impl Mapping {
         outside_port: u16,
         now: u32,
     ) -> Self {
-        let (used, fin, tcp) = (AtomicU32::new(now), AtomicU32::new(0), AtomicU8::new(0));
-        Self { nat, protocol, inside, inside_port, outside_port, used, fin, tcp }
+        let (used, fin, seen) = (AtomicU32::new(now), AtomicU32::new(0), AtomicU8::new(0));
+        Self { nat, protocol, inside, inside_port, outside_port, used, fin, seen }
     }
 
     /// Notes a packet from inside, with TCP's `flags`. Only such packets keep a mapping in use (RFC
@@ -75,12 +77,10 @@ impl Mapping {
         }
     }
 
-    /// Notes a packet from outside, with TCP's `flags`.
+    /// Notes a packet from outside, with TCP's `flags`; other protocols have none.
     #[inline]
     pub fn received(&self, now: u32, flags: u8) {
-        if self.protocol == protocol::TCP {
-            self.note(now, flags, |seen| seen | ANSWERED | ended(flags, ENDED_OUTSIDE));
-        }
+        self.note(now, flags, |seen| seen | ANSWERED | ended(flags, ENDED_OUTSIDE));
     }
 
     /// Returns whether both sides have ended a connection so long ago that a segment from inside with these
@@ -91,17 +91,17 @@ impl Mapping {
         flags & PSH != 0 && seen & ENDED == ENDED && now.saturating_sub(self.fin.load(Relaxed)) > LAST_ACK
     }
 
-    /// Changes what is noted of TCP by a segment with these flags. Workers may overwrite each other's
+    /// Changes what is noted by a packet with these flags of TCP. Workers may overwrite each other's
     /// changes, which costs a longer or shorter life at most.
     #[inline]
     fn note(&self, now: u32, flags: u8, change: impl Fn(u8) -> u8) {
         if flags & FIN != 0 {
             self.fin.store(now, Relaxed);
         }
-        let seen = self.tcp.load(Relaxed);
+        let seen = self.seen.load(Relaxed);
         let new = change(seen);
         if new != seen {
-            self.tcp.store(new, Relaxed);
+            self.seen.store(new, Relaxed);
         }
     }
 
@@ -115,8 +115,20 @@ impl Mapping {
     /// 7857 §2.2). So does one with data some seconds after both FINs, because it is of another connection
     /// from the same port.
     pub fn is_established(&self) -> bool {
-        let seen = self.tcp.load(Relaxed);
+        let seen = self.seen.load(Relaxed);
         seen & OPEN != 0 && !is_over(seen)
+    }
+
+    /// Returns whether its inner address can spare it for another one: its TCP connection is over, or its
+    /// UDP was never answered. It was idle for so long that no last acknowledgement follows, that whatever
+    /// undoes a forged RST has come, or that a mapping of UDP may end.
+    pub fn is_spare(&self, now: u32) -> bool {
+        let (seen, idle) = (self.seen.load(Relaxed), now.saturating_sub(self.last_used()));
+        match self.protocol {
+            protocol::TCP => is_over(seen) && idle > LAST_ACK,
+            protocol::UDP => seen & ANSWERED == 0 && idle > LEAST_UDP,
+            _ => false,
+        }
     }
 }
 
@@ -174,6 +186,33 @@ mod tests {
         assert_eq!(mapping.last_used(), 7);
         mapping.sent(9, 0);
         assert_eq!((mapping.last_used(), mapping.is_established()), (9, false));
+    }
+
+    #[test]
+    fn what_is_over_or_was_never_answered_is_spare_after_a_while() {
+        let made = |protocol| Mapping::new(0, protocol, (Address::v4(1), 2), 3, 100);
+        let spare = |mapping: &Mapping, at: [u32; 2]| at.map(|now| mapping.is_spare(now));
+        let tcp = made(protocol::TCP);
+        assert!(!tcp.is_spare(7000), "half-open");
+        tcp.sent(100, SYN);
+        tcp.received(100, SYN | ACK);
+        tcp.sent(100, ACK);
+        tcp.received(100, FIN | ACK);
+        assert!(!tcp.is_spare(7000), "half-closed");
+        tcp.sent(200, FIN | ACK);
+        assert_eq!(spare(&tcp, [205, 206]), [false, true]);
+        tcp.sent(206, ACK);
+        assert_eq!(spare(&tcp, [206, 212]), [false, true], "something followed");
+        tcp.sent(300, SYN);
+        assert!(!tcp.is_spare(400), "the next connection");
+        tcp.received(400, RST | ACK);
+        assert_eq!(spare(&tcp, [305, 306]), [false, true]);
+        let udp = made(protocol::UDP);
+        assert_eq!(spare(&udp, [220, 221]), [false, true]);
+        udp.sent(200, 0);
+        assert_eq!(spare(&udp, [320, 321]), [false, true]);
+        udp.received(201, 0);
+        assert!(!udp.is_spare(7000) && !made(protocol::ICMP).is_spare(7000));
     }
 
     /// Two connections from one port to two servers.

@@ -31,13 +31,6 @@ impl List {
         matches!(self, Self::Scanned(rules) if rules.is_empty())
     }
 
-    pub(super) fn first(&self) -> Option<&Rule> {
-        match self {
-            Self::Scanned(rules) => rules.first(),
-            Self::Indexed(blocks) => blocks.first()?.rules().first(),
-        }
-    }
-
     #[inline(always)]
     pub(super) fn find<'r>(&'r self, outbound: &Flow) -> Option<Decision<'r>> {
         match self {

@@ -45,14 +45,10 @@ impl Rules {
         self.tunnels.is_empty() && self.policies.is_none()
     }
 
-    /// Returns whether a tunnel has a rule.
-    pub fn has_tunnels(&self) -> bool {
-        !self.tunnels.is_empty()
-    }
-
-    /// Returns the first rule of a tunnel.
-    pub fn first_tunnel(&self) -> Option<&Rule> {
-        self.tunnels.first()
+    /// Returns the first rule of a tunnel that covers a packet, or may cover it. The packet's
+    /// destination is in the rules' prefix.
+    pub fn find_tunnel(&self, outbound: &Flow) -> Option<&Rule> {
+        self.tunnels.find(outbound)?.rule()
     }
 
     /// Returns the decision of the first of these rules that covers a packet, or may cover it. The

@@ -59,10 +59,16 @@ impl NetworkRates {
         self.take(now, host, burst, refill)
     }
 
+    /// Forgets the networks whose buckets are full again, because a full bucket is like none. Returns
+    /// true if no network is left.
+    pub fn forget_full(&mut self, now: Duration) -> bool {
+        self.rates.retain(|_, rate| rate.full_at() > now);
+        self.rates.is_empty()
+    }
+
     fn take(&mut self, now: Duration, network: Network, burst: u32, refill: Duration) -> bool {
         if self.rates.len() >= MAX_NETWORKS && !self.rates.contains_key(&network) {
-            // A full bucket is like none.
-            self.rates.retain(|_, rate| rate.full_at() > now);
+            self.forget_full(now);
             if self.rates.len() >= MAX_NETWORKS {
                 return false;
             }

@@ -1,24 +1,33 @@
 //! Makes and ends the mappings of NATs.
 //!
 //! A mapping lives until no packet from inside has used it for a time that depends on its protocol
-//! and state, or until no tunnel has its inner address any more, or another peer's has: the next peer
-//! must not get what is sent to the earlier one. Nothing else ends a mapping, so nobody can take
-//! another's away. A mapping has no owner beside its address, since policy sends the answers to whoever
-//! has that.
+//! and state, or until policy sends the answers to nobody any more, or to another peer: that must not
+//! get what is sent to the earlier one. An inner address that can have no more mappings replaces its own
+//! oldest one that it can spare. Nothing else ends a mapping, so nobody can take another's away. A mapping
+//! has no owner beside its address, whose mappings end together.
 
-mod freed;
 mod log;
+mod mappings;
 mod pings;
 mod ports;
+mod unchecked;
 
-use super::{network::Network, parts::Holder, table_writer::TableWriter};
+#[cfg(all(test, feature = "bench"))]
+mod tests;
+
+use super::{
+    links::Links,
+    network::Network,
+    parts::{Holder, HolderName},
+    table_writer::TableWriter,
+};
 use crate::{
     config::model,
     control::protocol::{NatUserView, NatView},
     gateway::nat::mapping::Mapping,
 };
-use freed::Freed;
 use log::Lines;
+use mappings::Mappings;
 use pings::Pings;
 use ports::Ports;
 use std::{
@@ -26,9 +35,11 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use unchecked::Unchecked;
 use wayfarer_dataplane::{
     drop::DropReason,
     port::classifier::Classifier,
+    sa::Flow,
     table::Prefix,
     wire::{Address, ip::protocol, translate::End},
 };
@@ -45,7 +56,7 @@ pub(super) struct Nats {
     nats: Vec<Nat>,
     /// When each mapping is looked at next.
     due: BTreeSet<Due>,
-    freed: Freed,
+    unchecked: Unchecked,
     pings: Pings,
 }
 
@@ -64,19 +75,38 @@ struct Nat {
     lines: Lines,
 }
 
+/// Why a mapping ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Its inner host does not need it any more.
+    Unused,
+    /// Another holder gets the answers now, or nobody.
+    Stale,
+    /// A new mapping of the same inner address gets its port at once.
+    Replaced,
+}
+
 /// An inner address with mappings.
 #[derive(Debug, Default)]
 struct User {
-    /// By protocol and port outside, when each mapping is looked at next, in seconds.
-    mappings: BTreeMap<(u8, u16), u32>,
-    /// Whoever had it when a tunnel last brought packets; `None` for hosts in clear, whose mappings do not
-    /// end with tunnels.
-    holder: Option<Holder>,
-    /// Numbers of ports that rest since these holders have left it. They count against the limit of a
-    /// holder that comes back, or one peer that comes and goes could have all ports rest.
-    resting: BTreeMap<Holder, u32>,
+    mappings: Mappings,
+    /// The answers to the newest of its mappings that a tunnel's packet made; `None` for hosts in clear,
+    /// whose mappings do not end with tunnels.
+    answers: Option<Answers>,
+    /// Numbers of ports that rest since holders with these principals have left it. They count against
+    /// the limit of one that comes back, or one peer that comes and goes, under whatever names, could have
+    /// all ports rest.
+    resting: BTreeMap<HolderName, u32>,
     /// Packets refused because it had as many mappings as it may.
     refused: u64,
+}
+
+/// The answers to an inner address that a tunnel carries.
+#[derive(Debug)]
+pub(super) struct Answers {
+    pub(super) flow: Flow,
+    /// Whoever gets them.
+    pub(super) holder: Holder,
 }
 
 impl Nat {
@@ -103,54 +133,66 @@ impl Nat {
         }
     }
 
-    fn ports(&mut self, protocol: u8) -> Option<(&mut Ports, &'static str)> {
+    fn ports(&mut self, protocol: u8) -> Option<&mut Ports> {
         let at = PROTOCOLS.iter().position(|(number, _)| *number == protocol)?;
-        Some((&mut self.ports[at], PROTOCOLS[at].1))
+        Some(&mut self.ports[at])
     }
 
-    /// Takes a port for a new mapping of an inner end, whose address a `holder` has.
+    /// Takes a port for a new mapping of an inner end, for which a `principal` is charged.
     ///
     /// # Errors
     /// `NatLimit` or `NatPorts`.
     fn take_port(
         &mut self,
-        now: Duration,
         end: &End,
-        holder: Option<&Holder>,
+        principal: Option<&HolderName>,
         random: u64,
     ) -> Result<u16, DropReason> {
-        let limit = self.config.mappings;
-        let is_at_limit = |user: &&mut User| user.ports_of(holder) >= limit as usize;
-        if let Some(user) = self.users.get_mut(&end.address).filter(is_at_limit) {
-            user.refused += 1;
-            self.lines.limit(now, end.address.into(), limit);
+        let limit = self.config.mappings as usize;
+        if self.users.get(&end.address).is_some_and(|user| user.ports_of(principal) >= limit) {
             return Err(DropReason::NatLimit);
         }
-        let (ports, name) = self.ports(end.protocol).ok_or(DropReason::NatProtocol)?;
-        let Some(port) = ports.take(end.port, random) else {
+        let ports = self.ports(end.protocol).ok_or(DropReason::NatProtocol)?;
+        ports.take(end.port, random).ok_or(DropReason::NatPorts)
+    }
+
+    /// Counts and logs that there is no new mapping for an inner end.
+    fn refuse(&mut self, now: Duration, end: &End, reason: DropReason) {
+        if reason == DropReason::NatLimit {
+            if let Some(user) = self.users.get_mut(&end.address) {
+                user.refused += 1;
+            }
+            self.lines.limit(now, end.address.into(), self.config.mappings);
+        } else if let Some((_, name)) = PROTOCOLS.iter().find(|(number, _)| *number == end.protocol) {
             self.refused += 1;
             self.lines.full(now, self.config.address.into(), name);
-            return Err(DropReason::NatPorts);
-        };
-        Ok(port)
+        }
     }
 
     /// Has the mapping of a port outside looked at next `at` a time in seconds.
     fn set_due(&mut self, inside: Address, protocol: u8, port: u16, at: u32) {
-        self.users.entry(inside).or_default().mappings.insert((protocol, port), at);
+        if let Some(user) = self.users.get_mut(&inside) {
+            user.mappings.set_due(protocol, port, at);
+        }
     }
 
-    /// Gives back the port of a mapping that has ended because it was idle, or because its inner address
-    /// `is_freed`.
-    fn give_port(&mut self, now: Duration, protocol: u8, port: u16, inside: Address, is_freed: bool) {
-        let holder = self.users.get(&inside).filter(|_| is_freed).and_then(|user| user.holder.clone());
-        if let Some((ports, _)) = self.ports(protocol) {
-            ports.give(now, port, holder.clone().map(|holder| (inside, holder)));
+    /// Forgets a mapping that has ended, and gives its port back unless another mapping has that.
+    fn give_port(&mut self, now: Duration, protocol: u8, port: u16, inside: Address, why: Ending) {
+        let user = self.users.get(&inside).filter(|_| why == Ending::Stale);
+        let answers = user.and_then(|user| user.answers.as_ref());
+        let principal = answers.map(|answers| answers.holder.principal.clone());
+        if why != Ending::Replaced
+            && let Some(ports) = self.ports(protocol)
+        {
+            ports.give(now, port, principal.clone().map(|principal| (inside, principal)));
         }
         self.change_user(inside, |user| {
-            user.mappings.remove(&(protocol, port));
-            if let Some(holder) = holder {
-                *user.resting.entry(holder).or_default() += 1;
+            user.mappings.remove(protocol, port);
+            if user.mappings.is_empty() {
+                user.answers = None;
+            }
+            if let Some(principal) = principal {
+                *user.resting.entry(principal).or_default() += 1;
             }
         });
     }
@@ -160,8 +202,8 @@ impl Nat {
         for at in 0..self.ports.len() {
             for _ in 0..MAX_DUE {
                 let Some(share) = self.ports[at].wake(now) else { break };
-                if let Some((inside, holder)) = share {
-                    self.change_user(inside, |user| user.wake_port(&holder));
+                if let Some((inside, principal)) = share {
+                    self.change_user(inside, |user| user.wake_port(&principal));
                 }
             }
         }
@@ -202,18 +244,24 @@ impl Nat {
 }
 
 impl User {
-    /// Returns the number of ports that count against the limit of a holder of the address.
-    fn ports_of(&self, holder: Option<&Holder>) -> usize {
-        let resting = holder.and_then(|holder| self.resting.get(holder));
+    /// Returns whether its mappings must end: another holder gets the answers now, or nobody.
+    fn is_stale(&self, links: &Links) -> bool {
+        let is_another = |answers: &Answers| links.holder_of(&answers.flow) != Some(&answers.holder);
+        self.answers.as_ref().is_some_and(is_another)
+    }
+
+    /// Returns the number of ports that count against the limit of a principal at the address.
+    fn ports_of(&self, principal: Option<&HolderName>) -> usize {
+        let resting = principal.and_then(|principal| self.resting.get(principal));
         self.mappings.len() + resting.map_or(0, |ports| *ports as usize)
     }
 
-    /// Notes that a port of an earlier holder has rested.
-    fn wake_port(&mut self, holder: &Holder) {
-        if let Some(ports) = self.resting.get_mut(holder) {
+    /// Notes that a port for which a principal is charged has rested.
+    fn wake_port(&mut self, principal: &HolderName) {
+        if let Some(ports) = self.resting.get_mut(principal) {
             *ports -= 1;
             if *ports == 0 {
-                self.resting.remove(holder);
+                self.resting.remove(principal);
             }
         }
     }
@@ -222,11 +270,11 @@ impl User {
 impl Nats {
     pub(super) fn new(nats: &[model::Nat]) -> Self {
         let nats = nats.iter().map(Nat::new).collect();
-        Self { nats, due: BTreeSet::new(), freed: Freed::default(), pings: Pings::default() }
+        Self { nats, due: BTreeSet::new(), unchecked: Unchecked::default(), pings: Pings::default() }
     }
 
-    /// Makes a mapping for an inner end, unless there is one. If its packet comes from a tunnel, a `holder`
-    /// has its address.
+    /// Makes a mapping for an inner end, unless there is one. If its packet comes from a tunnel, a tunnel
+    /// carries these `answers` to it.
     ///
     /// # Errors
     /// Why there is none.
@@ -235,27 +283,29 @@ impl Nats {
         now: Duration,
         index: u8,
         end: &End,
-        holder: Option<Holder>,
-        tables: &mut TableWriter,
+        answers: Option<Answers>,
+        links: &mut Links,
     ) -> Result<(), DropReason> {
-        let nat = self.nats.get_mut(usize::from(index)).ok_or(DropReason::NatProtocol)?;
-        if holder.is_some() && self.freed.has(end.address) {
+        let nat = self.nats.get(usize::from(index)).ok_or(DropReason::NatProtocol)?;
+        if nat.users.get(&end.address).is_some_and(|user| user.is_stale(links)) {
             // Those of the earlier peer still count.
             return Err(DropReason::NatLimit);
         }
-        let TableWriter { tables, writer, reader } = tables;
-        if tables.nat.by_inside(index, end, reader).is_some() {
+        let tables = &mut links.tables;
+        if tables.tables.nat.by_inside(index, end, &tables.reader).is_some() {
             return Ok(());
         }
-        let random = getrandom::u64().map_err(|_| DropReason::NatPorts)?;
-        let port = nat.take_port(now, end, holder.as_ref(), random)?;
+        let principal = answers.as_ref().map(|answers| &answers.holder.principal);
+        let port = self.take_port(now, index, end, principal, tables)?;
         let seconds = seconds(now);
         let mapping = Mapping::new(index, end.protocol, (end.address, end.port), port, seconds);
-        tables.nat.insert(writer, mapping);
+        tables.tables.nat.insert(&mut tables.writer, mapping);
+        let nat = &mut self.nats[usize::from(index)];
         let at = seconds.saturating_add(whole_seconds(nat.shortest(end.protocol)));
-        nat.set_due(end.address, end.protocol, port, at);
-        if holder.is_some() {
-            nat.change_user(end.address, |user| user.holder = holder);
+        let user = nat.users.entry(end.address).or_default();
+        user.mappings.add(seconds, end.protocol, port, at);
+        if answers.is_some() {
+            user.answers = answers;
         }
         self.due.insert((at, index, end.protocol, port));
         if end.protocol == protocol::ICMP {
@@ -264,53 +314,96 @@ impl Nats {
         Ok(())
     }
 
+    /// Takes a port for a new mapping of an inner end, for which a `principal` is charged. If it can have no
+    /// more, its address gives up its oldest mapping that it can spare, if that helps. A port of the same
+    /// protocol needs no rest then: what still comes from the earlier remote is for the same host.
+    ///
+    /// # Errors
+    /// `NatLimit` or `NatPorts`.
+    fn take_port(
+        &mut self,
+        now: Duration,
+        index: u8,
+        end: &End,
+        principal: Option<&HolderName>,
+        tables: &mut TableWriter,
+    ) -> Result<u16, DropReason> {
+        let random = getrandom::u64().map_err(|_| DropReason::NatPorts)?;
+        let nat = &mut self.nats[usize::from(index)];
+        let refusal = match nat.take_port(end, principal, random) {
+            Ok(port) => return Ok(port),
+            Err(refusal) => refusal,
+        };
+        // The limit is for all protocols together.
+        let protocols = [end.protocol, protocol::TCP, protocol::UDP];
+        let helpful = if refusal == DropReason::NatLimit { protocols.len() } else { 1 };
+        let seconds = seconds(now);
+        let spare = nat.users.get_mut(&end.address).and_then(|user| {
+            protocols[..helpful].iter().find_map(|&protocol| {
+                let is_spare = |port| {
+                    let mapping = tables.tables.nat.by_outside(index, protocol, port, &tables.reader);
+                    mapping.is_some_and(|mapping| mapping.is_spare(seconds))
+                };
+                let (port, due) = user.mappings.find_spare(seconds, protocol, is_spare)?;
+                Some((due, protocol, port))
+            })
+        });
+        let Some((due, protocol, port)) = spare else {
+            nat.refuse(now, end, refusal);
+            return Err(refusal);
+        };
+        self.due.remove(&(due, index, protocol, port));
+        if protocol == end.protocol {
+            self.end(now, (index, protocol, port), Ending::Replaced, tables);
+            return Ok(port);
+        }
+        self.end(now, (index, protocol, port), Ending::Unused, tables);
+        let nat = &mut self.nats[usize::from(index)];
+        nat.take_port(end, principal, random).inspect_err(|refusal| nat.refuse(now, end, *refusal))
+    }
+
     /// Has a port's device divide replies to pings between NATs and host, or none if it is not shared
     /// with the kernel.
     pub(super) fn share_pings(&mut self, port: usize, classifier: Option<Arc<Classifier>>) {
         self.pings.share(port, classifier);
     }
 
-    /// Ends the mappings of inner addresses within `prefixes`, which have no peer any more, or another.
-    /// Those of addresses that a tunnel with a longer prefix has stay. Since there may be many, this may
-    /// take some turns, in which nobody makes new ones within `prefixes`.
-    pub(super) fn free(&mut self, now: Duration, prefixes: &BTreeSet<Prefix>, tables: &mut TableWriter) {
-        prefixes.iter().for_each(|prefix| self.freed.add(*prefix));
-        self.end_freed(now, tables);
+    /// Ends the mappings of inner addresses within `prefixes`, whose tunnels have changed, if other holders
+    /// get their answers now, or nobody. Since there may be many, this may take some turns, in which nobody
+    /// makes new ones at such addresses.
+    pub(super) fn check(&mut self, now: Duration, prefixes: &BTreeSet<Prefix>, links: &mut Links) {
+        prefixes.iter().for_each(|prefix| self.unchecked.add(*prefix));
+        self.end_stale(now, links);
     }
 
-    /// Ends mappings of addresses that are freed, up to a limit. Returns whether there were any.
-    fn end_freed(&mut self, now: Duration, tables: &mut TableWriter) -> bool {
+    /// Ends mappings of unchecked addresses that are stale, up to a limit. Returns whether there was
+    /// something to check.
+    fn end_stale(&mut self, now: Duration, links: &mut Links) -> bool {
         for steps in 0..MAX_DUE {
-            let has_longer = |address: Address| {
-                let own = |length| Prefix::new(address.into(), length);
-                let mut longer = (self.freed.length() + 1..=32).filter_map(own);
-                longer.any(|prefix| tables.tables.has_tunnels(prefix, &tables.reader))
-            };
-            let Some((index, from, last)) = self.freed.first() else { return steps > 0 };
+            let Some((index, from, last)) = self.unchecked.first() else { return steps > 0 };
             let nat = self.nats.get(usize::from(index));
             let user = nat.map(|nat| nat.users.range(from..=last).next());
             match user {
-                None => self.freed.remove_first(),
-                Some(None) => self.freed.next_nat(),
-                Some(Some((&address, user))) => match user.mappings.first_key_value() {
-                    Some((&(protocol, port), &at)) if user.holder.is_some() && !has_longer(address) => {
+                None => self.unchecked.remove_first(),
+                Some(None) => self.unchecked.next_nat(),
+                Some(Some((&address, user))) => match user.mappings.first() {
+                    Some((protocol, port, at)) if user.is_stale(links) => {
                         self.due.remove(&(at, index, protocol, port));
-                        self.end(now, (index, protocol, port), true, tables);
+                        self.end(now, (index, protocol, port), Ending::Stale, &mut links.tables);
                     }
-                    _ => self.freed.pass(address),
+                    _ => self.unchecked.pass(address),
                 },
             }
         }
         true
     }
 
-    /// Ends the mapping of a NAT's port for a protocol, because it was idle or because its inner address
-    /// `is_freed`.
+    /// Ends the mapping of a NAT's port for a protocol.
     fn end(
         &mut self,
         now: Duration,
         (index, protocol, port): (u8, u8, u16),
-        is_freed: bool,
+        why: Ending,
         tables: &mut TableWriter,
     ) {
         let TableWriter { tables, writer, reader } = tables;
@@ -318,19 +411,20 @@ impl Nats {
         let inside = (mapping.inside, mapping.inside_port);
         tables.nat.remove(writer, (index, protocol), port, inside);
         let nat = &mut self.nats[usize::from(index)];
-        nat.give_port(now, protocol, port, inside.0, is_freed);
+        nat.give_port(now, protocol, port, inside.0, why);
         if protocol == protocol::ICMP {
             self.pings.set(nat.config.address, port, false);
         }
     }
 
-    /// Ends mappings that have been idle for too long, or whose addresses are freed. Returns whether
-    /// there were any.
-    pub(super) fn handle_timeout(&mut self, now: Duration, tables: &mut TableWriter) -> bool {
+    /// Ends mappings that have been idle for too long, or are stale. Returns whether there was something
+    /// to do.
+    pub(super) fn handle_timeout(&mut self, now: Duration, links: &mut Links) -> bool {
         let seconds = seconds(now);
-        tables.tables.nat.set_now(seconds);
+        links.tables.tables.nat.set_now(seconds);
         self.nats.iter_mut().for_each(|nat| nat.wake_ports(now));
-        let mut busy = self.end_freed(now, tables);
+        let mut busy = self.end_stale(now, links);
+        let tables = &mut links.tables;
         for _ in 0..MAX_DUE {
             let Some(&(at, index, protocol, port)) = self.due.first() else { break };
             if at > seconds {
@@ -348,7 +442,7 @@ impl Nats {
                 self.due.insert((next, index, protocol, port));
                 continue;
             }
-            self.end(now, (index, protocol, port), false, tables);
+            self.end(now, (index, protocol, port), Ending::Unused, tables);
             busy = true;
         }
         busy

@@ -101,3 +101,29 @@ fn gateways_own_errors_quote_what_their_receiver_sent() {
     assert_eq!((got.len(), &got[0][20..22]), (1, &[3, 1][..]), "{:?}", bench.world.all_drops());
     assert_eq!(quote(&got[0])[12..], nobody[12..]);
 }
+
+#[test]
+fn errors_pass_by_a_policy_for_the_protocol_of_what_they_quote() {
+    let mut world = in_clear_by(Some(protocol::UDP));
+    let query = datagram("10.99.0.7", SERVER, (5000, 53), b"query");
+    world.send(INSIDE, &query);
+    let out = world.take(OUTSIDE);
+    assert_eq!(out.len(), 1, "{:?}", world.all_drops());
+    world.send(OUTSIDE, &error("192.0.2.200", OUTER, 11, &out[0], 28));
+    let expected = forwarded(&error("192.0.2.200", "10.99.0.7", 11, &forwarded(&query), 28));
+    assert_eq!(world.take(INSIDE), [expected], "{:?}", world.all_drops());
+
+    let (_, port, _) = ends(&out[0]);
+    world.send(OUTSIDE, &answer(port));
+    let received = world.take(INSIDE).remove(0);
+    // From the host itself, and from a router behind it.
+    for sender in ["10.99.0.7", "10.97.0.9"] {
+        world.send(INSIDE, &error(sender, SERVER, 3, &received, 1500));
+        let out = world.take(OUTSIDE);
+        assert_eq!(out.len(), 1, "{sender} {:?}", world.all_drops());
+        let (src, _, dst) = ends(&out[0]);
+        assert_eq!((&src[..], &dst[..]), (OUTER, SERVER));
+        assert_eq!(quote(&out[0])[12..], answer(port)[12..]);
+    }
+    assert_eq!(world.all_drops(), []);
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use wayfarer::config::model::Tunnel;
+use wayfarer_dataplane::sa::Rank;
 
 /// Makes the tunnel of terminal `n` with this inner prefix.
 fn tunnel_for(n: u32, inner: &str) -> Tunnel {
@@ -141,6 +142,62 @@ fn mappings_of_hosts_in_clear_stay_whatever_tunnels_come_and_go() {
     world.assembly.slow_path.install_tunnel(&Tunnel { selectors, ..tunnel(1, suite(SUITE)) }).unwrap();
     world.settle();
     assert!(world.assembly.slow_path.remove_tunnel("t1"));
+    world.settle();
+    world.send(OUTSIDE, &answer(port));
+    assert_eq!(world.take(INSIDE).len(), 1, "{:?}", world.all_drops());
+}
+
+#[test]
+fn mapping_ends_if_a_shorter_prefix_that_ranks_higher_gets_its_answers() {
+    let mut bench = Bench::new();
+    let of = datagram("10.98.1.7", SERVER, (7000, 53), b"query");
+    // As if a peer had narrowed a prefix of all addresses to this one.
+    let mut narrowed = tunnel_for(5, "10.98.1.7");
+    narrowed.selectors[0].rank = Rank { local: 0, remote: 0, is_narrowed: true };
+    bench.world.assembly.slow_path.install_tunnel(&narrowed).unwrap();
+    bench.terminals[0] = Terminal::new(5, suite(SUITE), "192.0.2.5");
+    let given = bench.port_of(1, &of).unwrap();
+    come(&mut bench, 4, "10.98.1.0/24");
+    bench.world.settle();
+    assert_eq!(bench.show().mappings, 0);
+    assert!(bench.down(1, &answer(given)).is_empty());
+    // And back, once the wide one has gone.
+    let wide = bench.port_of(1, &of).unwrap();
+    remove(&mut bench, "t4");
+    assert_eq!(bench.show().mappings, 0);
+    bench.terminals[0] = Terminal::new(5, suite(SUITE), "192.0.2.5");
+    assert!(bench.down(1, &answer(wide)).is_empty());
+}
+
+#[test]
+fn tunnel_for_another_inner_network_ends_no_mapping() {
+    let mut bench = Bench::new();
+    come(&mut bench, 4, "10.98.1.0/24");
+    let of = datagram("10.98.1.7", SERVER, (7000, 53), b"query");
+    let port = bench.port_of(1, &of).unwrap();
+    let selectors = vec![selector("10.99.0.0/24", "10.98.1.7")];
+    let other = Tunnel { selectors, ..tunnel(5, suite(SUITE)) };
+    bench.world.assembly.slow_path.install_tunnel(&other).unwrap();
+    bench.world.settle();
+    remove(&mut bench, "t5");
+    assert_eq!((bench.show().mappings, bench.down(1, &answer(port)).len()), (1, 1));
+}
+
+#[test]
+fn mappings_of_a_host_in_clear_stay_while_ports_of_an_earlier_peer_rest() {
+    let mut world = in_clear();
+    world.assembly.slow_path.install_tunnel(&tunnel_for(1, "10.99.0.7")).unwrap();
+    let mut terminal = Terminal::new(1, suite(SUITE), "192.0.2.1");
+    let sealed = terminal.seal(&datagram("10.99.0.7", SERVER, (5000, 53), b"query"));
+    world.send(OUTSIDE, &sealed);
+    assert_eq!(world.take(OUTSIDE).len(), 1, "{:?}", world.all_drops());
+    assert!(world.assembly.slow_path.remove_tunnel("t1"));
+    world.settle();
+    world.send(INSIDE, &datagram("10.99.0.7", SERVER, (6000, 53), b"query"));
+    let (_, port, _) = ends(&world.take(OUTSIDE)[0]);
+    world.assembly.slow_path.install_tunnel(&tunnel_for(2, "10.99.0.7")).unwrap();
+    world.settle();
+    assert!(world.assembly.slow_path.remove_tunnel("t2"));
     world.settle();
     world.send(OUTSIDE, &answer(port));
     assert_eq!(world.take(INSIDE).len(), 1, "{:?}", world.all_drops());

@@ -146,6 +146,88 @@ fn used_up_range_refuses_new_mappings_and_evicts_none() {
     assert!(bench.port_of(2, &udp(2, 1)).is_some());
 }
 
+/// Has terminal `n` open a connection from this port, which both sides end. Returns its port outside.
+fn short_connection(bench: &mut Bench, n: usize, from: u16) -> Option<u16> {
+    let out = |flags| segment(&format!("10.98.0.{n}"), SERVER, (from, 443), flags);
+    let port = bench.port_of(n, &out(SYN))?;
+    bench.up(n, &out(FIN | ACK));
+    bench.down(n, &segment(SERVER, OUTER, (443, port), FIN | ACK));
+    Some(port)
+}
+
+/// Returns whether terminal `n` gets a segment to its port.
+fn leads_to(bench: &mut Bench, n: usize, port: u16) -> bool {
+    !bench.down(n, &segment(SERVER, OUTER, (443, port), ACK)).is_empty()
+}
+
+/// As many as twice the range has, in less time than an idle one lives.
+#[test]
+fn short_connections_of_one_address_have_no_end() {
+    let mut bench = Bench::with(|config| config.nats[0].mappings = 500);
+    let other = short_connection(&mut bench, 2, 6000).unwrap();
+    for from in 0..2000 {
+        if from % 500 == 0 {
+            pass(&mut bench, Duration::from_secs(6));
+        }
+        assert!(short_connection(&mut bench, 1, 10_000 + from).is_some(), "{from}");
+    }
+    // Their ports went from one to the next without a rest.
+    let view = bench.show();
+    assert_eq!((view.mappings, view.users[0].mappings, view.free_tcp), (501, 500, 499));
+    assert!(leads_to(&mut bench, 2, other));
+    // None is spared before its last acknowledgement can have passed.
+    assert_eq!((short_connection(&mut bench, 1, 9000), bench.drops(NatLimit)), (None, 1));
+}
+
+#[test]
+fn only_udp_that_was_not_answered_in_two_minutes_makes_room() {
+    let mut bench = Bench::new();
+    let ports: Vec<_> = (0..16).map(|n| bench.port_of(1, &udp(1, 5000 + n)).unwrap()).collect();
+    assert!(is_open(&mut bench, ports[0]));
+    pass(&mut bench, 2 * MINUTE);
+    assert_eq!(bench.port_of(1, &udp(1, 6000)), None);
+    pass(&mut bench, Duration::from_secs(1));
+    let mut new: Vec<_> = (0..15).map(|n| bench.port_of(1, &udp(1, 6000 + n)).unwrap()).collect();
+    new.sort_unstable();
+    let mut replaced = ports[1..].to_vec();
+    replaced.sort_unstable();
+    assert_eq!(new, replaced);
+    assert_eq!((bench.port_of(1, &udp(1, 7000)), bench.drops(NatLimit)), (None, 2));
+    assert_eq!(bench.port_of(1, &udp(1, 5000)), Some(ports[0]));
+}
+
+#[test]
+fn used_up_range_leaves_each_host_its_own_and_the_oldest_is_replaced() {
+    let mut bench = Bench::with(|config| config.nats[0].ports = FIRST..=FIRST + 3);
+    let open = segment("10.98.0.2", SERVER, (5000, 443), SYN);
+    let kept = bench.port_of(2, &open).unwrap();
+    let over: Vec<_> = (0..3)
+        .map(|n| {
+            pass(&mut bench, Duration::from_secs(1));
+            short_connection(&mut bench, 1, 5000 + n).unwrap()
+        })
+        .collect();
+    pass(&mut bench, Duration::from_secs(10));
+    assert_eq!((short_connection(&mut bench, 2, 6000), bench.drops(NatPorts)), (None, 1));
+    assert!(over.iter().all(|port| leads_to(&mut bench, 1, *port)));
+    let again: Vec<_> = (0..3).map(|n| short_connection(&mut bench, 1, 6000 + n).unwrap()).collect();
+    assert_eq!(again, over, "the oldest first");
+    assert_eq!((short_connection(&mut bench, 1, 7000), bench.drops(NatPorts)), (None, 2));
+    assert!(leads_to(&mut bench, 2, kept));
+}
+
+#[test]
+fn connection_that_is_over_makes_room_for_another_protocol() {
+    let mut bench = Bench::new();
+    (0..16).for_each(|n| assert!(short_connection(&mut bench, 1, 5000 + n).is_some()));
+    pass(&mut bench, Duration::from_secs(6));
+    assert!(bench.port_of(1, &udp(1, 5000)).is_some());
+    assert!(bench.up(1, &ping("10.98.0.1", SERVER, 7)).len() == 1);
+    // The ports of TCP rest: another host may get them next.
+    let view = bench.show();
+    assert_eq!((view.mappings, view.free_tcp, view.free_udp, view.free_icmp), (16, 984, 999, 999));
+}
+
 /// Has the worker take 400 new flows, and then others to port 54, while the slow path is busy. Returns
 /// whether one of these leaves.
 fn leaves_in_a_flood(

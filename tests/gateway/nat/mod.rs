@@ -14,6 +14,7 @@ use wayfarer::{
 };
 use wayfarer_dataplane::{
     drop::DropReason::{self, *},
+    sa::Selector,
     wire::{
         checksum,
         ip::{self, IpHeader, protocol},
@@ -294,11 +295,16 @@ fn packets_that_may_be_fragmented_get_identifications_of_their_own() {
 
 /// Makes a gateway whose inner hosts are all in clear.
 fn in_clear() -> World {
+    in_clear_by(None)
+}
+
+/// Makes a gateway whose inner hosts are in clear if they use this protocol.
+fn in_clear_by(protocol: Option<u8>) -> World {
     let mut config = config(vec![]);
-    config.policies = vec![selector("10.99.0.0/24", "0.0.0.0/0"), selector("0.0.0.0/0", "10.99.0.0/24")]
-        .into_iter()
+    config.policies = [("10.99.0.0/24", "0.0.0.0/0"), ("0.0.0.0/0", "10.99.0.0/24")]
+        .map(|(local, remote)| Selector { protocol, ..selector(local, remote) })
         .map(|selector| Policy { action: PolicyAction::Bypass, selector })
-        .collect();
+        .to_vec();
     config.nats = vec![nat("10.99.0.0/24")];
     let mut world = World::with(config, 512);
     world.meet_neighbours();

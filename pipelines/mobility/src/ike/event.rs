@@ -245,6 +245,9 @@ pub enum Event {
         connection: usize,
         /// The identity that it proved.
         identity: Identity,
+        /// The identity that is charged for what it uses up. All peers of a connection that could be one
+        /// under several names have the same.
+        principal: Identity,
         /// The identity that it claimed, if EAP proved another one.
         claimed: Option<Identity>,
         /// How it authenticated.

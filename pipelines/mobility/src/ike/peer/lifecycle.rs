@@ -114,24 +114,31 @@ impl Peer {
         else {
             return;
         };
+        let (Some(owner), Some(principal)) = (self.owner(cx), self.principal(cx)) else { return };
         // A user with an address of their own has one device at a time.
         self.takes_over = connection.unique || self.grant.as_deref().is_some_and(Grant::has_address);
         self.up_at = cx.now;
         self.no_nats |= connection.no_nats;
         self.keeps_udp = self.path(connection).udp.is_some();
-        if let (Some(owner), Some(principal)) = (self.owner(cx), self.principal(cx)) {
-            if !self.is_initiator
-                && !initial_contact
-                && let Some(old) = cx.device(&owner, self.confirmed_addresses().remote)
-            {
-                self.replace(old, Vec::new());
-            }
-            let (peer, takes_over) = (self.id, self.takes_over);
-            cx.established(NewPeer { peer, owner, principal, takes_over, initial_contact });
+        if !self.is_initiator
+            && !initial_contact
+            && let Some(old) = cx.device(&owner, self.confirmed_addresses().remote)
+        {
+            self.replace(old, Vec::new());
         }
         let claimed = self.identity.clone().filter(|claimed| *claimed != identity);
-        let Self { id: peer, method, addresses, .. } = *self;
-        cx.tell(Event::PeerUp { peer, connection: index, identity, claimed, method, addresses });
+        let Self { id: peer, takes_over, method, addresses, .. } = *self;
+        let (_, charged) = principal.clone();
+        cx.established(NewPeer { peer, owner, principal, takes_over, initial_contact });
+        cx.tell(Event::PeerUp {
+            peer,
+            connection: index,
+            identity,
+            principal: charged,
+            claimed,
+            method,
+            addresses,
+        });
         cx.know_spi(self.active);
         self.schedule_ike_sa(cx, connection);
         self.keepalive_at = self.nat.local.then(|| cx.now + cx.settings.keepalive);

@@ -1,27 +1,16 @@
-//! Inner addresses that have no peer any more, or another, until their mappings have ended.
+//! Inner addresses whose tunnels have changed, until their mappings have been looked at.
 
 use std::collections::BTreeMap;
 use wayfarer_dataplane::{table::Prefix, wire::Address};
 
 /// Prefixes of inner IPv4 addresses, each with the NAT and the address that are next.
 #[derive(Debug, Default)]
-pub(super) struct Freed(BTreeMap<Prefix, (u8, u32)>);
+pub(super) struct Unchecked(BTreeMap<Prefix, (u8, u32)>);
 
-impl Freed {
+impl Unchecked {
     /// Adds a prefix of IPv4, whose addresses are all to be looked at.
     pub(super) fn add(&mut self, prefix: Prefix) {
         self.0.insert(prefix, (0, span(prefix).0));
-    }
-
-    /// Returns whether an address is within one of the prefixes.
-    pub(super) fn has(&self, address: Address) -> bool {
-        let within = |length| Prefix::new(address.into(), length);
-        !self.0.is_empty() && (0..=32).filter_map(within).any(|prefix| self.0.contains_key(&prefix))
-    }
-
-    /// Returns the length of the first prefix.
-    pub(super) fn length(&self) -> u8 {
-        self.0.first_key_value().map_or(0, |(prefix, _)| prefix.length())
     }
 
     /// Returns the NAT that is next for the first prefix, and the first and last address that are left of

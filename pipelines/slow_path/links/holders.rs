@@ -1,0 +1,138 @@
+//! Whoever gets the packets to inner addresses.
+
+use super::{Event, Links};
+use crate::slow_path::{parts::Holder, policies};
+use wayfarer_dataplane::sa::{Flow, Selector};
+
+impl Event {
+    /// Returns the event that other tunnels may carry the traffic of these selectors now.
+    pub(super) fn tunnels_changed(selectors: &[Selector]) -> Self {
+        let mut prefixes = policies::prefixes(selectors);
+        prefixes.retain(|prefix| prefix.is_ipv4());
+        Self::TunnelsChanged(prefixes)
+    }
+}
+
+impl Links {
+    /// Returns whoever gets the packets of a flow, if a tunnel carries them. Among tunnels in the same
+    /// place the older one goes first, so that nobody takes anything away by claiming what is another's
+    /// already.
+    pub(in crate::slow_path) fn holder_of(&self, outbound: &Flow) -> Option<&Holder> {
+        let first = policies::first_tunnel(outbound, &self.tables)?;
+        self.tunnels.get(first.tunnel()?).map(|tunnel| &tunnel.holder)
+    }
+}
+
+#[cfg(all(test, feature = "bench"))]
+mod tests {
+    use super::*;
+    use crate::{
+        sim::{fixtures::*, world::World},
+        slow_path::parts::{Owner, TunnelParts},
+    };
+    use std::{collections::BTreeSet, time::Duration};
+    use wayfarer_dataplane::{sa::TunnelId, wire::ip::protocol};
+    use wayfarer_mobility::{
+        identity::Identity,
+        ike::event::{ChildId, PeerId},
+    };
+
+    /// Returns the peers of these numbers below 10, and those from 10 on that are the same ones again.
+    fn holder(peer: u64) -> Holder {
+        let identity = Identity::from_text(&format!("peer{}.test", peer % 10)).unwrap();
+        Holder::peer("terminals", identity.clone(), identity)
+    }
+
+    fn install(links: &mut Links, n: u32, peer: u64, inner: &str) -> TunnelId {
+        install_as(links, n, peer, selector("0.0.0.0/0", inner), true)
+    }
+
+    fn install_as(links: &mut Links, n: u32, peer: u64, selector: Selector, send: bool) -> TunnelId {
+        let mut parts = TunnelParts::from(&tunnel(n, suite("aes128gcm16")));
+        parts.owner = Owner::Ike(PeerId(peer), ChildId(n.into()));
+        parts.holder = holder(peer);
+        parts.selectors = vec![selector];
+        parts.send = send;
+        links.install(Duration::ZERO, parts, 1500).unwrap()
+    }
+
+    /// Returns whether `peer` gets what `from` sends to an inner address.
+    fn gets_from(links: &Links, peer: u64, from: &str, inner: &str) -> bool {
+        let (src, dst) = (ip(from).into(), ip(inner).into());
+        let flow =
+            Flow { src, dst, protocol: protocol::UDP, ports: Some((53, 5000)), is_later_fragment: false };
+        links.holder_of(&flow) == Some(&holder(peer))
+    }
+
+    fn gets(links: &Links, peer: u64, inner: &str) -> bool {
+        gets_from(links, peer, "198.51.100.80", inner)
+    }
+
+    /// Returns the prefixes whose tunnels have changed since the last call.
+    fn changed(links: &mut Links) -> Vec<String> {
+        let events = std::mem::take(&mut links.events).into_iter();
+        let prefixes = events.filter_map(|event| match event {
+            Event::TunnelsChanged(prefixes) => Some(prefixes),
+            _ => None,
+        });
+        let all: BTreeSet<_> = prefixes.flatten().collect();
+        all.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_tunnel_that_waits_gets_its_addresses_when_it_is_used() {
+        let mut world = World::with(config(vec![]), 512);
+        let links = &mut world.assembly.slow_path.links;
+        install(links, 1, 1, "10.98.0.0/24");
+        let waiting = install_as(links, 2, 2, selector("0.0.0.0/0", "10.98.0.7"), false);
+        assert!(gets(links, 1, "10.98.0.7"));
+        changed(links);
+        links.start_sending(waiting, None);
+        assert_eq!(changed(links).len(), 1);
+        assert!(gets(links, 2, "10.98.0.7") && gets(links, 1, "10.98.0.8"));
+        links.start_sending(waiting, None);
+        assert!(changed(links).is_empty());
+        links.stop_sending(waiting);
+        assert_eq!(changed(links).len(), 1);
+        assert!(gets(links, 1, "10.98.0.7"));
+    }
+
+    #[test]
+    fn an_address_that_two_peers_claim_stays_the_older_ones_when_it_authenticates_again() {
+        let mut world = World::with(config(vec![]), 512);
+        let links = &mut world.assembly.slow_path.links;
+        let [first, second] = [1, 2].map(|n| install(links, n, n.into(), "10.98.0.7"));
+        assert!(gets(links, 1, "10.98.0.7"));
+        let again = install_as(links, 3, 11, selector("0.0.0.0/0", "10.98.0.7"), false);
+        links.start_sending(again, Some(first));
+        links.stop_sending(first);
+        assert!(gets(links, 1, "10.98.0.7"));
+        links.remove(first);
+        assert!(gets(links, 1, "10.98.0.7"));
+        // Whoever begins anew begins behind the others.
+        let anew = install(links, 4, 21, "10.98.0.7");
+        links.remove(again);
+        assert!(gets(links, 2, "10.98.0.7"));
+        links.remove(second);
+        assert!(gets(links, 1, "10.98.0.7"));
+        links.remove(anew);
+        assert!(!gets(links, 1, "10.98.0.7"));
+    }
+
+    #[test]
+    fn a_flow_is_the_tunnels_that_covers_both_of_its_ends() {
+        let mut world = World::with(config(vec![]), 512);
+        let links = &mut world.assembly.slow_path.links;
+        install(links, 1, 1, "10.98.0.0/24");
+        install_as(links, 2, 2, selector("10.99.0.0/24", "10.98.0.7"), true);
+        assert!(gets(links, 1, "10.98.0.7") && gets_from(links, 2, "10.99.0.9", "10.98.0.7"));
+    }
+
+    #[test]
+    fn only_changes_for_ipv4_are_told() {
+        let mut world = World::with(config(vec![]), 512);
+        let links = &mut world.assembly.slow_path.links;
+        install_as(links, 1, 1, selector("::/0", "2001:db8::7"), true);
+        assert!(changed(links).is_empty());
+    }
+}
