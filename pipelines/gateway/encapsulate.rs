@@ -59,8 +59,9 @@ pub fn payload_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) ->
 /// one outer packet, or in one that is cut into fragments instead (RFC 2473 §7).
 pub fn whole_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) -> usize {
     let limit = payload_limit(sa, endpoint, header);
-    // The peer's selectors would refuse all inner fragments but the first.
-    if sa.selects_ports && sa.mode == Mode::Tunnel && !header.dont_fragment {
+    // In transport mode, packets are cut only after they are sealed (RFC 4303 §3.3.4). In tunnel mode, the
+    // peer's selectors of ports would refuse all inner fragments but the first.
+    if !header.dont_fragment && (sa.mode == Mode::Transport || sa.selects_ports) {
         return usize::from(u16::MAX);
     }
     // Of IPv6, only headers without extensions are cut.
@@ -167,7 +168,7 @@ pub fn number(
                 Df::Set => true,
                 Df::Clear => false,
             };
-            endpoint.emit(data, traffic_class, dont_fragment, seq as u16);
+            endpoint.emit(data, traffic_class, dont_fragment, sa.identification(seq) as u16);
         }
         Mode::Transport => {
             let total = data.len();

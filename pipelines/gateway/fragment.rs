@@ -32,7 +32,7 @@ pub fn fragment(
 
 /// Cuts the gateway's own `packet`, without IPv6 extension headers, into fragments of at most `mtu`
 /// bytes with the identification `id`, of which IPv4 has the low 16 bits, and passes each to `each`.
-/// Clears the DF bit.
+/// Clears the DF bit. A packet that is no longer than that goes whole, as it is.
 ///
 /// # Errors
 /// The reason why the rest of the packet is dropped.
@@ -41,8 +41,14 @@ pub fn fragment_outer(
     mtu: usize,
     id: u32,
     io: &mut Io,
-    each: impl FnMut(&mut Io, Packet),
+    mut each: impl FnMut(&mut Io, Packet),
 ) -> Result<(), DropReason> {
+    if packet.len() <= mtu {
+        let mut whole = make(packet, packet.len(), io)?;
+        whole.data_mut().copy_from_slice(packet.data());
+        each(io, whole);
+        return Ok(());
+    }
     let header = IpHeader::parse(packet.data()).map_err(|_| DropReason::IpHeaderLength)?;
     let pieces = match header.is_ipv4() {
         true => {
@@ -66,18 +72,24 @@ fn write(
         CutError::Mtu => DropReason::TooBig,
     })?;
     for piece in pieces {
-        let mut made = io.take()?;
-        if made.set_len(piece.len()).is_none() {
-            io.give_back(made);
-            return Err(DropReason::NoHeadroom);
-        }
-        io.counters().made.add(1);
-        made.set_port(packet.port());
-        if let Some(time) = packet.time() {
-            made.set_time(time);
-        }
+        let mut made = make(packet, piece.len(), io)?;
         piece.write(made.data_mut());
         each(io, made);
     }
     Ok(())
+}
+
+/// Makes a packet of `length` bytes, which have no meaning yet, for a part of `packet`.
+fn make(packet: &Packet, length: usize, io: &mut Io) -> Result<Packet, DropReason> {
+    let mut made = io.take()?;
+    if made.set_len(length).is_none() {
+        io.give_back(made);
+        return Err(DropReason::NoHeadroom);
+    }
+    io.counters().made.add(1);
+    made.set_port(packet.port());
+    if let Some(time) = packet.time() {
+        made.set_time(time);
+    }
+    Ok(made)
 }

@@ -29,9 +29,9 @@ use wayfarer_dataplane::{
 };
 
 /// The most bytes that ESP adds behind a packet: padding, trailer and ICV.
-const MAX_TRAILER: usize = 64;
+pub(super) const MAX_TRAILER: usize = 64;
 /// The most bytes before a sealed packet: Ethernet with tags, IPv6, UDP, ESP, IV, and a packet's time.
-const MAX_HEADERS: usize = 128;
+pub(super) const MAX_HEADERS: usize = 128;
 
 /// Processes a burst of departures up to sending. Each pass prefetches the memory that the next one
 /// reads, so that the cache misses of a burst overlap.
@@ -149,7 +149,8 @@ fn treat<'r>(
 /// of `flow`, and whose treatment is `own` by them. An error is treated as the return traffic of the
 /// packet that it quotes (RFC 4301 §6.2), unless a rule of a longer prefix is for its own addresses:
 /// it goes through the SA of that traffic, and does not come in clear from where that traffic must
-/// not. One whose quote cannot be read, or is of another sender, does not pass at all.
+/// not. It passes in clear with that traffic if no rule at all is for its own addresses. One whose
+/// quote cannot be read, or is of another sender, does not pass at all.
 #[cold]
 #[inline(never)]
 fn treat_icmp<'r>(
@@ -178,6 +179,7 @@ fn treat_icmp<'r>(
             let may_send = sa.mode == Mode::Tunnel || back.src == flow.src;
             if is_first && may_send { Ok(Some(sa)) } else { own }
         }
+        Ok(None) if matches!(own, Err(DropReason::NoPolicy)) => Ok(None),
         Err(
             why @ (DropReason::Unprotected
             | DropReason::SourcePort
@@ -334,8 +336,9 @@ fn seal_in_pieces(departures: &mut Departures<'_>, tables: &Tables, reader: &Rea
     queue.seal(tables, reader, io);
 }
 
+/// Encapsulates a packet. Returns whether it is to be protected or dropped.
 #[inline]
-fn wrap(
+pub(super) fn wrap(
     packet: &mut Packet,
     header: &IpHeader,
     departure: &mut Departure<'_>,

@@ -39,17 +39,57 @@ pub(super) fn seal(departures: &mut Departures<'_>, tables: &Tables, reader: &Re
 pub(super) fn seal_and_cut(departures: &mut Departures<'_>, tables: &Tables, reader: &Reader, io: &mut Io) {
     protect(departures, io);
     send(departures, tables, reader, io, |io, mut packet, departure, hop, dst| {
-        let Some((sa, endpoint)) = departure.way() else { return io.drop(packet, DropReason::NoEndpoint) };
-        encapsulate::checksum(&mut packet, departure.layout, sa, || false);
-        // Over IPv4, packets that routers may cut are numbered in the same way. Over IPv6, only who sees the
-        // packets knows the next one (RFC 6864 §4.2, RFC 7739 §3).
-        let id = if packet.data()[0] >> 4 == 4 { departure.seq } else { sa.iv(departure.seq) } as u32;
-        let each = |io: &mut Io, piece| io.route_by(hop, piece, dst, tables);
-        match fragment_outer(&mut packet, endpoint.mtu(), id, io, each) {
+        match send_pieces(&mut packet, departure, hop, dst, tables, io) {
             Ok(()) => io.free(packet),
             Err(reason) => io.drop(packet, reason),
         }
     });
+}
+
+/// Numbers and seals one packet in the worker's room, and sends it in fragments that fit its path. Gives
+/// the room back.
+///
+/// # Errors
+/// The reason why the packet, or the rest of it, is dropped.
+#[cold]
+pub(super) fn seal_in_room(
+    packet: Packet,
+    departure: Departure<'_>,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) -> Result<(), DropReason> {
+    let mut departures = Departures::default();
+    departures.push(packet, departure);
+    protect(&mut departures, io);
+    let Some((mut packet, departure)) = departures.drain().next() else { return Ok(()) };
+    let done = match departure.fate {
+        Fate::Drop(reason) => Err(reason),
+        _ => {
+            io.counters().sealed.add(1);
+            io.counters().sealed_bytes.add(departure.inner_len.into());
+            let dst = departure.outer_dst();
+            let hop = tables.routes.find(dst, reader).copied();
+            send_pieces(&mut packet, &departure, hop, dst, tables, io)
+        }
+    };
+    io.give_room(packet);
+    done
+}
+
+/// Sends a sealed packet in fragments that fit its path.
+fn send_pieces(
+    packet: &mut Packet,
+    departure: &Departure<'_>,
+    hop: Option<Hop>,
+    dst: Address,
+    tables: &Tables,
+    io: &mut Io,
+) -> Result<(), DropReason> {
+    let (sa, endpoint) = departure.way().ok_or(DropReason::NoEndpoint)?;
+    encapsulate::checksum(packet, departure.layout, sa, || false);
+    let id = sa.identification(departure.seq);
+    fragment_outer(packet, endpoint.mtu(), id, io, |io, piece| io.route_by(hop, piece, dst, tables))
 }
 
 /// Numbers and seals the packets that an SA protects.

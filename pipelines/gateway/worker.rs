@@ -4,7 +4,7 @@ use super::{
     classify::{self, Class, Unclassified, classify},
     deliver::{Defragmented, control, defragment, deliver, neighbour},
     departure::{Departure, Departures, Origin},
-    exception, forward,
+    exception, forward, host_fragments,
     inbound::{self, Arrival, Arrivals},
     input_port::{FROM_SLOW_PATH, is_from_tunnel},
     io::Io,
@@ -28,7 +28,10 @@ use wayfarer_dataplane::{
     drop::DropReason,
     packet::{BURST, Burst, Packet},
     table::Reader,
-    wire::{ethernet, ip::IpHeader},
+    wire::{
+        ethernet,
+        ip::{Fragment, IpHeader},
+    },
 };
 
 /// The number of packets received from one port in one turn, fewer than a burst holds, so that
@@ -260,6 +263,9 @@ impl<'r> SortedBurst<'r> {
             }
             Ok(Class::Forward) => {
                 let from_host = tables.is_host_port(packet.port());
+                if from_host && header.fragment != Fragment::Whole {
+                    return self.host_fragment(packet, header, tables, reader, io);
+                }
                 let origin = if from_host { Origin::Host } else { Origin::Wire };
                 self.departures.push(packet, Departure::new(header, origin, tables));
             }
@@ -325,6 +331,28 @@ impl<'r> SortedBurst<'r> {
             Ok(Class::Control) => control(packet, header, tables, reader, io),
             Ok(_) => deliver(packet, 0, header, tables, reader, io),
             Err(reason) => io.drop(packet, reason),
+        }
+    }
+
+    /// Keeps a fragment from the host's own stack until its packet is complete, if an SA in transport mode
+    /// may be for it.
+    #[cold]
+    #[inline(never)]
+    fn host_fragment(
+        &mut self,
+        packet: Packet,
+        header: &'r mut IpHeader,
+        tables: &'r Tables,
+        reader: &'r Reader,
+        io: &mut Io,
+    ) {
+        if !host_fragments::waits(&packet, header, tables, reader) {
+            return self.departures.push(packet, Departure::new(header, Origin::Host, tables));
+        }
+        let mut fragments = Fragments::new();
+        if let Some(whole) = io.reassemble(packet, header, &mut fragments) {
+            self.process_at_once(tables, reader, io);
+            host_fragments::pass(whole, &mut fragments, tables, reader, io);
         }
     }
 

@@ -1,5 +1,7 @@
 //! ICMP errors about tunnel traffic (RFC 4301 §6.2), and the gateway's own answers through tunnels.
 
+mod bypassed;
+
 use std::time::Duration;
 use wayfarer::{
     config::model::{Config, Policy, PolicyAction, Remote},

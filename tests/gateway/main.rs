@@ -9,6 +9,7 @@ mod extension_headers;
 mod forwarding;
 mod fragments;
 mod fuzz_corpus;
+mod host_fragments;
 mod icmp;
 mod links;
 mod log;

@@ -1,6 +1,6 @@
 //! Tests of the program in network namespaces with real veth devices, with traffic from ping,
-//! iperf3 and the kernel's own stack. They need root, and `ip`, `ethtool`, `nft`, `ping`, `iperf3`,
-//! `tcpdump`, `setpriv`, `dnsmasq`, `curl`, `python3-scapy`.
+//! iperf3 and the kernel's own stack. They need root, and `ip`, `ethtool`, `nft`, `ping`, `tracepath`,
+//! `iperf3`, `tcpdump`, `setpriv`, `dnsmasq`, `curl`, `python3-scapy`.
 
 mod closed;
 mod devices;
@@ -22,6 +22,7 @@ mod point_to_point;
 mod rate;
 mod strongswan;
 mod traffic;
+mod transport;
 mod vlans;
 mod walkthrough;
 mod world;
@@ -62,6 +63,7 @@ for_each_kind! {
     own_traffic::only_what_no_tunnel_is_for_passes_in_clear,
     own_traffic::peers_traffic_is_closed_while_it_is_connected,
     overtaking::fragments_reach_whom_they_are_for_in_any_order,
+    transport::fragments_of_hosts_pass,
     host::host_stays_reachable,
     host::wrong_set_ups_end_with_one_line,
     host::one_gateway_per_device_and_clean_end,
