@@ -9,22 +9,27 @@ pub(super) struct Side(BTreeMap<Range, Range>);
 
 impl Side {
     /// Takes the networks of a side. Those that touch are one whole, since all but a few networks are as
-    /// many addresses as all. One within another has been named by itself.
+    /// many addresses as all. Those within others have been named by themselves, and are judged alike.
     pub(super) fn new(networks: impl IntoIterator<Item = Range>) -> Self {
-        let mut all: Vec<Range> = networks.into_iter().collect();
-        all.sort_unstable_by_key(|(first, last)| (*first, Reverse(*last)));
-        let (mut wholes, mut runs) = (BTreeMap::new(), Vec::<Vec<Range>>::new());
-        for network in all {
-            match runs.last_mut().and_then(|run| Some((run.last()?.1, run))) {
-                Some((last, _)) if network.1 <= last => _ = wholes.insert(network, network),
-                Some((last, run)) if touch(last, network.0) => run.push(network),
-                _ => runs.push(vec![network]),
+        let mut level: Vec<Range> = networks.into_iter().collect();
+        level.sort_unstable_by_key(|(first, last)| (*first, Reverse(*last)));
+        level.dedup();
+        let mut wholes = BTreeMap::new();
+        while !level.is_empty() {
+            let (mut runs, mut nested) = (Vec::<Vec<Range>>::new(), Vec::new());
+            for network in level {
+                match runs.last_mut().and_then(|run| Some((run.last()?.1, run))) {
+                    Some((last, _)) if network.1 <= last => nested.push(network),
+                    Some((last, run)) if touch(last, network.0) => run.push(network),
+                    _ => runs.push(vec![network]),
+                }
             }
-        }
-        for run in runs {
-            if let (Some((first, _)), Some((_, last))) = (run.first().copied(), run.last().copied()) {
-                wholes.extend(run.into_iter().map(|network| (network, (first, last))));
+            for run in runs {
+                if let (Some((first, _)), Some((_, last))) = (run.first().copied(), run.last().copied()) {
+                    wholes.extend(run.into_iter().map(|network| (network, (first, last))));
+                }
             }
+            level = nested;
         }
         Self(wholes)
     }
@@ -95,6 +100,9 @@ mod tests {
             assert!(texts.iter().all(|text| side.is_wide(network(text))));
             texts.reverse();
         }
+        let with_all = side(&[&["0.0.0.0/0", "10.98.0.0/16"][..], &texts].concat());
+        assert!(texts.iter().all(|text| with_all.is_wide(network(text))), "beside all of them");
+        assert!(!with_all.is_wide(network("10.98.0.0/16")), "one within a piece");
         let six = ["2000::/16", "2001::/20", "2001:1000::/20"];
         assert!(six.iter().all(|text| side(&six).is_wide(network(text))));
         let halves = ["128.0.0.0/1", "0.0.0.0/1"];

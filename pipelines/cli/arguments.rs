@@ -178,6 +178,7 @@ Examples:
   wayfarer show nat                    mappings by inner address, free ports, what was refused
   wayfarer show ports                  state, MAC addresses, MTUs, packets received and sent
   wayfarer show ports --counters       each device's own counters, by its own names
+  wayfarer show workers                what became of all packets: the counters of each worker add up
   wayfarer show workers --json         JSON, for programs")]
     Show {
         /// The part to show.

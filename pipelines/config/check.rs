@@ -98,7 +98,7 @@ fn gateway(source: &Source<'_>, raw: &file::Gateway) -> ConfigResult<Gateway> {
         kernel_routes: raw.routes.as_ref().is_some_and(|routes| *routes.get_ref() == RouteSource::Kernel),
         mss_clamp: raw.mss_clamp.unwrap_or(true),
         frames: source.optional("gateway.frames", &raw.frames, |n| many(n, 256..=1 << 24))?.unwrap_or(16_384),
-        frame_size: source.optional("gateway.frame_size", &raw.frame_size, size)?.unwrap_or(2048),
+        frame_size: source.optional("gateway.frame_size", &raw.frame_size, size)?,
         tunnels: source.optional("gateway.tunnels", &raw.tunnels, |n| many(n, 1..=1 << 24))?.unwrap_or(1024),
     })
 }

@@ -10,6 +10,7 @@
 //! | [`algorithms`] | the names of algorithms and proposals |
 //! | [`Warning`] | what a valid configuration may still get wrong |
 //! | `value`, `keys` | single values, key files |
+//! | `frames` | the size of frames, which devices may decide |
 //! | `diff` | what cannot change while the gateway runs |
 
 pub mod algorithms;
@@ -22,6 +23,7 @@ mod dpdk;
 mod error;
 mod field;
 mod file;
+mod frames;
 mod keys;
 mod nat;
 mod port;
@@ -35,6 +37,7 @@ mod tests;
 
 pub use diff::needs_restart;
 pub use error::{ConfigError, Rule};
+pub use frames::{USUAL_FRAME, frame_size, longest_packet};
 pub use source::Environment;
 pub use warning::Warning;
 

@@ -14,11 +14,9 @@ use std::{
 };
 use wayfarer_dataplane::{
     crypto::Suite,
-    pool::HEADROOM,
     port::{Mac, dpdk, vlan::Tagging},
     sa::{Df, Limits, Mode, Selector, Spi},
     table::Prefix,
-    wire::ethernet,
 };
 use zeroize::Zeroizing;
 
@@ -64,18 +62,10 @@ pub struct Gateway {
     pub mss_clamp: bool,
     /// Number of frames in each worker's pool.
     pub frames: usize,
-    /// Bytes of a frame.
-    pub frame_size: usize,
+    /// Bytes of a frame; `None`: as many as packets of the ports' and their devices' MTUs need.
+    pub frame_size: Option<usize>,
     /// Number of tunnels for which the tables have room.
     pub tunnels: usize,
-}
-
-impl Gateway {
-    /// Returns the length of the longest IP packet behind an Ethernet header that a frame holds, in
-    /// bytes.
-    pub fn longest_packet(&self) -> usize {
-        self.frame_size.saturating_sub(HEADROOM + ethernet::HEADER)
-    }
 }
 
 /// `[[port]]`

@@ -158,8 +158,7 @@ fn kind(source: &Source<'_>, raw: &file::Port, place: Range<usize>) -> ConfigRes
     }
     if matches!(kind, Kind::Auto | Kind::AfXdp | Kind::AfPacket) {
         pointless("port.mac", raw.mac.as_ref().map(Spanned::span))?;
-    }
-    if !matches!(kind, Kind::Auto | Kind::AfPacket) {
+    } else {
         pointless("port.optional", raw.optional.as_ref().map(Spanned::span))?;
     }
     if kind != Kind::Pcap {

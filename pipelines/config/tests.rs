@@ -105,7 +105,7 @@ fn defaults_are_filled_in() {
     let gateway = &config.gateway;
     assert_eq!(gateway.control.as_deref(), Some(Path::new("/run/wayfarer/gateway.sock")));
     assert_eq!((gateway.workers.as_ref(), gateway.idle_sleep), (None, None));
-    assert_eq!((gateway.frames, gateway.frame_size, gateway.tunnels), (16_384, 2048, 1024));
+    assert_eq!((gateway.frames, gateway.frame_size, gateway.tunnels), (16_384, None, 1024));
     assert_eq!(
         (&gateway.encap_ports[..], gateway.kernel_routes, gateway.mss_clamp),
         (&[4500][..], false, true)
@@ -165,7 +165,7 @@ lifetime = { soft_packets = 5, hard_packets = 6, soft_bytes = "1GiB", hard_bytes
     assert_eq!((g.workers.as_deref(), g.control.as_ref()), (Some(&[2, 3][..]), None));
     assert_eq!((g.idle_sleep, &g.encap_ports[..]), (Some(Duration::from_micros(50)), &[4500, 443][..]));
     assert_eq!((g.kernel_routes, g.mss_clamp), (true, false));
-    assert_eq!((g.frames, g.frame_size, g.tunnels), (4096, 4096, 5000));
+    assert_eq!((g.frames, g.frame_size, g.tunnels), (4096, Some(4096), 5000));
     let few =
         format!("{text}{tunnel}{}", TUNNEL.replace('$', "").replace("alice", "bob").replace("1001", "1002"));
     let few = Folder::new().parse(&few.replace("tunnels = 5000", "tunnels = 1")).unwrap();
@@ -227,6 +227,7 @@ mac = "02:00:00:00:00:0a"
 name = "d"
 kind = "af_xdp"
 device = "eth0"
+optional = true
 [[port]]
 name = "e"
 device = "eth1"
@@ -245,7 +246,7 @@ optional = true
     assert_eq!(ports[3].kind, PortKind::AfXdp { device: "eth0".into() });
     assert_eq!(
         ports.iter().map(|port| port.is_optional).collect::<Vec<_>>(),
-        [false, false, false, false, true]
+        [false, false, false, true, true]
     );
 }
 

@@ -348,13 +348,16 @@ pub struct WorkerView {
     pub sent: u64,
     /// Packets dropped.
     pub dropped: u64,
-    /// Packets that the worker made: the fragments of packets that it cut.
+    /// Packets that the worker made of others: mostly the fragments of those that it cut.
     #[serde(default)]
     pub made: u64,
     /// Packets that ended in the gateway without being dropped: handed to the slow path, cut into
     /// fragments, or joined to another fragment.
     #[serde(default)]
     pub consumed: u64,
+    /// Fragments that wait for the rest of their packets.
+    #[serde(default)]
+    pub waiting: u64,
     /// Frames handed to the slow path.
     pub punted: u64,
     /// Frames taken from the slow path.

@@ -15,7 +15,10 @@ pub use options::Options;
 pub use report::{LatencyReport, Report};
 
 use crate::{
-    config::model::{Config, Encapsulation, Gateway as GatewayConfig, Remote, Tunnel},
+    config::{
+        frame_size,
+        model::{Config, Encapsulation, Gateway as GatewayConfig, Remote, Tunnel},
+    },
     control::protocol::{Command, Outcome, Reply, SaView, View},
     launch::{Assembly, Gateway, StartError, WorkerResources},
     sim::{
@@ -74,7 +77,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&Report)) -> Result<Repor
     let (outside, internet) = memory::pair(DEPTH, 2048);
     let (inside, server) = memory::pair(DEPTH, 2048);
     let ports = two_ports([vec![Box::new(outside)], vec![Box::new(inside)]]);
-    let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).map_err(DemoError::Memory)?;
+    let pool = Pool::new(config.gateway.frames, frame_size(&config)).map_err(DemoError::Memory)?;
     // The worker has the last core, so that the fleet and the slow path have the others.
     let core =
         core_affinity::get_core_ids().and_then(|cores| cores.last().copied().filter(|_| cores.len() > 1));

@@ -71,11 +71,13 @@ pub struct WorkerCounters {
     pub punted: Counter,
     /// Frames taken from the slow path.
     pub injected: Counter,
-    /// Packets that the worker made: the fragments of packets that it cut.
+    /// Packets that the worker made of others: mostly the fragments of those that it cut.
     pub made: Counter,
     /// Packets that ended here without being dropped: handed to the slow path, cut into fragments, or
     /// joined to another fragment.
     pub consumed: Counter,
+    /// Fragments that wait for the rest of their packets, as of the last report.
+    pub waiting: Counter,
     /// Turns of the poll loop.
     pub turns: Counter,
     /// Turns in which no packet came.
@@ -154,6 +156,7 @@ impl WorkerCounters {
             injected: Counter::default(),
             made: Counter::default(),
             consumed: Counter::default(),
+            waiting: Counter::default(),
             turns: Counter::default(),
             idle_turns: Counter::default(),
             cpu_ns: Counter::default(),

@@ -2,8 +2,8 @@
 
 /// Stands for the input port of packets that the slow path made.
 pub const FROM_SLOW_PATH: u16 = FIRST_LINK - 1;
-/// The first of the numbers that stand for the input port of packets out of tunnels. Each link has its
-/// own, so that such packets are limited link by link wherever they go. Ports are far fewer.
+/// The first of the numbers that stand for the input port of packets that are forwarded out of tunnels.
+/// Each link has one, so that each has a share of the slow path's time. Ports are far fewer.
 const FIRST_LINK: u16 = 1 << 15;
 
 /// Returns what stands for the input port of packets out of the tunnels of a link with this number.

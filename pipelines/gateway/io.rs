@@ -44,8 +44,9 @@ pub struct Io {
     punts_left: [u32; PUNT_KINDS],
     /// The shares that networks of unauthenticated senders have of their ring.
     unauthenticated: Shares,
-    /// The shares that links and inner hosts have of the rings of packets without a mapping.
-    unmapped: SenderShares,
+    /// The shares that links and inner hosts have of the rings of packets that wait for a mapping or for
+    /// the MAC address of their next hop.
+    waiting: SenderShares,
     /// The shares that links, ports and senders have of the rings of packets whose senders are told of a
     /// problem.
     refused: ProblemShares,
@@ -53,6 +54,8 @@ pub struct Io {
     reassembly: Reassembly,
     /// Room for a packet that is longer than a frame.
     room: Pool,
+    /// Whether each port's device is down, if the port was asked in this turn.
+    found_down: Box<[Option<bool>]>,
     /// Each port's role in the exception path.
     roles: Vec<Role>,
     /// The time, if it was read in this turn.
@@ -77,6 +80,7 @@ impl Io {
         let earlier = vec![PortStats::default(); ports.len()];
         let refused = ProblemShares::new(Instant::now(), ports.len());
         let punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
+        let found_down = vec![None; ports.len()].into_boxed_slice();
         let reassembly = Reassembly::new(pool.capacity());
         Ok(Self {
             ports,
@@ -87,10 +91,11 @@ impl Io {
             rings,
             punts_left,
             unauthenticated: Shares::new(Instant::now()),
-            unmapped: SenderShares::new(Instant::now()),
+            waiting: SenderShares::new(Instant::now()),
             refused,
             reassembly,
             room: Pool::new(1, MAX_FRAME)?,
+            found_down,
             roles,
             now: None,
             profile: Profile::default(),
@@ -219,7 +224,7 @@ impl Io {
     pub fn punt_shared(&mut self, packet: Packet, punt: Punt) {
         let (now, port) = (self.now(), packet.port());
         let is_crowded = self.is_crowded(punt, port, packet.len());
-        if is_crowded && !self.unmapped.of(port, source(&packet)).admits(now, 1) {
+        if is_crowded && !self.waiting.of(port, source(&packet)).admits(now, 1) {
             return self.drop(packet, DropReason::PuntRingFull);
         }
         self.punt_packet(packet, punt);
@@ -295,7 +300,7 @@ impl Io {
         match hop {
             Some(Hop::Port { port, mac }) => self.emit(packet, port, mac, tables),
             Some(Hop::Resolve { port, via }) => {
-                self.punt_packet(packet, Punt::Resolve { port, next: via.unwrap_or_else(|| dst.into()) });
+                self.punt_shared(packet, Punt::Resolve { port, next: via.unwrap_or_else(|| dst.into()) });
             }
             Some(Hop::Local | Hop::Host) => self.to_host(packet, tables),
             None => self.refuse(packet, Problem::Unreachable, DropReason::NoRoute),
@@ -381,8 +386,10 @@ impl Io {
     /// Drops the packets that a port did not take, and counts those that its device has refused.
     #[cold]
     fn drop_unsent(&mut self, port: usize, refused: u64) {
+        let (ports, found_down) = (&self.ports, &mut self.found_down[port]);
         // The slow path takes its time before it says that a device is down.
-        let [refusal, reason] = match self.rings.is_down(port) || self.ports[port].is_down() {
+        let is_down = self.rings.is_down(port) || *found_down.get_or_insert_with(|| ports[port].is_down());
+        let [refusal, reason] = match is_down {
             _ if self.ports[port].is_absent() => [DropReason::DeviceRefused, DropReason::PortGone],
             true => [DropReason::PortDown; 2],
             false => [DropReason::DeviceRefused, DropReason::TxRingFull],
@@ -401,6 +408,7 @@ impl Io {
                 self.transmit(port);
             }
             self.ports[port].flush(&mut self.pool);
+            self.found_down[port] = None;
         }
         self.punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
         self.now = None;
@@ -450,12 +458,13 @@ impl Io {
         reassembly.drain().map(|fragment| pool.give(fragment)).count()
     }
 
-    /// Publishes the counters of ports and pool.
+    /// Publishes the counters of ports and pool, and the number of fragments that wait.
     pub fn report(&self) {
         for ((counters, port), earlier) in self.counters.ports.iter().zip(&self.ports).zip(&self.earlier) {
             counters.set(&earlier.plus(port.stats()));
         }
         self.counters.free_frames.set(self.pool.available() as u64);
+        self.counters.waiting.set(self.reassembly.waiting() as u64);
     }
 }
 
@@ -469,3 +478,6 @@ impl Drop for Io {
 fn source(packet: &Packet) -> u128 {
     IpHeader::parse(packet.data()).map_or(Address::UNSPECIFIED, |header| header.src).bits()
 }
+
+#[cfg(test)]
+mod tests;

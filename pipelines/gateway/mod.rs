@@ -19,6 +19,7 @@ pub mod encapsulate;
 pub mod exception;
 pub mod forward;
 pub mod fragment;
+mod host_fragments;
 pub mod inbound;
 pub mod input_port;
 pub mod io;

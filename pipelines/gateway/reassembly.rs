@@ -1,5 +1,5 @@
-//! Reassembly of packets to the gateway itself, or through its NAT, that arrive in fragments (RFC 791
-//! §3.2, RFC 8200 §4.5).
+//! Reassembly of packets that arrive in fragments: to the gateway itself, through its NAT, or from its
+//! host through an SA in transport mode (RFC 791 §3.2, RFC 8200 §4.5).
 //!
 //! A worker holds fragments in their frames until their packet is complete. Ports spread fragments
 //! over workers by addresses, so all fragments of a packet come to one worker.

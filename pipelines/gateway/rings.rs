@@ -55,7 +55,8 @@ pub enum Punt {
 }
 
 /// The number of kinds of punts. Each kind has its own ring and its own share of a turn, so that a
-/// flood of one cannot starve another. Packets out of tunnels are of other kinds than those in clear.
+/// flood of one cannot starve another. Packets that need a mapping or cause an ICMP error are of other
+/// kinds if they came out of tunnels than if they came in clear.
 pub const PUNT_KINDS: usize = 10;
 
 impl Punt {

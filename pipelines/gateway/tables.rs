@@ -15,7 +15,7 @@ use std::{
 use wayfarer_dataplane::{
     port::Mac,
     sa::{Flow, InboundSa, Spi},
-    table::{Buckets, Lpm, Map, Prefix, Reader, Writer},
+    table::{Buckets, Lpm, Map, Reader, Writer},
     wire::Address,
 };
 
@@ -225,11 +225,6 @@ impl Tables {
             }
             _ => false,
         }
-    }
-
-    /// Returns whether traffic to exactly `prefix` goes by a tunnel.
-    pub fn has_tunnels(&self, prefix: Prefix, reader: &Reader) -> bool {
-        self.policies.get(prefix, reader).is_some_and(Rules::has_tunnels)
     }
 
     /// Returns whether packets to `address` leave by `port`.

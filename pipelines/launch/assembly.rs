@@ -69,8 +69,8 @@ pub struct OpenPort {
     pub mtu: usize,
     /// The largest value that `mtu` may take while the gateway follows the device's, in bytes.
     pub mtu_limit: usize,
-    /// Longest IP packet that a frame holds, in bytes; [`usize::MAX`] on ports without a device of the
-    /// kernel.
+    /// Longest IP packet that a frame holds, in bytes; [`usize::MAX`] on ports without a device, and on
+    /// TAP devices of exception paths.
     pub frames_hold: usize,
     /// `true` if the port fills in missing UDP checksums when it sends.
     pub fills_checksums: bool,

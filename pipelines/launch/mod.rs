@@ -12,7 +12,10 @@ pub use error::{LaunchError, StartError};
 
 use crate::{
     barrier::Barrier,
-    config::model::{self, Config, DPDK_CORES, PortKind},
+    config::{
+        USUAL_FRAME, frame_size,
+        model::{self, Config, DPDK_CORES, PortKind},
+    },
     control::{
         protocol::{Command, DropView, Outcome, Reply, View},
         server::Server,
@@ -140,14 +143,23 @@ pub(crate) struct Resources {
 /// opened.
 pub(crate) fn prepare(config: &Config) -> Result<Resources, LaunchError> {
     let mut cores = cores(config)?;
+    let frame_size = frame_size(config);
+    if config.gateway.frame_size.is_none() && frame_size > USUAL_FRAME {
+        let memory_mib = (config.gateway.frames * frame_size) >> 20;
+        info!(
+            name: "frames_enlarged", frame_size, memory_mib,
+            "frames are larger than usual, for the MTUs of ports and devices"
+        );
+    }
     // DPDK reports a device's queues only after it has started, and it starts on every core that a
     // worker may get.
-    let eal = config.dpdk.as_ref().map(|options| start_dpdk(config, options, &cores)).transpose()?;
+    let eal =
+        config.dpdk.as_ref().map(|options| start_dpdk(config, options, &cores, frame_size)).transpose()?;
     if config.gateway.workers.is_none() {
         cores.truncate(queues(config, eal.as_ref()));
     }
-    let pools = cores.iter().map(|core| pool(config, eal.as_ref(), *core)).collect::<Result<Vec<_>, _>>();
-    let mut pools = pools?;
+    let pool = |core: &Option<CoreId>| pool(config.gateway.frames, frame_size, eal.as_ref(), *core);
+    let mut pools = cores.iter().map(pool).collect::<Result<Vec<_>, _>>()?;
     let ports = ports::open_all(config, &host_addresses()?, eal.as_ref(), &mut pools)
         .map_err(|(port, why)| LaunchError::Port { port, why })?;
     Ok(Resources { cores, pools, ports })
@@ -179,8 +191,9 @@ fn start_dpdk(
     config: &Config,
     options: &dpdk::Options,
     cores: &[Option<CoreId>],
+    frame_size: usize,
 ) -> Result<Eal, LaunchError> {
-    let enough = dpdk::Options::memory_for(cores.len(), config.gateway.frames, config.gateway.frame_size);
+    let enough = dpdk::Options::memory_for(cores.len(), config.gateway.frames, frame_size);
     let memory = options.memory.or((!options.hugepages).then_some(enough));
     let cores = cores.iter().map(|core| core.map_or(0, |core| core.id)).collect();
     Eal::start(&dpdk::Options { cores, memory, ..options.clone() }).map_err(LaunchError::Dpdk)
@@ -203,9 +216,8 @@ fn queues(config: &Config, eal: Option<&Eal>) -> usize {
     config.ports.iter().map(queues).min().unwrap_or(1).max(1)
 }
 
-/// Creates a worker's frames, as mbufs if DPDK runs.
-fn pool(config: &Config, eal: Option<&Eal>, core: Option<CoreId>) -> Result<Pool, LaunchError> {
-    let (frames, size) = (config.gateway.frames, config.gateway.frame_size);
+/// Creates a worker's frames, of `size` bytes each, as mbufs if DPDK runs.
+fn pool(frames: usize, size: usize, eal: Option<&Eal>, core: Option<CoreId>) -> Result<Pool, LaunchError> {
     match eal {
         Some(eal) => eal.pool(frames, size, core.map_or(0, |core| core.id)).map_err(LaunchError::Dpdk),
         None => Pool::new(frames, size).map_err(LaunchError::Memory),

@@ -6,7 +6,10 @@ use super::{
     sub_ports::{self, MTU},
 };
 use crate::{
-    config::model::{self, Config, PortKind},
+    config::{
+        self,
+        model::{self, Config, PortKind},
+    },
     device_lock::primary_name,
     slow_path::neighbours::Stations,
 };
@@ -123,7 +126,7 @@ fn open_device(
         vlans: ports_on(config, device).filter_map(|port| Some(port.tagging?.vlan)).collect(),
         only_vlans: ports_on(config, device).all(|port| port.tagging.is_some()),
     };
-    let frames_hold = config.gateway.longest_packet();
+    let frames_hold = longest_packet(pools);
     let mtu_limit = port.mtu.unwrap_or(usize::MAX).min(frames_hold);
     let tap_mtu = port.mtu.unwrap_or(MTU);
     let reopener = Reopener {
@@ -232,7 +235,7 @@ fn open_dpdk(
         mac,
         mtu,
         mtu_limit: mtu,
-        frames_hold: usize::MAX,
+        frames_hold: longest_packet(pools),
         fills_checksums,
         addresses: port.addresses.clone(),
         stations: Stations::Ask,
@@ -244,6 +247,11 @@ fn open_dpdk(
         reopener: None,
         queues: ports,
     })
+}
+
+/// Returns the length of the longest IP packet behind an Ethernet header that all frames hold, in bytes.
+fn longest_packet(pools: &[Pool]) -> usize {
+    config::longest_packet(pools.iter().map(Pool::frame_size).min().unwrap_or(0))
 }
 
 /// Returns the ports on a device.
@@ -360,7 +368,7 @@ fn mac_of(name: &str) -> Mac {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config, namespace::alone};
+    use crate::namespace::alone;
     use std::path::Path;
     use wayfarer_dataplane::port::monitor::Monitor;
 

@@ -114,7 +114,7 @@ pub fn gateway_settings(tunnels: usize) -> Gateway {
         kernel_routes: false,
         mss_clamp: true,
         frames: 512,
-        frame_size: 2048,
+        frame_size: Some(2048),
         tunnels,
     }
 }

@@ -5,7 +5,10 @@ use super::{
     frames::{answer_neighbour, to_gateway},
 };
 use crate::{
-    config::model::{Config, Tunnel},
+    config::{
+        frame_size,
+        model::{Config, Tunnel},
+    },
     control::protocol::{Answer, Command, Outcome, Reply, View},
     gateway::counters::WorkerCounters,
     launch::{Assembly, OpenPort, WorkerResources},
@@ -57,7 +60,7 @@ impl World {
     /// Makes a gateway on ports like those of [`open_ports`].
     pub fn on(config: Config, (ports, wires): (Vec<OpenPort>, [Vec<Wire>; 2])) -> Self {
         let wires = wires.into_iter().flatten().collect();
-        let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).expect("memory for frames");
+        let pool = Pool::new(config.gateway.frames, frame_size(&config)).expect("memory for frames");
         let assembly = Assembly::new(&config, vec![WorkerResources { pool, core: None }], ports);
         let assembly = assembly.expect("a gateway that starts");
         Self { assembly, wires, now: Duration::ZERO, answer_neighbours: true, out: Default::default() }

@@ -132,7 +132,8 @@ impl SlowPath {
         warn!(
             name: "frames_too_short", port, device_mtu, mtu, left_out,
             "a frame holds less than the device's MTU: the port takes no more, and longer packets that come in are \
-             lost: raise gateway.frame_size, or lower the MTU of the device and of those that it is connected to"
+             lost: raise gateway.frame_size, or leave it out and start the gateway again, or lower the MTU of the \
+             device and of those that it is connected to"
         );
     }
 
@@ -185,6 +186,11 @@ impl SlowPath {
             barrier.lock().unwrap_or_else(PoisonError::into_inner).close(&ports[port].name, &name)?;
         }
         let host = self.kernel.as_ref().map(|kernel| kernel.addresses()).into_iter().flatten();
+        let mut reopener = reopener.clone();
+        if let (Some(tap), Some(of)) = (&mut reopener.tap, ports[port].exception_of) {
+            // The port that it stands for may have followed another MTU since.
+            tap.mtu = ports[of].mtu;
+        }
         let opened = reopener.open(&name, host)?;
         Ok((name, opened))
     }

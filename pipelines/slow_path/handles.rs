@@ -49,8 +49,8 @@ pub struct PortHandle {
     pub mtu: usize,
     /// The largest value that `mtu` may take while the gateway follows the device's, in bytes.
     pub mtu_limit: usize,
-    /// Longest IP packet that a frame holds, in bytes; [`usize::MAX`] on ports without a device of the
-    /// kernel.
+    /// Longest IP packet that a frame holds, in bytes; [`usize::MAX`] on ports without a device, and on
+    /// TAP devices of exception paths.
     pub frames_hold: usize,
     /// The kernel's index of the port's device, if there is one. Ports in VLANs have none.
     pub device: Option<u32>,

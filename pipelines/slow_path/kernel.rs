@@ -177,7 +177,8 @@ impl Kernel {
     }
 
     /// Starts the next dump if one is needed. After an overflow the kernel drops messages without another
-    /// word until the queue is empty, so a dump that began earlier might lack them.
+    /// word until the queue is empty, so a dump that began earlier might lack them. While messages come
+    /// faster than they are read, none is started, and changes are taken from the messages alone.
     fn queue_is_empty(&mut self, now: Duration) {
         if std::mem::take(&mut self.has_failed) {
             self.retry_at = now + RETRY;

@@ -132,9 +132,7 @@ impl SlowPath {
             this.nats.share_pings(index, port.shared.as_ref().map(|shared| shared.classifier.clone()));
         }
         this.install_routes(config);
-        for tunnel in &config.tunnels {
-            this.install_tunnel(tunnel)?;
-        }
+        this.install_tunnels(&config.tunnels)?;
         // After the tunnels, so that a wide policy does not uncover traffic that a tunnel with the
         // same prefix protects.
         let rules = config.policies.iter().map(|policy| Rule {
@@ -223,9 +221,17 @@ impl SlowPath {
     /// # Errors
     /// A key that is invalid for its algorithm.
     pub fn install_tunnel(&mut self, config: &model::Tunnel) -> Result<(), KeyError> {
-        let parts = parts::TunnelParts::from(config);
-        let mtu = self.network.mtu_towards(parts.local, parts.path.map(|path| path.remote));
-        self.links.install(self.clock.now(), parts, mtu).map(|_| ())
+        self.install_tunnels(std::slice::from_ref(config))
+    }
+
+    fn install_tunnels(&mut self, tunnels: &[model::Tunnel]) -> Result<(), KeyError> {
+        let Self { clock, links, network, .. } = self;
+        let parts_and_mtu = |tunnel: &model::Tunnel| {
+            let parts = parts::TunnelParts::from(tunnel);
+            let mtu = network.mtu_towards(parts.local, parts.path.map(|path| path.remote));
+            (parts, mtu)
+        };
+        links.install_all(clock.now(), tunnels.iter().map(parts_and_mtu))
     }
 
     /// Removes a tunnel; returns true if there was one with this name. From the next burst on, the
@@ -273,7 +279,7 @@ impl SlowPath {
     fn handle_timers(&mut self, now: Duration) -> bool {
         self.neighbours.handle_timeout(now);
         let mut busy = self.links.handle_timeout(now);
-        busy |= self.nats.handle_timeout(now, &mut self.links.tables);
+        busy |= self.nats.handle_timeout(now, &mut self.links);
         self.handle_links(now);
         busy
     }
@@ -288,7 +294,7 @@ impl SlowPath {
                     let early = |packet: &EarlyPacket| Inject::Early { esp_at: packet.esp_at };
                     self.inject_all(packets.iter().map(|packet| (early(packet), &packet.packet[..])));
                 }
-                Event::Freed(prefixes) => self.nats.free(now, &prefixes, &mut self.links.tables),
+                Event::TunnelsChanged(prefixes) => self.nats.check(now, &prefixes, &mut self.links),
                 Event::EarlyDropped(count) => {
                     (0..count).for_each(|_| self.drops.count(DropReason::UnknownSpi));
                 }

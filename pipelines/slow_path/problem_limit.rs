@@ -10,8 +10,8 @@ const PORT: (u32, Duration) = (200, Duration::from_millis(1));
 /// The same for the senders of one network, or for one sender behind a tunnel, since policy has proved
 /// whose its address is.
 const NETWORK: (u32, Duration) = (50, Duration::from_millis(4));
-/// Most ports and links that are kept although they are silent.
-const MOST_KEPT: usize = 1024;
+/// The time after which those are forgotten that are silent.
+const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Limits the rate of ICMP errors, so that a flood by one port, out of one link's tunnels or from one
 /// network leaves the others theirs.
@@ -19,14 +19,17 @@ const MOST_KEPT: usize = 1024;
 pub(super) struct ProblemLimit {
     /// By port, or by what stands for a link.
     ports: BTreeMap<u16, (Rate, NetworkRates)>,
+    /// When those that are silent are next forgotten.
+    forget_at: Duration,
 }
 
 impl ProblemLimit {
     /// Counts one more error to `sender`, whose packet came by `port`. Returns true if it may be sent.
     pub(super) fn admits(&mut self, now: Duration, port: u16, sender: IpAddr) -> bool {
-        if self.ports.len() >= MOST_KEPT && !self.ports.contains_key(&port) {
-            // A full bucket is like none.
-            self.ports.retain(|_, (all, _)| all.full_at() > now);
+        if now >= self.forget_at {
+            self.forget_at = now + FORGET_INTERVAL;
+            // A port is like none if both its bucket and those of all its senders are full.
+            self.ports.retain(|_, (all, networks)| !networks.forget_full(now) || all.full_at() > now);
         }
         let (all, networks) = self.ports.entry(port).or_default();
         let (burst, refill) = NETWORK;
@@ -62,12 +65,36 @@ mod tests {
     }
 
     #[test]
-    fn silent_links_are_forgotten() {
+    fn silent_links_and_senders_are_forgotten() {
         let mut limit = ProblemLimit::default();
         for link in 0..10_000 {
             let now = Duration::from_millis(link.into());
             assert!(limit.admits(now, from_link(link), [10, 0, 0, 1].into()));
-            assert!(limit.ports.len() <= MOST_KEPT);
+            assert!(limit.ports.len() <= 1024);
         }
+        let mut refuse = |seconds, link, senders: u16| {
+            for sender in 0..senders {
+                let [a, b] = sender.to_be_bytes();
+                limit.admits(Duration::from_secs(seconds), from_link(link), [10, 0, a, b].into());
+            }
+            limit.ports.len()
+        };
+        assert_eq!(
+            [refuse(20, 1, 1000), refuse(30, 2, 1)],
+            [1, 1],
+            "the earlier link and its senders are gone"
+        );
+    }
+
+    #[test]
+    fn sender_gets_nothing_anew_when_silent_links_are_forgotten() {
+        let mut limit = ProblemLimit::default();
+        let mut admitted = |now, link, count: u32| {
+            let now = Duration::from_millis(now);
+            (0..count).filter(|_| limit.admits(now, from_link(link), [10, 0, 0, 1].into())).count()
+        };
+        assert_eq!(admitted(10_000, 1, 1), 1, "the others are forgotten now, and a second later");
+        assert_eq!(admitted(10_900, 2, 1000), 50);
+        assert_eq!(admitted(11_000, 2, 1000), 25, "what 100 ms bring, although the link has its own again");
     }
 }

@@ -4,6 +4,7 @@
 use super::{
     SlowPath,
     handles::PortHandle,
+    nat::Answers,
     neighbours::{Action, Waiting},
     table_writer::TableWriter,
 };
@@ -17,7 +18,6 @@ use std::{io, net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
     drop::DropReason,
     sa::{Flow, Mode},
-    table::Prefix,
     wire::{
         FormatError,
         icmp::{self, Problem},
@@ -132,17 +132,18 @@ impl SlowPath {
         packet: &[u8],
     ) -> Result<(), DropReason> {
         let header = IpHeader::parse(packet).map_err(|_| DropReason::NatProtocol)?;
-        let holder = match is_from_tunnel(port) {
+        let answers = match is_from_tunnel(port) {
             true => {
-                let holder = self.links.holder_of(Prefix::host(header.src));
+                let flow = Flow::of(&header, packet).reversed();
                 // Its tunnel may have ended since, and the mapping would be the next peer's.
-                Some(holder.ok_or(DropReason::SourcePort)?.clone())
+                let holder = self.links.holder_of(&flow).ok_or(DropReason::SourcePort)?;
+                Some(Answers { flow, holder: holder.clone() })
             }
             false => None,
         };
         if header.fragment != Fragment::Later {
             let end = End::of(&header, packet, Side::Source).map_err(|_| DropReason::NatProtocol)?;
-            self.nats.map(now, nat, &end, holder, &mut self.links.tables)?;
+            self.nats.map(now, nat, &end, answers, &mut self.links)?;
         }
         let has_room = self.workers[worker].rings.inject.push(Inject::Mapped { port }, packet);
         if has_room { Ok(()) } else { Err(DropReason::SlowPathLimit) }
@@ -210,32 +211,37 @@ impl SlowPath {
             ports: None,
             is_later_fragment: false,
         };
-        let own_addresses = || self.own_addresses(port, header.src.into());
+        let ports = &self.network.ports;
+        let of_port = || own_addresses(ports.get(usize::from(port)), header.src.into());
+        let own = || of_port().chain(own_addresses(ports, header.src.into()));
         let from = if through_tunnel {
-            let by_address = own_addresses().find(|own| protecting(&answer_from(*own)).is_some());
+            let by_address = own().find(|own| protecting(&answer_from(*own)).is_some());
             let by_quote = protecting(&flow.reversed()).is_some_and(|sa| sa.mode == Mode::Tunnel);
-            by_address.or_else(|| own_addresses().next().filter(|_| by_quote))
+            by_address.or_else(|| own().next().filter(|_| by_quote))
         } else if tables.is_local(header.src, reader) {
             // A host believes no packet from an address of its own. Among the packets that waited
             // for their next hop, those with such a source are mostly sealed ones.
             (problem != Problem::HostUnreachable).then(|| header.dst.into())
+        } else if tables.is_host_port(port) {
+            // The addresses on other ports are mostly the host's own too.
+            of_port().next().or_else(|| Some(header.dst.into()))
         } else {
-            own_addresses().next()
+            own().next()
         };
         let Some(answer) = from.and_then(|from| icmp::error(problem, from, &header, packet)) else { return };
         if self.problems.admits(now, port, header.src.into()) {
             self.inject(if through_tunnel { Inject::Policy } else { Inject::Route }, &answer);
         }
     }
+}
 
-    /// Returns the gateway's addresses in the family of `to`, those of `port` first.
-    fn own_addresses(&self, port: u16, to: IpAddr) -> impl Iterator<Item = IpAddr> {
-        let first = self.network.ports.get(usize::from(port)).into_iter();
-        first
-            .chain(&self.network.ports)
-            .flat_map(|p| p.segment.addresses.iter().map(|(own, _)| *own))
-            .filter(move |own| own.is_ipv4() == to.is_ipv4())
-    }
+/// Returns the gateway's addresses on `ports` in the family of `to`.
+fn own_addresses<'a>(
+    ports: impl IntoIterator<Item = &'a PortHandle>,
+    to: IpAddr,
+) -> impl Iterator<Item = IpAddr> {
+    let all = ports.into_iter().flat_map(|port| port.segment.addresses.iter().map(|(own, _)| *own));
+    all.filter(move |own| own.is_ipv4() == to.is_ipv4())
 }
 
 /// Reads the header of a packet of which `bytes` may be only the start. Its total length is theirs then.

@@ -7,6 +7,7 @@ use super::{
 use crate::barrier::{Barrier, SharedBarrier};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::RandomState,
     net::IpAddr,
     sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
@@ -112,6 +113,8 @@ pub struct Tunnels {
     /// By the address and UDP port of the peer; without UDP the port is 0.
     remotes: BTreeSet<(IpAddr, u16, TunnelId)>,
     next: u32,
+    /// Keeps peers from choosing the number of their link.
+    secret: RandomState,
     sharing: Sharing,
     backend: Backend,
     /// Keeps the host's own traffic from passing in clear, if the host shares a device.
@@ -123,6 +126,7 @@ impl Tunnel {
     fn new(
         parts: TunnelParts,
         id: TunnelId,
+        link: u16,
         now: Duration,
         mtu: usize,
         ciphers: (Sharing, Backend),
@@ -152,7 +156,7 @@ impl Tunnel {
         ));
         let inbound = Arc::new(InboundSa::new(InboundParts {
             tunnel: id,
-            link: parts.owner.link_number(id),
+            link,
             spi: parts.inbound.spi,
             key: key(&parts.inbound)?,
             esn: parts.esn,
@@ -322,6 +326,7 @@ impl Tunnels {
             spis: BTreeSet::new(),
             remotes: BTreeSet::new(),
             next: 0,
+            secret: RandomState::new(),
             sharing,
             backend: Backend::from_env()?,
             barrier: None,
@@ -340,7 +345,8 @@ impl Tunnels {
         writer: &Writer,
     ) -> Result<(TunnelId, &Tunnel), KeyError> {
         let id = self.free_id();
-        let mut tunnel = Tunnel::new(parts, id, now, mtu, (self.sharing, self.backend), writer)?;
+        let (link, ciphers) = (parts.owner.link_number(id, &self.secret), (self.sharing, self.backend));
+        let mut tunnel = Tunnel::new(parts, id, link, now, mtu, ciphers, writer)?;
         let barrier = self.barrier_of(&tunnel);
         let is_told = barrier.is_some_and(|mut barrier| barrier.add_tunnel(&tunnel.inbound.selectors));
         tunnel.tells_barrier = is_told;

@@ -135,6 +135,7 @@ impl SlowPath {
                 sent: c.sent.value(),
                 made: c.made.value(),
                 consumed: c.consumed.value(),
+                waiting: c.waiting.value(),
                 dropped: c.dropped(),
                 punted: c.punted.value(),
                 injected: c.injected.value(),

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tempfile::TempDir;
-use wayfarer::control::protocol::{Command, Outcome, Reply, View};
+use wayfarer::control::protocol::{Command, Outcome, Reply, View, WorkerView};
 use wayfarer::pki::{Authority, KeyKind, Subject};
 use wayfarer::sim::{
     fixtures::*,
@@ -34,7 +34,7 @@ fn up(length: usize) -> Vec<u8> {
 fn gateway_at(local: &str, frame_size: usize) -> World {
     let mut config = config(vec![tunnel(1, suite(SUITE)), tunnel(2, suite(SUITE))]);
     config.tunnels[0].local = ip(local);
-    config.gateway.frame_size = frame_size;
+    config.gateway.frame_size = Some(frame_size);
     let mut world = World::with(config, 512);
     world.meet_neighbours();
     world
@@ -101,6 +101,31 @@ fn esp_in_fragments_is_opened_in_every_form_and_order() {
     }
 }
 
+/// Returns what is shown of the only worker, whose counters must add up.
+fn shown(world: &mut World) -> WorkerView {
+    // It reports how many fragments wait from time to time.
+    free_frames(world);
+    let worker = match world.ask(Command::Show { what: View::Workers }).outcome {
+        Outcome::Result(Reply::Workers(mut all)) => all.remove(0),
+        other => panic!("{other:?}"),
+    };
+    let came = worker.received + worker.injected + worker.made;
+    assert_eq!(came, worker.sent + worker.dropped + worker.consumed + worker.waiting, "{worker:?}");
+    worker
+}
+
+#[test]
+fn fragments_that_wait_are_shown_and_the_counters_add_up() {
+    let (mut world, mut terminal) = (gateway(2048), terminal(false, None));
+    let inner = up(1300);
+    let [first, later @ ..] = &fragments(&terminal.seal(&inner), 576, 1)[..] else { panic!("fragments") };
+    later.iter().for_each(|fragment| world.put(OUTSIDE, fragment));
+    world.settle();
+    assert_eq!((later.len(), shown(&mut world).waiting), (2, 2));
+    world.send(OUTSIDE, first);
+    assert_eq!((shown(&mut world).waiting, world.take(INSIDE)), (0, vec![forwarded(&inner)]));
+}
+
 #[test]
 fn only_fragment_of_a_packet_is_taken_at_once() {
     for port in [None, Some(1000)] {
@@ -163,12 +188,13 @@ esp = ["aes256gcm16"]
     )
 }
 
-/// Makes a gateway, and a terminal behind a path with an MTU of 1280 bytes that connects to it, at
-/// these addresses. Each has its value of the key `fragment`.
+/// Makes a gateway, and a terminal behind a path with this MTU that connects to it, at these addresses.
+/// Each has its value of the key `fragment`.
 fn connected(
     folder: &TempDir,
     [gateway, terminal]: [&str; 2],
     [of_gateway, of_terminal]: [&str; 2],
+    mtu: usize,
 ) -> (World, Peer) {
     let nets =
         |local: &str, remote: &str| format!("inner_local = [\"{local}\"]\ninner_remote = [\"{remote}\"]");
@@ -181,22 +207,29 @@ fn connected(
     let keys = format!("remote = \"{gateway}\"\nlocal = \"{terminal}\"\nfragment = {of_terminal}\n");
     let keys = keys + &nets("10.98.1.0/24", "10.99.0.0/24");
     let text = connection(folder, ["cl.test", "gw.test"], &keys);
-    let mut peer = Peer::new(&text, terminal).behind(1280);
+    let mut peer = Peer::new(&text, terminal).behind(mtu);
     peer.connect(&mut world);
     (world, peer)
 }
 
 #[test]
 fn ike_fragments_fit_the_port_whatever_the_configuration_says() {
-    let (world, peer) = connected(&long_certificates(), ["203.0.113.1", "192.0.2.9"], ["4000", "1280"]);
+    let (world, peer) = connected(&long_certificates(), ["203.0.113.1", "192.0.2.9"], ["4000", "1280"], 1280);
     assert_eq!((world.all_drops(), peer.fragments), (vec![], 0));
+}
+
+/// The routers of the path cut what may be cut, and say nothing about the rest.
+#[test]
+fn peer_connects_by_a_path_that_takes_less_than_the_fragments_of_ike() {
+    let (world, _) = connected(&long_certificates(), ["203.0.113.1", "192.0.2.9"], ["1280", "1280"], 600);
+    assert_eq!(world.all_drops(), []);
 }
 
 #[test]
 fn peer_without_ike_fragments_connects_by_long_certificates_over_a_small_path() {
     let folder = long_certificates();
     for addresses in [["203.0.113.1", "192.0.2.9"], ["2001:db8:1::1", "2001:db8:2::9"]] {
-        let (mut world, peer) = connected(&folder, addresses, ["\"none\""; 2]);
+        let (mut world, peer) = connected(&folder, addresses, ["\"none\""; 2], 1280);
         assert_eq!((world.all_drops(), peer.fragments >= 3), (vec![], true));
         // Its ESP comes in fragments too.
         let mut tunnel = peer.tunnel();

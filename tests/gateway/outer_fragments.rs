@@ -227,6 +227,31 @@ fn packets_keep_their_order_and_get_their_own_identifications() {
     assert_eq!(world.counters().sealed.value(), 65);
 }
 
+/// Nothing else tells the peer which fragments of their path belong together.
+#[test]
+fn sas_of_one_path_have_identifications_of_their_own() {
+    let tunnels = (1..=4).map(|n| {
+        let mut tunnel = tunnel(n, suite(SUITE));
+        tunnel.remote = Remote::At(ip("192.0.2.1"), 4500);
+        (tunnel.mtu, tunnel.outer_fragments) = (Some(1000), true);
+        tunnel
+    });
+    let mut world = World::new(tunnels.collect());
+    world.meet_neighbours();
+    for (length, pieces) in [(100, 1), (1500, 2)] {
+        let mut ids = BTreeSet::new();
+        for n in 1..=4 {
+            let inner = datagram("10.99.0.7", &format!("10.98.0.{n}"), (2, 1), &vec![7; length - 28]);
+            world.send(INSIDE, &fragmentable(inner));
+            let out = world.take(OUTSIDE);
+            assert_eq!(out.len(), pieces, "{:?}", world.all_drops());
+            ids.extend(out.iter().map(|packet| [packet[4], packet[5]]));
+        }
+        // They are random, so some may be the same by chance, but not all.
+        assert!(ids.len() > 1, "{length}: {ids:?}");
+    }
+}
+
 #[test]
 fn routers_may_cut_the_packets_of_a_tunnel_with_outer_fragments() {
     for (df, expected) in [(Df::default_for(true), false), (Df::Copy, true)] {

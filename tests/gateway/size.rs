@@ -1,8 +1,10 @@
 //! Fragmentation before encryption, ICMP errors to senders, MSS, DSCP, ECN, DF, TFC padding, TTL.
 
 use std::collections::BTreeSet;
-use wayfarer::config::model::{Encapsulation, Remote, Tunnel};
-use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
+use wayfarer::{
+    config::model::{Encapsulation, Remote, Route, Tunnel},
+    sim::{fixtures::*, frames::*, terminal::Terminal, world::World},
+};
 use wayfarer_dataplane::{
     drop::DropReason::*,
     sa::Df,
@@ -129,6 +131,37 @@ fn ipv6_senders_get_packet_too_big() {
     assert_eq!(checksum::finish(checksum::add(pseudo, &answer[40..])), 0);
     world.send(INSIDE, &datagram("fd00:99::7", "fd00:98::1", (2, 1), &[7; 1446 - 48]));
     assert_eq!(terminal.open(&world.take(OUTSIDE)[0]).2.len(), 1446);
+}
+
+/// The gateway's addresses on other ports are the host's too, which believes no packet from them.
+#[test]
+fn host_behind_a_port_without_an_address_hears_from_the_one_it_writes_to() {
+    for addresses in [0, 1] {
+        let mut tunnel = tunnel(1, suite(SUITE));
+        tunnel.remote = Remote::At(ip("192.0.2.1"), 4500);
+        tunnel.selectors = vec![selector("10.55.0.7", "10.98.0.1"), selector("fd00:55::7", "fd00:98::1")];
+        let mut config = config(vec![tunnel]);
+        for host in ["10.55.0.7/32", "fd00:55::7/128"] {
+            config.routes.push(Route { to: host.parse().unwrap(), via: None, port: INSIDE });
+        }
+        let (mut ports, wires) = open_host_ports(512);
+        // The first one is of IPv4.
+        ports[INSIDE].addresses.truncate(addresses);
+        let mut world = World::on(config, (ports, wires));
+        let own = if addresses == 0 { "10.98.0.1" } else { "10.99.0.1" };
+        for (host, peer, from) in
+            [("10.55.0.7", "10.98.0.1", own), ("fd00:55::7", "fd00:98::1", "fd00:98::1")]
+        {
+            world.send(INSIDE, &datagram(host, peer, (2, 1), &[7; 1450]));
+            let answers = world.take(INSIDE);
+            let [answer] = &answers[..] else { panic!("{host}: {:?}", world.all_drops()) };
+            let header = IpHeader::parse(answer).unwrap();
+            assert_eq!((header.src, header.dst), (ip(from).into(), ip(host).into()));
+            let kind = if header.is_ipv4() { [3, 4] } else { [2, 0] };
+            assert_eq!(header.payload(answer)[..2], kind);
+        }
+        assert_eq!(world.all_drops(), [(TooBig, 2)]);
+    }
 }
 
 #[test]

@@ -173,11 +173,29 @@ fn device_with_an_mtu_beyond_the_frames_is_used_and_the_log_says_so_once() {
     for (space, device) in [("gw", "g0"), ("core", "k1")] {
         lab.run(space, &format!("ip link set {device} mtu 9000"));
     }
-    let (gateway, _terminal) = start(&lab, "af_packet", "192.0.2.1");
+    let config = gateway_config("af_packet", BY_CORE);
+    let gateway = lab.gateway("gw", &format!("frame_size = \"2KiB\"\n{config}"));
+    let _terminal = start_terminal(&lab, "af_packet", "192.0.2.1");
     wait_for_lines(&gateway, "a frame holds less than the device's MTU", 1);
     let shown = port(&gateway, "outside");
     assert_eq!((shown.mtu, shown.device_mtu), (1778, Some(9000)));
     ping(&lab, "srv", TERMINAL, 20);
+}
+
+#[test]
+fn frames_hold_the_mtus_that_devices_have_at_the_start() {
+    let lab = terminal_lab();
+    for (space, device) in [("gw", "g0"), ("core", "k1"), ("gw", "g1"), ("srv", "s0")] {
+        lab.run(space, &format!("ip link set {device} mtu 9000"));
+    }
+    let (gateway, _terminal) = start(&lab, "af_packet", "192.0.2.1");
+    assert_eq!(["outside", "inside"].map(|name| port(&gateway, name).mtu), [9000; 2]);
+    wait_for_lines(&gateway, "frames are larger than usual", 1);
+    // Its sender hears that it does not fit the tunnel, as it could not if no frame held it.
+    let refused = lab.output("srv", &format!("ping -c 1 -W 2 -M do -s 8972 {TERMINAL}"));
+    let output = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(output.contains("Frag needed"), "{output}");
+    assert_eq!(gateway.dropped("PortOversize"), 0);
 }
 
 #[test]

@@ -43,6 +43,8 @@ fn gateway(kernel_routes: bool) -> World {
     };
     let opened = reopener.open(TAP, []).unwrap();
     ports[OUTSIDE].device = Some(opened.index);
+    // It has followed its device since the TAP device was made.
+    ports[OUTSIDE].mtu = 1300;
     ports.push(OpenPort {
         name: TAP.to_owned(),
         kind: "tap".to_owned(),
@@ -136,7 +138,7 @@ fn device_that_is_deleted_is_made_again_or_taken_from_whoever_made_it() {
             // Two polls of the devices.
             world.pass(Duration::from_secs(2));
             let device = Device::find(TAP).unwrap();
-            assert_eq!((device.mac(), device.mtu().unwrap()), (GATEWAY_MAC[OUTSIDE], 1400));
+            assert_eq!((device.mac(), device.mtu().unwrap()), (GATEWAY_MAC[OUTSIDE], 1300));
             if !is_made_by_others {
                 let passing = by_the_kernels_route();
                 world.send(INSIDE, &passing);

@@ -232,7 +232,7 @@ pub(crate) fn program() -> &'static str {
     env!("CARGO_BIN_EXE_wayfarer")
 }
 
-/// A running gateway, which is killed on drop.
+/// A running gateway, which is killed on drop. Before it ends, the counters of its workers must add up.
 pub(crate) struct Gateway {
     child: Child,
     socket: PathBuf,
@@ -339,8 +339,29 @@ impl Gateway {
         succeed(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]));
     }
 
+    /// Returns the workers whose counters do not add up: none as soon as they do, or if the gateway has
+    /// ended.
+    fn workers_out_of_balance(&self) -> Vec<WorkerView> {
+        let adds_up = |worker: &WorkerView| {
+            let came = worker.received + worker.injected + worker.made;
+            came == worker.sent + worker.dropped + worker.consumed + worker.waiting
+        };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let shown = self.try_show("workers").unwrap_or_else(|| "[]".to_owned());
+            let mut workers: Vec<WorkerView> = serde_json::from_str(&shown).unwrap();
+            workers.retain(|worker| !adds_up(worker));
+            if workers.is_empty() || Instant::now() > deadline {
+                return workers;
+            }
+            // A worker that is asked while it has packets in hand is asked again.
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Ends the gateway with SIGTERM, and returns its exit status.
     pub(crate) fn stop(&mut self) -> ExitStatus {
+        assert_eq!(self.workers_out_of_balance(), []);
         self.signal("TERM");
         wait_for("the gateway to end", || self.child.try_wait().unwrap())
     }
@@ -348,14 +369,17 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        if thread::panicking() {
+        let has_failed = thread::panicking();
+        let out_of_balance = if has_failed { vec![] } else { self.workers_out_of_balance() };
+        if has_failed {
             eprintln!("drops: {}", self.try_show("drops").unwrap_or_default());
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if thread::panicking() {
+        if has_failed {
             eprintln!("{}:\n{}", self.log.display(), fs::read_to_string(&self.log).unwrap_or_default());
         }
+        assert_eq!(out_of_balance, [], "packets whose end was not counted, or counted twice");
     }
 }
 

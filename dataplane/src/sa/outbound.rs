@@ -193,6 +193,14 @@ impl OutboundSa {
         seq ^ self.iv_mask
     }
 
+    /// Returns the identification of outer packet `seq` if it may be cut. IPv4 has the low 16 bits. Other
+    /// SAs of the path have others at that number, and only who sees the packets knows the next one (RFC
+    /// 6864 §4.2, RFC 7739 §3).
+    #[inline]
+    pub fn identification(&self, seq: u64) -> u32 {
+        self.iv(seq) as u32
+    }
+
     /// Returns the last sequence number that may be sent.
     #[inline]
     pub fn last_sequence(&self) -> u64 {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     bench::{core_of, resident},
+    config::frame_size,
     gateway::{
         counters::WorkerCounters,
         profile::{Stage, StageTicks},
@@ -96,7 +97,7 @@ impl Rig {
         let config = world::config(sas, cipher, options.window, largest);
         let (ports, taps) = world::ports(options.workers, largest);
         let resources = (0..options.workers).map(|worker| {
-            let pool = Pool::new(config.gateway.frames, config.gateway.frame_size);
+            let pool = Pool::new(config.gateway.frames, frame_size(&config));
             Ok(WorkerResources { pool: pool.map_err(BenchError::Memory)?, core: core_of(worker) })
         });
         let resources = resources.collect::<Result<Vec<_>, _>>()?;

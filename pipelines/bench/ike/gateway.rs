@@ -3,7 +3,7 @@
 use super::{BenchError, world::World};
 use crate::{
     bench::processor_time,
-    config::model::Config,
+    config::{frame_size, model::Config},
     gateway::worker::Worker,
     launch::{Assembly, WorkerResources},
     primitives::{OsRandom, Primitives},
@@ -131,9 +131,10 @@ pub(super) struct WholeGateway {
 
 impl WholeGateway {
     pub(super) fn new(config: &Config) -> Result<Self, BenchError> {
-        let (outside, wire) = memory::pair(DEPTH, config.gateway.frame_size);
+        let frame_size = frame_size(config);
+        let (outside, wire) = memory::pair(DEPTH, frame_size);
         let (inside, _) = memory::pair(1, 64);
-        let pool = pool::Pool::new(config.gateway.frames, config.gateway.frame_size);
+        let pool = pool::Pool::new(config.gateway.frames, frame_size);
         let resources = WorkerResources { pool: pool.map_err(BenchError::Memory)?, core: None };
         let ports = two_ports([vec![Box::new(outside)], vec![Box::new(inside)]]);
         let start = Instant::now();

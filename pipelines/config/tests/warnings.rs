@@ -1,7 +1,9 @@
 //! Valid configurations with something that is probably not meant.
 
 use super::*;
+use crate::namespace::alone;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
+use std::process::Command;
 
 /// Returns the warnings about a configuration's text, without its path.
 fn warnings(folder: &Folder, text: &str) -> Vec<String> {
@@ -340,10 +342,27 @@ fn machine_without_the_devices_and_cores() {
     );
     assert!(said[1].starts_with("x.toml:4: port.device: this machine has no device wf-none-a"), "{said:?}");
     assert!(
-        said[2].starts_with("x.toml:7: port.device: ") && said[2].contains(", but a frame holds 1778: "),
+        said[2].starts_with("x.toml:7: port.device: ") && said[2].contains(", but a frame holds 9970: "),
         "{said:?}"
     );
-    // That the port asks for less makes what comes in no shorter.
-    let said = machine(&(ports.replace('$', "lo") + "mtu = 1400\n"));
-    assert!(said.iter().any(|line| line.contains(", but a frame holds 1778: ")), "{said:?}");
+}
+
+#[test]
+fn frames_that_are_too_small_for_a_device() {
+    alone(|| {
+        let words = "link add eth0 mtu 9000 type veth peer name eth9".split(' ');
+        assert!(Command::new("ip").args(words).status().unwrap().success());
+        let said = |gateway: &str, keys: &str| {
+            let text = format!("{gateway}[[port]]\nname = \"a\"\ndevice = \"eth0\"\n{keys}");
+            shown(&Folder::new(), &text, |reviewed| reviewed.machine)
+        };
+        // That the port asks for less makes what comes in no shorter.
+        for keys in ["", "mtu = 1400\n"] {
+            assert_eq!(said("", keys), [""; 0], "{keys}");
+            let said = said("gateway.frame_size = 2048\n", keys);
+            assert!(said.len() == 1 && said[0].contains(", but a frame holds 1778: "), "{said:?}");
+        }
+        let said = said("", "kind = \"af_xdp\"\n");
+        assert!(said.len() == 1 && said[0].contains(", but a frame holds 3826: "), "{said:?}");
+    });
 }

@@ -1,7 +1,12 @@
 //! Devices, cores and programs of this machine.
 
 use super::review::Review;
-use crate::config::{file::Kind, model::Port, value::NAT_T};
+use crate::config::{
+    file::Kind,
+    frames::{frame_size, longest_packet},
+    model::Port,
+    value::NAT_T,
+};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
@@ -43,6 +48,7 @@ fn dpdk(review: &mut Review<'_>) {
 /// Warns of devices that are missing or too small. Returns `false` if all devices are missing.
 fn devices(review: &mut Review<'_>) -> bool {
     let (raw, config) = (review.raw, review.config);
+    let holds = longest_packet(frame_size(config));
     let (mut count, mut missing) = (0, vec![]);
     for (raw, port) in raw.port.iter().zip(&config.ports) {
         let Some(name) = port.kind.shared_device() else { continue };
@@ -61,7 +67,7 @@ fn devices(review: &mut Review<'_>) -> bool {
                     let cost = port.tagging.map_or(0, |tagging| tagging.vlan.mtu_cost());
                     let most = most.saturating_sub(cost);
                     mtus(review, port, name, most);
-                    frames(review, port, most, device_place);
+                    frames(review, port, most, holds, device_place);
                 }
             }
         }
@@ -105,11 +111,11 @@ fn mtus(review: &mut Review<'_>, port: &Port, device: &str, most: usize) {
     }
 }
 
-/// Warns of frames that are too short for the packets that a port's device, in this place of the file,
-/// brings. Its MTU leaves `most` bytes for the port.
-fn frames(review: &mut Review<'_>, port: &Port, most: usize, device: Range<usize>) {
+/// Warns of frames, which hold packets of so many bytes without tags, if they are too short for those
+/// that a port's device, in this place of the file, brings. Its MTU leaves `most` bytes for the port.
+fn frames(review: &mut Review<'_>, port: &Port, most: usize, holds: usize, device: Range<usize>) {
     let tags = port.tagging.map_or(0, |tagging| tagging.vlan.tags());
-    let holds = review.config.gateway.longest_packet().saturating_sub(tags);
+    let holds = holds.saturating_sub(tags);
     if most > holds {
         let text = format!(
             "the device sends and receives packets of up to {most} bytes, but a frame holds {holds}: the port takes \

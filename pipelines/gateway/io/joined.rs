@@ -9,8 +9,8 @@ use std::time::Instant;
 use wayfarer_dataplane::{drop::DropReason, packet::Packet, pool::MAX_FRAME, sa::Spi, wire::ip::IpHeader};
 
 impl Io {
-    /// Keeps a fragment of a packet to the gateway or through its NAT. If the packet is complete, moves all
-    /// of its fragments to `out`, which is empty.
+    /// Keeps a fragment of a packet. If the packet is complete, moves all of its fragments to `out`, which
+    /// is empty.
     pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader, out: &mut Fragments) -> Option<Whole> {
         let now = self.now();
         let from_tunnel = is_from_tunnel(fragment.port());

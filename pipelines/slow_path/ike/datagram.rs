@@ -12,6 +12,10 @@ use wayfarer_mobility::{
     transmit::{Payload, Transmit},
 };
 
+/// The longest packet of IPv4, in bytes, that goes with DF. Routers may cut longer ones, since their path
+/// may take no more than what every host does (RFC 791 §3.1).
+const V4_UNCUT: usize = 576;
+
 /// Parses an IP packet that the workers classified as IKE. Returns the message and its addresses;
 /// `None` if the checksum is wrong or it is not an IKE message after all.
 pub(crate) fn parse(packet: &[u8]) -> Option<(Addresses, &[u8])> {
@@ -69,13 +73,14 @@ pub(crate) fn emit(transmit: &Transmit) -> Option<Vec<u8>> {
 /// Returns the IP packets, of at most `mtu` bytes, in which `packet` of [`emit`] is sent: itself, or its
 /// fragments. `id` makes their identification.
 ///
-/// The path's MTU is not known. Packets that every path of IPv6 carries go whole. Routers may cut
-/// longer ones of IPv4 again. Those of IPv6 are cut for every path (RFC 8200 §5).
+/// The path's MTU is not known. Routers may cut packets of IPv4 that are longer than 576 bytes. Those of
+/// IPv6 are cut for every path (RFC 8200 §5).
 pub(crate) fn cut(mut packet: Vec<u8>, mtu: usize, id: impl FnOnce() -> u32) -> Vec<Vec<u8>> {
-    if packet.len() <= mtu.min(ip::V6_MIN_MTU) {
+    let Ok(header) = IpHeader::parse(&packet) else { return vec![] };
+    let uncut = if header.is_ipv4() { V4_UNCUT } else { ip::V6_MIN_MTU };
+    if packet.len() <= mtu.min(uncut) {
         return vec![packet];
     }
-    let Ok(header) = IpHeader::parse(&packet) else { return vec![] };
     let pieces = if header.is_ipv4() {
         ip::allow_fragments(&mut packet, header.header_len(), id() as u16);
         if packet.len() <= mtu {
@@ -106,19 +111,25 @@ mod tests {
 
     #[test]
     fn short_packets_are_sent_unchanged() {
-        for local in ["192.0.2.1:500", "[2001:db8::1]:4500"] {
-            let whole = packet(local, 1200);
-            assert_eq!(cut(whole.clone(), 1500, || 9), [whole]);
+        for (local, length) in [("192.0.2.1:500", 576), ("[2001:db8::1]:500", 1280)] {
+            let headers = packet(local, 0).len();
+            let whole = packet(local, length - headers);
+            assert_eq!((whole.len(), cut(whole.clone(), 1500, || 9)), (length, vec![whole]));
         }
     }
 
     #[test]
     fn routers_may_cut_long_packets_of_ipv4() {
-        let whole = packet("192.0.2.1:500", 1400);
-        let sent = cut(whole.clone(), 1500, || 9);
-        let [sent] = &sent[..] else { panic!("{sent:?}") };
-        assert_eq!((&sent[4..8], sent.len(), &sent[20..]), (&[0, 9, 0, 0][..], whole.len(), &whole[20..]));
-        assert!(IpHeader::parse(sent).is_ok());
+        for length in [549, 1200, 1400] {
+            let whole = packet("192.0.2.1:500", length);
+            let sent = cut(whole.clone(), 1500, || 9);
+            let [sent] = &sent[..] else { panic!("{sent:?}") };
+            assert_eq!(
+                (&sent[4..8], sent.len(), &sent[20..]),
+                (&[0, 9, 0, 0][..], whole.len(), &whole[20..])
+            );
+            assert!(IpHeader::parse(sent).is_ok());
+        }
     }
 
     #[test]

@@ -297,11 +297,11 @@ impl Ike {
                 }
             }
             Event::ChildSpi { spi, awaited } => links.await_tunnel(Spi(spi), awaited),
-            Event::PeerUp { peer, connection, identity, claimed, method, addresses } => {
+            Event::PeerUp { peer, connection, identity, principal, claimed, method, addresses } => {
                 let names = (claimed.as_ref().or(Some(&identity)), Some(&identity));
                 let of = name_of(&self.endpoint, connection);
                 log::connected(About::new(addresses.remote, names, Some(of), method), &identity);
-                let holder = Holder::Peer(Arc::new((of.to_owned(), identity.canonical())));
+                let holder = Holder::peer(of, identity.canonical(), principal);
                 self.peers.insert(now, peer, identity.to_string(), connection, holder);
                 if let Some(view) = self.endpoint.peer(peer) {
                     self.accounts.open(now, view);

@@ -174,7 +174,7 @@ impl Peers {
         if let Some(old) = old {
             links.inherit_from(now, old, tunnel);
         }
-        links.start_sending(tunnel);
+        links.start_sending(tunnel, old);
         if let Some(old) = old {
             links.stop_sending(old);
         }

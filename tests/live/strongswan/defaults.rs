@@ -1,5 +1,6 @@
 //! strongSwan without any configured proposal, lifetime or other setting that it has a default for,
-//! in both roles, and with one proposal of several key exchanges (RFC 9370).
+//! in both roles, and with one proposal of all the key exchanges that it knows: with ML-KEM, those are
+//! several (RFC 9370). Debian's strongSwan has no ML-KEM, and so one exchange.
 
 use super::{
     SERVER,
@@ -102,9 +103,9 @@ fn with(connections: &str, theirs: &str, child: &str) -> String {
     connections.replace("net {", &format!("net {{ {child}\n   "))
 }
 
-/// Returns the one proposal of each side for several key exchanges: settings of strongSwan's connection
-/// and child, and of our connection. A strongSwan without ML-KEM has the classic group alone.
-fn many_exchanges() -> (String, String, String) {
+/// Returns the one proposal of each side for all key exchanges that strongSwan knows: settings of its
+/// connection and child, and of our connection. A strongSwan without ML-KEM has the classic group alone.
+fn all_exchanges() -> (String, String, String) {
     let more = if knows_ml_kem() { "-ke1_mlkem768" } else { "" };
     let (ike, esp) = (format!("aes256gcm16-prfsha384-x25519{more}"), format!("aes256gcm16-x25519{more}"));
     let ours = format!("proposals = [\"{ike}\"]\nesp = [\"{esp}\"]");
@@ -122,13 +123,13 @@ fn gateway_with_defaults_lives_through_many_rekeys() {
 }
 
 #[test]
-fn terminal_with_many_key_exchanges_lives_through_many_rekeys() {
-    let (theirs, child, ours) = many_exchanges();
+fn terminal_with_all_key_exchanges_lives_through_many_rekeys() {
+    let (theirs, child, ours) = all_exchanges();
     terminal_lives_through_many_rekeys(&theirs, &child, &ours);
 }
 
 #[test]
-fn gateway_with_many_key_exchanges_lives_through_many_rekeys() {
-    let (theirs, child, ours) = many_exchanges();
+fn gateway_with_all_key_exchanges_lives_through_many_rekeys() {
+    let (theirs, child, ours) = all_exchanges();
     gateway_lives_through_many_rekeys(&theirs, &child, &ours);
 }

@@ -100,6 +100,10 @@ fn all_traffic_of_a_road_warrior_goes_through_the_gateway() {
             let output = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(output.contains(&format!("From {router} ")) && output.contains("exceeded"), "{output}");
         }
+        // So does the whole path, by packets of UDP.
+        let path = lab.run("term", &format!("tracepath -n -m 5 {WEB}"));
+        let hops = [" 1:  203.0.113.1 ", " 2:  203.0.113.254 ", " 3:  192.0.4.2 "];
+        assert!(hops.iter().all(|hop| path.contains(hop)) && path.contains("reached"), "{path}");
         host_answers(&lab);
         lab.run("core", "ping -c 3 -i 0.02 -W 2 203.0.113.1");
         // The host's own, with an identifier of the NAT's range.

@@ -1,7 +1,7 @@
 //! What the capture ports of one gateway share.
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::SystemTime,
 };
 
@@ -11,6 +11,8 @@ use std::{
 pub struct Captures {
     /// The time of the last record read, in nanoseconds since 1970; 0 before the first one.
     time: AtomicU64,
+    /// `true` if an input may have times of nanoseconds.
+    has_nanoseconds: AtomicBool,
     /// The number of outputs whose pipes take less than they are given.
     congested: AtomicUsize,
 }
@@ -29,6 +31,16 @@ impl Captures {
     /// Sets the time in the captures, in nanoseconds since 1970.
     pub(super) fn set_time(&self, time: u64) {
         self.time.store(time, Relaxed);
+    }
+
+    /// Returns whether an input may have times of nanoseconds.
+    pub(super) fn has_nanoseconds(&self) -> bool {
+        self.has_nanoseconds.load(Relaxed)
+    }
+
+    /// Notes that an input may have times of nanoseconds.
+    pub(super) fn expect_nanoseconds(&self) {
+        self.has_nanoseconds.store(true, Relaxed);
     }
 
     /// Returns whether no input may be read for now, because an output could not follow.

@@ -9,7 +9,8 @@
 //!
 //! A packet keeps the time of its record until it is written. One that has none, because the gateway
 //! made it, is written with the time of the last record read by any capture port, or the present
-//! time if there was none. So a run over files can be repeated.
+//! time if there was none. So a run over files can be repeated. pcap has nanoseconds if an input may
+//! have them.
 
 mod captures;
 mod link_type;
@@ -65,8 +66,12 @@ impl PcapPort {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "it is the input as well");
             return Err(PortError::File { path: to.to_owned(), action: "write", source });
         }
+        let input = input.map(|path| Reader::open(path, false)).transpose()?;
+        if input.as_ref().is_some_and(Reader::may_have_nanoseconds) {
+            captures.expect_nanoseconds();
+        }
         Ok(Self {
-            input: input.map(|path| Reader::open(path, false)).transpose()?,
+            input,
             output: output.map(|path| Output::create(path, captures.clone())).transpose()?,
             mac,
             captures: captures.clone(),

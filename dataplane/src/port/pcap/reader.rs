@@ -112,6 +112,15 @@ impl Reader {
         Ok(reader)
     }
 
+    /// Returns whether times may be in nanoseconds. Nobody knows of a FIFO before its header comes, and in
+    /// pcapng each interface has its own resolution.
+    pub(super) fn may_have_nanoseconds(&self) -> bool {
+        match &self.format {
+            Some(Format::Pcap(parser)) => parser.header().ts_resolution == TsResolution::NanoSecond,
+            Some(Format::PcapNg(..)) | None => true,
+        }
+    }
+
     /// Returns what comes next.
     ///
     /// # Errors

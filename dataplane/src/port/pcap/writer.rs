@@ -3,7 +3,7 @@
 use super::captures::Captures;
 use crate::port::PortError;
 use pcap_file::{
-    DataLink, Endianness, PcapError,
+    DataLink, Endianness, PcapError, TsResolution,
     pcap::PcapHeader,
     pcapng::{
         PcapNgWriter,
@@ -48,7 +48,8 @@ enum Sink {
 }
 
 enum Format {
-    Pcap,
+    /// The resolution of times; `None` until the header is written.
+    Pcap(Option<TsResolution>),
     PcapNg(PcapNgWriter<Vec<u8>>),
 }
 
@@ -63,8 +64,10 @@ impl Output {
         let is_pipe = path.metadata().is_ok_and(|found| found.file_type().is_fifo());
         let sink = if is_pipe { Sink::Pipe(None) } else { Sink::File(File::create(path).map_err(failed)?) };
         let is_pcapng = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("pcapng"));
-        let (format, header) = if is_pcapng { Format::pcapng() } else { Format::pcap() }
-            .map_err(|why| failed(io::Error::other(why)))?;
+        let (format, header) = match is_pcapng {
+            true => Format::pcapng().map_err(|why| failed(io::Error::other(why)))?,
+            false => (Format::Pcap(None), Vec::new()),
+        };
         let path = path.to_owned();
         Ok(Self { path, sink, format, backlog: header.into(), is_congested: false, captures })
     }
@@ -76,20 +79,39 @@ impl Output {
 
     /// Returns whether everything is written.
     pub(super) fn is_drained(&self) -> bool {
-        self.backlog.is_empty()
+        self.backlog.is_empty() && !matches!(self.format, Format::Pcap(None))
+    }
+
+    /// Appends the header of pcap unless that is done. All inputs are open by now.
+    fn begin(&mut self) -> io::Result<()> {
+        if let Format::Pcap(resolution @ None) = &mut self.format {
+            let ts_resolution = match self.captures.has_nanoseconds() {
+                true => TsResolution::NanoSecond,
+                false => TsResolution::MicroSecond,
+            };
+            *resolution = Some(ts_resolution);
+            let header =
+                PcapHeader { ts_resolution, endianness: Endianness::native(), ..PcapHeader::default() };
+            header.write_to(&mut self.backlog).map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     /// Appends a frame that passed at `time`, in nanoseconds since 1970. Returns whether that is
     /// possible.
     pub(super) fn write(&mut self, time: u64, frame: &[u8]) -> bool {
-        if matches!(self.sink, Sink::Closed) {
+        if matches!(self.sink, Sink::Closed) || self.begin().is_err() {
             return false;
         }
         let (timestamp, original_len) = (Duration::from_nanos(time), frame.len() as u32);
         match &mut self.format {
-            Format::Pcap => {
+            Format::Pcap(resolution) => {
                 let seconds = timestamp.as_secs().try_into().unwrap_or(u32::MAX);
-                for word in [seconds, timestamp.subsec_micros(), original_len, original_len] {
+                let fraction = match resolution {
+                    Some(TsResolution::NanoSecond) => timestamp.subsec_nanos(),
+                    _ => timestamp.subsec_micros(),
+                };
+                for word in [seconds, fraction, original_len, original_len] {
                     self.backlog.extend(word.to_ne_bytes());
                 }
                 self.backlog.extend(frame);
@@ -112,7 +134,9 @@ impl Output {
     /// # Errors
     /// [`PortError::File`], once. From then on the output takes nothing.
     pub(super) fn flush(&mut self) -> Result<(), PortError> {
-        let written = if self.backlog.is_empty() { Ok(()) } else { self.write_backlog() };
+        let begun = self.begin();
+        let written =
+            begun.and_then(|()| if self.backlog.is_empty() { Ok(()) } else { self.write_backlog() });
         if written.is_err() {
             self.sink = Sink::Closed;
             self.backlog.clear();
@@ -154,13 +178,6 @@ impl Output {
 }
 
 impl Format {
-    /// Returns pcap and its file header.
-    fn pcap() -> Result<(Self, Vec<u8>), PcapError> {
-        let mut header = Vec::new();
-        PcapHeader { endianness: Endianness::native(), ..PcapHeader::default() }.write_to(&mut header)?;
-        Ok((Self::Pcap, header))
-    }
-
     /// Returns pcapng and the blocks before its packets.
     fn pcapng() -> Result<(Self, Vec<u8>), PcapError> {
         let mut writer = PcapNgWriter::new(Vec::new())?;

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     bench::core_of,
+    config::frame_size,
     control::protocol::Command,
     launch::{Assembly, Gateway, WorkerResources},
     sim::fixtures::two_ports,
@@ -84,7 +85,7 @@ impl LiveGateway {
     pub(super) fn new(world: &World, terminals: u32) -> Result<Self, BenchError> {
         let config = world.config(PAIRS * terminals, None);
         let (line, queues) = Line::new(terminals);
-        let pool = Pool::new(config.gateway.frames, config.gateway.frame_size).map_err(BenchError::Memory)?;
+        let pool = Pool::new(config.gateway.frames, frame_size(&config)).map_err(BenchError::Memory)?;
         let assembly = Assembly::new(
             &config,
             vec![WorkerResources { pool, core: core_of(0) }],
