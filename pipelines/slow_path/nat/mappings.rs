@@ -12,6 +12,8 @@ pub(super) struct Mappings {
     times: BTreeMap<(u8, u16), Times>,
     /// By protocol, when each was made or last found to be needed, and its port.
     by_age: BTreeSet<(u8, u32, u16)>,
+    /// Those that tunnels' packets made, by protocol and port outside.
+    of_tunnels: BTreeSet<(u8, u16)>,
 }
 
 /// Times of a mapping, in seconds.
@@ -34,15 +36,22 @@ impl Mappings {
         self.times.is_empty()
     }
 
-    /// Returns a mapping's protocol and port, and when it is due.
-    pub(super) fn first(&self) -> Option<(u8, u16, u32)> {
-        self.times.first_key_value().map(|(&(protocol, port), times)| (protocol, port, times.due))
+    /// Returns the protocol and port of a mapping that a tunnel's packet made, and when it is due.
+    pub(super) fn first_of_tunnels(&self) -> Option<(u8, u16, u32)> {
+        let &(protocol, port) = self.of_tunnels.first()?;
+        let times = self.times.get(&(protocol, port))?;
+        Some((protocol, port, times.due))
     }
 
     /// Adds a mapping that was made now.
     pub(super) fn add(&mut self, now: u32, protocol: u8, port: u16, due: u32) {
         self.times.insert((protocol, port), Times { due, needed: now });
         self.by_age.insert((protocol, now, port));
+    }
+
+    /// Notes that a tunnel's packet made a mapping.
+    pub(super) fn set_of_tunnel(&mut self, protocol: u8, port: u16) {
+        self.of_tunnels.insert((protocol, port));
     }
 
     /// Sets when a mapping is due.
@@ -56,11 +65,12 @@ impl Mappings {
     pub(super) fn remove(&mut self, protocol: u8, port: u16) {
         if let Some(times) = self.times.remove(&(protocol, port)) {
             self.by_age.remove(&(protocol, times.needed, port));
+            self.of_tunnels.remove(&(protocol, port));
         }
     }
 
-    /// Returns the port of the oldest mapping of a protocol that `is_spare`, and when it is due. Looks at
-    /// some at most, and at none twice in one second; the next call goes on with others.
+    /// Looks at some of the oldest mappings of a protocol, and at none twice in one second. Returns the
+    /// port of the first one that `is_spare`, and when it is due. The next call goes on with others.
     pub(super) fn find_spare(
         &mut self,
         now: u32,
@@ -103,9 +113,11 @@ mod tests {
         assert_eq!(mappings.find_spare(11, TCP, |_| true), Some((9, 200)));
         mappings.remove(TCP, 9);
         assert_eq!((mappings.find_spare(11, TCP, |_| true), mappings.len()), (None, 1));
-        assert_eq!(mappings.first(), Some((UDP, 7, 101)));
+        assert_eq!(mappings.first_of_tunnels(), None);
+        mappings.set_of_tunnel(UDP, 7);
+        assert_eq!(mappings.first_of_tunnels(), Some((UDP, 7, 101)));
         mappings.remove(UDP, 7);
-        assert!(mappings.is_empty() && mappings.by_age.is_empty());
+        assert!(mappings.is_empty() && mappings.by_age.is_empty() && mappings.of_tunnels.is_empty());
     }
 
     #[test]

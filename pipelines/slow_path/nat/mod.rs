@@ -2,9 +2,9 @@
 //!
 //! A mapping lives until no packet from inside has used it for a time that depends on its protocol
 //! and state, or until policy sends the answers to nobody any more, or to another peer: that must not
-//! get what is sent to the earlier one. An inner address that can have no more mappings replaces its own
-//! oldest one that it can spare. Nothing else ends a mapping, so nobody can take another's away. A mapping
-//! has no owner beside its address, whose mappings end together.
+//! get what is sent to the earlier one. An inner address that can have no more mappings replaces an old one
+//! of its own that it can spare. Nothing else ends a mapping, so nobody can take another's away. Mappings
+//! that tunnels' packets made have no owner beside their address, where they end together.
 
 mod log;
 mod mappings;
@@ -77,26 +77,30 @@ struct Nat {
 
 /// Why a mapping ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// Its inner host does not need it any more.
+enum Ending<'a> {
+    /// Its inner host has not used it for too long.
     Unused,
     /// Another holder gets the answers now, or nobody.
     Stale,
     /// A new mapping of the same inner address gets its port at once.
     Replaced,
+    /// A new mapping of another protocol, for which this principal is charged, takes its room at the limit
+    /// of the inner address.
+    GivenUp(Option<&'a HolderName>),
 }
 
 /// An inner address with mappings.
 #[derive(Debug, Default)]
 struct User {
     mappings: Mappings,
-    /// The answers to the newest of its mappings that a tunnel's packet made; `None` for hosts in clear,
-    /// whose mappings do not end with tunnels.
+    /// The answers to the newest of its mappings that a tunnel's packet made, while it has any of these.
     answers: Option<Answers>,
-    /// Numbers of ports that rest since holders with these principals have left it. They count against
-    /// the limit of one that comes back, or one peer that comes and goes, under whatever names, could have
-    /// all ports rest.
-    resting: BTreeMap<HolderName, u32>,
+    /// Numbers of ports of a protocol that rest since holders with a principal have left the address, or
+    /// have replaced a mapping by one of another protocol; without a principal, hosts in clear have. They
+    /// count against the limit for that protocol, or one that comes and goes at one address, under whatever
+    /// names, or changes between protocols, could have all ports rest. Peers with one principal at several
+    /// addresses are not bound together: that would let one of them take all that the others may have.
+    resting: BTreeMap<(u8, Option<HolderName>), u32>,
     /// Packets refused because it had as many mappings as it may.
     refused: u64,
 }
@@ -148,12 +152,19 @@ impl Nat {
         principal: Option<&HolderName>,
         random: u64,
     ) -> Result<u16, DropReason> {
-        let limit = self.config.mappings as usize;
-        if self.users.get(&end.address).is_some_and(|user| user.ports_of(principal) >= limit) {
+        if self.is_at_limit(end, principal, 0) {
             return Err(DropReason::NatLimit);
         }
         let ports = self.ports(end.protocol).ok_or(DropReason::NatProtocol)?;
         ports.take(end.port, random).ok_or(DropReason::NatPorts)
+    }
+
+    /// Returns whether an inner end, for which a `principal` is charged, could get no port even if its
+    /// address had this many mappings fewer.
+    fn is_at_limit(&self, end: &End, principal: Option<&HolderName>, fewer: usize) -> bool {
+        let limit = self.config.mappings as usize + fewer;
+        let user = self.users.get(&end.address);
+        user.is_some_and(|user| user.ports_of(end.protocol, principal) >= limit)
     }
 
     /// Counts and logs that there is no new mapping for an inner end.
@@ -177,10 +188,13 @@ impl Nat {
     }
 
     /// Forgets a mapping that has ended, and gives its port back unless another mapping has that.
-    fn give_port(&mut self, now: Duration, protocol: u8, port: u16, inside: Address, why: Ending) {
-        let user = self.users.get(&inside).filter(|_| why == Ending::Stale);
-        let answers = user.and_then(|user| user.answers.as_ref());
-        let principal = answers.map(|answers| answers.holder.principal.clone());
+    fn give_port(&mut self, now: Duration, protocol: u8, port: u16, inside: Address, why: Ending<'_>) {
+        let answers = self.users.get(&inside).and_then(|user| user.answers.as_ref());
+        let principal = match why {
+            Ending::Unused | Ending::Replaced => None,
+            Ending::Stale => answers.map(|answers| Some(answers.holder.principal.clone())),
+            Ending::GivenUp(principal) => Some(principal.cloned()),
+        };
         if why != Ending::Replaced
             && let Some(ports) = self.ports(protocol)
         {
@@ -188,22 +202,22 @@ impl Nat {
         }
         self.change_user(inside, |user| {
             user.mappings.remove(protocol, port);
-            if user.mappings.is_empty() {
+            if user.mappings.first_of_tunnels().is_none() {
                 user.answers = None;
             }
             if let Some(principal) = principal {
-                *user.resting.entry(principal).or_default() += 1;
+                *user.resting.entry((protocol, principal)).or_default() += 1;
             }
         });
     }
 
     /// Frees ports of each protocol that have rested, up to a limit.
     fn wake_ports(&mut self, now: Duration) {
-        for at in 0..self.ports.len() {
+        for (at, (protocol, _)) in PROTOCOLS.into_iter().enumerate() {
             for _ in 0..MAX_DUE {
                 let Some(share) = self.ports[at].wake(now) else { break };
                 if let Some((inside, principal)) = share {
-                    self.change_user(inside, |user| user.wake_port(&principal));
+                    self.change_user(inside, |user| user.wake_port(&(protocol, principal)));
                 }
             }
         }
@@ -244,24 +258,25 @@ impl Nat {
 }
 
 impl User {
-    /// Returns whether its mappings must end: another holder gets the answers now, or nobody.
+    /// Returns whether its mappings of tunnels must end: another holder gets the answers now, or nobody.
     fn is_stale(&self, links: &Links) -> bool {
         let is_another = |answers: &Answers| links.holder_of(&answers.flow) != Some(&answers.holder);
         self.answers.as_ref().is_some_and(is_another)
     }
 
-    /// Returns the number of ports that count against the limit of a principal at the address.
-    fn ports_of(&self, principal: Option<&HolderName>) -> usize {
-        let resting = principal.and_then(|principal| self.resting.get(principal));
+    /// Returns the number of ports that count against the limit of a principal at the address for new
+    /// mappings of a protocol: of mappings of all protocols, and those that rest of this one.
+    fn ports_of(&self, protocol: u8, principal: Option<&HolderName>) -> usize {
+        let resting = self.resting.get(&(protocol, principal.cloned()));
         self.mappings.len() + resting.map_or(0, |ports| *ports as usize)
     }
 
-    /// Notes that a port for which a principal is charged has rested.
-    fn wake_port(&mut self, principal: &HolderName) {
-        if let Some(ports) = self.resting.get_mut(principal) {
+    /// Notes that a port of a protocol, for which a principal is charged, has rested.
+    fn wake_port(&mut self, share: &(u8, Option<HolderName>)) {
+        if let Some(ports) = self.resting.get_mut(share) {
             *ports -= 1;
             if *ports == 0 {
-                self.resting.remove(principal);
+                self.resting.remove(share);
             }
         }
     }
@@ -305,6 +320,7 @@ impl Nats {
         let user = nat.users.entry(end.address).or_default();
         user.mappings.add(seconds, end.protocol, port, at);
         if answers.is_some() {
+            user.mappings.set_of_tunnel(end.protocol, port);
             user.answers = answers;
         }
         self.due.insert((at, index, end.protocol, port));
@@ -315,7 +331,7 @@ impl Nats {
     }
 
     /// Takes a port for a new mapping of an inner end, for which a `principal` is charged. If it can have no
-    /// more, its address gives up its oldest mapping that it can spare, if that helps. A port of the same
+    /// more, its address gives up an old mapping that it can spare, if that helps. A port of the same
     /// protocol needs no rest then: what still comes from the earlier remote is for the same host.
     ///
     /// # Errors
@@ -334,9 +350,11 @@ impl Nats {
             Ok(port) => return Ok(port),
             Err(refusal) => refusal,
         };
-        // The limit is for all protocols together.
+        // Since the limit is for all protocols together, one of another protocol may help too.
         let protocols = [end.protocol, protocol::TCP, protocol::UDP];
-        let helpful = if refusal == DropReason::NatLimit { protocols.len() } else { 1 };
+        let has_port = nat.ports(end.protocol).is_some_and(|ports| ports.free() > 0);
+        let others_help = has_port && !nat.is_at_limit(end, principal, 1);
+        let helpful = if others_help { protocols.len() } else { 1 };
         let seconds = seconds(now);
         let spare = nat.users.get_mut(&end.address).and_then(|user| {
             protocols[..helpful].iter().find_map(|&protocol| {
@@ -357,7 +375,7 @@ impl Nats {
             self.end(now, (index, protocol, port), Ending::Replaced, tables);
             return Ok(port);
         }
-        self.end(now, (index, protocol, port), Ending::Unused, tables);
+        self.end(now, (index, protocol, port), Ending::GivenUp(principal), tables);
         let nat = &mut self.nats[usize::from(index)];
         nat.take_port(end, principal, random).inspect_err(|refusal| nat.refuse(now, end, *refusal))
     }
@@ -368,7 +386,7 @@ impl Nats {
         self.pings.share(port, classifier);
     }
 
-    /// Ends the mappings of inner addresses within `prefixes`, whose tunnels have changed, if other holders
+    /// Ends tunnels' mappings of inner addresses within `prefixes`, whose tunnels have changed, if other holders
     /// get their answers now, or nobody. Since there may be many, this may take some turns, in which nobody
     /// makes new ones at such addresses.
     pub(super) fn check(&mut self, now: Duration, prefixes: &BTreeSet<Prefix>, links: &mut Links) {
@@ -380,13 +398,13 @@ impl Nats {
     /// something to check.
     fn end_stale(&mut self, now: Duration, links: &mut Links) -> bool {
         for steps in 0..MAX_DUE {
-            let Some((index, from, last)) = self.unchecked.first() else { return steps > 0 };
+            let Some((index, from, last)) = self.unchecked.next_range() else { return steps > 0 };
             let nat = self.nats.get(usize::from(index));
             let user = nat.map(|nat| nat.users.range(from..=last).next());
             match user {
-                None => self.unchecked.remove_first(),
+                None => self.unchecked.finish(),
                 Some(None) => self.unchecked.next_nat(),
-                Some(Some((&address, user))) => match user.mappings.first() {
+                Some(Some((&address, user))) => match user.mappings.first_of_tunnels() {
                     Some((protocol, port, at)) if user.is_stale(links) => {
                         self.due.remove(&(at, index, protocol, port));
                         self.end(now, (index, protocol, port), Ending::Stale, &mut links.tables);
@@ -403,7 +421,7 @@ impl Nats {
         &mut self,
         now: Duration,
         (index, protocol, port): (u8, u8, u16),
-        why: Ending,
+        why: Ending<'_>,
         tables: &mut TableWriter,
     ) {
         let TableWriter { tables, writer, reader } = tables;

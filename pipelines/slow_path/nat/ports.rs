@@ -11,8 +11,8 @@ pub(super) const REST: Duration = Duration::from_secs(120);
 /// Marks a port that is not free.
 const TAKEN: u16 = u16::MAX;
 
-/// The ports that one principal may have at an inner address.
-pub(super) type Share = (Address, HolderName);
+/// The ports that one principal may have at an inner address, or without one, hosts in clear.
+pub(super) type Share = (Address, Option<HolderName>);
 
 /// Free ports, in lists of even and odd ones.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ mod tests {
     fn a_port_rests_before_it_is_given_away_again() {
         let mut ports = Ports::new(1000..=1000);
         assert_eq!(ports.take(1000, 0), Some(1000));
-        let share = Some((Address::v4(1), HolderName::Manual("alice".into())));
+        let share = Some((Address::v4(1), Some(HolderName::Manual("alice".into()))));
         ports.give(Duration::ZERO, 1000, share.clone());
         assert_eq!(ports.wake(REST - Duration::from_secs(1)), None);
         assert_eq!(ports.take(1000, 0), None);

@@ -228,6 +228,31 @@ fn connection_that_is_over_makes_room_for_another_protocol() {
     assert_eq!((view.mappings, view.free_tcp, view.free_udp, view.free_icmp), (16, 984, 999, 999));
 }
 
+#[test]
+fn ports_that_other_protocols_made_rest_count_against_their_own() {
+    let mut bench = Bench::new();
+    (0..16).for_each(|n| assert!(short_connection(&mut bench, 1, 5000 + n).is_some()));
+    pass(&mut bench, Duration::from_secs(6));
+    (0..16).for_each(|n| assert!(bench.port_of(1, &ping("10.98.0.1", SERVER, n)).is_some()));
+    pass(&mut bench, MINUTE + Duration::from_secs(5));
+    assert_eq!(bench.show().mappings, 0);
+    assert_eq!((short_connection(&mut bench, 1, 6000), bench.drops(NatLimit)), (None, 1));
+    assert!(bench.port_of(1, &udp(1, 6000)).is_some(), "of another protocol");
+    assert!(short_connection(&mut bench, 2, 6000).is_some(), "of another host");
+    pass(&mut bench, MINUTE);
+    assert!(short_connection(&mut bench, 1, 6000).is_some());
+}
+
+#[test]
+fn mapping_of_another_protocol_stays_if_its_end_would_not_help() {
+    let mut bench = Bench::with(|config| config.nats[0].ports = FIRST..=FIRST + 15);
+    (0..16).for_each(|n| assert!(bench.port_of(2, &udp(2, 5000 + n)).is_some()));
+    (0..16).for_each(|n| assert!(short_connection(&mut bench, 1, 5000 + n).is_some()));
+    pass(&mut bench, Duration::from_secs(6));
+    assert_eq!((bench.port_of(1, &udp(1, 5000)), bench.drops(NatLimit)), (None, 1));
+    assert_eq!(bench.show().mappings, 32);
+}
+
 /// Has the worker take 400 new flows, and then others to port 54, while the slow path is busy. Returns
 /// whether one of these leaves.
 fn leaves_in_a_flood(
