@@ -20,17 +20,28 @@ use wayfarer_dataplane::{
     packet::Packet,
     sa::{Flow, Mode, OutboundSa},
     table::Reader,
-    wire::{fragment::Part, ip::IpHeader},
+    wire::{
+        fragment::Part,
+        ip::{IpHeader, protocol},
+    },
 };
 
 /// Returns whether a fragment, which begins with `header`, has to wait for its packet: the rule for later
 /// fragments, which may hide their ports, is that of an SA in transport mode. The answer is the same for
-/// all fragments of a packet.
+/// all fragments of a packet. It is `false` if another extension header of IPv6 follows the fragment
+/// header, because then the first fragment shows another protocol than the others.
 pub(super) fn waits(packet: &Packet, header: &IpHeader, tables: &Tables, reader: &Reader) -> bool {
     let later = Flow { ports: None, is_later_fragment: true, ..Flow::of(header, packet.data()) };
     let rule = tables.decide(&later, reader).rule();
     let is_transport = |action: &Action| matches!(action, Action::Protect(sa) if sa.mode == Mode::Transport);
-    rule.is_some_and(|rule| is_transport(&rule.action)) && Part::read(header, packet.data()).is_some()
+    let can_join = Part::read(header, packet.data()).is_some() && !is_extension_next(header);
+    can_join && rule.is_some_and(|rule| is_transport(&rule.action))
+}
+
+/// Returns whether an extension header follows the fragment header of a later fragment of IPv6.
+fn is_extension_next(header: &IpHeader) -> bool {
+    let extensions = [protocol::HOP_BY_HOP, protocol::ROUTING, protocol::FRAGMENT, protocol::DESTINATION];
+    !header.is_ipv4() && extensions.contains(&header.protocol)
 }
 
 /// Passes on the fragments of a complete packet as policy says of the first one, which shows the ports.

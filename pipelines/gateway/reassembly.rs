@@ -4,9 +4,9 @@
 //! A worker holds fragments in their frames until their packet is complete. Ports spread fragments
 //! over workers by addresses, so all fragments of a packet come to one worker.
 //!
-//! Senders are put into groups by network. A group holds a bounded number of fragments, and no group
-//! takes room from another. Within a group, a network with more than half of the fragments makes room
-//! first.
+//! Senders are put into groups by network, and packets of the host by identification, because it sends
+//! many at a time. A group holds a bounded number of fragments, and no group takes room from another.
+//! Within a group, a network with more than half of the fragments makes room first.
 
 use arrayvec::ArrayVec;
 use std::{
@@ -24,7 +24,7 @@ use wayfarer_dataplane::{
     },
 };
 
-use super::{decapsulate::ECN, share::network};
+use super::{decapsulate::ECN, departure::Origin, share::network};
 
 /// The longest time from the arrival of a packet's first fragment to that of its last one. RFC 8200
 /// allows 60 seconds. Senders of IKE and ESP have sent again, or given up, well before.
@@ -46,7 +46,7 @@ const CE: u8 = 0b11;
 pub struct Reassembly {
     seed: RandomState,
     /// The sender of the last fragment, and the hash of its network: fragments mostly come in a row.
-    last: Option<((Address, bool), u64)>,
+    last: Option<((Address, Origin), u64)>,
     groups: Box<[Group]>,
     /// The most fragments of a group.
     limit: usize,
@@ -60,8 +60,8 @@ struct Key {
     id: u32,
     /// The protocol. 0 for IPv6, where only the first fragment's counts.
     protocol: u8,
-    /// `true` if it came out of a tunnel. Nobody outside may add to what a tunnel brought.
-    from_tunnel: bool,
+    /// Nobody outside may add to what a tunnel brought, or the host.
+    origin: Origin,
 }
 
 /// What searches read of a fragment: those of a group take few cache lines.
@@ -190,14 +190,14 @@ impl Reassembly {
         Self { seed: RandomState::new(), last: None, groups, limit }
     }
 
-    /// Adds a fragment, which begins with `header` and may come out of a tunnel. If it completes its packet,
-    /// moves all fragments of that to `out`, which is empty. Passes all packets that are dropped to `drop`.
+    /// Adds a fragment, which begins with `header`. If it completes its packet, moves all fragments of that
+    /// to `out`, which is empty. Passes all packets that are dropped to `drop`.
     pub fn add(
         &mut self,
         now: Instant,
         packet: Packet,
         header: &IpHeader,
-        from_tunnel: bool,
+        origin: Origin,
         out: &mut Fragments,
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
@@ -214,9 +214,9 @@ impl Reassembly {
             return None;
         }
         let protocol = if header.is_ipv4() { header.protocol } else { 0 };
-        let network = self.network(header.src, from_tunnel);
+        let network = self.network(header.src, origin);
         let new = Held {
-            key: Key { src: header.src, dst: header.dst, id: part.id, protocol, from_tunnel },
+            key: Key { src: header.src, dst: header.dst, id: part.id, protocol, origin },
             from,
             to,
             is_last: !part.more,
@@ -225,23 +225,25 @@ impl Reassembly {
             since: now,
             packet: Some(packet),
         };
+        // The next packet of the host is in the next group, so that two long ones do not meet in one.
+        let step = if origin == Origin::Host { u64::from(part.id) } else { 0 };
         let count = self.groups.len() as u64;
-        let group = &mut self.groups[(network % count) as usize];
+        let group = &mut self.groups[(network.wrapping_add(step) % count) as usize];
         group.expire(now, drop);
         // The lower bits chose the group.
         group.add((network >> 32) as u32, new, self.limit, out, drop)
     }
 
-    /// Returns the hash of the network of a sender, whose packet may come out of a tunnel.
-    fn network(&mut self, src: Address, from_tunnel: bool) -> u64 {
-        let sender = (src, from_tunnel);
+    /// Returns the hash of the network of a sender, whose packet has this origin.
+    fn network(&mut self, src: Address, origin: Origin) -> u64 {
+        let sender = (src, origin);
         if let Some((last, hash)) = self.last
             && last == sender
         {
             return hash;
         }
         // Policy says of each address in a tunnel whose it is.
-        let hash = self.seed.hash_one(if from_tunnel { src.bits() } else { network(src) });
+        let hash = self.seed.hash_one(if origin == Origin::Wire { network(src) } else { src.bits() });
         self.last = Some((sender, hash));
         hash
     }

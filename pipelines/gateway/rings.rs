@@ -126,6 +126,10 @@ pub enum Event {
 /// Frames of each kind that a worker may punt in one turn: as many as it may receive from a port, so
 /// that the fragments of a long IKE message may come at once (RFC 7383).
 pub const PUNTS_PER_TURN: u32 = BURST as u32;
+/// Frames that may wait in the ring of each kind of punt.
+const PUNTS: [usize; PUNT_KINDS] = [128, 256, 512, 256, 64, 64, 128, 64, 256, 256];
+/// Frames that may wait in the ring to the worker.
+const INJECTED: usize = 512;
 /// Messages longer than a frame that may wait in their own ring.
 const LONG_MESSAGES: usize = 16;
 /// The longest IP packet, in bytes.
@@ -158,10 +162,9 @@ impl Rings {
     /// Makes empty rings of a worker with `ports` ports, for frames of up to `largest` bytes.
     pub fn new(largest: usize, ports: usize) -> Self {
         Self {
-            punts: [128, 256, 512, 256, 64, 64, 128, 64, 256, 256]
-                .map(|depth| FrameRing::new(depth, largest)),
+            punts: PUNTS.map(|depth| FrameRing::new(depth, largest)),
             long: FrameRing::new(LONG_MESSAGES, LONGEST),
-            inject: FrameRing::new(512, largest),
+            inject: FrameRing::new(INJECTED, largest),
             events: ArrayQueue::new(4096),
             new_ports: (0..ports).map(|_| ArrayQueue::new(1)).collect(),
             returned: ArrayQueue::new(ports.max(1)),
@@ -169,6 +172,12 @@ impl Rings {
             down: (0..ports).map(|_| AtomicBool::new(false)).collect(),
             old_ports: ArrayQueue::new(ports.max(1)),
         }
+    }
+
+    /// Returns the memory that the rings of one worker take if they are full, in bytes, for frames of up
+    /// to `largest` bytes.
+    pub fn memory(largest: usize) -> usize {
+        (PUNTS.iter().sum::<usize>() + INJECTED) * largest + LONG_MESSAGES * LONGEST
     }
 
     /// Has the worker use another port in place of port `index`, from its next turn on.
@@ -242,6 +251,13 @@ impl Rings {
 mod tests {
     use super::*;
     use wayfarer_dataplane::port::absent::AbsentPort;
+
+    /// The document for operators names these numbers.
+    #[test]
+    fn frames_and_rings_of_a_worker_take_as_much_as_documented() {
+        let mib = |frame_size| (16_384 * frame_size + Rings::memory(frame_size)) >> 20;
+        assert_eq!([2048, 9408].map(mib), [37, 170]);
+    }
 
     #[test]
     fn worker_that_fails_with_one_new_port_is_told_of_the_others() {

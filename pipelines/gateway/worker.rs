@@ -350,7 +350,7 @@ impl<'r> SortedBurst<'r> {
             return self.departures.push(packet, Departure::new(header, Origin::Host, tables));
         }
         let mut fragments = Fragments::new();
-        if let Some(whole) = io.reassemble(packet, header, &mut fragments) {
+        if let Some(whole) = io.reassemble_from(Origin::Host, packet, header, &mut fragments) {
             self.process_at_once(tables, reader, io);
             host_fragments::pass(whole, &mut fragments, tables, reader, io);
         }

@@ -11,7 +11,7 @@ use wayfarer_dataplane::{
     sa::{Mode, PortRange},
     wire::{
         checksum,
-        ip::{IpHeader, protocol},
+        ip::{self, IpHeader, V6_HEADER, protocol},
     },
 };
 
@@ -161,6 +161,45 @@ fn packet_that_cannot_be_sealed_is_counted_and_leaves_the_room_to_others() {
     let next = sent(false, 53, 3028);
     let [whole] = &joined(send(&mut world, &next, 1500, 0))[..] else { panic!("one packet") };
     assert_eq!(peer.open(whole).2, next[20..]);
+}
+
+/// As two processors send them to one device.
+#[test]
+fn two_long_packets_whose_fragments_alternate_are_both_sealed() {
+    for v6 in [false, true] {
+        let (mut world, peer) = host(v6, suite(SUITE), |_| {});
+        let packet = sent(v6, 53, 60_000);
+        let pieces = [7, 8].map(|id| fragments(&packet, 1500, id));
+        for (one, other) in pieces[0].iter().zip(&pieces[1]) {
+            world.put(INSIDE, one);
+            world.put(INSIDE, other);
+        }
+        world.settle();
+        let out = joined(world.take(OUTSIDE));
+        assert_eq!((out.len(), world.all_drops()), (2, vec![]), "{v6}");
+        let head = if v6 { 40 } else { 20 };
+        assert!(out.iter().all(|whole| peer.open(whole).2 == packet[head..]), "{v6}");
+    }
+}
+
+/// The first fragment shows UDP, and the others show the extension header.
+#[test]
+fn all_fragments_of_a_packet_with_another_extension_header_are_refused_at_once() {
+    const UNASSIGNED: u8 = 200;
+    let mut packet = sent(true, 53, 3028);
+    packet.splice(V6_HEADER..V6_HEADER, [protocol::UDP, 0, 1, 4, 0, 0, 0, 0]);
+    packet[6] = UNASSIGNED;
+    let length = packet.len();
+    ip::set_total_len(&mut packet, V6_HEADER, length);
+    let mut pieces = fragments(&packet, 1500, 7);
+    // The header belongs to what was cut.
+    pieces.iter_mut().for_each(|piece| piece[V6_HEADER] = protocol::DESTINATION);
+    for first in 0..pieces.len() {
+        let (mut world, _) = host(true, suite(SUITE), |_| {});
+        pieces.iter().cycle().skip(first).take(pieces.len()).for_each(|piece| world.put(INSIDE, piece));
+        world.settle();
+        assert_eq!(world.all_drops(), [(TransportFragment, 3)], "{first}");
+    }
 }
 
 #[test]

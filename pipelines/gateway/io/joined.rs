@@ -2,6 +2,7 @@
 
 use super::Io;
 use crate::gateway::{
+    departure::Origin,
     input_port::is_from_tunnel,
     reassembly::{Fragments, Whole},
 };
@@ -9,13 +10,24 @@ use std::time::Instant;
 use wayfarer_dataplane::{drop::DropReason, packet::Packet, pool::MAX_FRAME, sa::Spi, wire::ip::IpHeader};
 
 impl Io {
-    /// Keeps a fragment of a packet. If the packet is complete, moves all of its fragments to `out`, which
-    /// is empty.
+    /// Keeps a fragment of a packet out of a tunnel or from a wire. If the packet is complete, moves all of
+    /// its fragments to `out`, which is empty.
     pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader, out: &mut Fragments) -> Option<Whole> {
+        let origin = if is_from_tunnel(fragment.port()) { Origin::Tunnel } else { Origin::Wire };
+        self.reassemble_from(origin, fragment, header, out)
+    }
+
+    /// Does the same as [`Io::reassemble`] for a packet of this origin.
+    pub fn reassemble_from(
+        &mut self,
+        origin: Origin,
+        fragment: Packet,
+        header: &IpHeader,
+        out: &mut Fragments,
+    ) -> Option<Whole> {
         let now = self.now();
-        let from_tunnel = is_from_tunnel(fragment.port());
         let Self { reassembly, counters, pool, .. } = self;
-        reassembly.add(now, fragment, header, from_tunnel, out, &mut |packet, reason| {
+        reassembly.add(now, fragment, header, origin, out, &mut |packet, reason| {
             counters.drops.count(reason);
             pool.give(packet);
         })

@@ -29,10 +29,11 @@ impl Bench {
         let header = IpHeader::parse(fragment).unwrap();
         let mut fragments = Fragments::new();
         let out = &mut fragments;
-        let whole = reassembly.add(*start + after, packet, &header, false, out, &mut |packet, reason| {
-            dropped.push(reason);
-            pool.give(packet);
-        })?;
+        let whole =
+            reassembly.add(*start + after, packet, &header, Origin::Wire, out, &mut |packet, reason| {
+                dropped.push(reason);
+                pool.give(packet);
+            })?;
         let mut joined = vec![0; usize::from(u16::MAX)];
         let length = whole.join(&fragments, &mut joined).unwrap();
         assert_eq!(whole.join(&fragments, &mut vec![0; length - 1]), None);
