@@ -17,8 +17,7 @@ const EXTRA: usize = 128;
 /// configuration and the devices have now, up to what AF_XDP takes if a port must use that.
 pub fn frame_size(config: &Config) -> usize {
     config.gateway.frame_size.unwrap_or_else(|| {
-        let has_af_xdp = config.ports.iter().any(|port| matches!(port.kind, PortKind::AfXdp { .. }));
-        let largest = if has_af_xdp { AF_XDP_FRAME } else { LARGEST_FRAME };
+        let largest = if has_af_xdp(config) { AF_XDP_FRAME } else { LARGEST_FRAME };
         match HEADROOM + ethernet::HEADER + EXTRA + config.ports.iter().map(mtu).max().unwrap_or(0) {
             needed if needed <= USUAL_FRAME => USUAL_FRAME,
             // AF_XDP takes none in between.
@@ -32,6 +31,23 @@ pub fn frame_size(config: &Config) -> usize {
 /// bytes holds, in bytes.
 pub fn longest_packet(frame_size: usize) -> usize {
     frame_size.saturating_sub(HEADROOM + ethernet::HEADER)
+}
+
+/// Returns advice on how to get frames that hold packets of `length` bytes behind an Ethernet header, if
+/// those of this configuration do not.
+pub(super) fn remedy(config: &Config, length: usize) -> &'static str {
+    if has_af_xdp(config) && length > longest_packet(AF_XDP_FRAME) {
+        "use kind = \"auto\" in place of \"af_xdp\", whose frames have at most 4KiB"
+    } else if config.gateway.frame_size.is_some() {
+        "raise gateway.frame_size"
+    } else {
+        "set gateway.frame_size"
+    }
+}
+
+/// Returns whether a port must use AF_XDP.
+fn has_af_xdp(config: &Config) -> bool {
+    config.ports.iter().any(|port| matches!(port.kind, PortKind::AfXdp { .. }))
 }
 
 /// Returns the MTU that is configured for a port or that its device has, whichever is larger: a port that

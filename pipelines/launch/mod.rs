@@ -20,7 +20,7 @@ use crate::{
         protocol::{Command, DropView, Outcome, Reply, View},
         server::Server,
     },
-    gateway::counters::WorkerCounters,
+    gateway::{counters::WorkerCounters, rings::Rings},
 };
 use core_affinity::CoreId;
 use reload::Reloader;
@@ -145,7 +145,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Resources, LaunchError> {
     let mut cores = cores(config)?;
     let frame_size = frame_size(config);
     if config.gateway.frame_size.is_none() && frame_size > USUAL_FRAME {
-        let memory_mib = (config.gateway.frames * frame_size) >> 20;
+        let memory_mib = (config.gateway.frames * frame_size + Rings::memory(frame_size)) >> 20;
         info!(
             name: "frames_enlarged", frame_size, memory_mib,
             "frames are larger than usual, for the MTUs of ports and devices"

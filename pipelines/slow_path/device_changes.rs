@@ -132,8 +132,8 @@ impl SlowPath {
         warn!(
             name: "frames_too_short", port, device_mtu, mtu, left_out,
             "a frame holds less than the device's MTU: the port takes no more, and longer packets that come in are \
-             lost: raise gateway.frame_size, or leave it out and start the gateway again, or lower the MTU of the \
-             device and of those that it is connected to"
+             lost: raise gateway.frame_size, or start the gateway again without it (kind = \"af_xdp\" takes 4KiB at \
+             most: use \"auto\" for more), or lower the MTU of the device and of those that it is connected to"
         );
     }
 

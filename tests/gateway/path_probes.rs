@@ -14,7 +14,10 @@ use wayfarer::{
         world::World,
     },
 };
-use wayfarer_dataplane::{drop::DropReason, wire::ip::IpHeader};
+use wayfarer_dataplane::{
+    drop::DropReason,
+    wire::ip::{IpHeader, protocol},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -88,7 +91,10 @@ fn found(world: &mut World) -> (Option<u16>, Option<String>) {
 fn send(world: &mut World, length: usize) -> Result<Vec<u8>, usize> {
     let down = datagram("10.99.0.7", "10.98.0.7", (2, 1), &vec![7; length - 28]);
     world.send(INSIDE, &down);
-    match (world.take(OUTSIDE).pop(), world.take(INSIDE).pop()) {
+    // A message of IKE may come at any time, because its keys are worked out beside the workers.
+    let is_ike = |packet: &Vec<u8>| packet[9] == protocol::UDP && packet[28..32] == [0; 4];
+    let outer = world.take(OUTSIDE).into_iter().rfind(|packet| !is_ike(packet));
+    match (outer, world.take(INSIDE).pop()) {
         (Some(outer), None) => Ok(outer),
         (None, Some(answer)) => Err(u16::from_be_bytes([answer[26], answer[27]]).into()),
         other => panic!("{other:?} {:?}", world.all_drops()),

@@ -339,20 +339,19 @@ impl Gateway {
         succeed(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]));
     }
 
-    /// Returns the workers whose counters do not add up: none as soon as they do, or if the gateway has
-    /// ended.
-    fn workers_out_of_balance(&self) -> Vec<WorkerView> {
+    /// Returns the workers whose counters do not add up: none as soon as they do. `None` if the gateway
+    /// does not answer.
+    fn workers_out_of_balance(&self) -> Option<Vec<WorkerView>> {
         let adds_up = |worker: &WorkerView| {
             let came = worker.received + worker.injected + worker.made;
             came == worker.sent + worker.dropped + worker.consumed + worker.waiting
         };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let shown = self.try_show("workers").unwrap_or_else(|| "[]".to_owned());
-            let mut workers: Vec<WorkerView> = serde_json::from_str(&shown).unwrap();
+            let mut workers: Vec<WorkerView> = serde_json::from_str(&self.try_show("workers")?).unwrap();
             workers.retain(|worker| !adds_up(worker));
             if workers.is_empty() || Instant::now() > deadline {
-                return workers;
+                return Some(workers);
             }
             // A worker that is asked while it has packets in hand is asked again.
             thread::sleep(Duration::from_millis(5));
@@ -361,7 +360,7 @@ impl Gateway {
 
     /// Ends the gateway with SIGTERM, and returns its exit status.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        assert_eq!(self.workers_out_of_balance(), []);
+        assert_eq!(self.workers_out_of_balance(), Some(vec![]), "{}", self.log());
         self.signal("TERM");
         wait_for("the gateway to end", || self.child.try_wait().unwrap())
     }
@@ -370,7 +369,8 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         let has_failed = thread::panicking();
-        let out_of_balance = if has_failed { vec![] } else { self.workers_out_of_balance() };
+        // A gateway that has ended does not answer.
+        let workers = if has_failed { None } else { self.workers_out_of_balance() };
         if has_failed {
             eprintln!("drops: {}", self.try_show("drops").unwrap_or_default());
         }
@@ -379,7 +379,7 @@ impl Drop for Gateway {
         if has_failed {
             eprintln!("{}:\n{}", self.log.display(), fs::read_to_string(&self.log).unwrap_or_default());
         }
-        assert_eq!(out_of_balance, [], "packets whose end was not counted, or counted twice");
+        assert_eq!(workers.unwrap_or_default(), [], "packets whose end was not counted, or counted twice");
     }
 }
 

@@ -345,6 +345,7 @@ fn machine_without_the_devices_and_cores() {
         said[2].starts_with("x.toml:7: port.device: ") && said[2].contains(", but a frame holds 9970: "),
         "{said:?}"
     );
+    assert!(said[2].contains(": set gateway.frame_size, or "), "{said:?}");
 }
 
 #[test]
@@ -361,8 +362,10 @@ fn frames_that_are_too_small_for_a_device() {
             assert_eq!(said("", keys), [""; 0], "{keys}");
             let said = said("gateway.frame_size = 2048\n", keys);
             assert!(said.len() == 1 && said[0].contains(", but a frame holds 1778: "), "{said:?}");
+            assert!(said[0].contains(": raise gateway.frame_size, or "), "{said:?}");
         }
         let said = said("", "kind = \"af_xdp\"\n");
         assert!(said.len() == 1 && said[0].contains(", but a frame holds 3826: "), "{said:?}");
+        assert!(said[0].contains(": use kind = \"auto\" in place of \"af_xdp\", "), "{said:?}");
     });
 }

@@ -3,7 +3,7 @@
 use super::review::Review;
 use crate::config::{
     file::Kind,
-    frames::{frame_size, longest_packet},
+    frames::{frame_size, longest_packet, remedy},
     model::Port,
     value::NAT_T,
 };
@@ -117,10 +117,11 @@ fn frames(review: &mut Review<'_>, port: &Port, most: usize, holds: usize, devic
     let tags = port.tagging.map_or(0, |tagging| tagging.vlan.tags());
     let holds = holds.saturating_sub(tags);
     if most > holds {
+        let remedy = remedy(review.config, most + tags);
         let text = format!(
             "the device sends and receives packets of up to {most} bytes, but a frame holds {holds}: the port takes \
-             no more, and longer ones that come in are lost: raise gateway.frame_size, or lower the device's MTU and \
-             those of its neighbours"
+             no more, and longer ones that come in are lost: {remedy}, or lower the device's MTU and those of its \
+             neighbours"
         );
         review.warn("port.device", device, text);
     }
