@@ -175,6 +175,26 @@ fn another_key_exchange_is_offered_if_the_peer_wants_it() {
     assert_eq!(offered(&mut insider), [[256], [128]]);
 }
 
+/// libreswan takes no other, and answers INVALID_SYNTAX if the public value is of another.
+#[test]
+fn key_exchange_of_the_ike_sa_is_the_first_that_a_child_sa_is_offered() {
+    let gateway = Connection { ike: vec![weak()], esp: vec![strong()], ..gateway() };
+    let only = Offer { kex: vec![Kex::Ecp256], ..weak() };
+    let terminal = Connection { ike: vec![only], esp: vec![without_kex(strong())], ..terminal() };
+    let mut insider = Insider::new(gateway, terminal, Settings::default());
+    assert_eq!(suites(&insider.pair).0.kex, Kex::Ecp256);
+    let peer = insider.pair.connected_peers()[1][0];
+    insider.pair.gateway.endpoint.rekey(insider.pair.now, peer, false);
+    let requests = insider.pair.down();
+    let group = insider.read(&requests[0].1, |payloads| {
+        payloads.iter().find_map(|payload| match payload {
+            Payload::Ke { method, .. } => Some(*method),
+            _ => None,
+        })
+    });
+    assert_eq!(group, Some(Kex::Ecp256.transform()));
+}
+
 #[test]
 fn child_sa_is_used_again_if_the_peer_deletes_its_successor() {
     let mut insider = insider();

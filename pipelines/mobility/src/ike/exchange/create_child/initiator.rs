@@ -80,9 +80,14 @@ impl Target {
 }
 
 impl OwnCreate {
-    /// Begins the exchange with the first key exchange that we offer, if there is one.
+    /// Begins the exchange with the key exchange of the IKE SA, or else with the first one that we offer, if
+    /// there is one.
     fn begin(self, peer: &mut Peer, cx: &mut Context<'_>) {
-        let kex = self.offers.iter().find_map(|offer| offer.kex.first().copied());
+        let offered = || self.offers.iter().flat_map(|offer| offer.kex.iter().copied());
+        // libreswan takes that of the IKE SA for child SAs too. If the public value is of another one, it
+        // answers INVALID_SYNTAX instead of INVALID_KE_PAYLOAD.
+        let in_use = peer.suite().map(|suite| suite.kex);
+        let kex = in_use.filter(|kex| offered().any(|other| other == *kex)).or_else(|| offered().next());
         self.begin_with(peer, cx, kex);
     }
 
