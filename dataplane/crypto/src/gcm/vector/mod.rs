@@ -242,7 +242,7 @@ macro_rules! pins {
         #[target_feature(enable = $feature)]
         fn $pin(mut x: $raw) -> $raw {
             // SAFETY: this is no instruction at all.
-            unsafe { asm!("/* {0} */", inout($register) x, options(readonly, nostack, preserves_flags)) };
+            unsafe { asm!("/* {0} */", inout($register) x, options(nomem, nostack, preserves_flags)) };
             x
         })+
     };
