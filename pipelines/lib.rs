@@ -5,6 +5,7 @@
 //! | [`gateway`] | the fast path: workers and the stages that a packet passes |
 //! | [`slow_path`] | the one thread that changes what workers read |
 //! | [`launch`] | opens a gateway's devices and files, puts it together and starts it |
+//! | [`clock`] | the clock by which everything ends that ends by time |
 //! | `device_lock` | keeps a second gateway off a device |
 //! | [`barrier`] | keeps the host's kernel from forwarding past the gateway's policy |
 //! | `rtnetlink` | asks the kernel for its devices, addresses and routes |
@@ -23,6 +24,7 @@
 pub mod barrier;
 #[cfg(feature = "bench")]
 pub mod bench;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod credentials;

@@ -47,6 +47,7 @@ const FLAGS: u16 = 63;
 const VERIFIED: u64 = 1 << CAP;
 const NO_CHECKSUM: u64 = 2 << CAP;
 const TIMED: u64 = 4 << CAP;
+const TAGGED: u64 = 8 << CAP;
 
 /// Bytes at the start of a frame that hold the packet's time, if it has one.
 const TIME: usize = size_of::<u64>();
@@ -156,6 +157,36 @@ impl Packet {
     #[inline]
     pub fn leave_checksum(&mut self) {
         self.shape |= NO_CHECKSUM;
+    }
+
+    /// Returns the value of the 802.1Q tag that the frame has beside its data, if there is one: a device
+    /// has taken it off, or is to put it on. It is where the index of a port is otherwise, so it is gone
+    /// before the packet leaves the ports.
+    #[inline]
+    pub(crate) fn tag(&self) -> Option<u16> {
+        (self.shape & TAGGED != 0).then(|| self.field(PORT))
+    }
+
+    /// Puts an 802.1Q tag of this value beside the data.
+    #[inline]
+    pub(crate) fn set_tag(&mut self, value: u16) {
+        self.set_port(value);
+        self.shape |= TAGGED;
+    }
+
+    /// Takes the value of the 802.1Q tag from beside the data, if there is one.
+    #[inline]
+    pub(crate) fn take_tag(&mut self) -> Option<u16> {
+        let tag = self.tag();
+        self.shape &= !TAGGED;
+        tag
+    }
+
+    /// Returns whether the sending port must do more than send the data.
+    #[cfg(feature = "dpdk")]
+    #[inline]
+    pub(crate) fn has_tasks(&self) -> bool {
+        self.shape & (NO_CHECKSUM | TAGGED) != 0
     }
 
     /// Returns when the packet was captured, in nanoseconds since 1970, if its port knows that.

@@ -62,7 +62,7 @@ fn pools(eal: &Eal, count: usize) -> Vec<Pool> {
 }
 
 fn request(device: &str) -> Request<'_> {
-    Request { device, mtu: None, mac: None, promiscuous: false, fill_checksums: false }
+    Request { device, mtu: None, mac: None, promiscuous: false, fill_checksums: false, offload_tags: false }
 }
 
 fn filled(pool: &mut Pool, count: usize, seed: u8) -> Burst {

@@ -154,4 +154,12 @@ fn ipv6_extension_headers_are_stepped_over_and_bounded() {
     let later = packet(src, dst, 44, &[60, 0, 0, 9, 0, 0, 0, 1, 0xff, 0xff]);
     let header = IpHeader::parse(&later).unwrap();
     assert_eq!((header.fragment, header.protocol, header.header_len()), (Fragment::Later, 60, 48));
+    // A packet is cut once: a second fragment header would say whatever the first one does not.
+    let once = [17, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0];
+    let header = IpHeader::parse(&packet(src, dst, 44, &once)).unwrap();
+    assert_eq!((header.fragment, header.protocol), (Fragment::First, 17));
+    for outer in [[44, 0, 0, 1, 0, 0, 0, 1], [44, 0, 0, 0, 0, 0, 0, 1]] {
+        let twice = [&outer[..], &once].concat();
+        assert_eq!(IpHeader::parse(&packet(src, dst, 44, &twice)), Err(FormatError::HeaderLength));
+    }
 }

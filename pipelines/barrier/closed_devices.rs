@@ -41,6 +41,8 @@ struct SharedPort {
     name: String,
     /// The configured name of its device.
     device: String,
+    /// The primary name of the device that it uses; `None` if it was closed by the configured name.
+    used: Option<String>,
     vlan: Option<Vlan>,
     segments: BTreeSet<Prefix>,
 }
@@ -73,6 +75,7 @@ impl SharedPorts {
             Some(SharedPort {
                 name: port.name.clone(),
                 device: port.kind.shared_device()?.to_owned(),
+                used: None,
                 vlan: port.tagging.map(|tagging| tagging.vlan),
                 segments: port.addresses.iter().map(|(_, segment)| *segment).collect(),
             })
@@ -97,16 +100,26 @@ impl SharedPorts {
         ClosedDevice { port: port.to_owned(), name, segments }
     }
 
+    /// Notes that `port`, and all ports that share its device, use the device of this primary name.
+    pub(super) fn use_device(&mut self, port: &str, name: &str) {
+        let device = self.0.iter().find(|own| own.name == port).map(|own| own.device.clone());
+        for own in self.0.iter_mut().filter(|own| Some(&own.device) == device.as_ref()) {
+            own.used = Some(name.to_owned());
+        }
+    }
+
     /// Returns those of these devices that are in a port's VLAN, but not `closed` for that port yet. A
     /// device that is closed and a port's own is left to that port.
     pub(super) fn in_vlans(&self, all: &[VlanDevice], closed: &[ClosedDevice]) -> Vec<ClosedDevice> {
         if all.is_empty() {
             return Vec::new();
         }
-        let index = |port: &SharedPort| Device::find(&port.device).ok().map(|device| device.index());
-        let ports: Vec<_> = self.0.iter().filter_map(|port| Some((index(port)?, port))).collect();
+        let ports: Vec<_> =
+            self.0.iter().filter_map(|port| Some((port.find_device()?.index(), port))).collect();
         let by_index: BTreeMap<u32, &VlanDevice> = all.iter().map(|device| (device.index, device)).collect();
-        let own: BTreeSet<String> = self.0.iter().map(|port| primary_name(&port.device)).collect();
+        let name = |port: &SharedPort| port.find_device().map(|device| device.name().to_owned());
+        let own: BTreeSet<String> =
+            self.0.iter().map(|port| name(port).unwrap_or_else(|| port.device.clone())).collect();
         // A device that was made again under its name may be in another port's VLAN than before.
         let is_done = |device: &VlanDevice, port: &str| {
             let known = closed.iter().find(|closed| closed.name == device.name);
@@ -134,6 +147,12 @@ impl SharedPorts {
 }
 
 impl SharedPort {
+    /// Returns the device that it uses, or else the one that has the configured name now.
+    fn find_device(&self) -> Option<Device> {
+        let used = self.used.as_ref().and_then(|name| Device::find(name).ok());
+        used.or_else(|| Device::find(&self.device).ok())
+    }
+
     /// Returns the tags of its frames, the outermost first.
     fn tags(&self) -> Vec<Tag> {
         let outer = self.vlan.and_then(Vlan::outer).map(|id| (VlanProtocol::Ieee8021Ad, id));

@@ -141,8 +141,11 @@ impl HostTraffic {
                         own.pop().into_iter().for_each(|(_, segment)| end_step(batch, table, step, segment));
                     }
                     let set = shape.set(&format!("s{step}"));
-                    batch.add_key_set(table, &set, shape.key_type());
-                    batch.add_keys(table, &set, keys);
+                    // The kernel takes no keys without a byte.
+                    if !shape.is_everything() {
+                        batch.add_key_set(table, &set, shape.key_type());
+                        batch.add_keys(table, &set, keys);
+                    }
                     look_up(batch, table, step, shape, &set, chain);
                 }
             }
@@ -217,7 +220,7 @@ fn add_peers_shape(batch: &mut Batch, table: &str, step: usize, shape: &Shape) {
     look_up(batch, table, step, shape, &set, peers_chain);
 }
 
-/// Adds the rules that look packets up in the hash table `set` of a shape.
+/// Adds the rules that look packets up in the hash table `set` of a shape, if it compares anything.
 fn look_up(
     batch: &mut Batch,
     table: &str,
@@ -234,12 +237,14 @@ fn look_up(
         false => (Part::FragmentHeader(2, 2), [0xff, 0xf8]),
     };
     let later = [Expression::Key(0, part), Expression::KeyMask(0, &offset), Expression::IsNot(&[0, 0])];
+    let is_in = [Expression::KeyIsIn(set)];
     let verdict = if Steps::drops(step) { Expression::Drop } else { Expression::Accept };
     for direction in [Direction::In, Direction::Out] {
         let start = [Expression::Family, Expression::Is(&family)];
         let later = if shape.is_later() { &later[..] } else { &[] };
-        let end = [Expression::KeyIsIn(set), Expression::Count, verdict];
-        let rule = [&start[..], later, &shape.load(direction, &masks), &end].concat();
+        let is_in = if !shape.is_everything() { &is_in[..] } else { &[] };
+        let end = [Expression::Count, verdict];
+        let rule = [&start[..], later, &shape.load(direction, &masks), is_in, &end].concat();
         batch.add_rule(table, &chain(step, direction), &rule);
     }
 }

@@ -37,6 +37,7 @@ mod sides;
 mod tests;
 
 use crate::{
+    clock::Moment,
     config::model::{Config, PortKind},
     device_lock::{DeviceLock, LockError, primary_name},
 };
@@ -51,7 +52,7 @@ use std::{
     collections::BTreeSet,
     io,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tracing::{info, warn};
 use wayfarer_dataplane::{port::PortError, sa::Selector, table::Prefix};
@@ -96,7 +97,7 @@ pub(crate) struct Barrier {
     host: HostTraffic,
     /// When a change for a tunnel failed and the tables could not be replaced. They do not have all
     /// changes then.
-    failed_at: Option<Instant>,
+    failed_at: Option<Moment>,
     /// True if a tunnel was left alone, which is logged once.
     has_left_alone: bool,
     vlan_list: VlanList,
@@ -163,13 +164,35 @@ impl Barrier {
     }
 
     /// Raises the barrier around a device that has appeared since, by its primary name, for the port
-    /// that is to use it. The port may have been configured by another name of the device, and another
-    /// port may have used the last device of that name.
+    /// that is to use it, and around the kernel's devices in its VLANs, if they can be closed. The port may
+    /// have been configured by another name of the device, and another port may have used the last device of
+    /// that name.
     ///
     /// # Errors
     /// As [`Barrier::raise`].
     pub(crate) fn close(&mut self, port: &str, device: &str) -> Result<(), PortError> {
-        self.close_device(self.ports.device(port, device.to_owned()))
+        self.close_device(self.ports.device(port, device.to_owned()))?;
+        self.ports.use_device(port, device);
+        self.close_vlans();
+        Ok(())
+    }
+
+    /// Returns whether the barrier is raised around the device of this primary name.
+    pub(crate) fn has_closed(&self, device: &str) -> bool {
+        self.closed.iter().any(|closed| closed.name == device)
+    }
+
+    /// Knows a TAP device, by which the gateway hands packets to the kernel, by another primary name.
+    ///
+    /// # Errors
+    /// The system's answer. Some tables may know the new name already.
+    pub(crate) fn rename_tap(&mut self, from: &str, to: &str) -> Result<(), PortError> {
+        let Some(at) = self.taps.iter().position(|tap| tap == from && from != to) else { return Ok(()) };
+        to.clone_into(&mut self.taps[at]);
+        self.replace_tables(&self.protected).map_err(|(_, why)| {
+            from.clone_into(&mut self.taps[at]);
+            why
+        })
     }
 
     /// Raises the barrier around devices of the kernel in ports' VLANs that have appeared since, or are in
@@ -271,7 +294,7 @@ impl Barrier {
 
     fn change(&mut self, changes: &[Change]) {
         let Some(nftables) = self.nftables.as_ref().filter(|_| !changes.is_empty()) else { return };
-        if self.failed_at.is_some_and(|at| at.elapsed() < RETRY) {
+        if self.failed_at.is_some_and(|at| Moment::now() - at < RETRY) {
             return;
         }
         let had_failed = self.failed_at.is_some();
@@ -287,7 +310,7 @@ impl Barrier {
         }
         // Somebody else may have changed the tables.
         let replaced = self.replace_tables(&self.protected);
-        self.failed_at = replaced.is_err().then(Instant::now);
+        self.failed_at = replaced.is_err().then(Moment::now);
         if let (Err((port, why)), false) = (replaced, had_failed) {
             warn!(port, "the host's own traffic with some peers may pass in clear: {why}");
         }

@@ -165,6 +165,11 @@ impl Shape {
         present.fold((0, 0), |(kinds, length), (_, (kind, bytes))| (kinds << 6 | kind, length + bytes))
     }
 
+    /// Returns whether it compares nothing: then its only pair is all traffic of its family.
+    pub(super) fn is_everything(&self) -> bool {
+        self.key_type().1 == 0
+    }
+
     /// Returns the masks of the far and of this side's addresses.
     pub(super) fn masks(&self) -> [Vec<u8>; 2] {
         [self.remote, self.local].map(|length| mask(self.is_ipv4, length))

@@ -1,5 +1,6 @@
 //! Tables of devices, in network namespaces of the running kernel.
 
+mod names;
 mod vlans;
 
 use super::*;
@@ -363,6 +364,22 @@ fn bypass_policies_of_longer_prefixes_go_first() {
             let tunnel = [selector("192.0.2.7/32", "10.98.0.7/32", rank)];
             barrier.add_tunnel(&tunnel);
             assert_eq!(can_send("192.0.2.7", FAR), is_open, "{rank}");
+            barrier.remove_tunnel(&tunnel);
+        }
+    });
+}
+
+#[test]
+fn bypass_policy_of_all_traffic_goes_last() {
+    let both = ["0.0.0.0/0", "::/0"]
+        .map(|all| format!("[[policy]]\naction = \"bypass\"\nlocal = \"{all}\"\nremote = \"{all}\"\n"));
+    on_network(&both.concat(), |mut barrier| {
+        for (own, far, length) in [("192.0.2.7", FAR, 32), ("2001:db8::7", "2001:db8::9", 128)] {
+            let [local, remote] = [own, far].map(|address| format!("{address}/{length}"));
+            assert!(can_send(own, far));
+            let tunnel = [selector(&local, &remote, 0)];
+            barrier.add_tunnel(&tunnel);
+            assert!(!can_send(own, far));
             barrier.remove_tunnel(&tunnel);
         }
     });

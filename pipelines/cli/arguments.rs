@@ -171,7 +171,7 @@ Examples:
 Examples:
   wayfarer show sa                     tunnels: where each peer is, what passed, what was refused
   wayfarer show peers                  peers connected by IKE: path, NAT, last move, rekeys, child SAs
-  wayfarer show peers --failed         the last peers that did not connect, and why
+  wayfarer show peers --failed         the last peers that did not connect or got no child SA, and why
   wayfarer show bars                   identities that `wayfarer peer down --bar` refuses
   wayfarer show drops                  packets dropped, by reason
   wayfarer show ike                    IKE's counters: what was refused, repeated or asked for a cookie
@@ -192,7 +192,7 @@ Examples:
         /// With ports: shows each device's own counters (DPDK's xstats), which JSON always has.
         #[arg(long)]
         counters: bool,
-        /// With peers: shows the last hundred that did not connect, and why.
+        /// With peers: shows the last hundred that did not connect or got no child SA, and why.
         #[arg(long)]
         failed: bool,
         #[command(flatten)]

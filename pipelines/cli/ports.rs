@@ -13,6 +13,7 @@ pub(super) fn write(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
     let columns = [
         ("PORT", Left),
         ("KIND", Left),
+        ("DEVICE", Left),
         ("STATE", Left),
         ("MAC", Left),
         ("MTU", Right),
@@ -32,6 +33,7 @@ pub(super) fn write(out: &mut impl Write, all: &[PortView]) -> io::Result<()> {
         vec![
             port.port.clone(),
             port.kind.clone(),
+            port.device.clone().unwrap_or_else(|| "-".to_owned()),
             state(port),
             port.mac.clone(),
             mtu(port),
@@ -95,6 +97,7 @@ mod tests {
         PortView {
             port: "outside".into(),
             kind: "dpdk net_tap".into(),
+            device: Some("net_tap0".into()),
             mac: "02:00:00:00:00:01".into(),
             mtu: 1500,
             link: Some("up".into()),
@@ -143,7 +146,7 @@ mod tests {
             .collect();
         let cell = |title| columns[1][columns[0].iter().position(|t| *t == title).unwrap()];
         assert_eq!((cell("STATE"), cell("ERRORS"), cell("OVERSIZE")), ("up 10G", "3", "5"));
-        assert_eq!(cell("TX ERRORS"), "9");
+        assert_eq!((cell("DEVICE"), cell("TX ERRORS")), ("net_tap0", "9"));
     }
 
     #[test]

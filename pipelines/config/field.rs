@@ -2,7 +2,7 @@
 
 use super::{
     error::{ConfigError, Rule},
-    file::{Key, List, Scalar},
+    file::{self, Key, List, Scalar},
     source::Source,
     value,
 };
@@ -12,6 +12,7 @@ use std::{
     ops::{Range, RangeInclusive},
 };
 use wayfarer_dataplane::{sa::PortRange, table::Prefix, wire::ip};
+use wayfarer_mobility::path_mtu::PathProbing;
 
 /// Most pairs of prefixes in one tunnel or policy.
 const MOST_PAIRS: usize = 4096;
@@ -59,6 +60,15 @@ pub(super) fn cores(list: &[i64], count: usize) -> Result<Vec<usize>, Rule> {
 /// Returns an MTU. It must be within the limits of the address family (RFC 791 §3.1, RFC 8200 §5).
 pub(super) fn mtu(size: &Scalar, v6: bool) -> Result<usize, Rule> {
     value::size_within(size, if v6 { ip::V6_MIN_MTU } else { 576 }..=65472)
+}
+
+/// Returns when the MTU of a path is looked for: in UDP by default, which is used on paths of every kind.
+pub(super) fn path_probing(raw: Option<file::PathProbing>) -> PathProbing {
+    match raw {
+        Some(file::PathProbing::Off) => PathProbing::Off,
+        Some(file::PathProbing::Udp) | None => PathProbing::Udp,
+        Some(file::PathProbing::Always) => PathProbing::Always,
+    }
 }
 
 /// Returns all prefixes of a list.

@@ -4,10 +4,9 @@
 mod field;
 mod ike;
 
-pub(super) use field::{Key, List, Mode, Numbers, Roam, Scalar};
+pub(super) use field::{Key, List, Mode, Numbers, PathProbing, Roam, Scalar};
 pub(super) use ike::{
-    Auth, Coa, CoaClient, Connection, CrlPolicy, Encap as IkeEncap, Ike, Method,
-    PathProbing as IkePathProbing, Pool, Radius, Revocation,
+    Auth, Coa, CoaClient, Connection, CrlPolicy, Encap as IkeEncap, Ike, Method, Pool, Radius, Revocation,
 };
 
 use serde::Deserialize;
@@ -157,6 +156,7 @@ pub(super) struct Tunnel {
     pub tfc: Key<Scalar>,
     pub mtu: Key<Scalar>,
     pub outer_fragments: Option<bool>,
+    pub path_mtu_probing: Option<PathProbing>,
     pub udp6_checksum: Option<bool>,
     pub keepalive: Key<String>,
     #[serde(default)]

@@ -4,7 +4,7 @@ mod ike;
 
 pub(crate) use ike::KEY_LOG_WARNING;
 pub use ike::{Accounting, Coa, CoaClient, Connection, Ike, PeerMethod, PoolRange};
-pub use wayfarer_mobility::roaming::Policy as Roam;
+pub use wayfarer_mobility::{path_mtu::PathProbing, roaming::Policy as Roam};
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -271,6 +271,8 @@ pub struct Tunnel {
     pub mtu: Option<usize>,
     /// `true` if outer packets may be sent in fragments.
     pub outer_fragments: bool,
+    /// When the MTU of the path is looked for by probes.
+    pub path_probing: PathProbing,
     /// `true` if UDP over IPv6 carries a checksum.
     pub udp6_checksum: bool,
     /// Interval of NAT keepalives; `None`: none are sent.

@@ -100,6 +100,16 @@ fn line_of(text: &str, part: &str) -> usize {
 }
 
 #[test]
+fn path_of_a_tunnel_is_probed_as_its_key_says() {
+    for (key, wanted) in
+        [("off", PathProbing::Off), ("udp", PathProbing::Udp), ("always", PathProbing::Always)]
+    {
+        let config = Folder::new().parse(&tunnel(&format!("path_mtu_probing = \"{key}\""))).unwrap();
+        assert_eq!(config.tunnels[0].path_probing, wanted);
+    }
+}
+
+#[test]
 fn defaults_are_filled_in() {
     let config = Folder::new().parse(&tunnel("")).unwrap();
     let gateway = &config.gateway;
@@ -120,7 +130,7 @@ fn defaults_are_filled_in() {
         (Roam::Follow, false, 1024, false)
     );
     assert_eq!((tunnel.dscp, tunnel.df, tunnel.tfc, tunnel.mtu), (None, Df::Copy, 0, None));
-    assert!(!tunnel.outer_fragments);
+    assert_eq!((tunnel.outer_fragments, tunnel.path_probing), (false, PathProbing::Udp));
     assert_eq!((tunnel.udp6_checksum, tunnel.keepalive, tunnel.limits), (true, None, Limits::NONE));
     assert_eq!((tunnel.soft_time, tunnel.hard_time), (None, None));
     assert_eq!(tunnel.selectors.len(), 1);

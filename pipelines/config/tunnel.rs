@@ -2,7 +2,7 @@
 
 use super::{
     error::{ConfigError, ConfigResult, Rule},
-    field::{Unique, mtu, pairs, ports_of, prefixes},
+    field::{Unique, mtu, pairs, path_probing, ports_of, prefixes},
     file::{self, Key, Scalar},
     keys,
     model::{Config, Encapsulation, Remote, Roam, Sa, Tunnel},
@@ -95,6 +95,7 @@ impl RawTunnel<'_> {
                 .unwrap_or(0),
             mtu: source.optional("tunnel.mtu", &raw.mtu, |size| mtu(size, local.is_ipv6()))?,
             outer_fragments,
+            path_probing: path_probing(raw.path_mtu_probing),
             udp6_checksum: raw.udp6_checksum.unwrap_or(true),
             keepalive: source.optional("tunnel.keepalive", &raw.keepalive, |text| value::duration(text))?,
             limits: self.limits()?,

@@ -110,7 +110,7 @@ pub enum View {
     Drops,
     /// IKE's peers.
     Peers,
-    /// The last peers that did not connect.
+    /// The last peers that did not connect, or got no child SA.
     FailedPeers,
     /// Barred identities.
     Bars,
@@ -233,6 +233,10 @@ pub struct PortView {
     pub port: String,
     /// Kind, and the mode in use.
     pub kind: String,
+    /// The name that the device has now; of one that is gone, the name by which the port waits for it.
+    /// `None` if there is no device.
+    #[serde(default)]
+    pub device: Option<String>,
     /// MAC address.
     pub mac: String,
     /// Largest IP packet, in bytes.
@@ -264,8 +268,7 @@ pub struct PortView {
     pub tx_bytes: u64,
     /// Packets that the device refused to send.
     pub tx_errors: u64,
-    /// `up`, `down`, or `gone` if the device no longer exists or another one has its name. `None`
-    /// if there is no device.
+    /// `up`, `down`, or `gone` if the device is no longer or not yet there. `None` if there is none.
     #[serde(default)]
     pub link: Option<String>,
     /// Speed in Mbit/s, if the device knows it.
@@ -389,7 +392,7 @@ pub struct DropView {
     pub meaning: String,
 }
 
-/// A peer that did not connect.
+/// A peer that did not connect, or got no child SA.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FailedPeerView {
     /// Seconds since it failed.
@@ -407,7 +410,7 @@ pub struct FailedPeerView {
     /// `eap-mschapv2`, `eap-radius/peap` and so on.
     #[serde(default)]
     pub method: Option<String>,
-    /// Why it did not connect, in plain words.
+    /// Why, in plain words.
     pub reason: String,
 }
 

@@ -10,6 +10,8 @@ use wayfarer_dataplane::{
     wire::{
         FormatError, dhcp, esp,
         ethernet::{self, Ethernet},
+        extension,
+        fragment::Part,
         icmp,
         ip::{Fragment, IpHeader, protocol},
         udp::{self, Udp},
@@ -43,7 +45,8 @@ pub enum Unclassified {
     /// It is to be dropped for this reason.
     Drop(DropReason),
     /// It is a packet to one of the gateway's own addresses that is, or may be, the gateway's, and is a
-    /// fragment or has options. Only the first fragment of a UDP datagram shows whose it is.
+    /// fragment or has options. Only the first fragment shows whose a UDP datagram is, or a packet whose
+    /// protocol stands behind IPv6 extension headers.
     Fragment,
 }
 
@@ -144,12 +147,20 @@ fn local_not_plain(
             udp_local(packet, padding, header, udp, (tables, reader))
         }
         protocol::UDP => Err(Unclassified::Fragment),
+        _ if hides_protocol(header, packet.data()) => Err(Unclassified::Fragment),
         _ => other_local(packet, padding, header, tables, reader),
     }
 }
 
+/// Returns whether a fragment is of an IPv6 packet whose later ones do not show the upper-layer protocol.
+fn hides_protocol(header: &IpHeader, packet: &[u8]) -> bool {
+    header.fragment != Fragment::Whole
+        && !header.is_ipv4()
+        && Part::read(header, packet).is_some_and(|part| protocol::is_extension(part.protocol))
+}
+
 /// Returns the class of a whole packet to one of the gateway's own addresses, whatever stands before its
-/// upper layer.
+/// upper layer. Only what a receiver may skip may stand before ESP and IKE.
 ///
 /// # Errors
 /// The reason for its drop.
@@ -159,11 +170,14 @@ pub fn whole(
     tables: &Tables,
     reader: &Reader,
 ) -> Result<Class, DropReason> {
+    let has_strange_options = header.has_options() && !extension::may_be_skipped(header, packet.data());
     match header.protocol {
+        protocol::ESP if has_strange_options => Err(DropReason::OuterOptions),
         protocol::ESP => Ok(Class::Esp(header.header_len() as u16)),
         protocol::UDP => match Udp::parse(header.payload(packet.data())) {
-            Ok(udp) if is_ours(udp.dst_port, tables) => own_datagram(packet, header, udp),
-            Ok(_) => Ok(other_whole(packet, 0, header, tables, reader)),
+            Ok(udp) if !is_ours(udp.dst_port, tables) => Ok(other_whole(packet, 0, header, tables, reader)),
+            Ok(_) if has_strange_options => Err(DropReason::OuterOptions),
+            Ok(udp) => own_datagram(packet, header, udp),
             Err(_) => Err(DropReason::UdpLength),
         },
         _ => Ok(other_whole(packet, 0, header, tables, reader)),
@@ -244,6 +258,8 @@ pub fn is_too_big(header: &IpHeader, packet: &[u8], tables: &Tables) -> bool {
         && icmp::quoted(header, packet).is_some_and(|(quoted, bytes)| {
             match (quoted.protocol, quoted.payload(bytes)) {
                 (protocol::ESP, _) => true,
+                // Where the ports would be is ciphertext.
+                (protocol::UDP, _) if quoted.fragment == Fragment::Later => false,
                 (protocol::UDP, [high, low, ..]) => {
                     let port = u16::from_be_bytes([*high, *low]);
                     tables.settings.encap_ports.binary_search(&port).is_ok()

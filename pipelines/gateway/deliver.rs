@@ -5,6 +5,7 @@ use super::{
     exception,
     io::Io,
     kernel_side::Traffic,
+    policy_fragments::shows_ports,
     reassembly::{Fragments, Whole},
     rings::Punt,
     tables::Tables,
@@ -18,7 +19,7 @@ use wayfarer_dataplane::{
         extension,
         fragment::{self, Part, V6_FRAGMENT_HEADER},
         icmp,
-        ip::{Fragment, IpHeader, protocol},
+        ip::{Fragment, IpHeader},
     },
 };
 
@@ -53,7 +54,7 @@ pub(super) enum Defragmented {
     /// It is the gateway's, and is longer than a frame.
     Long(Long),
     /// It is a NAT's, and still in fragments.
-    Nat,
+    Nat(Whole),
 }
 
 /// A packet that is longer than a frame.
@@ -76,36 +77,27 @@ pub(super) fn defragment(
     reader: &Reader,
     io: &mut Io,
 ) -> Option<Defragmented> {
-    if Part::read(header, packet.data()).is_none() {
-        let shows_port = header.fragment != Fragment::Later || header.protocol == protocol::ESP;
-        let is_ours = || {
-            classify::is_for_gateway(header, packet.data(), tables)
-                || tables.nat.is_for(header, packet.data(), reader)
-        };
-        match shows_port && is_ours() {
-            true if extension::may_be_skipped(header, packet.data()) => {
-                return Some(Defragmented::Whole(packet));
-            }
-            true => io.drop(packet, DropReason::OuterOptions),
-            false => deliver(packet, 0, header, tables, reader, io),
-        }
-        return None;
-    }
     if header.fragment == Fragment::Whole {
-        // The only fragment of its packet has nothing to do with others (RFC 6946 §4).
-        fragment::remove_v6_header(packet.data_mut());
-        let is_shorter = packet.pull_front(V6_FRAGMENT_HEADER).is_some();
-        debug_assert!(is_shorter, "the fragment header lies within the packet");
+        if !header.is_ipv4() && Part::read(header, packet.data()).is_some() {
+            // The only fragment of its packet has nothing to do with others (RFC 6946 §4).
+            fragment::remove_v6_header(packet.data_mut());
+            let is_shorter = packet.pull_front(V6_FRAGMENT_HEADER).is_some();
+            debug_assert!(is_shorter, "the fragment header lies within the packet");
+        }
         return Some(Defragmented::Whole(packet));
     }
     let whole = io.reassemble(packet, header, fragments)?;
     let first = fragments.first()?;
     let is_read = header.read(first.data()).is_ok();
     if is_read && tables.nat.is_for(header, first.data(), reader) {
-        return Some(Defragmented::Nat);
+        return Some(Defragmented::Nat(whole));
     }
     if !is_read || !classify::is_for_gateway(header, first.data(), tables) {
         fragments.drain(..).for_each(|packet| deliver_fragment(packet, tables, reader, io));
+        return None;
+    }
+    if !fragments.iter().all(|fragment| extension::may_be_skipped_in_fragment(fragment.data())) {
+        fragments.drain(..).for_each(|packet| io.drop(packet, DropReason::OuterOptions));
         return None;
     }
     join(whole, fragments, io)
@@ -175,6 +167,9 @@ pub(super) fn deliver(
     let flow = Flow::of(header, packet.data());
     if tables.is_unprotected(&flow, None, reader) {
         return io.drop(packet, DropReason::Unprotected);
+    }
+    if let Err(reason) = shows_ports(header, packet.data()) {
+        return io.drop(packet, reason);
     }
     if flow.is_icmp()
         && classify::is_too_big(header, packet.data(), tables)

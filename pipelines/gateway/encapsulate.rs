@@ -97,12 +97,38 @@ pub fn encapsulate(
     .ok_or(DropReason::NoHeadroom)
 }
 
+/// Wraps an IP packet without next header as a dummy packet (RFC 4303 §2.6). In tunnel mode, only its
+/// payload stays.
+///
+/// # Errors
+/// `NoHeadroom` if the frame has too little room.
+pub fn dummy(
+    packet: &mut Packet,
+    header: &IpHeader,
+    sa: &OutboundSa,
+    endpoint: &Endpoint,
+) -> Result<Layout, DropReason> {
+    let wrapped = match sa.mode {
+        Mode::Tunnel => {
+            packet.pull_front(header.header_len()).and_then(|()| wrap(packet, protocol::NONE, sa, endpoint))
+        }
+        Mode::Transport => transport(packet, header, sa, endpoint),
+    };
+    wrapped.ok_or(DropReason::NoHeadroom)
+}
+
 #[inline]
 fn tunnel(packet: &mut Packet, header: &IpHeader, sa: &OutboundSa, endpoint: &Endpoint) -> Option<Layout> {
     let next_header = if header.is_ipv4() { protocol::IPV4 } else { protocol::IPV6 };
     if sa.tfc() > packet.len() {
         lengthen(packet, sa, endpoint)?;
     }
+    wrap(packet, next_header, sa, endpoint)
+}
+
+/// Wraps a payload in tunnel mode.
+#[inline]
+fn wrap(packet: &mut Packet, next_header: u8, sa: &OutboundSa, endpoint: &Endpoint) -> Option<Layout> {
     pad(packet, 0, sa, next_header)?;
     let esp_at = endpoint.outer_len();
     packet.push_front(esp_at + esp::HEADER + sa.overhead.iv())?;

@@ -18,6 +18,7 @@ use super::{
     io::Io,
     kernel_side::Traffic,
     policy::{Action, Decision},
+    policy_fragments::shows_ports,
     tables::Tables,
 };
 use wayfarer_dataplane::{
@@ -104,5 +105,6 @@ fn flow(frame: &[u8]) -> Result<Option<Flow>, DropReason> {
     if header.is_ipv4() != (ethertype == ethernet::IPV4) {
         return Err(DropReason::IpVersion);
     }
+    shows_ports(&header, packet)?;
     Ok((!is_neighbour_discovery(&header, packet)).then(|| Flow::of(&header, packet)))
 }

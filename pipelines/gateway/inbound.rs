@@ -5,17 +5,16 @@
 //! ```
 
 use super::{
+    admission::{self, charge, may_come_alone},
     batch::Batch,
     decapsulate::decapsulate,
-    departure::{Departure, Departures, Origin},
-    forward,
-    input_port::from_link,
+    departure::Departures,
+    dummy,
+    inner_packet::{forward_inner, keep_fragment},
     io::Io,
-    nat,
-    policy::{Action, Decision, Rule},
     profile::Stage,
     rings::{Event, Punt},
-    tables::{Hop, Tables},
+    tables::Tables,
 };
 use arrayvec::ArrayVec;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,10 +23,13 @@ use wayfarer_dataplane::{
     drop::DropReason,
     packet::{BURST, Packet},
     prefetch,
-    sa::{Encap, Flow, InboundSa, Mode, Selector, Spi},
+    sa::{Encap, Flow, InboundSa, Selector, Spi},
     table::{Bucket, Reader},
     window::{self, Replay},
-    wire::{esp, icmp, ip::IpHeader, tcp},
+    wire::{
+        esp,
+        ip::{Fragment, IpHeader},
+    },
 };
 
 /// A note on an ESP packet to the gateway. The packet's data is the outer IP packet.
@@ -42,7 +44,7 @@ pub struct Arrival<'r> {
     pub(super) seq: u64,
     /// `true` if the number was the highest so far.
     newest: bool,
-    sa: Option<&'r InboundSa>,
+    pub(super) sa: Option<&'r InboundSa>,
     /// The reason for a drop, if the packet is to be dropped.
     fate: Result<(), DropReason>,
 }
@@ -120,6 +122,10 @@ pub fn run<'r>(
                 forward_inner(packet, header, &flow, sa, admitted, departures, tables, reader, io);
             }
             Err(DropReason::UnknownSpi) => unknown(packet, &arrival, tables, reader, io),
+            Err(DropReason::Dummy) => dummy::receive(packet, arrival.sa, arrival.esp_at(), io),
+            Err(DropReason::FragmentPorts) => {
+                keep_fragment(packet, header, arrival.sa, departures, tables, reader, io);
+            }
             Err(reason) => io.drop(packet, reason),
         }
     }
@@ -230,7 +236,8 @@ fn open(arrivals: &mut Arrivals<'_>) {
 /// selector and the flow by which that lets it in.
 ///
 /// # Errors
-/// The reason why it must be dropped.
+/// The reason why it must be dropped. With `FragmentPorts` it may wait for the rest of its packet
+/// instead.
 #[inline(always)]
 pub(super) fn finish<'r>(
     packet: &mut Packet,
@@ -248,82 +255,13 @@ pub(super) fn finish<'r>(
         sa.seen_from(from, to, arrival.encap(packet), |path| io.tell(Event::NewPath { tunnel, path }));
     }
     decapsulate(packet, inner, arrival.header, arrival.esp_at(), sa)?;
-    let flow = Flow::of(inner, packet.data());
-    let (admitted, flow) = if flow.is_icmp() {
-        match admit_icmp(flow, inner, packet.data(), sa, tables, reader) {
-            Ok(admitted) => admitted,
-            Err(reason) => return Err(refuse(sa, reason)),
-        }
-    } else {
-        match sa.selector_of(&flow) {
-            Some(selector) => (selector, flow),
-            None => return Err(refuse(sa, DropReason::InnerSelector)),
-        }
-    };
-    if tables.settings.discards {
-        permits_source(&flow, sa, admitted, tables, reader)?;
+    if inner.fragment != Fragment::Whole {
+        may_come_alone(inner, packet.data(), sa, tables, reader)?;
     }
+    let (admitted, flow) = admission::admit(inner, packet.data(), sa, tables, reader)?;
     // Without limits, the packet is counted together with its neighbours.
-    let tell = |due| io.tell(Event::Due { tunnel, inbound: true, due });
-    if sa.life.is_limited() && !sa.life.charge(inner.total_len(), tell) {
-        return Err(DropReason::SaExpired);
-    }
+    charge(sa, inner.total_len(), io)?;
     Ok((sa, admitted, flow))
-}
-
-/// Counts a packet that no selector of `sa` admits, for this reason.
-#[cold]
-fn refuse(sa: &InboundSa, reason: DropReason) -> DropReason {
-    sa.refused.selector.fetch_add(1, Relaxed);
-    reason
-}
-
-/// Returns the selector that admits an ICMP packet of `flow` out of `sa`, and the flow by which it
-/// does. An error must quote a packet of the SA, and that is enough: its own source may be any router
-/// (RFC 4301 §6.2). If its own addresses are not admitted, the flow is the one that it stands for. If
-/// they are, it may be about another tunnel to the same peer, since the peer chooses the tunnel by
-/// them.
-///
-/// # Errors
-/// `InnerSelector` or `IcmpQuote`, or why policy refuses the source.
-#[cold]
-#[inline(never)]
-fn admit_icmp<'r>(
-    flow: Flow,
-    inner: &IpHeader,
-    packet: &[u8],
-    sa: &'r InboundSa,
-    tables: &Tables,
-    reader: &Reader,
-) -> Result<(&'r Selector, Flow), DropReason> {
-    let own = sa.selector_of(&flow);
-    if !icmp::is_error(inner, packet) {
-        return own.map(|own| (own, flow)).ok_or(DropReason::InnerSelector);
-    }
-    let back = Flow::returned_by(inner, packet);
-    let by_quote = back.and_then(|back| Some((back, sa.selector_of(&back)?)));
-    match (own, by_quote) {
-        (Some(own), Some(_)) => Ok((own, flow)),
-        (Some(own), None) => {
-            let there = back.map(|back| tables.decide(&back.reversed(), reader));
-            match there {
-                Some(Decision::Rule(Rule { action: Action::Protect(other), .. }))
-                    if other.endpoint(reader).is_some_and(|to| sa.is_on(&to.path())) =>
-                {
-                    Ok((own, flow))
-                }
-                _ => Err(DropReason::IcmpQuote),
-            }
-        }
-        // The sender of a packet in transport mode is the peer itself, to which the quoted packet went.
-        (None, Some((back, by_quote))) if sa.mode == Mode::Tunnel || back.src == flow.src => {
-            if tables.settings.discards {
-                permits_source(&flow, sa, by_quote, tables, reader)?;
-            }
-            Ok((by_quote, back))
-        }
-        (None, _) => Err(DropReason::InnerSelector),
-    }
 }
 
 /// Drops a packet whose SPI has no SA, or has the slow path keep it if that SA is being made.
@@ -375,100 +313,6 @@ fn accepted(arrival: &mut Arrival<'_>, sa: &InboundSa, result: Result<window::Ne
     match result {
         Ok(newest) => arrival.newest = newest,
         Err(why) => arrival.fate = Err(replayed(sa, why)),
-    }
-}
-
-/// Forwards a packet that came out of `sa` and that its selector `admitted`. Policy applies too: a
-/// packet for another tunnel joins `departures`.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the packet, what admitted it, and the four that every stage has"
-)]
-#[inline(always)]
-pub(super) fn forward_inner<'r>(
-    mut packet: Packet,
-    header: &'r IpHeader,
-    flow: &Flow,
-    sa: &InboundSa,
-    admitted: &Selector,
-    departures: &mut Departures<'r>,
-    tables: &'r Tables,
-    reader: &'r Reader,
-    io: &mut Io,
-) {
-    let hop = tables.routes.find(header.dst, reader).copied();
-    let buckets = tables.policies.buckets(header.dst);
-    let ruled = match buckets.is_empty(header.dst) {
-        true => Decision::None,
-        false => ruled(tables.decide_at(buckets, flow, reader), sa, admitted),
-    };
-    if sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
-        // In transport mode the packet ends at this host: no hop is counted, and no other tunnel
-        // applies.
-        if sa.mode == Mode::Tunnel && tables.nat.has_address(header.dst) {
-            return match permits(ruled) {
-                Ok(()) => nat::inward::arrive_from_tunnel(packet, header, sa, tables, reader, io),
-                Err(reason) => io.drop(packet, reason),
-            };
-        }
-        return match permits(ruled) {
-            Ok(()) => io.route_by(hop, packet, header.dst, tables),
-            Err(reason) => io.drop(packet, reason),
-        };
-    }
-    if !header.is_forwardable() {
-        return io.drop(packet, DropReason::Martian);
-    }
-    // Answers go back through the tunnel, so the MSS of the terminal's SYN must fit it.
-    if tables.settings.mss_clamp {
-        tcp::fit_mss(packet.data_mut(), header, sa.inner_mtu());
-    }
-    packet.set_port(from_link(sa.link));
-    match ruled {
-        // The packet is for another peer, or policy discards it.
-        Decision::Rule(_) | Decision::Hidden(_) => {
-            departures.push(packet, Departure::new(header, Origin::Tunnel, tables));
-        }
-        // The packet is for this side, as the SA's own selector says.
-        Decision::None => forward::clear_by(hop, packet, header, tables, reader, io),
-    }
-}
-
-/// Returns the rule that overrides the selector `admitted`, by which a packet that came out of `sa`
-/// is for this side. There is one only if the operator's prefix for the packet's destination is
-/// longer than the one that `admitted` stands for.
-#[inline(always)]
-pub(super) fn ruled<'r>(decision: Decision<'r>, sa: &InboundSa, admitted: &Selector) -> Decision<'r> {
-    match decision.rule() {
-        Some(rule) if rule.outranks(admitted.rank.local, Some(sa.tunnel)) => decision,
-        _ => Decision::None,
-    }
-}
-
-/// Returns the reason if policy refuses a packet that came out of `sa` and that its selector
-/// `admitted`: the operator discards traffic to the packet's source, by a longer prefix than the
-/// one that `admitted` was narrowed from.
-#[inline(never)]
-fn permits_source(
-    flow: &Flow,
-    sa: &InboundSa,
-    admitted: &Selector,
-    tables: &Tables,
-    reader: &Reader,
-) -> Result<(), DropReason> {
-    let back = tables.decide(&flow.reversed(), reader);
-    match back.rule() {
-        Some(rule) if rule.outranks(admitted.rank.remote, Some(sa.tunnel)) => permits(back),
-        _ => Ok(()),
-    }
-}
-
-/// Returns the reason if the operator's policies refuse a packet from a tunnel.
-pub(super) fn permits(decision: Decision<'_>) -> Result<(), DropReason> {
-    match decision {
-        Decision::Rule(Rule { action: Action::Discard, .. }) => Err(DropReason::Discard),
-        Decision::Hidden(Rule { action: Action::Discard, .. }) => Err(DropReason::FragmentPorts),
-        _ => Ok(()),
     }
 }
 

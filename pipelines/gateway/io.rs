@@ -1,6 +1,7 @@
 //! A worker's ports, pool, counters and rings. Stages take packets from them and give them back.
 
 mod joined;
+mod probes;
 
 use super::{
     counters::WorkerCounters,
@@ -11,7 +12,8 @@ use super::{
     share::{ProblemShares, SenderShares, Share, Shares, network},
     tables::{Hop, Tables},
 };
-use std::{io, sync::Arc, time::Instant};
+use crate::clock::Moment;
+use std::{io, sync::Arc};
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::{Burst, Packet},
@@ -48,7 +50,7 @@ pub struct Io {
     /// the MAC address of their next hop.
     waiting: SenderShares,
     /// The shares that links, ports and senders have of the rings of packets whose senders are told of a
-    /// problem.
+    /// problem, and of the ring of probes.
     refused: ProblemShares,
     /// The fragments of packets to the gateway that are not complete yet.
     reassembly: Reassembly,
@@ -59,7 +61,7 @@ pub struct Io {
     /// Each port's role in the exception path.
     roles: Vec<Role>,
     /// The time, if it was read in this turn.
-    now: Option<Instant>,
+    now: Option<Moment>,
     profile: Profile,
 }
 
@@ -78,7 +80,7 @@ impl Io {
     ) -> io::Result<Self> {
         let outgoing = ports.iter().map(|_| Burst::new()).collect();
         let earlier = vec![PortStats::default(); ports.len()];
-        let refused = ProblemShares::new(Instant::now(), ports.len());
+        let refused = ProblemShares::new(Moment::now(), ports.len());
         let punts_left = [PUNTS_PER_TURN; PUNT_KINDS];
         let found_down = vec![None; ports.len()].into_boxed_slice();
         let reassembly = Reassembly::new(pool.capacity());
@@ -90,8 +92,8 @@ impl Io {
             counters,
             rings,
             punts_left,
-            unauthenticated: Shares::new(Instant::now()),
-            waiting: SenderShares::new(Instant::now()),
+            unauthenticated: Shares::new(Moment::now()),
+            waiting: SenderShares::new(Moment::now()),
             refused,
             reassembly,
             room: Pool::new(1, MAX_FRAME)?,
@@ -267,8 +269,8 @@ impl Io {
     }
 
     /// Returns the time, which is read once a turn at most.
-    fn now(&mut self) -> Instant {
-        *self.now.get_or_insert_with(Instant::now)
+    fn now(&mut self) -> Moment {
+        *self.now.get_or_insert_with(Moment::now)
     }
 
     /// Drops a packet, and lets the slow path report `problem` to the sender if it has time. While many
@@ -339,7 +341,7 @@ impl Io {
             return self.free(packet);
         };
         let (tap, now) = (*tap, &mut self.now);
-        if limits[traffic as usize].admits(|| *now.get_or_insert_with(Instant::now)) {
+        if limits[traffic as usize].admits(|| *now.get_or_insert_with(Moment::now)) {
             self.send(packet, tap);
         } else {
             self.drop(packet, DropReason::ExceptionLimit);

@@ -1,6 +1,7 @@
 //! The kernel's side of a port on the exception path, with its rate limits.
 
-use std::time::{Duration, Instant};
+use crate::clock::Moment;
+use std::time::Duration;
 
 /// The smallest depth of a bucket, in frames.
 const DEPTH: u32 = 32;
@@ -41,12 +42,12 @@ pub struct Limit {
     interval: Duration,
     depth: u32,
     left: u32,
-    filled: Instant,
+    filled: Moment,
 }
 
 impl Limit {
     /// Makes a full bucket for one of `workers`, which share `rate` frames per second.
-    pub fn new(rate: u32, workers: usize, now: Instant) -> Self {
+    pub fn new(rate: u32, workers: usize, now: Moment) -> Self {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
         let share = (rate / workers).max(1);
         let interval = Duration::from_nanos(1_000_000_000_u64.div_ceil(u64::from(share)));
@@ -55,7 +56,7 @@ impl Limit {
     }
 
     /// Returns whether another frame may pass.
-    pub fn admits(&mut self, now: impl FnOnce() -> Instant) -> bool {
+    pub fn admits(&mut self, now: impl FnOnce() -> Moment) -> bool {
         if self.left == 0 {
             self.fill(now());
         }
@@ -64,8 +65,8 @@ impl Limit {
         admitted
     }
 
-    fn fill(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.filled);
+    fn fill(&mut self, now: Moment) {
+        let since = now - self.filled;
         let frames = since.as_nanos() / self.interval.as_nanos();
         match u32::try_from(frames).ok().filter(|frames| *frames <= self.depth) {
             // Less than a frame's worth is kept for the next time.
@@ -81,7 +82,7 @@ mod tests {
 
     #[test]
     fn bucket_holds_a_tenth_of_a_second_and_fills_at_its_rate() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut limit = Limit::new(2000, 2, start);
         let mut admitted = |ms| {
             let now = start + Duration::from_millis(ms);
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn only_an_empty_bucket_reads_the_time() {
-        let mut limit = Limit::new(0, 0, Instant::now());
+        let mut limit = Limit::new(0, 0, Moment::now());
         assert!((0..DEPTH).all(|_| limit.admits(|| panic!("the time was read with a token left"))));
         // A worker's share of the rate is never zero, and its fractions are not lost.
         let start = limit.filled;
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn highest_rate_works() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut limit = Limit::new(u32::MAX, 1, start);
         limit.left = 0;
         limit.filled = start;

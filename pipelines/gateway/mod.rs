@@ -3,24 +3,27 @@
 //! ```text
 //! port ─► classify ─┬─► inbound:  look up SA ─► open ─► decapsulate ─► forward ─► port
 //!                   ├─► reassembly: fragments for the gateway ─► (classified again)
+//!                   ├─► policy_fragments: those that policy judges together ─► (outbound)
 //!                   ├─► outbound: policy ─► encapsulate ─► seal ─► route ───────► port
 //!                   ├─► nat: packets to its address ─► (policy, as from outside)
 //!                   ├─► punt ring ─► slow path ─► inject ring ─► (worker again)
 //!                   └─► exception: frames to the kernel by a TAP device, and back
 //! ```
 
+mod admission;
 pub mod batch;
 pub mod classify;
 pub mod counters;
 pub mod decapsulate;
 mod deliver;
 pub mod departure;
+mod dummy;
 pub mod encapsulate;
 pub mod exception;
 pub mod forward;
 pub mod fragment;
-mod host_fragments;
 pub mod inbound;
+mod inner_packet;
 pub mod input_port;
 pub mod io;
 pub mod kernel_side;
@@ -28,6 +31,7 @@ mod long;
 pub mod nat;
 pub mod outbound;
 pub mod policy;
+mod policy_fragments;
 pub mod profile;
 pub mod reassembly;
 pub mod rings;

@@ -55,6 +55,17 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
         }
     }
     io.mark(Stage::Policy);
+    carry_out(departures, tables, reader, io);
+}
+
+/// Does the same with departures of which policy has decided.
+#[inline(always)]
+pub(super) fn carry_out<'r>(
+    departures: &mut Departures<'r>,
+    tables: &'r Tables,
+    reader: &'r Reader,
+    io: &mut Io,
+) {
     for (_, departure) in departures.iter_mut() {
         if let Some(sa) = departure.sa {
             sa.prefetch_parts();
@@ -266,7 +277,7 @@ fn make_tailroom(packet: &mut Packet) {
 /// Changes a packet as the gateway does that it passes. Its TCP segments get no longer than fit into
 /// `limit` bytes.
 #[inline]
-fn pass(packet: &mut Packet, header: &IpHeader, tables: &Tables, limit: usize) {
+pub(super) fn pass(packet: &mut Packet, header: &IpHeader, tables: &Tables, limit: usize) {
     ip::decrement_hop_limit(packet.data_mut());
     if tables.settings.mss_clamp {
         tcp::fit_mss(packet.data_mut(), header, limit);

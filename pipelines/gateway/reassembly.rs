@@ -1,17 +1,22 @@
-//! Reassembly of packets that arrive in fragments: to the gateway itself, through its NAT, or from its
-//! host through an SA in transport mode (RFC 791 §3.2, RFC 8200 §4.5).
+//! Reassembly of packets that arrive in fragments (RFC 791 §3.2, RFC 8200 §4.5): to the gateway itself,
+//! through its NAT, from its host through an SA in transport mode, or where only ports tell the policy.
 //!
 //! A worker holds fragments in their frames until their packet is complete. Ports spread fragments
 //! over workers by addresses, so all fragments of a packet come to one worker.
 //!
-//! Senders are put into groups by network, and packets of the host by identification, because it sends
-//! many at a time. A group holds a bounded number of fragments, and no group takes room from another.
-//! Within a group, a network with more than half of the fragments makes room first.
+//! Senders are put into groups by network, or by the SA that brings them, and packets of the host by
+//! identification, because it sends many at a time. A group holds a bounded number of fragments, and no
+//! group takes room from another. Within a group, a network with more than half of the fragments makes
+//! room first.
+
+mod whole;
+
+pub use whole::Whole;
 
 use arrayvec::ArrayVec;
 use std::{
     hash::{BuildHasher, RandomState},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use wayfarer_dataplane::{
     drop::DropReason,
@@ -19,12 +24,13 @@ use wayfarer_dataplane::{
     sa::Spi,
     wire::{
         Address,
-        fragment::{self, Part},
-        ip::{self, IpHeader, V4_HEADER, V6_HEADER},
+        fragment::Part,
+        ip::{IpHeader, V4_HEADER, V6_HEADER},
     },
 };
 
-use super::{decapsulate::ECN, departure::Origin, share::network};
+use super::{input_port::is_from_tunnel, share::network};
+use crate::clock::Moment;
 
 /// The longest time from the arrival of a packet's first fragment to that of its last one. RFC 8200
 /// allows 60 seconds. Senders of IKE and ESP have sent again, or given up, well before.
@@ -37,19 +43,30 @@ const AT_ONCE: usize = 8;
 /// The part of a worker's frames that may hold fragments: one in so many.
 const SHARE: usize = 4;
 
-/// Congestion marks (RFC 3168 §5).
-const NOT_ECT: u8 = 0b00;
-const CE: u8 = 0b11;
-
 /// The fragments that one worker holds.
 #[derive(Debug)]
 pub struct Reassembly {
     seed: RandomState,
-    /// The sender of the last fragment, and the hash of its network: fragments mostly come in a row.
-    last: Option<((Address, Origin), u64)>,
+    /// The sender of the last fragment, and what chooses its group and stands for its network there:
+    /// fragments mostly come in a row.
+    last: Option<((Address, Sender), (u64, u32))>,
     groups: Box<[Group]>,
     /// The most fragments of a group.
     limit: usize,
+}
+
+/// Who has sent a fragment, as far as that is sure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// Somebody on any wire.
+    Wire,
+    /// Somebody on the wire of this input port, or the peer whose link this stands for, of which an SA has
+    /// admitted the packet.
+    Port(u16),
+    /// The peer of this inbound SA, which has yet to admit the packet.
+    Sa(Spi),
+    /// This host.
+    Host,
 }
 
 /// The identity of a packet, which all of its fragments share.
@@ -60,8 +77,9 @@ struct Key {
     id: u32,
     /// The protocol. 0 for IPv6, where only the first fragment's counts.
     protocol: u8,
-    /// Nobody outside may add to what a tunnel brought, or the host.
-    origin: Origin,
+    /// Nobody outside may add to what a tunnel, the host or another port brought, and no peer to what
+    /// another sends.
+    sender: Sender,
 }
 
 /// What searches read of a fragment: those of a group take few cache lines.
@@ -87,9 +105,10 @@ struct Held {
     to: usize,
     is_last: bool,
     traffic_class: u8,
-    header_len: usize,
+    /// The length of its own headers, in bytes.
+    head_len: usize,
     /// When the first fragment of the packet came.
-    since: Instant,
+    since: Moment,
     /// The fragment. `None` stands for the whole of a packet that was refused, so that its other
     /// fragments are refused too (RFC 5722 §4).
     packet: Option<Packet>,
@@ -98,74 +117,13 @@ struct Held {
 impl Held {
     fn payload(&self) -> &[u8] {
         let bytes = self.packet.as_ref().map_or(&[][..], Packet::data);
-        bytes.get(self.header_len..self.header_len + self.to - self.from).unwrap_or_default()
+        bytes.get(self.head_len..self.head_len + self.to - self.from).unwrap_or_default()
     }
 }
 
 /// All fragments of a packet, in their order. Their frames belong to the worker's pool. They are in a
 /// place of the caller's, because it takes longer to move them all than to join a packet.
 pub type Fragments = ArrayVec<Packet, GROUP>;
-
-/// A packet whose fragments are complete.
-#[derive(Clone, Copy, Debug)]
-pub struct Whole {
-    /// DSCP and ECN of the packet.
-    traffic_class: u8,
-    /// The length of each fragment's header, in bytes.
-    header_len: usize,
-}
-
-impl Whole {
-    /// Returns the packet of these fragments, of which this is the first. `None` if a router marked congestion
-    /// on one, and others say that the sender does not know such marks (RFC 3168 §5.3).
-    fn of<'a>(first: &Held, all: impl Iterator<Item = &'a Held> + Clone) -> Option<Self> {
-        let has = |mark| all.clone().any(|held| held.traffic_class & ECN == mark);
-        let is_congested = has(CE);
-        let traffic_class = first.traffic_class | if is_congested { CE } else { 0 };
-        let is_sound = !(is_congested && has(NOT_ECT));
-        is_sound.then_some(Self { traffic_class, header_len: first.header_len })
-    }
-
-    /// Joins the packet's fragments in the frame of the first. Returns `None` and changes nothing if it is
-    /// longer than that.
-    pub fn join_in_first(&self, fragments: &mut [Packet]) -> Option<()> {
-        let header = self.header(fragments)?;
-        let [first, later @ ..] = fragments else { return None };
-        let (mut end, added) =
-            (first.len(), later.iter().map(|packet| packet.len() - self.header_len).sum::<usize>());
-        first.set_len(end + added)?;
-        for packet in later {
-            let part = &packet.data()[self.header_len..];
-            first.data_mut()[end..end + part.len()].copy_from_slice(part);
-            end += part.len();
-        }
-        // IPv6 has a header less.
-        first.pull_front(self.header_len - header.len())?;
-        first.data_mut()[..header.len()].copy_from_slice(&header);
-        Some(())
-    }
-
-    /// Joins the packet's fragments, and writes it to the start of `out`. Returns its length in bytes, or
-    /// `None` if `out` is shorter.
-    pub fn join(&self, fragments: &[Packet], out: &mut [u8]) -> Option<usize> {
-        let header = self.header(fragments)?;
-        let mut end = 0;
-        let payloads = fragments.iter().map(|packet| &packet.data()[self.header_len..]);
-        for part in [&header[..]].into_iter().chain(payloads) {
-            out.get_mut(end..end + part.len())?.copy_from_slice(part);
-            end += part.len();
-        }
-        Some(end)
-    }
-
-    /// Returns the header of the packet.
-    fn header(&self, fragments: &[Packet]) -> Option<ArrayVec<u8, V6_HEADER>> {
-        let payload = fragments.iter().map(|packet| packet.len() - self.header_len).sum();
-        let mut header = fragment::whole_header(fragments.first()?.data(), payload);
-        ip::set_traffic_class(&mut header, self.traffic_class);
-        Some(header)
-    }
-}
 
 /// The relation of a new fragment to one of the same packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,23 +148,23 @@ impl Reassembly {
         Self { seed: RandomState::new(), last: None, groups, limit }
     }
 
-    /// Adds a fragment, which begins with `header`. If it completes its packet, moves all fragments of that
-    /// to `out`, which is empty. Passes all packets that are dropped to `drop`.
+    /// Adds a fragment of `sender`, which begins with `header`. If it completes its packet, moves all
+    /// fragments of that to `out`, which is empty. Passes all packets that are dropped to `drop`.
     pub fn add(
         &mut self,
-        now: Instant,
+        now: Moment,
         packet: Packet,
         header: &IpHeader,
-        origin: Origin,
+        sender: Sender,
         out: &mut Fragments,
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
         let Some(part) = Part::read(header, packet.data()) else {
-            drop(packet, DropReason::OuterOptions);
+            drop(packet, DropReason::FragmentHeaders);
             return None;
         };
-        let (length, whole_header) =
-            (header.total_len() - header.header_len(), if header.is_ipv4() { V4_HEADER } else { V6_HEADER });
+        let length = header.total_len().saturating_sub(part.head_len);
+        let whole_header = if header.is_ipv4() { V4_HEADER } else { V6_HEADER };
         let (from, to) = (part.offset, part.offset + length);
         let is_sound = length > 0 && (!part.more || length.is_multiple_of(8));
         if !is_sound || whole_header + to > usize::from(u16::MAX) {
@@ -214,38 +172,48 @@ impl Reassembly {
             return None;
         }
         let protocol = if header.is_ipv4() { header.protocol } else { 0 };
-        let network = self.network(header.src, origin);
+        let (group, network) = self.network(header.src, sender);
         let new = Held {
-            key: Key { src: header.src, dst: header.dst, id: part.id, protocol, origin },
+            key: Key { src: header.src, dst: header.dst, id: part.id, protocol, sender },
             from,
             to,
             is_last: !part.more,
             traffic_class: header.traffic_class,
-            header_len: header.header_len(),
+            head_len: part.head_len,
             since: now,
             packet: Some(packet),
         };
         // The next packet of the host is in the next group, so that two long ones do not meet in one.
-        let step = if origin == Origin::Host { u64::from(part.id) } else { 0 };
+        let step = if sender == Sender::Host { u64::from(part.id) } else { 0 };
         let count = self.groups.len() as u64;
-        let group = &mut self.groups[(network.wrapping_add(step) % count) as usize];
+        let group = &mut self.groups[(group.wrapping_add(step) % count) as usize];
         group.expire(now, drop);
-        // The lower bits chose the group.
-        group.add((network >> 32) as u32, new, self.limit, out, drop)
+        group.add(network, new, self.limit, out, drop)
     }
 
-    /// Returns the hash of the network of a sender, whose packet has this origin.
-    fn network(&mut self, src: Address, origin: Origin) -> u64 {
-        let sender = (src, origin);
-        if let Some((last, hash)) = self.last
-            && last == sender
+    /// Returns the hash that chooses the group of a sender with this address, and the one that stands for
+    /// its network there.
+    fn network(&mut self, src: Address, sender: Sender) -> (u64, u32) {
+        if let Some((last, hashes)) = self.last
+            && last == (src, sender)
         {
-            return hash;
+            return hashes;
         }
-        // Policy says of each address in a tunnel whose it is.
-        let hash = self.seed.hash_one(if origin == Origin::Wire { network(src) } else { src.bits() });
-        self.last = Some((sender, hash));
-        hash
+        let hash = match sender {
+            Sender::Wire => self.seed.hash_one(network(src)),
+            Sender::Port(port) if !is_from_tunnel(port) => self.seed.hash_one((network(src), port)),
+            // Policy says of each address in a tunnel whose it is.
+            _ => self.seed.hash_one(src.bits()),
+        };
+        let group = match sender {
+            // The peer chooses among many addresses, perhaps all.
+            Sender::Sa(spi) => self.seed.hash_one(spi),
+            _ => hash,
+        };
+        // The lower bits choose the group.
+        let hashes = (group, (hash >> 32) as u32);
+        self.last = Some(((src, sender), hashes));
+        hashes
     }
 
     /// Returns an identification for the fragments of our own of packet `number` of an SA. Nobody outside
@@ -255,7 +223,7 @@ impl Reassembly {
     }
 
     /// Drops the fragments of packets that have taken too long.
-    pub fn expire(&mut self, now: Instant, drop: &mut impl FnMut(Packet, DropReason)) {
+    pub fn expire(&mut self, now: Moment, drop: &mut impl FnMut(Packet, DropReason)) {
         self.groups.iter_mut().for_each(|group| group.expire(now, drop));
     }
 
@@ -283,7 +251,7 @@ struct Group {
     held: Vec<Held>,
     next_number: u64,
     /// No packet has taken too long before this.
-    patience_ends: Option<Instant>,
+    patience_ends: Option<Moment>,
 }
 
 impl Group {
@@ -377,7 +345,7 @@ impl Group {
     ) -> Option<Whole> {
         let fragments = self.fragments(number).map(|(_, held)| held);
         let first = fragments.clone().find(|held| held.from == 0)?;
-        let whole = Whole::of(first, fragments);
+        let whole = Whole::of(first.traffic_class, fragments.map(|held| held.traffic_class));
         let Some(whole) = whole else {
             self.remove(|mark| mark.number == number, DropReason::FragmentEcn, drop);
             return None;
@@ -420,7 +388,7 @@ impl Group {
         (count * 2 > self.marks.len()).then_some(candidate)
     }
 
-    fn expire(&mut self, now: Instant, drop: &mut impl FnMut(Packet, DropReason)) {
+    fn expire(&mut self, now: Moment, drop: &mut impl FnMut(Packet, DropReason)) {
         if self.patience_ends.is_none_or(|end| now <= end) {
             return;
         }
@@ -458,7 +426,8 @@ fn take_pair(
     drop: &mut impl FnMut(Packet, DropReason),
 ) -> Option<Whole> {
     let (first, last) = if one.from == 0 { (one, other) } else { (other, one) };
-    let whole = Whole::of(&first, [&first, &last].into_iter());
+    let classes = [first.traffic_class, last.traffic_class];
+    let whole = Whole::of(first.traffic_class, classes.into_iter());
     let packets = [first.packet, last.packet].into_iter().flatten();
     match whole {
         Some(_) => out.extend(packets),

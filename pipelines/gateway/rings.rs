@@ -5,9 +5,12 @@ use super::input_port::is_from_tunnel;
 use crossbeam::queue::ArrayQueue;
 use std::{
     net::IpAddr,
-    sync::atomic::{
-        AtomicBool,
-        Ordering::{Acquire, Relaxed, Release},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 use wayfarer_dataplane::{
@@ -15,8 +18,8 @@ use wayfarer_dataplane::{
     pool::{HEADROOM, Returned},
     port::Port,
     ring::FrameRing,
-    sa::{Due, Path, Spi, TunnelId},
-    wire::icmp::Problem,
+    sa::{Due, OutboundSa, Path, Spi, TunnelId},
+    wire::{icmp::Problem, probe::Probe},
 };
 
 /// The reason why a worker hands a frame to the slow path.
@@ -49,6 +52,13 @@ pub enum Punt {
     },
     /// An ICMP error about ESP that was too big for its path (the IP packet).
     PathMtu,
+    /// A probe of a tunnel's path by its peer, or the answer to one of ours (without bytes).
+    Probe {
+        /// The tunnel.
+        tunnel: TunnelId,
+        /// The probe.
+        probe: Probe,
+    },
     /// A packet that was dropped, which is to be reported to the sender (the IP packet, or the start of
     /// one that is longer than a frame).
     Problem(Problem),
@@ -57,7 +67,7 @@ pub enum Punt {
 /// The number of kinds of punts. Each kind has its own ring and its own share of a turn, so that a
 /// flood of one cannot starve another. Packets that need a mapping or cause an ICMP error are of other
 /// kinds if they came out of tunnels than if they came in clear.
-pub const PUNT_KINDS: usize = 10;
+pub const PUNT_KINDS: usize = 11;
 
 impl Punt {
     /// Returns the number of the kind, below [`PUNT_KINDS`], for a packet that came by `port`.
@@ -74,12 +84,13 @@ impl Punt {
             Self::PathMtu => 7,
             Self::Unmapped { .. } if is_from_tunnel(port) => 8,
             Self::Unmapped { .. } => 9,
+            Self::Probe { .. } => 10,
         }
     }
 }
 
 /// The way in which a worker treats a frame of the slow path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Inject {
     /// A whole frame, to be sent by a port.
     Frame {
@@ -100,6 +111,8 @@ pub enum Inject {
         /// Where ESP begins.
         esp_at: u16,
     },
+    /// An IP packet without next header, to be sealed by this SA as a dummy packet (RFC 4303 §2.6).
+    Dummy(Arc<OutboundSa>),
 }
 
 /// An event of an SA, for the slow path.
@@ -127,7 +140,7 @@ pub enum Event {
 /// that the fragments of a long IKE message may come at once (RFC 7383).
 pub const PUNTS_PER_TURN: u32 = BURST as u32;
 /// Frames that may wait in the ring of each kind of punt.
-const PUNTS: [usize; PUNT_KINDS] = [128, 256, 512, 256, 64, 64, 128, 64, 256, 256];
+const PUNTS: [usize; PUNT_KINDS] = [128, 256, 512, 256, 64, 64, 128, 64, 256, 256, 32];
 /// Frames that may wait in the ring to the worker.
 const INJECTED: usize = 512;
 /// Messages longer than a frame that may wait in their own ring.

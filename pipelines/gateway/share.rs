@@ -2,11 +2,12 @@
 //! room for others.
 
 use super::input_port::is_from_tunnel;
+use crate::clock::Moment;
 use std::{
     hash::{BuildHasher, RandomState},
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use wayfarer_dataplane::wire::Address;
 
@@ -28,24 +29,24 @@ const NETWORKS: usize = 1024;
 #[derive(Debug)]
 pub struct Share {
     depth: u32,
-    since: Instant,
+    since: Moment,
     /// When the bucket will be full again, in nanoseconds after `since`.
     full_at: AtomicU64,
 }
 
 impl Share {
     /// Makes the full bucket of an IKE SA.
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Moment) -> Self {
         Self::with_depth(now, PEER)
     }
 
-    fn with_depth(now: Instant, depth: u32) -> Self {
+    fn with_depth(now: Moment, depth: u32) -> Self {
         Self { depth, since: now, full_at: AtomicU64::new(0) }
     }
 
     /// Takes `count`, and returns whether as many were left.
-    pub fn admits(&self, now: Instant, count: u32) -> bool {
-        let now = now.saturating_duration_since(self.since).as_nanos() as u64;
+    pub fn admits(&self, now: Moment, count: u32) -> bool {
+        let now = (now - self.since).as_nanos() as u64;
         let refill = REFILL.as_nanos() as u64;
         let take = |full_at: u64| {
             let full_at = full_at.max(now) + u64::from(count) * refill;
@@ -64,11 +65,11 @@ pub struct Shares {
 
 impl Shares {
     /// Makes full buckets.
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Moment) -> Self {
         Self::with_depth(now, NETWORK)
     }
 
-    fn with_depth(now: Instant, depth: u32) -> Self {
+    fn with_depth(now: Moment, depth: u32) -> Self {
         let networks = (0..NETWORKS).map(|_| Share::with_depth(now, depth)).collect();
         Self { seed: RandomState::new(), networks }
     }
@@ -94,11 +95,11 @@ pub struct SenderShares {
 
 impl SenderShares {
     /// Makes full buckets.
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Moment) -> Self {
         Self::with_depth(now, NETWORK)
     }
 
-    fn with_depth(now: Instant, depth: u32) -> Self {
+    fn with_depth(now: Moment, depth: u32) -> Self {
         Self { links: Shares::with_depth(now, depth), hosts: Shares::with_depth(now, depth) }
     }
 
@@ -118,14 +119,14 @@ pub struct ProblemShares {
 
 impl ProblemShares {
     /// Makes full buckets for so many ports.
-    pub fn new(now: Instant, ports: usize) -> Self {
+    pub fn new(now: Moment, ports: usize) -> Self {
         let ports = (0..ports).map(|_| Share::with_depth(now, PORT)).collect();
         Self { ports, senders: SenderShares::with_depth(now, SENDER) }
     }
 
     /// Returns true if a packet of `host` that came by `port` is within its sender's share and, if it
     /// came in clear, within that of the port.
-    pub fn admits(&self, now: Instant, port: u16, host: u128) -> bool {
+    pub fn admits(&self, now: Moment, port: u16, host: u128) -> bool {
         let by_port = self.ports.get(usize::from(port));
         self.senders.of(port, host).admits(now, 1) && by_port.is_none_or(|share| share.admits(now, 1))
     }
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn shares_refill_with_time_and_are_separate_for_each_network() {
-        let start = Instant::now();
+        let start = Moment::now();
         let shares = Shares::new(start);
         let admitted = |from: [u8; 4], now| {
             let share = shares.of(network(IpAddr::from(from).into()));
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn senders_of_packets_with_problems_leave_room_for_others() {
-        let start = Instant::now();
+        let start = Moment::now();
         let shares = ProblemShares::new(start, 2);
         let admitted = |port, senders: std::ops::Range<u128>, each| {
             let sent = senders.flat_map(|sender| std::iter::repeat_n(sender, each));
@@ -255,7 +256,7 @@ mod tests {
 
     #[test]
     fn sender_with_a_known_spi_fills_only_its_share_of_the_ring() {
-        let now = Instant::now();
+        let now = Moment::now();
         let ([one, other], networks) = ([Share::new(now), Share::new(now)], [[192, 0, 2, 1], [192, 0, 2, 2]]);
         let ([peers, _], passes) = flooded([Some(&one), Some(&other)], networks);
         assert!((256..512).contains(&peers) && passes, "{peers} of 512");
@@ -271,7 +272,7 @@ mod tests {
         let (mut io, from) = (io(&rings), IpAddr::from([192, 0, 2, 1]).into());
         // Each is of another peer, which has its whole share.
         let mut send =
-            |length: usize| io.punt_message(0, &vec![0; length], from, Some(&Share::new(Instant::now())));
+            |length: usize| io.punt_message(0, &vec![0; length], from, Some(&Share::new(Moment::now())));
         assert!((0..16).all(|_| send(4000).is_ok()));
         assert_eq!(send(4000), Err(DropReason::PuntRingFull));
         assert_eq!(send(2048), Ok(()), "those that fit a frame have their own ring");

@@ -4,13 +4,13 @@ use super::{
     classify::{self, Class, Unclassified, classify},
     deliver::{Defragmented, control, defragment, deliver, neighbour},
     departure::{Departure, Departures, Origin},
-    exception, forward, host_fragments,
+    dummy, exception, forward,
     inbound::{self, Arrival, Arrivals},
     input_port::{FROM_SLOW_PATH, is_from_tunnel},
     io::Io,
-    long, nat, outbound,
+    long, nat, outbound, policy_fragments,
     profile::{Profile, Stage},
-    reassembly::Fragments,
+    reassembly::{Fragments, Sender},
     rings::Inject,
     tables::{Hop, Tables},
 };
@@ -91,6 +91,7 @@ impl Worker {
                 break;
             }
         }
+        debug_assert_eq!(self.unaccounted(), 0, "packets whose end was not counted, or counted twice");
     }
 
     fn work(&mut self, stop: &AtomicBool) {
@@ -262,11 +263,10 @@ impl<'r> SortedBurst<'r> {
                 self.arrivals.push(packet, arrival);
             }
             Ok(Class::Forward) => {
-                let from_host = tables.is_host_port(packet.port());
-                if from_host && header.fragment != Fragment::Whole {
-                    return self.host_fragment(packet, header, tables, reader, io);
+                let origin = if tables.is_host_port(packet.port()) { Origin::Host } else { Origin::Wire };
+                if header.fragment != Fragment::Whole {
+                    return self.forward_fragment(packet, header, origin, tables, reader, io);
                 }
-                let origin = if from_host { Origin::Host } else { Origin::Wire };
                 self.departures.push(packet, Departure::new(header, origin, tables));
             }
             Ok(Class::Nat) => self.translate(packet, header, tables, reader, io),
@@ -317,8 +317,8 @@ impl<'r> SortedBurst<'r> {
                 self.process_at_once(tables, reader, io);
                 return long::receive(long, header, tables, reader, io);
             }
-            Some(Defragmented::Nat) => {
-                return nat::inward::pass(&mut fragments, Origin::Wire, tables, reader, io);
+            Some(Defragmented::Nat(whole)) => {
+                return nat::inward::pass(Some(whole), &mut fragments, Origin::Wire, tables, reader, io);
             }
             None => return,
         };
@@ -334,25 +334,31 @@ impl<'r> SortedBurst<'r> {
         }
     }
 
-    /// Keeps a fragment from the host's own stack until its packet is complete, if an SA in transport mode
-    /// may be for it.
+    /// Keeps a fragment of a packet to be forwarded until the packet is complete, if policy judges its
+    /// fragments together.
     #[cold]
     #[inline(never)]
-    fn host_fragment(
+    fn forward_fragment(
         &mut self,
         packet: Packet,
         header: &'r mut IpHeader,
+        origin: Origin,
         tables: &'r Tables,
         reader: &'r Reader,
         io: &mut Io,
     ) {
-        if !host_fragments::waits(&packet, header, tables, reader) {
-            return self.departures.push(packet, Departure::new(header, Origin::Host, tables));
+        if !policy_fragments::waits(header, origin, tables, reader) {
+            return match policy_fragments::shows_ports(header, packet.data()) {
+                Ok(()) => self.departures.push(packet, Departure::new(header, origin, tables)),
+                Err(reason) => io.drop(packet, reason),
+            };
         }
+        // Policy asks by which port the first one came, so the others must come by that too.
+        let sender = if origin == Origin::Host { Sender::Host } else { Sender::Port(packet.port()) };
         let mut fragments = Fragments::new();
-        if let Some(whole) = io.reassemble_from(Origin::Host, packet, header, &mut fragments) {
+        if let Some(whole) = io.reassemble_from(sender, packet, header, &mut fragments) {
             self.process_at_once(tables, reader, io);
-            host_fragments::pass(whole, &mut fragments, tables, reader, io);
+            policy_fragments::pass(whole, &mut fragments, origin, tables, reader, io);
         }
     }
 
@@ -400,6 +406,7 @@ impl<'r> SortedBurst<'r> {
                     let arrival = Arrival::new(&packet, header, esp_at, tables);
                     self.arrivals.push(packet, arrival);
                 }
+                Inject::Dummy(sa) => dummy::send(packet, header, &sa, tables, reader, io),
                 _ => self.departures.push(packet, Departure::new(header, Origin::Host, tables)),
             },
             Err(_) => io.drop(packet, DropReason::InnerMalformed),

@@ -2,6 +2,7 @@
 
 use super::error::StartError;
 use crate::{
+    clock::Moment,
     config::model::{self, Config, PolicyAction},
     control::protocol::{Answer, Command},
     gateway::{
@@ -56,6 +57,9 @@ pub struct OpenPort {
     pub name: String,
     /// Kind and mode, for people.
     pub kind: String,
+    /// The name of the device: of one of the kernel's, its primary name, or of one that is not there yet,
+    /// the configured one. `None` on ports without a device.
+    pub device_name: Option<String>,
     /// The kernel's interface index of the device; `None` if the kernel has no such device.
     pub device: Option<u32>,
     /// The VLAN that the port is in.
@@ -347,7 +351,7 @@ fn roles(ports: &[OpenPort], workers: usize) -> Vec<Role> {
     let mut roles: Vec<_> = ports.iter().map(|_| Role::Plain).collect();
     for (tap, port) in ports.iter().enumerate() {
         if let Some(Exception { of, rate }) = port.exception {
-            let limit = |_| Limit::new(rate, workers, Instant::now());
+            let limit = |_| Limit::new(rate, workers, Moment::now());
             roles[of] = Role::Nic { tap: tap as u16, limits: [(); KINDS].map(limit) };
             roles[tap] = Role::Tap(of as u16);
         }
@@ -363,6 +367,7 @@ fn port_handle(port: OpenPort) -> PortHandle {
         mtu: port.mtu,
         mtu_limit: port.mtu_limit,
         frames_hold: port.frames_hold,
+        device_name: port.device_name,
         // Kernel routes through the TAP device of an exception path belong to the port that it
         // stands for.
         device: port.device.filter(|_| port.exception.is_none()),

@@ -10,7 +10,6 @@ use crate::{
         self,
         model::{self, Config, PortKind},
     },
-    device_lock::primary_name,
     slow_path::neighbours::Stations,
 };
 use std::{net::IpAddr, sync::Arc};
@@ -131,19 +130,29 @@ fn open_device(
     let tap_mtu = port.mtu.unwrap_or(MTU);
     let reopener = Reopener {
         device: device.to_owned(),
-        earlier_name: primary_name(device),
         rules: Rules { local: own.clone(), ..rules.clone() },
         workers: pools.len(),
         frame_size: pools.iter().map(Pool::frame_size).max().unwrap_or(0),
         tap: (kind == Kind::Tap).then_some(TapSettings { mtu: tap_mtu, mac: None }),
     };
-    if port.is_optional && !reopener.is_ready() {
+    if port.is_optional && !reopener.is_ready(None) {
         let absent = absent(port, mtu_limit, reopener, pools.len());
         return Ok(OpenPort { frames_hold, ..absent });
     }
     let request = open::Request { device, kind, rules, tap_mtu };
-    let OpenDevice { ports, driver, passed_over, mac, mtu, index, needs_finished, station, shared, monitor } =
-        open::open(&request, pools)?;
+    let OpenDevice {
+        name,
+        ports,
+        driver,
+        passed_over,
+        mac,
+        mtu,
+        index,
+        needs_finished,
+        station,
+        shared,
+        monitor,
+    } = open::open(&request, pools)?;
     for (driver, why) in passed_over {
         info!(port = port.name, "not {driver}: {why}");
     }
@@ -158,6 +167,7 @@ fn open_device(
     Ok(OpenPort {
         name: port.name.clone(),
         kind: driver.to_string(),
+        device_name: Some(name),
         device: Some(index),
         vlan: None,
         sub_ports: Vec::new(),
@@ -184,6 +194,7 @@ fn absent(port: &model::Port, mtu_limit: usize, reopener: Reopener, workers: usi
         mtu: MTU.min(mtu_limit),
         mtu_limit,
         stations: Stations::Ask,
+        device_name: Some(reopener.device.clone()),
         monitor: Some(Box::new(AbsentDevice)),
         reopener: Some(reopener),
         ..open_other(port, "-", (0..workers).map(|_| Box::new(AbsentPort) as _).collect())
@@ -214,10 +225,20 @@ fn open_dpdk(
     // UDP over IPv4 may go without a checksum (RFC 768); without IPv6, a driver may have a faster
     // way to send.
     let fill_checksums = port.addresses.iter().any(|(own, _)| own.is_ipv6());
-    let request = dpdk::Request { device, mtu: port.mtu, mac: port.mac, promiscuous, fill_checksums };
-    let dpdk::OpenDevice { ports, kind, mac, mtu, fills_checksums, monitor } =
+    let vlans = || ports_on(config, device).filter_map(|port| Some(port.tagging?.vlan));
+    // Devices differ in what they take for an outer tag.
+    let offload_tags = vlans().next().is_some() && vlans().all(|vlan| vlan.outer().is_none());
+    let request =
+        dpdk::Request { device, mtu: port.mtu, mac: port.mac, promiscuous, fill_checksums, offload_tags };
+    let dpdk::OpenDevice { ports, kind, mac, mtu, fills_checksums, has_fixed_mtu, mut monitor } =
         eal.ok_or_else(|| unsupported("DPDK has not been started".into()))?.open(&request, pools)?;
     info!(port = port.name, device, "opened as {kind}");
+    if let Some(mtu) = port.mtu.filter(|_| has_fixed_mtu) {
+        warn!(
+            port = port.name,
+            mtu, "its driver sets no MTU: the device may not carry packets of this length"
+        );
+    }
     if is_af_packet && interface.is_some_and(|interface| interface.is_veth()) {
         warn!(
             port = port.name,
@@ -225,16 +246,23 @@ fn open_dpdk(
              run ethtool -K PEER tx off tso off gso off"
         );
     }
-    let mtu = port.mtu.map_or(mtu, |wanted| wanted.min(mtu));
+    let mtu_limit = port.mtu.map_or(mtu, |wanted| wanted.min(mtu));
+    let mut mtu = mtu_limit;
+    // A TAP device is made with DPDK's.
+    if let Some(interface) = self::interface(config, device) {
+        mtu = mtu.min(interface.mtu()?);
+        monitor = dpdk::on_interface(monitor, interface)?;
+    }
     Ok(OpenPort {
         name: port.name.clone(),
         kind,
+        device_name: Some(device.to_owned()),
         device: None,
         vlan: None,
         sub_ports: Vec::new(),
         mac,
         mtu,
-        mtu_limit: mtu,
+        mtu_limit,
         frames_hold: longest_packet(pools),
         fills_checksums,
         addresses: port.addresses.clone(),
@@ -282,14 +310,13 @@ fn open_exception(
 ) -> Result<OpenPort, PortError> {
     let reopener = Reopener {
         device: exception.device.clone(),
-        earlier_name: primary_name(&exception.device),
         // A TAP device is not shared, and has no ring of frames.
         rules: Rules::default(),
         frame_size: 0,
         workers,
         tap: Some(TapSettings { mtu: port.mtu, mac: Some(port.mac) }),
     };
-    let OpenDevice { ports, index, monitor, .. } = reopener.open(&reopener.earlier_name, [])?;
+    let OpenDevice { name, ports, index, monitor, .. } = reopener.open(&reopener.primary_name(None)?, [])?;
     port.device = Some(index);
     info!(
         port = port.name,
@@ -299,6 +326,7 @@ fn open_exception(
     Ok(OpenPort {
         name: exception.device.clone(),
         kind: format!("tap (exception of {})", port.name),
+        device_name: Some(name),
         device: None,
         vlan: None,
         sub_ports: Vec::new(),
@@ -324,6 +352,7 @@ fn open_other(port: &model::Port, kind: &str, queues: Vec<Box<dyn Port>>) -> Ope
     OpenPort {
         name: port.name.clone(),
         kind: kind.to_owned(),
+        device_name: None,
         device: None,
         vlan: None,
         sub_ports: Vec::new(),

@@ -68,6 +68,7 @@ pub(super) fn divide(config: &Config, ports: &[usize], device: OpenPort) -> Vec<
         let open = OpenPort {
             name: port.name.clone(),
             kind: kind_in_vlan(&device.kind, tagging),
+            device_name: device.device_name.clone(),
             device: device.device.filter(|_| is_untagged),
             vlan: tagging.map(|tagging| tagging.vlan),
             sub_ports: rest.take().unwrap_or_default(),

@@ -7,7 +7,7 @@
 //! Tests have the networks of the picture inside, benchmarks and the demonstration only [`SERVER`].
 
 use crate::{
-    config::model::{Config, Encapsulation, Gateway, Ike, Remote, Roam, Route, Sa, Tunnel},
+    config::model::{Config, Encapsulation, Gateway, Ike, PathProbing, Remote, Roam, Route, Sa, Tunnel},
     launch::OpenPort,
     sim::ike::connections,
     slow_path::neighbours::Stations,
@@ -65,7 +65,8 @@ pub fn sa(spi: u32, suite: Suite, seed: u32) -> Sa {
     Sa { spi: Spi(spi), cipher: suite, key: material(suite, seed), sequence: 0 }
 }
 
-/// Makes a tunnel with default settings and without selectors, whose peer may be anywhere.
+/// Makes a tunnel with default settings and without selectors, whose peer may be anywhere. It sends
+/// nothing of its own: the MTU of its path is not looked for.
 pub fn bare_tunnel(name: String, inbound: Sa, outbound: Sa) -> Tunnel {
     Tunnel {
         name,
@@ -83,6 +84,7 @@ pub fn bare_tunnel(name: String, inbound: Sa, outbound: Sa) -> Tunnel {
         tfc: 0,
         mtu: None,
         outer_fragments: false,
+        path_probing: PathProbing::Off,
         udp6_checksum: true,
         keepalive: None,
         limits: Limits::NONE,
@@ -166,6 +168,7 @@ pub fn bare_port(index: usize, stations: Stations, queues: Vec<Box<dyn Port>>) -
         addresses: vec![],
         stations,
         is_host: false,
+        device_name: None,
         device: None,
         vlan: None,
         sub_ports: vec![],

@@ -94,11 +94,11 @@ pub fn joined(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
             }
         };
         let is_last = fragment::Part::read(&header, &packet).is_none_or(|part| !part.more);
-        parts.push((header, packet));
+        parts.push(packet);
         if is_last {
             let payload: Vec<u8> =
-                parts.iter().flat_map(|(header, packet)| header.payload(packet)).copied().collect();
-            let mut packet = fragment::whole_header(&parts[0].1, payload.len()).to_vec();
+                parts.iter().flat_map(|packet| fragment::payload(packet)).copied().collect();
+            let mut packet = fragment::whole_header(&parts[0], payload.len()).to_vec();
             packet.extend(payload);
             whole.push(packet);
             parts.clear();

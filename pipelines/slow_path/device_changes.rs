@@ -2,22 +2,24 @@
 //!
 //! A device may disappear and come back: a USB modem, a veth pair or VLAN that is made again. A TAP
 //! device, also that of an exception path, is made again here. While a device is gone, workers have an
-//! [`AbsentPort`] in its place, which drops what they send. The barrier stays, because it knows the device
-//! by its primary name. A port may be configured by an alternative one, so the barrier is asked each time
-//! that a device is opened. It also closes the kernel's own devices in ports' VLANs as they appear.
+//! [`AbsentPort`] in its place, which drops what they send. A device that gets another name stays the
+//! port's. The barrier knows devices by their primary names, so it is told of each one that a device gets or
+//! that a port opens, which may be configured by an alternative one. It also closes the kernel's own devices
+//! in ports' VLANs as they appear.
 
 use super::{
     SlowPath,
-    devices::{Change, new_host_mac, new_mtu},
+    devices::{Change, new_host_mac, new_mtu, new_name},
     handles::{PortHandle, SubPort, kind_in_vlan},
     neighbours::Stations,
     view::mac_text,
 };
+use crate::barrier::SharedBarrier;
 use std::{sync::PoisonError, time::Duration};
 use tracing::{info, warn};
 use wayfarer_dataplane::port::{
     Mac, Port, PortError,
-    absent::AbsentPort,
+    absent::{AbsentDevice, AbsentPort},
     monitor::{DeviceState, Monitor},
     open::{OpenDevice, Reopener, SharedDevice},
     vlan,
@@ -49,6 +51,10 @@ impl SlowPath {
             self.devices.look_again();
         }
         let changes = self.devices.poll(now, &self.network.ports);
+        // Before any device is opened: one that is a port's may have got the name that another port looks for.
+        for Change { port, state, .. } in &changes {
+            self.follow_name(now, *port, state);
+        }
         // The first of the ports that share a device opens it for all, so all are closed before.
         for Change { port, state, .. } in changes.iter().filter(|change| change.has_moved) {
             self.log_device(now, *port, state);
@@ -59,7 +65,10 @@ impl SlowPath {
         }
         for Change { port, state, has_outgrown_frames, must_open, .. } in changes {
             if must_open {
-                self.open_device(now, port);
+                if state.has_unserved_queues {
+                    self.log_unserved_queues(now, port);
+                }
+                self.open_device(now, port, state.name.as_deref());
             }
             let from = self.follow_mtu(port, state.mtu);
             if has_outgrown_frames {
@@ -73,10 +82,17 @@ impl SlowPath {
 
     fn log_device(&mut self, now: Duration, port: usize, state: &DeviceState) {
         let Some(left_out) = self.devices.admits_line(now, port) else { return };
+        let can_return = self.can_return(port);
         let port = &self.network.ports[port].name;
         match state {
-            DeviceState { is_gone: true, .. } => {
+            DeviceState { is_gone: true, .. } if can_return => {
                 warn!(name: "device_gone", port, left_out, "there is no device: this port waits for it");
+            }
+            DeviceState { is_gone: true, .. } => {
+                warn!(
+                    name: "device_gone", port, left_out,
+                    "there is no device: this port has none until the gateway is started again"
+                );
             }
             DeviceState { is_up: false, .. } => {
                 info!(name: "device_down", port, left_out, "the device is down")
@@ -84,6 +100,69 @@ impl SlowPath {
             DeviceState { speed: speed_mbps, .. } => {
                 info!(name: "device_up", port, speed_mbps, left_out, "the device is up");
             }
+        }
+    }
+
+    /// Logs that a port goes on by AF_PACKET, which serves all queues.
+    fn log_unserved_queues(&mut self, now: Duration, port: usize) {
+        let Some(left_out) = self.devices.admits_line(now, port) else { return };
+        let port = &self.network.ports[port].name;
+        warn!(
+            name: "device_queues", port, left_out,
+            "the device has more receive queues than AF_XDP serves: this port uses AF_PACKET until the gateway is \
+             started again"
+        );
+    }
+
+    /// Goes on with a device that has got another name, once the host is closed by it.
+    fn follow_name(&mut self, now: Duration, port: usize, state: &DeviceState) {
+        let Some(to) = new_name(&self.network.ports[port], state) else { return };
+        let closed = self.close_host(port, to);
+        let line = self.devices.admits_line(now, port);
+        let handle = &mut self.network.ports[port];
+        let port = &handle.name;
+        match (closed, line) {
+            (Ok(()), line) => {
+                let from = handle.device_name.replace(to.to_owned());
+                // For devices in its VLANs that could not be closed.
+                self.devices.look_again();
+                if let Some(left_out) = line {
+                    info!(
+                        name: "device_renamed", port, from, to, left_out,
+                        "the device has another name: this port stays on it"
+                    );
+                }
+            }
+            (Err(why), Some(left_out)) => {
+                warn!(
+                    name: "device_not_closed", port, to, left_out, %why,
+                    "the device has another name, by which the host may forward the gateway's traffic in clear"
+                );
+            }
+            (Err(_), None) => {}
+        }
+    }
+
+    /// Forgets the names of devices that `barrier` does not know, because a device got another one after it
+    /// was closed and before it was opened. So such a device is followed like any with another name.
+    pub(super) fn forget_open_names(&mut self, barrier: &SharedBarrier) {
+        let barrier = barrier.lock().unwrap_or_else(PoisonError::into_inner);
+        for PortHandle { device_name, reopener, .. } in &mut self.network.ports {
+            if reopener.as_ref().is_some_and(|reopener| reopener.tap.is_none()) {
+                device_name.take_if(|name| !barrier.has_closed(name));
+            }
+        }
+    }
+
+    /// Has the barrier know the device of a port by this primary name.
+    fn close_host(&self, port: usize, name: &str) -> Result<(), PortError> {
+        let Some(barrier) = &self.barrier else { return Ok(()) };
+        let mut barrier = barrier.lock().unwrap_or_else(PoisonError::into_inner);
+        let PortHandle { name: port, device_name, reopener, .. } = &self.network.ports[port];
+        match (reopener.as_ref().and_then(|reopener| reopener.tap), device_name) {
+            (None, _) => barrier.close(port, name),
+            (Some(_), Some(earlier)) => barrier.rename_tap(earlier, name),
+            (Some(_), None) => Ok(()),
         }
     }
 
@@ -137,27 +216,39 @@ impl SlowPath {
         );
     }
 
+    /// Returns true if a device that is gone can be opened again, by this port or by the first of those
+    /// that share it.
+    fn can_return(&self, port: usize) -> bool {
+        let has_part = |handle: &PortHandle| handle.sub_ports.iter().any(|part| part.port == port);
+        let mut all = self.network.ports.iter().enumerate();
+        all.any(|(index, handle)| handle.reopener.is_some() && (index == port || has_part(handle)))
+    }
+
     /// Closes a port whose device is gone.
     fn close_port(&mut self, port: usize) {
         self.network.ports[port].shared = None;
+        if !self.can_return(port) {
+            // The monitor keeps DPDK's device open.
+            self.network.ports[port].monitor = Some(Box::new(AbsentDevice));
+        }
         self.nats.share_pings(port, None);
         for worker in &self.workers {
             worker.rings.replace_port(port, Box::new(AbsentPort));
         }
     }
 
-    /// Opens the device that has the name of a port's device now, for that port and all others that
-    /// share it.
-    fn open_device(&mut self, now: Duration, port: usize) {
+    /// Opens a port's device, for that port and all others that share it: the one called `present`, or, if
+    /// that is gone, the one that has the configured name now.
+    fn open_device(&mut self, now: Duration, port: usize, present: Option<&str>) {
         let Some(reopener) = &self.network.ports[port].reopener else { return };
-        let opened = self.open_again(port, reopener);
+        let opened = self.open_again(port, reopener, present);
         self.devices.opened(now, port, opened.is_ok());
         let line = self.devices.admits_line(now, port);
         match opened {
-            Ok((name, opened)) => {
-                if let Some(reopener) = &mut self.network.ports[port].reopener {
-                    reopener.earlier_name = name;
-                }
+            Ok(opened) => {
+                self.network.ports[port].device_name = Some(opened.name.clone());
+                // For devices in its VLANs that could not be closed.
+                self.devices.look_again();
                 let (kind, mac) = (opened.driver.to_string(), opened.mac);
                 self.use_device(now, port, opened);
                 if let Some(left_out) = line {
@@ -174,25 +265,27 @@ impl SlowPath {
         }
     }
 
-    /// Opens the device of a port once the host is closed there. Returns it with its primary name.
-    fn open_again(&self, port: usize, reopener: &Reopener) -> Result<(String, OpenDevice), PortError> {
-        let name = reopener.primary_name()?;
+    /// Opens the device of a port once the host is closed there.
+    fn open_again(
+        &self,
+        port: usize,
+        reopener: &Reopener,
+        present: Option<&str>,
+    ) -> Result<OpenDevice, PortError> {
+        let name = reopener.primary_name(present)?;
         let ports = &self.network.ports;
         if let Some(user) = self.devices.user_of(&name, ports, port) {
             let reason = format!("port \"{user}\" has this device");
             return Err(PortError::NotSupported { device: name, reason });
         }
-        if let Some(barrier) = self.barrier.as_ref().filter(|_| reopener.tap.is_none()) {
-            barrier.lock().unwrap_or_else(PoisonError::into_inner).close(&ports[port].name, &name)?;
-        }
+        self.close_host(port, &name)?;
         let host = self.kernel.as_ref().map(|kernel| kernel.addresses()).into_iter().flatten();
         let mut reopener = reopener.clone();
         if let (Some(tap), Some(of)) = (&mut reopener.tap, ports[port].exception_of) {
             // The port that it stands for may have followed another MTU since.
             tap.mtu = ports[of].mtu;
         }
-        let opened = reopener.open(&name, host)?;
-        Ok((name, opened))
+        reopener.open(&name, host)
     }
 
     /// Has the workers and the slow path use a device in place of a port's earlier one, and divides it
@@ -295,74 +388,4 @@ impl SlowPath {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        barrier::Barrier,
-        config::{self, model::Config},
-        gateway::tables::{Settings, Tables},
-        namespace::alone,
-    };
-    use crossbeam::channel::bounded;
-    use std::{
-        path::Path,
-        process::Command,
-        sync::{Arc, Mutex},
-        time::Instant,
-    };
-    use wayfarer_dataplane::table::Writer;
-
-    const PORT: &str = "[[port]]\nname = \"outside\"\nkind = \"af_packet\"\ndevice = \"eth0\"\nvlan = 100\n\
-                        addresses = [\"192.0.2.7/24\"]\n";
-
-    fn add_veth(name: &str, peer: &str) {
-        let arguments = ["link", "add", name, "type", "veth", "peer", "name", peer];
-        assert!(Command::new("ip").args(arguments).status().unwrap().success(), "{name}");
-    }
-
-    /// Returns a slow path without workers and open ports.
-    fn slow_path(config: &Config) -> SlowPath {
-        let settings = Settings {
-            ports: Box::default(),
-            encap_ports: Box::default(),
-            host: None,
-            mss_clamp: false,
-            discards: false,
-            nats: Box::default(),
-        };
-        let writer = Writer::new();
-        let tables = Arc::new(Tables::new(&writer, 16, settings));
-        let ((_, requests), (_, new_ike)) = (bounded(1), bounded(1));
-        SlowPath::new(config, writer, tables, vec![], vec![], (requests, new_ike)).unwrap()
-    }
-
-    /// Not every kernel has devices in VLANs, so others stand for them.
-    #[test]
-    fn host_is_closed_by_devices_of_its_own_in_a_ports_vlan_that_appear_later() {
-        alone(|| {
-            add_veth("eth0", "eth9");
-            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/test.toml");
-            let config = config::parse(PORT, &file).unwrap();
-            let mut slow_path = slow_path(&config);
-            let barrier = Arc::new(Mutex::new(Barrier::with_stand_ins(&config)));
-            slow_path.use_barrier(barrier.clone());
-            let closed = || barrier.lock().unwrap().closed_names().join(" ");
-            // The list fails until there is a device.
-            slow_path.handle_devices(Duration::ZERO);
-            add_veth("guests", "guests9");
-            slow_path.handle_devices(Duration::from_millis(999));
-            assert_eq!(closed(), "eth0");
-            slow_path.handle_devices(Duration::from_secs(1));
-            assert_eq!(closed(), "eth0 guests", "it was not tried again");
-            slow_path.follow_kernel(false, vec![]).unwrap();
-            add_veth("staff", "staff9");
-            let (mut now, end) = (Duration::from_secs(1), Instant::now() + Duration::from_secs(10));
-            while closed() != "eth0 guests staff" {
-                assert!(Instant::now() < end, "a device that the kernel told of stays open");
-                slow_path.handle_kernel(now);
-                now += Duration::from_secs(1);
-                slow_path.handle_devices(now);
-            }
-        });
-    }
-}
+mod tests;

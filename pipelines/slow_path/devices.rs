@@ -1,4 +1,5 @@
-//! Looks for changes of the devices of ports: up and down, MTU, MAC address, removal and return.
+//! Looks for changes of the devices of ports: up and down, MTU, MAC address, name, queues, removal and
+//! return.
 
 use super::{handles::PortHandle, line_limit::LineLimit, neighbours::Stations};
 use std::{collections::BTreeMap, time::Duration};
@@ -64,7 +65,7 @@ pub(super) struct Change {
     pub(super) has_moved: bool,
     /// True if its MTU has come to be beyond what frames hold.
     pub(super) has_outgrown_frames: bool,
-    /// True if it must be opened again: it was gone, or has another MAC address.
+    /// True if it must be opened again: it was gone, or has another MAC address, or more queues.
     pub(super) must_open: bool,
 }
 
@@ -134,6 +135,7 @@ impl Devices {
                     || has_outgrown_frames
                     || must_open
                     || new_mtu(handle, state.mtu).is_some()
+                    || new_name(handle, &state).is_some()
                     || new_host_mac(handle, &state).is_some();
                 has_changed.then_some(Change { port, state, has_moved, has_outgrown_frames, must_open })
             })
@@ -154,9 +156,14 @@ impl Devices {
     pub(super) fn user_of<'a>(&self, device: &str, ports: &'a [PortHandle], port: usize) -> Option<&'a str> {
         let others =
             (0..).zip(ports).filter(|(other, _)| usize::from(*other) != port && !self.is_gone(*other));
-        let has_device = |handle: &&PortHandle| {
-            handle.reopener.as_ref().is_some_and(|reopener| reopener.earlier_name == device)
+        // It may have got another name since the last poll.
+        let name_now = |handle: &PortHandle| {
+            let state = handle.monitor.as_ref().map(|monitor| monitor.state());
+            state.and_then(|state| state.name).or_else(|| handle.device_name.clone())
         };
+        // Of the ports that share a device, only the first has a reopener.
+        let has_device =
+            |handle: &&PortHandle| handle.reopener.is_some() && name_now(handle).as_deref() == Some(device);
         others.map(|(_, handle)| handle).find(has_device).map(|handle| &handle.name[..])
     }
 
@@ -189,9 +196,16 @@ fn exceeds_frames(port: &PortHandle, mtu: Option<usize>) -> bool {
     is_followed(port) && mtu.is_some_and(|mtu| mtu > port.frames_hold)
 }
 
-/// Returns true if a port follows its device.
+/// Returns true if a port follows its device's MTU. The device of an exception path gets the one of the
+/// port that it stands for.
 fn is_followed(port: &PortHandle) -> bool {
-    port.device.is_some() || port.vlan.is_some()
+    port.exception_of.is_none()
+}
+
+/// Returns the primary name that a port's device has now, if that is another one than before.
+pub(super) fn new_name<'a>(port: &PortHandle, state: &'a DeviceState) -> Option<&'a str> {
+    let name = state.name.as_deref().filter(|_| port.reopener.is_some())?;
+    (port.device_name.as_deref() != Some(name)).then_some(name)
 }
 
 /// Returns the MAC address that the host has at the other end of a port from now on.
@@ -206,7 +220,8 @@ pub(super) fn new_host_mac(port: &PortHandle, state: &DeviceState) -> Option<Mac
 fn must_open(port: &PortHandle, state: &DeviceState) -> bool {
     let Some(reopener) = &port.reopener else { return false };
     let has_other_mac = || reopener.tap.is_none() && state.mac.is_some_and(|mac| mac != port.segment.mac);
-    (state.is_gone || has_other_mac()) && reopener.is_ready()
+    let is_needed = state.is_gone || state.has_unserved_queues || has_other_mac();
+    is_needed && reopener.is_ready(state.name.as_deref())
 }
 
 #[cfg(test)]
@@ -226,6 +241,7 @@ mod tests {
     /// A monitor whose state a test sets, and which counts how often it is polled.
     #[derive(Clone, Debug, Default)]
     struct FakeMonitor {
+        name: Option<String>,
         is_up: Arc<AtomicBool>,
         is_gone: Arc<AtomicBool>,
         polls: Arc<AtomicU32>,
@@ -235,7 +251,8 @@ mod tests {
         fn state(&self) -> DeviceState {
             self.polls.fetch_add(1, Relaxed);
             let [is_up, is_gone] = [&self.is_up, &self.is_gone].map(|flag| flag.load(Relaxed));
-            DeviceState { is_up, is_gone, speed: is_up.then_some(10_000), ..DeviceState::default() }
+            let (name, speed) = (self.name.clone(), is_up.then_some(10_000));
+            DeviceState { name, is_up, is_gone, speed, ..DeviceState::default() }
         }
     }
 
@@ -247,6 +264,7 @@ mod tests {
             mtu: 1500,
             mtu_limit: 1500,
             frames_hold: 1500,
+            device_name: None,
             device: None,
             vlan: None,
             sub_ports: vec![],
@@ -258,11 +276,10 @@ mod tests {
         }
     }
 
-    /// Opens the device called `device`, which had another primary name before.
-    fn reopener(device: &str, earlier_name: &str) -> Reopener {
+    /// Opens the device called `device`.
+    fn reopener(device: &str) -> Reopener {
         Reopener {
             device: device.to_owned(),
-            earlier_name: earlier_name.to_owned(),
             rules: Rules::default(),
             workers: 1,
             frame_size: 2048,
@@ -301,7 +318,7 @@ mod tests {
     fn tap_device_is_made_again_only_if_it_is_gone() {
         let mut tap = port(None);
         let settings = Some(TapSettings { mtu: 1500, mac: None });
-        tap.reopener = Some(Reopener { tap: settings, ..reopener("wf0", "wf0") });
+        tap.reopener = Some(Reopener { tap: settings, ..reopener("wf0") });
         let state = DeviceState { is_up: true, mac: Some([2, 0, 0, 0, 0, 9]), ..DeviceState::default() };
         assert!(!must_open(&tap, &state));
         assert!(must_open(&tap, &DeviceState { is_gone: true, ..state.clone() }));
@@ -316,9 +333,39 @@ mod tests {
         let gone = DeviceState { is_gone: true, ..DeviceState::default() };
         for (device, is_there) in [("wf-no-such", false), ("lo", true)] {
             // Another device may have the primary name that this one had.
-            lan.reopener = Some(reopener(device, "lo"));
+            (lan.reopener, lan.device_name) = (Some(reopener(device)), Some("lo".into()));
             assert_eq!(must_open(&lan, &gone), is_there, "{device}");
         }
+    }
+
+    #[test]
+    fn device_that_is_there_is_opened_again_by_the_name_that_it_has_now() {
+        let mut lan = port(None);
+        lan.reopener = Some(reopener("wf-no-such"));
+        let there = |name: &str| DeviceState { name: Some(name.into()), ..DeviceState::default() };
+        for (name, is_there) in [("lo", true), ("wf-no-other", false)] {
+            let other_mac = DeviceState { mac: Some([9; 6]), ..there(name) };
+            let more_queues = DeviceState { has_unserved_queues: true, ..there(name) };
+            assert_eq!(
+                [other_mac, more_queues].map(|state| must_open(&lan, &state)),
+                [is_there; 2],
+                "{name}"
+            );
+        }
+        assert!(!must_open(&lan, &there("lo")), "nothing has changed but its name");
+    }
+
+    #[test]
+    fn another_name_is_reported_until_the_port_has_it() {
+        let mut lan = port(None);
+        let state = DeviceState { name: Some("wan0".into()), ..DeviceState::default() };
+        lan.device_name = Some("eth0".into());
+        assert_eq!(new_name(&lan, &state), None, "the first of the ports that share a device follows it");
+        lan.reopener = Some(reopener("eth0"));
+        assert_eq!(new_name(&lan, &state), Some("wan0"));
+        assert_eq!(new_name(&lan, &DeviceState { is_gone: true, ..DeviceState::default() }), None);
+        lan.device_name = Some("wan0".into());
+        assert_eq!(new_name(&lan, &state), None);
     }
 
     #[test]
@@ -326,7 +373,7 @@ mod tests {
         let mut ports = [port(None), port(None)];
         ports[1].name = "guests".to_owned();
         for (port, name) in ports.iter_mut().zip(["eth1", "eth2"]) {
-            port.reopener = Some(reopener("uplink", name));
+            (port.reopener, port.device_name) = (Some(reopener("uplink")), Some(name.to_owned()));
         }
         let mut known = Devices::default();
         assert_eq!(known.user_of("eth2", &ports, 0), Some("guests"));
@@ -336,6 +383,9 @@ mod tests {
         assert_eq!(known.user_of("eth2", &ports, 0), None, "it is gone");
         known.opened(Duration::ZERO, 1, true);
         assert_eq!(known.user_of("eth2", &ports, 0), Some("guests"));
+        let renamed = FakeMonitor { name: Some("eth3".into()), ..FakeMonitor::default() };
+        ports[1].monitor = Some(Box::new(renamed));
+        assert_eq!(["eth2", "eth3"].map(|name| known.user_of(name, &ports, 0)), [None, Some("guests")]);
     }
 
     #[test]
@@ -376,12 +426,13 @@ mod tests {
     fn an_mtu_beyond_what_frames_hold_is_reported_once() {
         let mut a = port(None);
         for (mtu, exceeds) in [(1500, false), (1501, true), (9000, true)] {
+            a.exception_of = Some(1);
             assert!(!exceeds_frames(&a, Some(mtu)), "it follows no device");
-            a.device = Some(1);
+            a.exception_of = None;
             assert_eq!(exceeds_frames(&a, Some(mtu)), exceeds);
             a.mtu_limit = 1400;
             assert_eq!(exceeds_frames(&a, Some(mtu)), exceeds, "though the configuration asks for less");
-            (a.device, a.mtu_limit) = (None, 1500);
+            a.mtu_limit = 1500;
         }
     }
 

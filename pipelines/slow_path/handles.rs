@@ -52,6 +52,9 @@ pub struct PortHandle {
     /// Longest IP packet that a frame holds, in bytes; [`usize::MAX`] on ports without a device, and on
     /// TAP devices of exception paths.
     pub frames_hold: usize,
+    /// The name of the port's device: of one of the kernel's, its primary name, which the barrier knows;
+    /// `None` on ports without a device, or if the barrier does not know the device yet.
+    pub device_name: Option<String>,
     /// The kernel's index of the port's device, if there is one. Ports in VLANs have none.
     pub device: Option<u32>,
     /// The VLAN that the port is in.

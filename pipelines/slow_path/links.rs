@@ -10,7 +10,10 @@ mod host_traffic;
 mod link_id;
 mod mtus;
 mod path_mtu;
+mod probing;
+mod searches;
 mod sending;
+mod timeouts;
 
 use super::{
     early_packets::{EarlyPacket, EarlyPackets},
@@ -19,12 +22,13 @@ use super::{
     parts::{Owner, TunnelParts},
     policies,
     table_writer::TableWriter,
-    tunnels::{MoveError, Tunnel, Tunnels, keepalive},
+    tunnels::{MoveError, Tunnel, Tunnels},
 };
 use crate::gateway::tables::Awaited;
 pub(super) use link_id::LinkId;
 pub(super) use mtus::FoundMtu;
 use path_mtu::PathMtu;
+use probing::Probing;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     net::IpAddr,
@@ -33,7 +37,7 @@ use std::{
 };
 use wayfarer_dataplane::{
     crypto::KeyError,
-    sa::{Due, Encap, Path, Spi, TunnelId},
+    sa::{Due, Encap, OutboundSa, Path, Spi, TunnelId},
     sharing::Sharing,
     table::Prefix,
     wire::{esp, ip::V6_MIN_MTU},
@@ -56,6 +60,8 @@ struct Link {
     reports_again: Option<Path>,
     /// The MTU of the path, if it is known and less than the port's.
     path_mtu: Option<PathMtu>,
+    /// The search for that, if the keys are set by hand.
+    probing: Probing,
     /// Limits the log's lines about moves and MTUs.
     lines: LineLimit,
 }
@@ -71,6 +77,8 @@ enum Timer {
     ReportAgain(LinkId),
     /// The end of the time for which an MTU is believed.
     PathMtu(LinkId),
+    /// A step of the search for the MTU of a link's path.
+    Search(TunnelId),
 }
 
 /// A task of a link for the rest of the slow path.
@@ -78,6 +86,8 @@ enum Timer {
 pub(super) enum Event {
     /// Send this IP packet, a NAT keepalive.
     Keepalive(Vec<u8>),
+    /// Seal this IP packet by the SA as a dummy packet.
+    Dummy(Arc<OutboundSa>, Vec<u8>),
     /// Have a worker receive these packets, which came before their SA.
     Early(Vec<EarlyPacket>),
     /// Count so many of these packets as dropped.
@@ -104,6 +114,8 @@ pub(super) enum IkeEvent {
     Due(ChildId),
     /// One of a child SA's two SAs has expired.
     Expired(ChildId),
+    /// The path takes packets of at most so many bytes; `None` if that is not known, or is the port's MTU.
+    PathMtu(Option<u16>),
 }
 
 /// All links, and the tables by which workers know them.
@@ -117,6 +129,8 @@ pub(super) struct Links {
     early: EarlyPackets,
     /// Limits the reports of MTUs that show nothing of the packet's SA.
     vague_reports: Rate,
+    /// When the next search for a path's MTU may begin.
+    next_search: Duration,
 }
 
 impl Links {
@@ -133,6 +147,7 @@ impl Links {
             events: VecDeque::new(),
             early: EarlyPackets::default(),
             vague_reports: Rate::default(),
+            next_search: Duration::ZERO,
         })
     }
 
@@ -168,7 +183,7 @@ impl Links {
 
     /// Adds a tunnel that receives, but does not send yet.
     fn add(&mut self, now: Duration, parts: TunnelParts, mtu: usize) -> Result<TunnelId, KeyError> {
-        let (roam, is_known) = (parts.roam, parts.path.is_some());
+        let (roam, is_known, probing) = (parts.roam, parts.path.is_some(), parts.path_probing);
         let (id, tunnel) = self.tunnels.add(parts, now, mtu, &self.tables.writer)?;
         let (selectors, room) = (&tunnel.inbound.selectors, tunnel.inbound.inner_mtu());
         let TableWriter { tables, writer, .. } = &mut self.tables;
@@ -191,10 +206,13 @@ impl Links {
             roaming: Roaming::new(now, roam, is_known),
             reports_again: None,
             path_mtu: None,
+            probing: Probing::new(probing),
             lines: LineLimit::default(),
         };
-        self.links.entry(LinkId::of(tunnel.owner, id)).or_insert_with(new).tunnels.push(id);
+        let link = LinkId::of(tunnel.owner, id);
+        self.links.entry(link).or_insert_with(new).tunnels.push(id);
         self.inherit_path_mtu(id);
+        self.search_path(now, link);
         Ok(id)
     }
 
@@ -269,7 +287,9 @@ impl Links {
         }
         // A link without tunnels has nothing to move.
         let Some(Link { tunnels, roaming, path_mtu, .. }) = self.links.get_mut(&link) else { return Ok(()) };
-        *path_mtu = path_mtu.filter(|known| known.is_of(&path));
+        if path_mtu.take_if(|known| !known.is_of(&path)).is_some() {
+            self.events.extend(Event::path_mtu(link, None));
+        }
         let mut result = Ok(());
         for id in tunnels {
             match self.tunnels.move_to(now, *id, path, writer) {
@@ -278,6 +298,7 @@ impl Links {
             }
         }
         self.fit_link(link);
+        self.search_path(now, link);
         result
     }
 
@@ -435,51 +456,8 @@ impl Links {
         self.tunnels_of(id).for_each(|tunnel| tunnel.inbound.report_again(&path));
     }
 
-    /// Handles the timers due at `now`; returns true if one was.
-    pub(super) fn handle_timeout(&mut self, now: Duration) -> bool {
-        let mut busy = false;
-        while let Some(&(when, timer)) = self.timers.first() {
-            if when > now {
-                break;
-            }
-            self.timers.pop_first();
-            busy = true;
-            match timer {
-                Timer::Keepalive(id) => self.keep_alive(now, id),
-                Timer::SoftTime(id) => self.handle_lifetime(id, Due::Soft),
-                Timer::HardTime(id) => {
-                    self.handle_lifetime(id, Due::Hard);
-                    self.expire(id);
-                }
-                Timer::Move(link) => {
-                    let decision =
-                        self.links.get_mut(&link).and_then(|link| link.roaming.handle_timeout(now));
-                    self.carry_out(now, link, decision);
-                }
-                Timer::ReportAgain(link) => self.report_again(now, link),
-                Timer::PathMtu(link) => self.forget_path_mtu(now, link),
-            }
-        }
-        busy
-    }
-
-    /// Records that a lifetime in seconds of a tunnel's SAs is over.
-    fn handle_lifetime(&mut self, id: TunnelId, due: Due) {
-        let Some(tunnel) = self.tunnels.get_mut(id) else { return };
-        tunnel.due(due);
-        let what = if due == Due::Soft { "soft lifetime in seconds" } else { "hard lifetime in seconds" };
-        link_log::due(tunnel, "both SAs", what);
-    }
-
     /// Returns the next event.
     pub(super) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    fn keep_alive(&mut self, now: Duration, id: TunnelId) {
-        let Some(tunnel) = self.tunnels.get(id).filter(|tunnel| !tunnel.is_expired()) else { return };
-        let Some(interval) = tunnel.keepalive else { return };
-        self.timers.insert((now + interval, Timer::Keepalive(id)));
-        self.events.extend(tunnel.path.as_ref().and_then(keepalive).map(Event::Keepalive));
     }
 }

@@ -206,6 +206,7 @@ impl SlowPath {
     /// appear before they are used.
     pub(crate) fn use_barrier(&mut self, barrier: SharedBarrier) {
         self.links.use_barrier(Some(barrier.clone()));
+        self.forget_open_names(&barrier);
         self.barrier = Some(barrier);
         // Some may have appeared since it was raised.
         self.devices.look_soon();
@@ -289,6 +290,7 @@ impl SlowPath {
         while let Some(event) = self.links.poll_event() {
             match event {
                 Event::Keepalive(packet) => self.inject(Inject::Route, &packet),
+                Event::Dummy(sa, packet) => self.inject(Inject::Dummy(sa), &packet),
                 Event::Early(packets) => {
                     // These are ESP packets whose SA is there now.
                     let early = |packet: &EarlyPacket| Inject::Early { esp_at: packet.esp_at };
@@ -312,7 +314,9 @@ impl SlowPath {
         let Some(ike) = &mut self.ike else { return false };
         let mut busy = ike.turn(now, &mut self.links, &mut self.network);
         let longest = self.workers.iter().map(|worker| worker.rings.longest_injected()).min().unwrap_or(0);
-        while let Some(packets) = self.ike.as_mut().and_then(|ike| ike.poll_packets(&self.network, longest)) {
+        while let Some(packets) =
+            self.ike.as_mut().and_then(|ike| ike.poll_packets(&self.links, &self.network, longest))
+        {
             self.inject_all(packets.iter().map(|packet| (Inject::Route, &packet[..])));
             busy = true;
         }

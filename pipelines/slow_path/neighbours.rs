@@ -9,6 +9,7 @@ use wayfarer_dataplane::{
     port::Mac,
     table::Prefix,
     wire::{
+        FormatError,
         arp::{Arp, Operation},
         ethernet::{self, Ethernet},
         ip::IpHeader,
@@ -236,24 +237,22 @@ impl Neighbours {
     }
 
     /// Handles an ARP or neighbour discovery frame that arrived at `port`.
-    pub fn handle_frame(&mut self, now: Duration, port: u16, frame: &[u8]) {
-        let Ok(ethernet) = Ethernet::parse(frame) else { return };
+    ///
+    /// # Errors
+    /// If the frame is malformed.
+    pub fn handle_frame(&mut self, now: Duration, port: u16, frame: &[u8]) -> Result<(), FormatError> {
+        let ethernet = Ethernet::parse(frame)?;
         let body = &frame[ethernet::HEADER..];
         match ethernet.ethertype {
-            ethernet::ARP => {
-                if let Ok(arp) = Arp::parse(body) {
-                    self.handle_arp(now, port, &arp);
-                }
-            }
+            ethernet::ARP => self.handle_arp(now, port, &Arp::parse(body)?),
             ethernet::IPV6 => {
-                if let Ok(header) = IpHeader::parse(body)
-                    && let Ok(message) = Neighbour::parse(&header, body)
-                {
-                    self.handle_nd(now, port, ethernet.src, &header, &message);
-                }
+                let header = IpHeader::parse(body)?;
+                let message = Neighbour::parse(&header, body)?;
+                self.handle_nd(now, port, ethernet.src, &header, &message);
             }
-            _ => {}
+            _ => return Err(FormatError::Field),
         }
+        Ok(())
     }
 
     fn handle_arp(&mut self, now: Duration, port: u16, arp: &Arp) {

@@ -9,6 +9,7 @@ use wayfarer_dataplane::{
 use wayfarer_mobility::{
     identity::Identity,
     ike::event::{ChildId, PeerId},
+    path_mtu::PathProbing,
     roaming::Policy,
 };
 use zeroize::Zeroizing;
@@ -99,6 +100,8 @@ pub(super) struct TunnelParts {
     pub(super) esn: bool,
     /// True if outer packets may be sent in fragments.
     pub(super) outer_fragments: bool,
+    /// When the MTU of the path is looked for by dummy packets. IKE looks for that of its peers' paths itself.
+    pub(super) path_probing: PathProbing,
     /// The rules for fields of outer headers.
     pub(super) marking: Marking,
     /// Length in bytes to which inner packets are padded; 0 for no padding.
@@ -175,6 +178,7 @@ impl From<&model::Tunnel> for TunnelParts {
             window: tunnel.window,
             esn: tunnel.esn,
             outer_fragments: tunnel.outer_fragments,
+            path_probing: tunnel.path_probing,
             marking: Marking { dscp: tunnel.dscp, df: tunnel.df, udp6_checksum: tunnel.udp6_checksum },
             tfc: tunnel.tfc,
             mtu: tunnel.mtu,

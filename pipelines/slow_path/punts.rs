@@ -60,8 +60,10 @@ impl SlowPath {
             let Some(neighbours) = port.neighbour_socket() else { continue };
             for _ in 0..MAX_PUNTS {
                 let Some(length) = neighbours.recv(&mut frame) else { break };
-                self.neighbours.handle_frame(now, index as u16, &frame[..length.min(MAX_FRAME_LEN)]);
                 busy = true;
+                if self.neighbours.handle_frame(now, index as u16, &frame[..length]).is_err() {
+                    self.drops.count(DropReason::ControlFormat);
+                }
             }
         }
         busy
@@ -87,7 +89,11 @@ impl SlowPath {
 
     fn handle_punt(&mut self, now: Duration, worker: usize, port: u16, punt: Punt, frame: &[u8]) {
         match punt {
-            Punt::Neighbour => self.neighbours.handle_frame(now, port, frame),
+            Punt::Neighbour => {
+                if self.neighbours.handle_frame(now, port, frame).is_err() {
+                    self.drops.count(DropReason::ControlFormat);
+                }
+            }
             Punt::Resolve { port: to, .. } if self.devices.is_gone(to) => {
                 self.drops.count(DropReason::PortGone);
             }
@@ -105,6 +111,11 @@ impl SlowPath {
             }
             Punt::PathMtu => {
                 if let Err(reason) = self.links.handle_too_big(now, frame) {
+                    self.drops.count(reason);
+                }
+            }
+            Punt::Probe { tunnel, probe } => {
+                if let Err(reason) = self.links.handle_probe(now, tunnel, probe) {
                     self.drops.count(reason);
                 }
             }

@@ -396,9 +396,9 @@ impl Tunnels {
     }
 
     /// Returns the tunnels whose peer has the remote address and port of `path`.
-    pub(super) fn sending_to(&self, path: &Path) -> impl Iterator<Item = &Tunnel> {
+    pub(super) fn sending_to(&self, path: &Path) -> impl Iterator<Item = (TunnelId, &Tunnel)> {
         let all = self.remotes.range(remote_of(path, TunnelId(0))..=remote_of(path, TunnelId(u32::MAX)));
-        all.filter_map(|(.., id)| self.get(*id))
+        all.filter_map(|(.., id)| Some((*id, self.get(*id)?)))
     }
 
     /// Sends the packets of a tunnel by `path` from the next burst on. Does nothing if there is no such

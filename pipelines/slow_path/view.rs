@@ -92,6 +92,7 @@ impl SlowPath {
             PortView {
                 port: port.name.clone(),
                 kind: port.kind.clone(),
+                device: device_name(port, state.as_ref()),
                 mac: mac_text(port.segment.mac),
                 mtu: port.mtu,
                 device_mtu: state.as_ref().and_then(|s| s.mtu),
@@ -167,11 +168,15 @@ impl SlowPath {
         DropReason::ALL.iter().map(view).chain(self.port_losses()).collect()
     }
 
-    /// Returns what the ports lost before a worker saw it, as drops of all ports together.
+    /// Returns what the ports lost before a worker saw it, or after a worker had sent it, as drops of all
+    /// ports together.
     fn port_losses(&self) -> impl Iterator<Item = DropView> {
         let ports = self.ports_view();
         let sum = |count: fn(&PortView) -> u64| ports.iter().map(count).sum();
-        let all: [(&str, &str, u64, &str); 4] = [
+        let monitors = self.network.ports.iter().filter_map(|port| port.monitor.as_ref());
+        // What devices refused at once is among the workers' drops.
+        let unsent: u64 = monitors.map(|monitor| monitor.state().tx_errors).sum();
+        let all: [(&str, &str, u64, &str); 5] = [
             (
                 "PortMissed",
                 "warning",
@@ -196,6 +201,7 @@ impl SlowPath {
                 sum(|port| port.rx_foreign),
                 "received in a VLAN, or in none, that no port of the device has",
             ),
+            ("PortUnsent", "warning", unsent, "taken by a device of DPDK, which could then not send it"),
         ];
         all.into_iter().map(|(reason, severity, packets, meaning)| DropView {
             reason: reason.to_owned(),
@@ -209,6 +215,14 @@ impl SlowPath {
 /// Returns a MAC address as people write it.
 pub(super) fn mac_text([a, b, c, d, e, f]: Mac) -> String {
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+/// Returns the name that a port's device has now, or the one of the device that the port waits for.
+fn device_name(port: &PortHandle, state: Option<&DeviceState>) -> Option<String> {
+    let waits = state.is_some_and(|state| state.is_gone);
+    let awaited = port.reopener.as_ref().filter(|_| waits).map(|reopener| reopener.device.clone());
+    let present = state.and_then(|state| state.name.clone());
+    present.or(awaited).or_else(|| port.device_name.clone())
 }
 
 /// Returns the state of a device in one word.

@@ -5,8 +5,11 @@ use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
 };
-use wayfarer::sim::{fixtures::*, frames::*, terminal::Terminal, world::World};
-use wayfarer_dataplane::drop::DropReason;
+use wayfarer::{
+    config::model::Remote,
+    sim::{fixtures::*, frames::*, terminal::Terminal, world::World},
+};
+use wayfarer_dataplane::{drop::DropReason, sa::PortRange, wire::ip::protocol};
 
 /// Counts this thread's allocations while [`COUNTING`] is set. Other tests may run in other
 /// threads.
@@ -70,10 +73,16 @@ fn counts_allocations_and_frees() {
 fn workers_allocate_for_no_packet() {
     for name in ["aes128gcm16", "aes256-sha256", "chacha20poly1305", "aes128gmac", "null-sha1"] {
         let suite = suite(name);
-        let mut world = World::new(vec![tunnel(1, suite), tunnel(2, suite)]);
+        let mut for_port = tunnel(3, suite);
+        for_port.remote = Remote::At(ip("192.0.2.3"), 4500);
+        for_port.selectors.truncate(1);
+        for_port.selectors[0].protocol = Some(protocol::UDP);
+        for_port.selectors[0].remote_ports = PortRange { first: 1, last: 1 };
+        let mut world = World::new(vec![tunnel(1, suite), tunnel(2, suite), for_port]);
         world.meet_neighbours();
         let mut one = Terminal::new(1, suite, "192.0.2.1");
         let mut two = Terminal::new(2, suite, "192.0.2.2");
+        let mut three = Terminal::new(3, suite, "192.0.2.3");
         let up = |n: u32, size| datagram(&format!("10.98.0.{n}"), "10.99.0.7", (1, 2), &vec![1; size]);
         let down = |n: u32, size| datagram("10.99.0.7", &format!("10.98.0.{n}"), (2, 1), &vec![1; size]);
         // With the first packets, threads set up their state, and the gateway learns its peers'
@@ -111,6 +120,12 @@ fn workers_allocate_for_no_packet() {
             wayfarer_dataplane::wire::ip::set_total_len(&mut long, 20, 3028);
             pieces.extend(fragments(&one.seal(&long), 1500, round + 300));
             pieces.iter().for_each(|piece| world.put(OUTSIDE, piece));
+            // Inner fragments, whose first one shows the port.
+            for piece in fragments(&up(3, 2000), 1000, round) {
+                world.put(OUTSIDE, &three.seal(&piece));
+            }
+            let for_port = datagram("10.99.0.7", "10.98.0.3", (2, 1), &[1; 2000]);
+            fragments(&for_port, 1000, round).iter().for_each(|piece| world.put(INSIDE, piece));
             for packet in [&down(1, 100), &down(2, 1300), &fragmentable, &down(1, 1472), &down(9, 10)] {
                 world.put(INSIDE, packet);
             }
@@ -126,5 +141,6 @@ fn workers_allocate_for_no_packet() {
         ] {
             assert_eq!(world.drops(reason), 50, "{name}: {:?}", world.all_drops());
         }
+        assert_eq!(world.drops(DropReason::FragmentPorts), 0);
     }
 }

@@ -162,11 +162,13 @@ fn drops_outer_ipv6_with_strange_extension_or_invalid_headers() {
     lie[5] = 0xff;
     let mut beyond = v6.clone();
     beyond[41] = 200;
-    let mut fragment = v6.clone();
-    fragment[40..48].copy_from_slice(&[44, 0, 1, 4, 0, 0, 0, 0]);
-    fragment[48..56].copy_from_slice(&[50, 0, 0, 1, 0, 0, 0, 7]);
+    // Two fragment headers.
+    let mut twice = v6.clone();
+    twice[6] = 44;
+    twice[40..48].copy_from_slice(&[44, 0, 0, 0, 0, 0, 0, 6]);
+    twice[48..56].copy_from_slice(&[50, 0, 0, 1, 0, 0, 0, 7]);
     for (packet, reason) in
-        [(v6, OuterOptions), (lie, IpTotalLength), (beyond, IpHeaderLength), (fragment, OuterOptions)]
+        [(v6, OuterOptions), (lie, IpTotalLength), (beyond, IpHeaderLength), (twice, IpHeaderLength)]
     {
         assert_eq!(between_good_ones(&from_outside(&packet)), (vec![(reason, 1)], 0));
     }
@@ -299,6 +301,36 @@ fn drops_clear_packets_that_no_policy_lets_pass() {
         (datagram("192.0.2.9", "203.0.113.1", (1, 22), b"to the host"), NotForUs),
     ] {
         assert_eq!(between_good_ones(&from_outside(&packet)), (vec![(reason, 1)], 0));
+    }
+}
+
+#[test]
+fn malformed_arp_and_neighbour_discovery_gets_no_answer_and_is_counted() {
+    use wayfarer_dataplane::wire::nd::{Neighbour, solicited_node};
+    let arp = arp_request([203, 0, 113, 254], [203, 0, 113, 1]);
+    let (station, target) = (STATION_MAC[OUTSIDE], "2001:db8:1::1".parse().unwrap());
+    let (group, group_mac) = solicited_node(target);
+    let question = Neighbour { solicitation: true, target, mac: Some(station), solicited: false };
+    let nd = question.frame(station, "2001:db8:1::fe".parse().unwrap(), group_mac, group);
+    let with = |frame: &[u8], at: usize, value: u8| {
+        let mut frame = frame.to_vec();
+        frame[at] = value;
+        frame
+    };
+    for bad in [
+        arp[..41].to_vec(),
+        // An operation that is neither a request nor a reply, and a group as the sender.
+        with(&arp, 21, 9),
+        with(&arp, 22, 1),
+        // A wrong checksum.
+        with(&nd, 57, nd[57] ^ 1),
+    ] {
+        let mut world = World::new(vec![tunnel(1, suite(SUITE))]);
+        world.meet_neighbours();
+        assert!(world.wires[OUTSIDE].send(&bad));
+        world.settle();
+        assert_eq!((world.slow_drops(ControlFormat), world.all_drops()), (1, vec![]), "{bad:02x?}");
+        assert_eq!(world.out[OUTSIDE].len(), 0);
     }
 }
 

@@ -337,8 +337,10 @@ fn shows_ports_with_their_devices_states_and_counters() {
     let (mut ports, wires) = open_ports(1, 8);
     let state = DeviceState {
         is_gone: false,
+        name: None,
         mtu: None,
         mac: None,
+        has_unserved_queues: false,
         is_up: true,
         speed: Some(25_000),
         full_duplex: Some(true),
@@ -356,6 +358,11 @@ fn shows_ports_with_their_devices_states_and_counters() {
     assert_eq!((outside.link.as_deref(), outside.speed_mbps), (Some("up"), Some(25_000)));
     assert_eq!((outside.full_duplex, outside.promiscuous, outside.rx_missed), (Some(true), Some(true), 7));
     assert_eq!((outside.rx_errors, outside.tx_errors), (3, 4));
+    let answer = gateway.ask(Command::Show { what: View::Drops });
+    let Outcome::Result(Reply::Drops(drops)) = answer.outcome else { panic!("drops") };
+    let lost = ["PortMissed", "PortErrors", "PortUnsent"]
+        .map(|reason| drops.iter().find(|drop| drop.reason == reason).unwrap().packets);
+    assert_eq!(lost, [7, 3, 4]);
     let counter = |name: &str, value| DeviceCounter { name: name.into(), value };
     assert_eq!(outside.counters, [counter("rx_phy_discards", 5), counter("tx_phy_errors", 0)]);
     assert_eq!((inside.link.as_ref(), inside.promiscuous, inside.counters.len()), (None, None, 0));

@@ -101,6 +101,19 @@ fn tunnels_and_answers_follow_the_mtu_of_a_device() {
     }
 }
 
+/// As one of DPDK.
+#[test]
+fn port_of_a_device_that_the_kernel_does_not_have_follows_its_mtu() {
+    let mut device = None;
+    let (mut world, _) = world(|ports, _| {
+        device = Some(follow(ports, OUTSIDE));
+        ports[OUTSIDE].device = None;
+    });
+    device.unwrap().set(|state| state.mtu = Some(1300));
+    world.pass(Duration::from_secs(1));
+    assert_eq!(port(&mut world, OUTSIDE).mtu, 1300);
+}
+
 #[test]
 fn an_mtu_beyond_the_frames_is_logged_once_and_shown() {
     let mut device = None;
@@ -183,6 +196,21 @@ fn packets_that_a_device_refuses_are_drops_and_not_sent() {
     let sent = world.counters().sent.value();
     (0..3).for_each(|_| send(&mut world, 100));
     assert_eq!((world.all_drops(), world.counters().sent.value()), (vec![(DeviceRefused, 3)], sent));
+}
+
+#[test]
+fn losses_of_a_port_are_shown_with_it_and_among_the_drops() {
+    let lost =
+        PortStats { rx_missed: 3, rx_errors: 5, rx_oversize: 7, tx_errors: 11, ..PortStats::default() };
+    let (mut world, _) = world(|ports, _| ports[OUTSIDE].queues = vec![Box::new(RefusingPort(lost))]);
+    // Enough turns for a report of the counters.
+    (0..5000).for_each(|_| _ = world.assembly.workers[0].0.turn());
+    let shown = port(&mut world, OUTSIDE);
+    assert_eq!((shown.rx_missed, shown.rx_errors, shown.rx_oversize, shown.tx_errors), (3, 5, 7, 11));
+    let answer = world.ask(Command::Show { what: View::Drops });
+    let Outcome::Result(Reply::Drops(all)) = answer.outcome else { panic!("{answer:?}") };
+    let packets = |reason: &str| all.iter().find(|drop| drop.reason == reason).map(|drop| drop.packets);
+    assert_eq!(["PortMissed", "PortErrors", "PortOversize"].map(packets), [Some(3), Some(5), Some(7)]);
 }
 
 /// A port whose device takes no packet, or refuses each for good if `refuses` is set.
@@ -276,7 +304,8 @@ fn packets_to_a_port_whose_device_is_gone_are_counted_and_its_counters_stay() {
     send(&mut world, 100);
     assert_eq!(world.take(OUTSIDE).len(), 1);
     device.unwrap().set(|state| *state = DeviceState { is_gone: true, ..DeviceState::default() });
-    world.pass(Duration::from_secs(1));
+    let log = recorded(Format::Json, || world.pass(Duration::from_secs(1)));
+    assert!(log.contains("this port has none until the gateway is started again"), "nothing opens it: {log}");
     (0..3).for_each(|_| send(&mut world, 100));
     assert_eq!((world.take(OUTSIDE).len(), world.all_drops()), (0, vec![(PortGone, 3)]));
     // The next hop is forgotten after a while, and nobody can be asked for it.

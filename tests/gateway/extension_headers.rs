@@ -92,6 +92,117 @@ fn ike_is_found_behind_headers_that_may_be_skipped() {
     assert_eq!((messages(&mut world), world.all_drops()), (before + 1, vec![(OuterOptions, 1)]));
 }
 
+/// Puts the fragments of a packet on the wire outside, each with its headers before the fragment header.
+fn send_pieces(world: &mut World, packet: &[u8], chains: [&[Extension]; 2], id: u16) -> Vec<Vec<u8>> {
+    let pieces = fragments(packet, 1280, id);
+    assert_eq!(pieces.len(), 2);
+    let pieces: Vec<_> = pieces.iter().zip(chains).map(|(piece, chain)| extended(piece, chain)).collect();
+    for first in [1, 0] {
+        world.put(OUTSIDE, &pieces[first]);
+    }
+    world.settle();
+    pieces
+}
+
+/// RFC 8200 §4.5: each fragment has headers of its own before the fragment header.
+#[test]
+fn fragments_are_found_behind_headers_that_may_be_skipped() {
+    for port in [None, Some(4500)] {
+        let (mut world, mut terminal) = (gateway(|_| {}), Terminal::new(1, suite(SUITE), THERE));
+        terminal.port = port;
+        let inner = datagram("10.98.0.1", "10.99.0.7", (1, 2), &[7; 1300]);
+        let long = [HOP_BY_HOP, DESTINATION, ROUTING];
+        let skippable: [[&[Extension]; 2]; 3] = [[&[HOP_BY_HOP]; 2], [&long, &[]], [&[], &long]];
+        for (id, chains) in (1..).zip(skippable) {
+            send_pieces(&mut world, &terminal.seal(&inner), chains, id);
+            assert_eq!(world.take(INSIDE), [forwarded(&inner)], "{chains:?}: {:?}", world.all_drops());
+        }
+        // The only fragment of a packet.
+        let small = datagram("10.98.0.1", "10.99.0.7", (1, 2), b"small");
+        let atomic = &fragments(&terminal.seal(&small), 1280, 7)[0];
+        world.send(OUTSIDE, &extended(atomic, &long));
+        assert_eq!(world.take(INSIDE), [forwarded(&small)], "{:?}", world.all_drops());
+        assert_eq!(world.all_drops(), []);
+        // Whichever of them must not be skipped, the packet is lost.
+        let strange: [[&[Extension]; 2]; 2] = [[&[UNKNOWN], &[]], [&[], &[HOP_BY_HOP, UNTRAVELLED]]];
+        for (count, chains) in (1..).zip(strange) {
+            send_pieces(&mut world, &terminal.seal(&inner), chains, 9);
+            assert_eq!((world.take(INSIDE), world.all_drops()), (vec![], vec![(OuterOptions, 2 * count)]));
+        }
+    }
+}
+
+/// Headers behind the fragment header are cut with the rest, and only the first fragment shows what is
+/// behind them.
+#[test]
+fn headers_in_fragments_may_be_skipped_too() {
+    for (headers, dropped) in
+        [([DESTINATION, DESTINATION], vec![]), ([DESTINATION, UNKNOWN], vec![(OuterOptions, 1)])]
+    {
+        for port in [None, Some(4500)] {
+            let (mut world, mut terminal) = (gateway(|_| {}), Terminal::new(1, suite(SUITE), THERE));
+            terminal.port = port;
+            let inner = datagram("10.98.0.1", "10.99.0.7", (1, 2), &[7; 1300]);
+            let mut whole = extended(&terminal.seal(&inner), &headers);
+            // What is cut begins right behind the IPv6 header, whatever that names.
+            whole[6] = 200;
+            let mut pieces = fragments(&whole, 1280, 7);
+            pieces.iter_mut().for_each(|piece| piece[V6_HEADER] = protocol::DESTINATION);
+            pieces.iter().rev().for_each(|piece| world.put(OUTSIDE, piece));
+            world.settle();
+            let expected = if dropped.is_empty() { vec![forwarded(&inner)] } else { vec![] };
+            assert_eq!((world.take(INSIDE), world.all_drops()), (expected, dropped.clone()), "{port:?}");
+        }
+    }
+}
+
+#[test]
+fn fragment_behind_more_headers_than_are_read_is_refused() {
+    let (mut world, mut terminal) = (gateway(|_| {}), Terminal::new(1, suite(SUITE), THERE));
+    let inner = datagram("10.98.0.1", "10.99.0.7", (1, 2), &[7; 1300]);
+    let pieces = fragments(&terminal.seal(&inner), 1280, 7);
+    let mut long = extended(&pieces[0], &[DESTINATION, DESTINATION]);
+    // The first of them has 256 bytes now.
+    long[V6_HEADER + 1] = 31;
+    long.splice(V6_HEADER + 8..V6_HEADER + 8, [0; 248]);
+    let total = long.len();
+    ip::set_total_len(&mut long, V6_HEADER, total);
+    world.send(OUTSIDE, &long);
+    assert_eq!(world.all_drops(), [(FragmentHeaders, 1)]);
+    // The good one passes.
+    pieces.iter().for_each(|piece| world.put(OUTSIDE, piece));
+    world.settle();
+    assert_eq!(world.take(INSIDE), [forwarded(&inner)], "{:?}", world.all_drops());
+}
+
+#[test]
+fn ipv4_options_before_esp_are_refused_in_fragments_as_in_whole_packets() {
+    let mut world = gateway(|tunnel| (tunnel.local, tunnel.remote) = (GATEWAY, Remote::Any));
+    let mut terminal = Terminal::new(1, suite(SUITE), "192.0.2.1");
+    let mut sealed = terminal.seal(&datagram("10.98.0.1", "10.99.0.7", (1, 2), &[7; 1300]));
+    // Router alert (RFC 2113).
+    sealed.splice(20..20, [0x94, 4, 0, 0]);
+    sealed[0] = 0x46;
+    let total = sealed.len();
+    ip::set_total_len(&mut sealed, 24, total);
+    let pieces = fragments(&sealed, 1280, 7);
+    pieces.iter().for_each(|piece| world.put(OUTSIDE, piece));
+    world.settle();
+    assert_eq!((pieces.len(), world.take(INSIDE).len(), world.all_drops()), (2, 0, vec![(OuterOptions, 1)]));
+    world.send(OUTSIDE, &sealed);
+    assert_eq!((world.take(INSIDE).len(), world.all_drops()), (0, vec![(OuterOptions, 2)]));
+}
+
+/// The host judges for itself what stands before its own datagrams.
+#[test]
+fn fragments_of_the_hosts_datagrams_keep_their_headers() {
+    let mut world = World::host(vec![tunnel(1, suite(SUITE))]);
+    world.meet_neighbours();
+    let packet = datagram(THERE, HERE, (9, 53), &[7; 1300]);
+    let pieces = send_pieces(&mut world, &packet, [&[HOP_BY_HOP, UNKNOWN], &[UNKNOWN]], 7);
+    assert_eq!((world.take(INSIDE), world.all_drops()), (pieces, vec![]));
+}
+
 #[test]
 fn transport_mode_keeps_the_headers_before_esp() {
     for port in [None, Some(4500)] {

@@ -6,10 +6,7 @@ use wayfarer_dataplane::{
     crypto::Suite,
     drop::DropReason,
     sa::Mode,
-    wire::{
-        ip::{self, IpHeader},
-        udp,
-    },
+    wire::{ip::IpHeader, udp},
 };
 
 /// Makes inner packets of terminal `n`, IPv4 and IPv6, with different payloads.
@@ -192,21 +189,14 @@ fn esp_in_udp_may_have_a_checksum() {
 }
 
 #[test]
-fn transport_mode_drops_fragments_with_options_and_unprotected_packets() {
+fn transport_mode_drops_unprotected_packets() {
     let mut transport = tunnel(1, suite("aes256gcm16"));
     transport.mode = Mode::Transport;
     transport.remote = Remote::At(ip("192.0.2.1"), 4500);
     transport.selectors = vec![selector("203.0.113.1", "192.0.2.1")];
     let mut world = World::host(vec![transport, tunnel(2, suite("aes128gcm16"))]);
-    let mut fragment = datagram("203.0.113.1", "192.0.2.1", (1, 2), &[0; 64]);
-    // Router Alert (RFC 2113).
-    fragment.splice(20..20, [0x94, 4, 0, 0]);
-    (fragment[0], fragment[6]) = (0x46, 0x20);
-    let length = fragment.len();
-    ip::set_total_len(&mut fragment, 24, length);
-    world.send(INSIDE, &fragment);
     world.send(OUTSIDE, &datagram("192.0.2.1", "203.0.113.1", (1, 2), b"spoofed, in clear"));
-    assert_eq!(world.all_drops(), [(DropReason::Unprotected, 1), (DropReason::TransportFragment, 1)]);
+    assert_eq!(world.all_drops(), [(DropReason::Unprotected, 1)]);
     assert_eq!((world.take(INSIDE).len(), world.take(OUTSIDE).len()), (0, 0));
     // A packet to the host that no selector covers passes.
     world.send(OUTSIDE, &datagram("192.0.2.9", "203.0.113.1", (1, 22), b"ssh"));

@@ -182,9 +182,26 @@ fn two_long_packets_whose_fragments_alternate_are_both_sealed() {
     }
 }
 
+/// RFC 791 §3.1: the first outer fragment has them, and the others those that are to be copied.
+#[test]
+fn ipv4_options_stay_before_esp() {
+    let (mut world, peer) = host(false, suite(SUITE), |_| {});
+    let mut packet = sent(false, 53, 3000);
+    // Router alert (RFC 2113).
+    packet.splice(20..20, [0x94, 4, 0, 0]);
+    packet[0] = 0x46;
+    let length = packet.len();
+    ip::set_total_len(&mut packet, 24, length);
+    let out = send(&mut world, &packet, 1500, 1);
+    assert!(out.len() > 1 && out.iter().all(|piece| piece[20..24] == [0x94, 4, 0, 0]), "{out:?}");
+    let [whole] = &joined(out)[..] else { panic!("one packet") };
+    assert!(peer.open(whole).2 == packet[24..]);
+    assert_eq!(world.all_drops(), []);
+}
+
 /// The first fragment shows UDP, and the others show the extension header.
 #[test]
-fn all_fragments_of_a_packet_with_another_extension_header_are_refused_at_once() {
+fn all_fragments_of_a_packet_with_an_extension_header_are_refused() {
     const UNASSIGNED: u8 = 200;
     let mut packet = sent(true, 53, 3028);
     packet.splice(V6_HEADER..V6_HEADER, [protocol::UDP, 0, 1, 4, 0, 0, 0, 0]);
@@ -200,6 +217,40 @@ fn all_fragments_of_a_packet_with_another_extension_header_are_refused_at_once()
         world.settle();
         assert_eq!(world.all_drops(), [(TransportFragment, 3)], "{first}");
     }
+}
+
+/// RFC 4303 §3.3.4: a peer seals whole packets.
+#[test]
+fn fragments_inside_esp_of_transport_mode_are_refused() {
+    let (mut world, peer) = host(true, suite(SUITE), |_| {});
+    let [here, there] = ENDS[1];
+    let pieces = fragments(&datagram(there, here, (53, 1), &[7; 100]), 88, 7);
+    for (number, piece) in (1..).zip(&pieces) {
+        world.send(OUTSIDE, &peer.seal_as(&piece[V6_HEADER..], protocol::FRAGMENT, number));
+    }
+    assert_eq!((pieces.len(), world.take(INSIDE)), (3, vec![]));
+    assert_eq!(world.all_drops(), [(TransportFragment, 3)]);
+}
+
+/// RFC 7112 §4: policy wants TCP from that port protected, which only the second fragment shows.
+#[test]
+fn host_gets_no_first_fragment_in_clear_that_hides_its_ports() {
+    let (mut world, _) = host(true, suite(SUITE), |config| {
+        let selector = &mut config.tunnels[0].selectors[0];
+        selector.protocol = Some(protocol::TCP);
+        selector.remote_ports = PortRange { first: 443, last: 443 };
+    });
+    let [here, there] = ENDS[1].map(ip);
+    let part = |next, field, payload: [u8; 8]| {
+        let part = [[next, 0, 0, field, 0, 0, 0, 7], payload].concat();
+        ip_packet(there, here, protocol::FRAGMENT, &part)
+    };
+    let first = part(protocol::DESTINATION, 1, [protocol::TCP, 0, 1, 4, 0, 0, 0, 0]);
+    // The protocol that a later one names does not count (RFC 8200 §4.5).
+    let later = part(protocol::UDP, 8, [1, 187, 0, 22, 0, 0, 0, 0]);
+    world.put(OUTSIDE, &later);
+    world.send(OUTSIDE, &first);
+    assert_eq!((world.take(INSIDE), world.drops(FragmentTiny)), (vec![later], 1));
 }
 
 #[test]

@@ -173,6 +173,29 @@ fn refusals_say_how_far_the_peer_got() {
 }
 
 #[test]
+fn a_refused_child_sa_has_a_line_and_is_among_the_failures() {
+    let mut shown = vec![];
+    let all = objects(|| {
+        let mut world = gateway();
+        fail(&mut world, ike(&TERMINAL.replace("10.99.0.0/24", "10.55.0.0/24"), "192.0.2.1"));
+        match world.ask(Command::Show { what: View::FailedPeers }).outcome {
+            Outcome::Result(Reply::FailedPeers(failed)) => shown = failed,
+            other => panic!("{other:?}"),
+        }
+    });
+    let who = json!({ "peer": "192.0.2.1:4500", "proved": "one.test", "connection": "terminals" });
+    let [refused] = named(&all, "child_refused")[..] else { panic!("{all:#?}") };
+    assert_has(refused, who);
+    assert_has(
+        refused,
+        json!({ "reason": "TS_UNACCEPTABLE", "asked_local": "10.55.0.0/24", "asked_remote": "10.98.1.0/24" }),
+    );
+    let [shown] = &shown[..] else { panic!("{shown:?}") };
+    assert_eq!(shown.reason, "connected, but its child SA was refused: TS_UNACCEPTABLE (38)");
+    assert_eq!((&shown.remote[..], shown.proved.as_deref()), ("192.0.2.1:4500", Some("one.test")));
+}
+
+#[test]
 fn a_failed_attempt_to_authenticate_again_has_one_line() {
     let all = objects(|| {
         let both = "auth = \"psk\"\npsk_file = \"$PSK\"\n";

@@ -233,15 +233,14 @@ fn policy_and_hop_limit_come_before_the_length() {
         ip::set_total_len(&mut packet, 20, length);
         if df { packet } else { fragmentable(packet) }
     };
-    let mut expected = [(HopLimit, 0), (Discard, 0), (FragmentPorts, 0), (TooBig, 0)];
+    let mut expected = [(HopLimit, 0), (Discard, 0), (TooBig, 0)];
     for (dst, hops, df, drop, kind) in [
         ("10.99.0.7", 1, true, 0, Some([11, 0])),
         ("10.99.0.7", 1, false, 0, Some([11, 0])),
         ("10.99.0.9", 64, true, 1, None),
         ("10.99.0.9", 64, false, 1, None),
-        // Its pieces would not show their ports.
-        ("10.98.0.2", 64, false, 2, None),
-        ("10.98.0.2", 64, true, 3, Some([3, 4])),
+        ("10.98.0.2", 1, false, 0, Some([11, 0])),
+        ("10.98.0.2", 64, true, 2, Some([3, 4])),
     ] {
         send(&mut world, &one.seal(&to(dst, 5000, hops, df)), 1);
         expected[drop].1 += 1;
@@ -256,10 +255,13 @@ fn policy_and_hop_limit_come_before_the_length() {
         }
         assert_eq!(world.take(INSIDE).len(), 0);
     }
-    // One that fits a frame goes whole, and is cut outside.
-    send(&mut world, &one.seal(&to("10.98.0.2", 1778, 64, false)), 1);
-    let [whole] = &joined(world.take(OUTSIDE))[..] else { panic!("{:?}", world.all_drops()) };
-    assert_eq!(two.open(whole).2, forwarded(&to("10.98.0.2", 1778, 64, false)));
+    // One that may be cut goes whole all the same, and is cut outside: its pieces would not show their
+    // ports.
+    for length in [1778, 1779, 5000, 65_200] {
+        send(&mut world, &one.seal(&to("10.98.0.2", length, 64, false)), 1);
+        let [whole] = &joined(world.take(OUTSIDE))[..] else { panic!("{:?}", world.all_drops()) };
+        assert!(two.open(whole).2 == forwarded(&to("10.98.0.2", length, 64, false)), "{length}");
+    }
 }
 
 #[test]

@@ -236,3 +236,24 @@ fn report_about_a_probe_names_the_next_length_to_try() {
     pass(&mut world, &mut peer, 12 * SECOND);
     assert!((1438..=1441).contains(&shown(&mut world).path_mtu.unwrap()));
 }
+
+/// They go in fragments of IKE or, to a peer that knows none, of IP.
+#[test]
+fn messages_are_cut_for_what_the_path_takes() {
+    for (fragment, are_cut) in [("1280", false), ("\"none\"", true)] {
+        let keys =
+            format!("fragment = {fragment}\nproposals = [\"aes256gcm16-prfsha384-x25519-ke1_mlkem768\"]\n");
+        let terminal = Peer::new(&(TERMINAL.to_owned() + &keys), "192.0.2.1");
+        let (mut world, mut peer) = connected_as(terminal, &keys, 600);
+        pass(&mut world, &mut peer, 20 * SECOND);
+        assert_eq!(shown(&mut world).path_mtu, Some(576), "{fragment}");
+        let spis = |peer: &Peer| peer.side.endpoint.peers().next().unwrap().spis();
+        let before = spis(&peer);
+        (peer.longest, peer.fragments) = (0, 0);
+        let rekey = Command::PeerRekey { peer: "cl.test".into(), ike: true };
+        assert_eq!(world.ask(rekey).outcome, Outcome::Result(Reply::Done));
+        peer.until(&mut world, |peer| spis(peer) != before);
+        assert!((500..=576).contains(&peer.longest), "{fragment}: {}", peer.longest);
+        assert_eq!(peer.fragments > 0, are_cut, "{fragment}: {} fragments of IP", peer.fragments);
+    }
+}

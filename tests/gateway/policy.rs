@@ -12,10 +12,7 @@ use wayfarer::{
 use wayfarer_dataplane::{
     drop::DropReason::{self, *},
     sa::{PortRange, Selector},
-    wire::{
-        checksum,
-        ip::{self, protocol},
-    },
+    wire::{checksum, ip::protocol},
 };
 
 const SUITE: &str = "aes128gcm16";
@@ -37,13 +34,11 @@ fn terminal(n: u32) -> Terminal {
     Terminal::new(n, suite(SUITE), &format!("192.0.2.{n}"))
 }
 
-/// Turns the packet into the last fragment of a datagram.
-fn later_fragment(mut packet: Vec<u8>) -> Vec<u8> {
-    packet[6..8].copy_from_slice(&[0, 185]);
-    packet[10..12].fill(0);
-    let sum = checksum::of(&packet[..20]);
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    packet
+/// Returns a datagram's two fragments, the later one first.
+fn in_fragments(src: &str, dst: &str, ports: (u16, u16)) -> [Vec<u8>; 2] {
+    let mut pieces = fragments(&datagram(src, dst, ports, &[7; 1000]), 600, 9);
+    pieces.reverse();
+    pieces.try_into().expect("two fragments")
 }
 
 fn to(dst: &str, port: u16) -> Vec<u8> {
@@ -178,10 +173,18 @@ fn discard_holds_from_a_tunnel_to_the_gateways_own_addresses() {
             "{port}"
         );
     }
-    // A later fragment has no port, and could belong to the forbidden one.
-    let later = later_fragment(datagram("10.98.0.1", "203.0.113.1", (1, 23), b"to the gateway"));
-    world.send(OUTSIDE, &one.seal(&later));
-    assert_eq!((world.take(INSIDE).len(), world.drops(FragmentPorts)), (0, 1));
+    // A later fragment has no port, and could belong to the forbidden one. So it waits for the first.
+    for (port, delivered, dropped) in [(23, 2, 1), (22, 0, 3)] {
+        let [later, first] = in_fragments("10.98.0.1", "203.0.113.1", (1, port));
+        world.send(OUTSIDE, &one.seal(&later));
+        assert_eq!((world.take(INSIDE).len(), world.drops(DropReason::Discard)), (0, 1), "{port}");
+        world.send(OUTSIDE, &one.seal(&first));
+        assert_eq!(
+            (world.take(INSIDE).len(), world.drops(DropReason::Discard)),
+            (delivered, dropped),
+            "{port}"
+        );
+    }
 }
 
 #[test]
@@ -207,8 +210,14 @@ fn discard_of_a_longer_source_prefix_holds_for_a_tunnel() {
         }
     }
     assert_eq!(world.take(INSIDE).len(), 2);
-    world.send(OUTSIDE, &one.seal(&later_fragment(datagram("10.98.0.5", "10.99.0.7", (8, 1), b"who knows"))));
-    assert_eq!((world.take(INSIDE).len(), world.drops(FragmentPorts)), (0, 1));
+    let before = world.drops(DropReason::Discard);
+    for (port, passed, dropped) in [(8, 2, 0), (7, 0, 2)] {
+        for piece in in_fragments("10.98.0.5", "10.99.0.7", (port, 1)) {
+            world.send(OUTSIDE, &one.seal(&piece));
+        }
+        let counted = world.drops(DropReason::Discard) - before;
+        assert_eq!((world.take(INSIDE).len(), counted), (passed, dropped), "{port}");
+    }
 }
 
 #[test]
@@ -296,7 +305,7 @@ fn spoofed_inside_source_does_not_get_into_a_tunnel() {
 }
 
 #[test]
-fn later_fragments_do_not_pass_selectors_with_ports() {
+fn ports_of_the_first_fragment_decide_for_the_later_ones() {
     let https = Selector {
         protocol: Some(protocol::UDP),
         remote_ports: PortRange { first: 443, last: 443 },
@@ -304,18 +313,28 @@ fn later_fragments_do_not_pass_selectors_with_ports() {
     };
     let everything = (PolicyAction::Bypass, selector("0.0.0.0/0", "0.0.0.0/0"));
     let mut world = gateway(vec![everything], |config| config.tunnels[0].selectors = vec![https]);
-    let later = |src: &str, dst: &str| {
-        let mut packet = datagram(src, dst, (9, 443), &[0; 64]);
-        packet[6..8].copy_from_slice(&[0x00, 0x08]);
-        let total = packet.len();
-        ip::set_total_len(&mut packet, 20, total);
-        packet
-    };
     assert_eq!(fate(&mut world, &to("10.98.0.9", 443)), Ok("sealed"));
     assert_eq!(fate(&mut world, &to("10.98.0.9", 80)), Ok("clear"));
-    assert_eq!(fate(&mut world, &later("10.99.0.7", "10.98.0.9")), Err(FragmentPorts));
-    world.send(OUTSIDE, &later("10.98.0.9", "10.99.0.7"));
-    assert_eq!((world.take(INSIDE).len(), world.drops(Unprotected)), (0, 1));
+    for port in [443, 80] {
+        let pieces = in_fragments("10.99.0.7", "10.98.0.9", (9, port));
+        let [later, first] = &pieces;
+        world.send(INSIDE, later);
+        assert_eq!(world.take(OUTSIDE), [[0; 0]; 0], "{port}");
+        world.send(INSIDE, first);
+        let out = world.take(OUTSIDE);
+        let passed = [first, later].map(|piece| forwarded(piece));
+        match &out[..] {
+            [sealed] if port == 443 => assert_eq!([terminal(1).open(sealed).2][..], joined(passed)),
+            _ => assert_eq!((port, &out[..]), (80, &passed[..]), "{:?}", world.all_drops()),
+        }
+    }
+    assert_eq!(world.all_drops(), []);
+    // In clear, only what the tunnel is not for comes back.
+    for (port, passed, dropped) in [(80, 2, 0), (443, 0, 2)] {
+        let pieces = in_fragments("10.98.0.9", "10.99.0.7", (port, 9));
+        pieces.iter().for_each(|piece| world.send(OUTSIDE, piece));
+        assert_eq!((world.take(INSIDE).len(), world.drops(Unprotected)), (passed, dropped), "{port}");
+    }
 }
 
 #[test]
@@ -362,6 +381,7 @@ fn each_packet_of_a_burst_is_judged_by_its_own_flow() {
     };
     let (fine, port) = (to("198.51.100.7", 443), to("198.51.100.7", 80));
     let source = datagram("10.99.0.8", "198.51.100.7", (9, 443), b"payload");
+    // The later fragment waits for its first one, and then is a duplicate of itself.
     let (tcp, later) = (changed(|p| p[9] = protocol::TCP), changed(|p| p[7] = 1));
     for packet in
         [&fine, &port, &fine, &tcp, &fine, &later, &fine, &source, &later, &later, &tcp, &port, &fine]
@@ -371,7 +391,7 @@ fn each_packet_of_a_burst_is_judged_by_its_own_flow() {
     world.settle();
     let expected = [&fine, &fine, &fine, &fine, &source, &fine].map(|packet| forwarded(packet));
     assert_eq!(world.take(OUTSIDE), expected);
-    assert_eq!(world.all_drops(), [(NoPolicy, 4), (FragmentPorts, 3)]);
+    assert_eq!(world.all_drops(), [(FragmentDuplicate, 2), (NoPolicy, 4)]);
 }
 
 #[test]

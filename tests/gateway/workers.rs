@@ -89,6 +89,11 @@ fn collect(wires: &[Wire], port: usize, mut take: impl FnMut(&[u8])) -> u64 {
     packets
 }
 
+/// Ends a gateway. Its workers check that they have counted the end of every packet, and only once.
+fn stop(mut gateway: Gateway) {
+    assert!(gateway.stop_workers());
+}
+
 fn until(mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
@@ -129,6 +134,7 @@ fn each_sequence_number_passes_once_with_two_workers() {
     let wrong: Vec<_> = (1..times.len()).filter(|&seq| times[seq] != 1).collect();
     assert!(wrong.is_empty(), "did not pass exactly once: {wrong:?}");
     assert!(gateway.counters().all(|c| c.received.value() > PACKETS / 2), "one worker did all the work");
+    stop(gateway);
 }
 
 /// Returns the number that a datagram carries.
@@ -159,6 +165,7 @@ fn packets_of_one_sa_have_unique_numbers() {
     });
     assert_eq!(numbers.last(), Some(&PACKETS));
     assert!(gateway.counters().all(|c| c.sealed.value() > PACKETS / 4), "one worker did all the work");
+    stop(gateway);
 }
 
 /// A frame over which a [`FaultyPort`] panics on reception.
@@ -226,11 +233,12 @@ fn failing_worker_counts_the_packets_in_hand_as_dropped_and_goes_on() {
             arrived == 1
         });
     }
+    stop(gateway);
 }
 
 #[test]
 fn packet_that_a_port_fails_to_send_is_not_retried_forever() {
-    let (mut gateway, wires) = start_on(|mut ports| {
+    let (gateway, wires) = start_on(|mut ports| {
         let queues = std::mem::take(&mut ports[INSIDE].queues);
         ports[INSIDE].queues = queues.into_iter().map(|queue| Box::new(FaultyPort(queue)) as _).collect();
         ports
@@ -251,7 +259,7 @@ fn packet_that_a_port_fails_to_send_is_not_retried_forever() {
         arrived == 1
     });
     until(|| counters.free_frames.value() == FRAMES as u64);
-    assert!(gateway.stop_workers());
+    stop(gateway);
 }
 
 #[test]
@@ -281,6 +289,7 @@ fn no_frame_is_lost_however_often_a_worker_fails() {
         arrived += collect(&wires[INSIDE], INSIDE, |_| ());
         arrived == 1
     });
+    stop(gateway);
 }
 
 #[test]
@@ -313,4 +322,5 @@ fn worker_that_fails_with_a_long_packet_opens_others() {
     assert_eq!(joined(out)[0].len(), 4028);
     assert_eq!(counters.drops.of(DropReason::WorkerFault), 3);
     until(|| counters.free_frames.value() == FRAMES as u64);
+    stop(gateway);
 }

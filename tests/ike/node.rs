@@ -10,11 +10,12 @@ use wayfarer::sim::ike::habits::LibreswanAnswers;
 use wayfarer_mobility::{
     ike::{
         endpoint::Endpoint,
-        event::{ChildId, ChildSa, Event, PacketsSent, PeerId},
+        event::{ChildId, ChildSa, Event, PeerId},
         sizes::StateSizes,
         wire::TrafficSelector,
     },
     path::{Addresses, Path},
+    path_mtu::PacketsSent,
 };
 
 /// A pair of child SAs.
@@ -76,6 +77,8 @@ pub(super) struct Node {
     pub(super) early: u64,
     /// Packets that were opened.
     pub(super) delivered: u64,
+    /// Updates of the node's addresses that its peers have accepted.
+    pub(super) updates: u64,
     spis: BTreeMap<u32, ChildId>,
     links: BTreeMap<PeerId, Link>,
     gone: BTreeSet<PeerId>,
@@ -123,6 +126,8 @@ pub(super) struct Habits {
     /// The gateway goes on without UDP when a terminal that connected so is behind a NAT, as libreswan's
     /// does: its kernel drops ESP in UDP then.
     pub(super) stays_without_udp: bool,
+    /// The gateway follows updates alone: neither ESP nor IKE from elsewhere, as libreswan's.
+    pub(super) follows_only_updates: bool,
 }
 
 fn covers(selectors: &[TrafficSelector], address: IpAddr) -> bool {
@@ -139,6 +144,7 @@ impl Node {
             strays: 0,
             early: 0,
             delivered: 0,
+            updates: 0,
             spis: BTreeMap::new(),
             links: BTreeMap::new(),
             gone: BTreeSet::new(),
@@ -247,15 +253,17 @@ impl Node {
                 Event::PathMtu { peer, path, mtu, .. } => {
                     assert_eq!(self.link(peer).path, Some(path));
                     self.link(peer).mtu = mtu;
+                    self.endpoint.handle_path_mtu(now, peer, mtu);
                 }
                 Event::Spi { spi, known: true } => assert!(self.ike_spis.insert(spi)),
                 Event::Spi { spi, known: false } => assert!(self.ike_spis.remove(&spi)),
+                Event::MoveAnswered { refusal, .. } => self.updates += u64::from(refusal.is_none()),
                 Event::LookUp { .. }
                 | Event::Dialled { .. }
                 | Event::LookUpTimedOut { .. }
-                | Event::MoveAnswered { .. }
                 | Event::IkeSaKeys { .. }
                 | Event::EspSilent { .. }
+                | Event::MappingChanged { .. }
                 | Event::ChildMissing { .. }
                 | Event::CreateFailed { .. }
                 | Event::InitRefused { .. }
@@ -263,6 +271,7 @@ impl Node {
                 | Event::GrantRefused { .. }
                 | Event::PrefixIgnored { .. }
                 | Event::SelectorsRefused { .. }
+                | Event::ChildRefused { .. }
                 | Event::ChildNarrowed { .. } => {}
             }
         }
@@ -403,6 +412,7 @@ impl Node {
         sa.highest = sa.highest.max(esp.sequence);
         link.is_heard = true;
         link.received += 1;
+        let follows = follows && !self.habits.follows_only_updates;
         let is_moved = follows && is_newest && link.path.is_some_and(|known| known != path);
         if is_first {
             self.endpoint.handle_child_used(now, peer, child);

@@ -11,13 +11,14 @@ use wayfarer::sim::ike::{
 use wayfarer_mobility::{
     crypto::{Encr, Integ},
     ike::{
-        connection::{Connection, PathProbing},
+        connection::Connection,
         counter::Counter,
-        event::{PacketsSent, Reason},
+        event::Reason,
         proposal::Offer,
         settings::Settings,
         wire::{ExchangeType, Header},
     },
+    path_mtu::{PacketsSent, PathProbing},
     transmit::{Payload, Transmit},
 };
 

@@ -32,6 +32,7 @@ const NONE: Habits = Habits {
     limits_authentication: false,
     probes_paths: false,
     stays_without_udp: false,
+    follows_only_updates: false,
 };
 /// Habits of nodes that look for the MTU of their paths.
 const PROBES: Habits = Habits { probes_paths: true, ..NONE };
@@ -358,6 +359,51 @@ fn all_terminals_behind_restarted_nats_are_followed_within_a_round_trip() {
         world.assert_connected();
         world
     });
+}
+
+/// Lets time pass, and returns the longest time in which each terminal opened no packet.
+fn darkness(world: &mut World, time: Duration) -> Vec<Duration> {
+    let mut last: Vec<_> = world.nodes.iter().map(|node| (node.delivered, world.now)).collect();
+    let mut longest = vec![Duration::ZERO; last.len()];
+    let until = world.now + time;
+    while world.now < until {
+        world.pass(SECOND / 4);
+        for ((node, last), longest) in world.nodes.iter().zip(&mut last).zip(&mut longest) {
+            if node.delivered != last.0 {
+                *last = (node.delivered, world.now);
+            }
+            *longest = world.now.saturating_sub(last.1).max(*longest);
+        }
+    }
+    longest
+}
+
+/// libreswan's gateway follows neither ESP nor IKE from elsewhere. Terminals have to announce that the NAT in
+/// front of them has given them another port (RFC 4555 §3.8), and nothing else.
+#[test]
+fn terminals_behind_restarted_nats_tell_a_gateway_that_follows_only_updates() {
+    for probes_paths in [false, true] {
+        let habits = Habits { follows_only_updates: true, probes_paths, ..NONE };
+        with_each_kind(23, |seed, kind| {
+            let mut world = World::with_habits(habits, seed, kind, 40, Cable::LOSSLESS);
+            world.pass(15 * SECOND);
+            // New keys of IKE SAs change what the gateway answers, but no mapping.
+            (0..40).for_each(|terminal| world.disturb(rekey(terminal, Some(Keys::IkeSa), None)));
+            assert!(darkness(&mut world, 60 * SECOND).iter().all(|dark| *dark <= SECOND * 5 / 4));
+            assert_eq!(world.updates(), 0);
+            let before = world.remotes();
+            (0..NATS).for_each(|nat| world.disturb(Disturbance::NatRestart { nat }));
+            let dark = darkness(&mut world, 60 * SECOND);
+            assert!(dark.iter().all(|dark| *dark <= 8 * SECOND), "{dark:?}");
+            let after = world.remotes();
+            let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+            assert!(moved > 10, "{moved} moved");
+            assert_eq!(world.updates(), moved as u64);
+            assert_eq!(world.nodes[0].endpoint.count(Counter::Unconfirmed), 0);
+            world.assert_connected();
+            world
+        });
+    }
 }
 
 #[test]

@@ -1,15 +1,19 @@
-//! Child SAs with many prefixes: all of them are agreed on, or none.
+//! Child SAs with many prefixes: all of them are agreed on, or none. Child SAs that are refused.
 
 use crate::{insider::Insider, pair::Pair};
 use wayfarer::sim::ike::{
-    connections::{gateway, prefix, terminal},
+    connections::{gateway, offer, prefix, terminal},
     side::{Side, reversed},
 };
-use wayfarer_mobility::ike::{
-    connection::Connection,
-    event::{Event, Reason},
-    settings::Settings,
-    wire::{ExchangeType, Payload, Proposal, TrafficSelector, Transform, flags, notify},
+use wayfarer_mobility::{
+    crypto::Encr,
+    ike::{
+        connection::{ChildPolicy, Connection},
+        event::{Event, Reason},
+        proposal::Offer,
+        settings::Settings,
+        wire::{ExchangeType, Payload, Proposal, TrafficSelector, Transform, flags, notify},
+    },
 };
 
 /// Returns this many networks of 256 addresses.
@@ -79,6 +83,39 @@ fn gateway_refuses_more_than_it_can_install_instead_of_cutting_it() {
     assert!(pair.gateway.events.iter().any(refused), "{:?}", pair.gateway.events);
     let is_up = |event: &Event| matches!(event, Event::ChildUp { .. });
     assert!(!pair.gateway.events.iter().any(is_up));
+}
+
+#[test]
+fn gateway_tells_which_child_sa_it_has_refused_and_why() {
+    let elsewhere = prefix([10, 55, 0, 0], [10, 55, 0, 255]);
+    let child = ChildPolicy { remote: vec![elsewhere], ..terminal().children.remove(0) };
+    let allowed = terminal().children.remove(0);
+    let other = Offer { encr: vec![Encr::ChaCha20Poly1305], ..offer() };
+    // The first child SA in IKE_AUTH, and one beside it.
+    for (asking, refusal, local, ends) in [
+        (
+            Connection { children: vec![child.clone()], ..terminal() },
+            notify::TS_UNACCEPTABLE,
+            elsewhere,
+            true,
+        ),
+        (Connection { esp: vec![other], ..terminal() }, notify::NO_PROPOSAL_CHOSEN, allowed.remote[0], true),
+        (
+            Connection { children: vec![allowed, child], ..terminal() },
+            notify::TS_UNACCEPTABLE,
+            elsewhere,
+            false,
+        ),
+    ] {
+        let pair = Pair::connected(gateway(), asking);
+        let told = pair.gateway.events.iter().filter_map(|event| match event {
+            Event::ChildRefused { refusal, local, remote, .. } => Some((*refusal, *local, remote.is_some())),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [(refusal, Some(local), true)]);
+        let reasons = pair.terminal.end_reasons();
+        assert_eq!(reasons, if ends { vec![Reason::Refused(refusal)] } else { vec![] });
+    }
 }
 
 #[test]

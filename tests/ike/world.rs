@@ -30,7 +30,7 @@ use wayfarer_mobility::{
     crypto::{Encr, Prf},
     identity::Identity,
     ike::{
-        connection::{Connection, Lifetimes, PathProbing, SharedKey},
+        connection::{Connection, Lifetimes, SharedKey},
         endpoint::Endpoint,
         event::PeerId,
         pool::Pool,
@@ -39,6 +39,7 @@ use wayfarer_mobility::{
         view::State,
     },
     path::Addresses,
+    path_mtu::PathProbing,
     task::{Task, TaskId},
     transmit::Payload,
 };
@@ -169,8 +170,9 @@ impl World {
             }
         };
         let (mut ike, mut esp) = (self.offers.clone(), self.offers.clone());
-        let Habits { crash_tokens, probes_paths, stays_without_udp, .. } = self.habits;
+        let Habits { crash_tokens, probes_paths, stays_without_udp, follows_only_updates, .. } = self.habits;
         let of_gateway = Habits { crash_tokens, probes_paths, stays_without_udp, ..Habits::default() };
+        let of_gateway = Habits { follows_only_updates, ..of_gateway };
         let of_terminal = Habits { stays_without_udp: false, ..self.habits };
         let habits = if node == GATE { of_gateway } else { of_terminal };
         let without_pfs = |offer: &Offer| Offer { kex: vec![], more_kex: vec![], ..offer.clone() };
@@ -204,7 +206,7 @@ impl World {
             log_keys: habits.libreswan_answers,
             crash_secret: crash_tokens.then_some(secret),
             nat_traversal: !habits.without_nat_traversal,
-            vendor_id: !habits.stays_without_udp,
+            vendor_id: !habits.stays_without_udp && !habits.follows_only_updates,
             ..Settings::default()
         };
         Node::new(Endpoint::new(Arc::new(Primitives), random, vec![connection], pools, settings)).with(habits)

@@ -2,7 +2,7 @@
 
 use super::{
     lab::{Gateway, Lab, wait_for},
-    traffic::{IperfServer, ping, wait_for_ping},
+    traffic::{IperfServer, lost, ping, wait_for_ping},
     world::{BY_CORE, SERVER, TERMINAL, gateway_config, start, start_terminal, terminal_lab, use_tap},
 };
 use wayfarer::control::protocol::PortView;
@@ -60,14 +60,14 @@ pub(crate) fn wait_for_link(gateway: &Gateway, name: &str, link: &str) {
 }
 
 /// Makes `gw` a host that forwards, and counts in `core` what comes in clear.
-fn watch_for_clear(lab: &Lab) {
+pub(crate) fn watch_for_clear(lab: &Lab) {
     lab.forward("gw");
     lab.run("gw", "ip route add 10.98.0.0/24 via 192.0.2.254");
     let rule = "type filter hook prerouting priority 0; ip saddr 10.99.0.0/24 counter;";
     lab.nft("core", &format!("table inet watch {{\n  chain c {{ {rule} }}\n}}"));
 }
 
-fn assert_none_in_clear(lab: &Lab) {
+pub(crate) fn assert_none_in_clear(lab: &Lab) {
     let counted = lab.run("core", "nft list table inet watch");
     assert!(counted.contains("counter packets 0 "), "{counted}");
 }
@@ -137,6 +137,86 @@ fn device_that_is_made_again_at_once_with_the_same_index_is_opened_again() {
     wait_for_ping(&lab, "term", SERVER);
     ping(&lab, "srv", TERMINAL, 20);
     terminal.assert_no_drops();
+}
+
+const RENAMED: &str = "the device has another name: this port stays on it";
+
+/// Checks that a port stays on a device that gets another name, with the host closed there, until that
+/// device is gone.
+pub(crate) fn device_with_another_name_stays_the_ports(kind: &str) {
+    let lab = terminal_lab();
+    let (gateway, _terminal) = start(&lab, kind, "192.0.2.1");
+    watch_for_clear(&lab);
+    let way = port(&gateway, "outside").kind;
+    for (round, [from, to]) in (1..).zip([["g0", "wan0"], ["wan0", "g0"], ["g0", "wan0"]]) {
+        let pings = lab.spawn("term", &format!("ping -i 0.02 -c 50 -W 2 {SERVER}"));
+        lab.run("gw", &format!("ip link set {from} name {to}"));
+        wait_for_lines(&gateway, RENAMED, round);
+        let shown = port(&gateway, "outside");
+        assert_eq!((shown.device.as_deref(), shown.link.as_deref()), (Some(to), Some("up")));
+        assert_eq!(shown.kind, way, "it was opened again");
+        let output = pings.finish();
+        assert_eq!(lost(&output), 0, "{output}");
+    }
+    assert!(lab.run("gw", "nft list tables").contains("wayfarer-wan0"));
+    let mac = "02:00:00:00:00:77";
+    lab.run("gw", &format!("ip link set wan0 address {mac}"));
+    wait_for_lines(&gateway, "the device was opened again", 1);
+    wait_for("the router to hear of it", || {
+        lab.run("core", "ip neigh show 192.0.2.1").contains(mac).then_some(())
+    });
+    ping(&lab, "srv", TERMINAL, 20);
+    lab.run("gw", "ip link del wan0");
+    wait_for_lines(&gateway, "there is no device: this port waits for it", 1);
+    assert_eq!(port(&gateway, "outside").device.as_deref(), Some("g0"), "the name that it waits for");
+    connect(&lab);
+    lab.run("gw", "ip route replace 10.98.0.0/24 via 192.0.2.254");
+    wait_for_lines(&gateway, "the device was opened again", 2);
+    wait_for_link(&gateway, "outside", "up");
+    wait_for_ping(&lab, "term", SERVER);
+    ping(&lab, "srv", TERMINAL, 20);
+    assert_none_in_clear(&lab);
+}
+
+#[test]
+fn devices_in_use_that_swap_their_names_stay_with_their_ports() {
+    let lab = terminal_lab();
+    let (gateway, terminal) = start(&lab, "af_packet", "192.0.2.1");
+    batch(&lab, "link set g0 name swap\nlink set g1 name g0\nlink set swap name g1\n");
+    wait_for("the names to be followed", || {
+        let devices = ["outside", "inside"].map(|name| port(&gateway, name).device);
+        let has_both = devices == ["g1", "g0"].map(|name| Some(name.to_owned()));
+        (has_both && gateway.log().matches(RENAMED).count() >= 2).then_some(())
+    });
+    ping(&lab, "term", SERVER, 20);
+    ping(&lab, "srv", TERMINAL, 20);
+    gateway.assert_no_drops();
+    terminal.assert_no_drops();
+}
+
+/// A veth pair has as many queues as it is told to use.
+#[test]
+fn queues_that_a_device_gets_later_are_served() {
+    let lab = terminal_lab();
+    // Neither end may send by more queues than the other one receives by.
+    let set_queues = |count: u32, ends: [(&str, &str); 2]| {
+        for (space, device) in ends {
+            lab.run(space, &format!("ethtool -L {device} rx {count} tx {count}"));
+        }
+    };
+    set_queues(1, [("core", "k1"), ("gw", "g0")]);
+    let (gateway, _terminal) = start(&lab, "af_xdp", "192.0.2.1");
+    assert_eq!(port(&gateway, "outside").kind, "af_xdp (native)");
+    set_queues(2, [("gw", "g0"), ("core", "k1")]);
+    // From now on everything comes by the new one, whatever core sends it.
+    let steer = "printf %x $(( (1 << $(nproc --all)) - 1 )) > /sys/class/net/k1/queues/tx-1/xps_cpus";
+    assert!(lab.command("core", "sh -c").arg(steer).status().unwrap().success());
+    wait_for_lines(&gateway, "the device has more receive queues than AF_XDP serves", 1);
+    wait_for_lines(&gateway, "the device was opened again", 1);
+    wait_for_ping(&lab, "term", SERVER);
+    ping(&lab, "term", SERVER, 20);
+    ping(&lab, "srv", TERMINAL, 20);
+    assert_eq!(port(&gateway, "outside").kind, "af_packet");
 }
 
 pub(crate) fn packets_to_a_device_that_is_down_are_counted_as_such(kind: &str) {
@@ -315,6 +395,27 @@ fn tap_device_that_is_deleted_is_made_again() {
         ping(&lab, "term", SERVER, 20);
         ping(&lab, "srv", TERMINAL, 20);
     }
+    gateway.assert_no_drops();
+}
+
+#[test]
+fn tap_device_with_another_name_stays_the_ports() {
+    let lab = terminal_lab();
+    let gateway = lab.gateway("gw", &gateway_config("af_packet", BY_CORE));
+    let terminal = start_terminal(&lab, "af_packet", "192.0.2.1");
+    lab.run("term", "ip link set wf0 name vpn0");
+    wait_for_lines(&terminal, RENAMED, 1);
+    assert_eq!(port(&terminal, "programs").device.as_deref(), Some("vpn0"));
+    assert!(lab.run("term", "nft list ruleset").contains("iifname \"vpn0\" accept"));
+    ping(&lab, "term", SERVER, 20);
+    ping(&lab, "srv", TERMINAL, 20);
+    lab.run("term", "ip link del vpn0");
+    wait_for_lines(&terminal, "the device was opened again", 1);
+    assert_eq!(port(&terminal, "programs").device.as_deref(), Some("wf0"));
+    assert!(lab.run("term", "nft list ruleset").contains("iifname \"wf0\" accept"));
+    use_tap(&lab);
+    ping(&lab, "term", SERVER, 20);
+    ping(&lab, "srv", TERMINAL, 20);
     gateway.assert_no_drops();
 }
 

@@ -35,7 +35,6 @@ fn gateway(kernel_routes: bool) -> World {
     let (mut ports, wires) = open_ports(1, 512);
     let reopener = Reopener {
         device: TAP.to_owned(),
-        earlier_name: TAP.to_owned(),
         rules: Rules::default(),
         workers: 1,
         frame_size: 0,
@@ -48,6 +47,7 @@ fn gateway(kernel_routes: bool) -> World {
     ports.push(OpenPort {
         name: TAP.to_owned(),
         kind: "tap".to_owned(),
+        device_name: Some(opened.name),
         exception: Some(Exception { of: OUTSIDE, rate: 1000 }),
         monitor: Some(opened.monitor),
         reopener: Some(reopener),

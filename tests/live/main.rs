@@ -11,8 +11,10 @@ mod exception;
 mod host;
 mod lab;
 mod moves;
+mod nat;
 mod nics;
 mod offloads;
+mod outer_fragments;
 mod overtaking;
 mod own_traffic;
 mod path_mtu;
@@ -23,6 +25,7 @@ mod rate;
 mod strongswan;
 mod traffic;
 mod transport;
+mod under_traffic;
 mod vlans;
 mod walkthrough;
 mod world;
@@ -45,18 +48,23 @@ for_each_kind! {
     paths::gateway_to_gateway,
     paths::too_big,
     paths::fragments,
+    outer_fragments::pass_both_ways,
+    nat::hosts_reach_a_router_that_does_not_know_them,
     paths::neighbours,
     paths::kernel_routes,
     path_mtu::links_of_every_mtu,
     path_mtu::stream_goes_on_while_its_path_changes,
     path_mtu::routers_that_filter_icmp,
+    path_mtu::routers_that_filter_icmp_are_probed,
     moves::ping_goes_on,
     moves::ping_goes_on_over_ipv6,
     moves::tcp_goes_on,
     devices::mtu_is_followed,
     devices::device_that_is_made_again_is_opened_again,
+    devices::device_with_another_name_stays_the_ports,
     devices::mac_address_is_followed_and_announced,
     devices::packets_to_a_device_that_is_down_are_counted_as_such,
+    under_traffic::stream_goes_on_while_its_device_changes,
     closed::host_stays_closed_until_opened,
     closed::no_form_of_a_packet_passes_in_clear,
     closed::unprotected_traffic_is_still_forwarded,

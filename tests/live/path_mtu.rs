@@ -5,8 +5,8 @@
 //! ```
 
 use super::{
-    lab::{Gateway, Lab, wait_for},
-    traffic::{IperfServer, Run, iperf_command, wait_for_packets, wait_for_ping},
+    lab::{Gateway, Lab, wait_for, wait_longer},
+    traffic::{IperfServer, Run, WebServer, iperf_command, wait_for_packets, wait_for_ping},
     world::{Outside, two_gateways_with},
 };
 use std::{
@@ -123,7 +123,7 @@ pub(crate) fn links_of_every_mtu(kind: &str) {
         // A veth pair with a program for AF_XDP takes no longer packets.
         let largest = if kind == "af_packet" { 9000 } else { 1500 };
         let (lab, a, b) = routers(kind, outside, "", largest);
-        let mut server = IperfServer::start(&lab, "hb");
+        let (mut server, web) = (IperfServer::start(&lab, "hb"), WebServer::start(&lab, "hb"));
         for mtu in [9000, 1492, 1400, 1280].into_iter().filter(|mtu| *mtu <= largest) {
             set_mtu(&lab, mtu);
             for hosts in HOSTS {
@@ -134,6 +134,9 @@ pub(crate) fn links_of_every_mtu(kind: &str) {
             }
             for options in ["", "-R"] {
                 assert!(server.run(&lab, "ha", HOSTS[0][1], options).received > 100_000, "{mtu}");
+            }
+            for at in [HOSTS[0][1].to_owned(), format!("[{}]", HOSTS[1][1])] {
+                web.fetch(&lab, "ha", &at);
             }
             let learnt = (mtu < 1500).then_some(mtu as u16);
             assert_eq!([a.sa().path_mtu, b.sa().path_mtu], [learnt; 2]);
@@ -163,6 +166,36 @@ pub(crate) fn stream_goes_on_while_its_path_changes(kind: &str) {
     a.assert_no_drops();
 }
 
+/// Has the routers never say why they drop.
+fn filter_icmp(lab: &Lab) {
+    for router in ["core", "far"] {
+        let rule = "type filter hook output priority 0; icmp type destination-unreachable drop; \
+                    icmpv6 type packet-too-big drop;";
+        lab.nft(router, &format!("table inet quiet {{\n  chain c {{ {rule} }}\n}}"));
+    }
+}
+
+/// Checks that TCP passes routers that never say why they drop, once the gateways' probes in dummy packets
+/// have found what they take.
+pub(crate) fn routers_that_filter_icmp_are_probed(kind: &str) {
+    let (lab, a, b) = routers(kind, Outside::V4, "encap = \"udp\"", 1500);
+    filter_icmp(&lab);
+    set_mtu(&lab, 1400);
+    // Nothing is looked for while nothing is sent.
+    let _pings = lab.spawn("ha", &format!("ping -i 0.1 -s 1000 -w 180 {}", HOSTS[0][1]));
+    for gateway in [&a, &b] {
+        wait_longer("probes to find the MTU", || (gateway.sa().path_mtu == Some(1400)).then_some(()));
+    }
+    let mut server = IperfServer::start(&lab, "hb");
+    for options in ["", "-R"] {
+        assert!(server.run(&lab, "ha", HOSTS[0][1], options).received > 100_000);
+    }
+    for gateway in [&a, &b] {
+        assert_eq!(gateway.dropped("Dummy"), 0);
+        gateway.assert_no_drops();
+    }
+}
+
 /// Checks that outer fragments pass routers that never say why they drop, and that inner hosts notice
 /// nothing.
 pub(crate) fn routers_that_filter_icmp(kind: &str) {
@@ -171,11 +204,7 @@ pub(crate) fn routers_that_filter_icmp(kind: &str) {
     {
         let (lab, a, b) = routers(kind, outside, keys, 1500);
         set_mtu(&lab, 1280);
-        for router in ["core", "far"] {
-            let rule = "type filter hook output priority 0; icmp type destination-unreachable drop; \
-                        icmpv6 type packet-too-big drop;";
-            lab.nft(router, &format!("table inet quiet {{\n  chain c {{ {rule} }}\n}}"));
-        }
+        filter_icmp(&lab);
         for hosts in HOSTS {
             assert_eq!(exchange(&lab, hosts, sizes(1500).filter(|size| *size <= 1500)), 0, "{hosts:?}");
         }

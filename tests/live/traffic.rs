@@ -1,6 +1,7 @@
 //! Traffic of ping and iperf3, and its results.
 
 use super::lab::{Gateway, Lab, Program, wait_for};
+use std::fs;
 
 /// Waits until a ping gets through, so that addresses are resolved and tables filled.
 pub(crate) fn wait_for_ping(lab: &Lab, from: &str, to: &str) {
@@ -11,9 +12,15 @@ pub(crate) fn wait_for_ping(lab: &Lab, from: &str, to: &str) {
 
 /// Sends `count` pings with gaps of 20 ms, and fails if one is lost.
 pub(crate) fn ping(lab: &Lab, from: &str, to: &str, count: u32) {
+    ping_with(lab, from, to, count, "");
+}
+
+/// Does the same as [`ping`], with further options of the command.
+pub(crate) fn ping_with(lab: &Lab, from: &str, to: &str, count: u32, options: &str) {
     // An additional ping pushes out one that a NIC holds back.
     let sent = count + u32::from(lab.holds_back.get());
-    let output = lab.run(from, &format!("ping -i 0.02 -c {sent} -W 2 {to}"));
+    let command = format!("ping -i 0.02 -c {sent} -W 2 {to} {options}");
+    let output = lab.run(from, command.trim_end());
     let is_answered = |seq: &u32| output.contains(&format!("icmp_seq={seq} "));
     assert_eq!((1..=count).filter(is_answered).count() as u32, count, "{output}");
 }
@@ -71,6 +78,36 @@ impl Run {
             intervals: intervals.iter().filter_map(|i| i["sum"]["bytes"].as_u64()).collect(),
             lost_percent: end["sum"]["lost_percent"].as_f64().unwrap_or(0.0),
         }
+    }
+}
+
+/// A web server with one page of 3 MB, on all addresses of its namespace.
+pub(crate) struct WebServer {
+    program: Program,
+    page: Vec<u8>,
+}
+
+impl WebServer {
+    pub(crate) fn start(lab: &Lab, space: &str) -> Self {
+        let page: Vec<u8> = (0..3_000_000u32).map(|at| (at / 251) as u8).collect();
+        fs::create_dir(lab.path("site")).unwrap();
+        fs::write(lab.path("site/page"), &page).unwrap();
+        let server = "exec python3 -u -m http.server 80 --bind :: --directory site 2>&1";
+        let mut program = Program::start(lab.command(space, "sh -c").arg(server));
+        program.wait_for_line("Serving HTTP");
+        Self { program, page }
+    }
+
+    /// Fetches the page from the server's address `at`, in brackets if it is of IPv6, and checks that all
+    /// of it comes.
+    pub(crate) fn fetch(&self, lab: &Lab, from: &str, at: &str) {
+        lab.run(from, &format!("curl -gsS --max-time 30 -o got http://{at}/page"));
+        assert!(fs::read(lab.path("got")).unwrap() == self.page, "the page in full");
+    }
+
+    /// Waits until the server has seen this client.
+    pub(crate) fn wait_for_client(&mut self, address: &str) {
+        self.program.wait_for_line(&format!("{address} - -"));
     }
 }
 

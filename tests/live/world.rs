@@ -92,6 +92,8 @@ remote = "{remote}"
 inner_local = "10.98.0.7"
 inner_remote = "10.99.0.0/24"
 pin_source = true
+# A path that takes less would be known, and routers would have nothing to cut.
+path_mtu_probing = "off"
 # On a small machine, a gateway's worker that shares the SA may be delayed for long.
 window = 65536
 inbound = {{ spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }}

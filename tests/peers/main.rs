@@ -5,6 +5,7 @@
 //! Needs the Debian packages python3-scapy and tshark.
 
 mod captures;
+mod fragments;
 
 use serde::Serialize;
 use std::{
@@ -174,7 +175,8 @@ fn config(cases: &[Case]) -> String {
         let _ = write!(
             text,
             "[[tunnel]]\nname = \"t{index}\"\nmode = \"{mode}\"\nlocal = \"{gateway}\"\nremote = \"{peer}\"\n\
-             encap = \"{encap}\"\nesn = {esn}\n{padding}{inner}\ninbound = {inbound}\noutbound = {outbound}\n"
+             encap = \"{encap}\"\npath_mtu_probing = \"off\"\nesn = {esn}\n{padding}{inner}\n\
+             inbound = {inbound}\noutbound = {outbound}\n"
         );
     }
     text

@@ -16,6 +16,8 @@ use std::os::fd::OwnedFd;
 pub(super) struct BoundDevice {
     device: Device,
     socket: OwnedFd,
+    /// The number of its receive queues that ports serve; `None` if they serve whatever there are.
+    served_queues: Option<u32>,
 }
 
 impl BoundDevice {
@@ -32,7 +34,12 @@ impl BoundDevice {
         };
         let failed = |e| PortError::system(device.name(), "watch the device", NEEDS, e);
         let socket = bind().map_err(failed)?;
-        Ok(Self { device, socket })
+        Ok(Self { device, socket, served_queues: None })
+    }
+
+    /// Notes that ports serve no more than the first `queues` of its receive queues.
+    pub(super) fn with_served_queues(self, queues: u32) -> Self {
+        Self { served_queues: Some(queues), ..self }
     }
 
     /// Returns the device.
@@ -44,7 +51,14 @@ impl BoundDevice {
 impl Monitor for BoundDevice {
     fn state(&self) -> DeviceState {
         match sys::bound_device(&self.socket) {
-            Ok(index) if index == self.device.index() => self.device.state(),
+            Ok(index) if index == self.device.index() => {
+                let state = self.device.state();
+                // Another device may have had its name meanwhile.
+                let has_more =
+                    |served| self.device.queues() > served && self.device.state().name == state.name;
+                let has_unserved_queues = self.served_queues.is_some_and(has_more);
+                DeviceState { has_unserved_queues, ..state }
+            }
             _ => DeviceState { is_gone: true, ..DeviceState::default() },
         }
     }

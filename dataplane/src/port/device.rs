@@ -36,11 +36,17 @@ const SPEED_UNKNOWN: u32 = u32::MAX;
 const DUPLEX_HALF: u8 = 0;
 const DUPLEX_FULL: u8 = 1;
 
-/// A network device, in the network namespace of the thread that looked it up.
+/// A name as ioctls have it.
+type RequestName = [libc::c_char; libc::IFNAMSIZ];
+
+/// Most times that the state of a device is read that gets other names meanwhile.
+const TRIES: usize = 3;
+
+/// A network device, in the network namespace of the thread that looked it up. It stays the same device
+/// if it gets another name.
 #[derive(Debug)]
 pub struct Device {
     name: String,
-    request_name: [libc::c_char; libc::IFNAMSIZ],
     index: u32,
     link: LinkLayer,
     mac: Mac,
@@ -56,19 +62,22 @@ impl Device {
     pub fn find(name: &str) -> Result<Self, PortError> {
         let no_device = || PortError::NoDevice { device: name.to_owned() };
         let failed = |action, source| PortError::system(name, action, NET_ADMIN, source);
-        let mut request_name = [0; libc::IFNAMSIZ];
-        if name.is_empty() || name.len() >= request_name.len() || name.contains('\0') {
+        let mut request = empty_request();
+        if name.is_empty() || name.len() >= request.ifr_name.len() || name.contains('\0') {
             return Err(no_device());
         }
-        for (to, from) in request_name.iter_mut().zip(name.bytes()) {
+        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
             *to = from as libc::c_char;
         }
         let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)
             .map_err(|e| failed("open a control socket", e))?;
         let link = LinkLayer::Ethernet;
-        let mut device = Self { name: name.to_owned(), request_name, index: 0, link, mac: [0; 6], socket };
-        device.index = device.index_now().map_err(|e| failed("read the device's index", e))?;
-        device.take_primary_name().map_err(|e| failed("read the device's name", e))?;
+        let mut device = Self { name: name.to_owned(), index: 0, link, mac: [0; 6], socket };
+        device.call(libc::SIOCGIFINDEX, &mut request).map_err(|e| failed("read the device's index", e))?;
+        // SAFETY: SIOCGIFINDEX fills this member of the union.
+        device.index = unsafe { request.ifr_ifru.ifru_ifindex } as u32;
+        let primary = device.name_now().map_err(|e| failed("read the device's name", e))?;
+        device.name = text(&primary);
         let address = device.hardware_address().map_err(|e| failed("read the device's address", e))?;
         device.link = link_layer(address.sa_family, device.flags()?)
             .ok_or_else(|| device.unsupported("neither Ethernet nor a point-to-point device for IP"))?;
@@ -76,7 +85,8 @@ impl Device {
         Ok(device)
     }
 
-    /// Returns the primary name of the device, also if it was looked up by another one.
+    /// Returns the primary name that the device had when it was looked up, also if that was by another
+    /// one.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -111,9 +121,10 @@ impl Device {
     /// # Errors
     /// No permission, or the driver refuses the size.
     pub fn set_mtu(&self, mtu: usize) -> Result<(), PortError> {
-        let mut request = self.request();
-        request.ifr_ifru.ifru_mtu = i32::try_from(mtu).unwrap_or(i32::MAX);
-        self.call(libc::SIOCSIFMTU, &mut request).map_err(|e| self.error("set the MTU", e))
+        let mtu = i32::try_from(mtu).unwrap_or(i32::MAX);
+        self.ioctl_with(libc::SIOCSIFMTU, |request| request.ifr_ifru.ifru_mtu = mtu)
+            .map_err(|e| self.error("set the MTU", e))?;
+        Ok(())
     }
 
     /// Sets the MAC address. Some drivers do so only while the device is down.
@@ -121,13 +132,14 @@ impl Device {
     /// # Errors
     /// No permission, or the driver refuses.
     pub fn set_mac(&self, mac: Mac) -> Result<(), PortError> {
-        let mut request = self.request();
         let mut sa_data = [0; 14];
         for (to, from) in sa_data.iter_mut().zip(mac) {
             *to = from as libc::c_char;
         }
-        request.ifr_ifru.ifru_hwaddr = libc::sockaddr { sa_family: libc::ARPHRD_ETHER, sa_data };
-        self.call(libc::SIOCSIFHWADDR, &mut request).map_err(|e| self.error("set the MAC address", e))
+        let address = libc::sockaddr { sa_family: libc::ARPHRD_ETHER, sa_data };
+        self.ioctl_with(libc::SIOCSIFHWADDR, |request| request.ifr_ifru.ifru_hwaddr = address)
+            .map_err(|e| self.error("set the MAC address", e))?;
+        Ok(())
     }
 
     /// Returns whether the device is administratively up.
@@ -162,9 +174,10 @@ impl Device {
     /// # Errors
     /// No permission, or the driver refuses.
     pub fn set_up(&self) -> Result<(), PortError> {
-        let mut request = self.request();
-        request.ifr_ifru.ifru_flags = (self.flags()? | libc::IFF_UP) as libc::c_short;
-        self.call(libc::SIOCSIFFLAGS, &mut request).map_err(|e| self.error("set the device up", e))
+        let flags = (self.flags()? | libc::IFF_UP) as libc::c_short;
+        self.ioctl_with(libc::SIOCSIFFLAGS, |request| request.ifr_ifru.ifru_flags = flags)
+            .map_err(|e| self.error("set the device up", e))?;
+        Ok(())
     }
 
     /// Returns the number of receive queues in use, or 1 if the driver does not say.
@@ -293,18 +306,13 @@ impl Device {
         PortError::NotSupported { device: self.name.clone(), reason: reason.into() }
     }
 
-    fn request(&self) -> libc::ifreq {
-        // SAFETY: zeroes are a value of this structure of bytes and a union of integers and one
-        // pointer.
-        let empty: libc::ifreq = unsafe { std::mem::zeroed() };
-        libc::ifreq { ifr_name: self.request_name, ..empty }
-    }
-
-    /// Returns the interface index of the device that has this name at the moment.
-    fn index_now(&self) -> io::Result<u32> {
-        let answer = self.ioctl(libc::SIOCGIFINDEX)?;
-        // SAFETY: SIOCGIFINDEX fills this member of the union.
-        Ok(unsafe { answer.ifr_ifru.ifru_ifindex } as u32)
+    /// Returns the primary name that the device has at the moment, which the kernel and other programs
+    /// compare.
+    fn name_now(&self) -> io::Result<RequestName> {
+        let mut request = empty_request();
+        request.ifr_ifru.ifru_ifindex = self.index as i32;
+        self.call(libc::SIOCGIFNAME, &mut request)?;
+        Ok(request.ifr_name)
     }
 
     /// Returns the device's type and the address that it has at the moment.
@@ -312,17 +320,6 @@ impl Device {
         let answer = self.ioctl(libc::SIOCGIFHWADDR)?;
         // SAFETY: SIOCGIFHWADDR fills this member of the union.
         Ok(unsafe { answer.ifr_ifru.ifru_hwaddr })
-    }
-
-    /// Takes the primary name, which the kernel and other programs compare.
-    fn take_primary_name(&mut self) -> io::Result<()> {
-        let mut request = self.request();
-        request.ifr_ifru.ifru_ifindex = self.index as i32;
-        self.call(libc::SIOCGIFNAME, &mut request)?;
-        self.request_name = request.ifr_name;
-        let bytes = self.request_name.iter().map(|&c| c as u8).take_while(|&byte| byte != 0).collect();
-        self.name = String::from_utf8(bytes).map_err(io::Error::other)?;
-        Ok(())
     }
 
     fn flags(&self) -> Result<i32, PortError> {
@@ -333,13 +330,25 @@ impl Device {
 
     /// Calls ethtool. `command` is an ETHTOOL_ command followed by room for the whole structure.
     fn ethtool(&self, command: &mut [u32]) -> io::Result<()> {
-        let mut request = self.request();
-        request.ifr_ifru.ifru_data = command.as_mut_ptr().cast();
-        self.call(libc::SIOCETHTOOL, &mut request)
+        self.ioctl_with(libc::SIOCETHTOOL, |request| {
+            request.ifr_ifru.ifru_data = command.as_mut_ptr().cast();
+        })?;
+        Ok(())
     }
 
     fn ioctl(&self, code: libc::c_ulong) -> io::Result<libc::ifreq> {
-        let mut request = self.request();
+        self.ioctl_with(code, |_| {})
+    }
+
+    /// Calls an ioctl on the device, by the name that it has at the moment, with what `fill` adds to the
+    /// request. Returns the answer.
+    fn ioctl_with(
+        &self,
+        code: libc::c_ulong,
+        fill: impl FnOnce(&mut libc::ifreq),
+    ) -> io::Result<libc::ifreq> {
+        let mut request = libc::ifreq { ifr_name: self.name_now()?, ..empty_request() };
+        fill(&mut request);
         self.call(code, &mut request)?;
         Ok(request)
     }
@@ -349,6 +358,17 @@ impl Device {
         // `ethtool` owns its memory.
         sys::check(unsafe { libc::ioctl(self.socket.as_raw_fd(), code as _, request) }).map(drop)
     }
+}
+
+fn empty_request() -> libc::ifreq {
+    // SAFETY: zeroes are a value of this structure of bytes and a union of integers and one pointer.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Returns a name as text.
+fn text(name: &RequestName) -> String {
+    let bytes: Vec<u8> = name.iter().map(|&c| c as u8).take_while(|&byte| byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Returns what the frames of a device of this type (`ARPHRD_…`) begin with, if ports can use it.
@@ -375,9 +395,23 @@ impl Monitor for Device {
     /// Returns the state of the device. A device that is gone is down, even if another device has
     /// its name.
     fn state(&self) -> DeviceState {
-        if self.index_now().ok() != Some(self.index) {
-            return DeviceState { is_gone: true, ..DeviceState::default() };
+        let gone = DeviceState { is_gone: true, ..DeviceState::default() };
+        let mut state = gone.clone();
+        for _ in 0..TRIES {
+            let Ok(name) = self.name_now() else { return gone };
+            state = DeviceState { name: Some(text(&name)), ..self.named_state() };
+            // Otherwise another device may have had its name meanwhile.
+            if self.name_now().is_ok_and(|now| now == name) {
+                break;
+            }
         }
+        state
+    }
+}
+
+impl Device {
+    /// Returns the state of the device that has its name at the moment, without the name.
+    fn named_state(&self) -> DeviceState {
         let flags = self.flags().unwrap_or(0);
         let (speed, full_duplex) = self.speed_and_duplex();
         DeviceState {
@@ -417,8 +451,13 @@ mod tests {
         assert_eq!((lo.index(), lo.mac(), lo.queues(), lo.is_veth()), (1, [0; 6], 1, false));
         assert_eq!((lo.link(), lo.may_be_unfinished(true)), (LinkLayer::Ethernet, true));
         assert!(lo.mtu().unwrap() > 1000);
-        let state =
-            DeviceState { mtu: lo.mtu().ok(), mac: Some([0; 6]), is_up: true, ..DeviceState::default() };
+        let state = DeviceState {
+            name: Some("lo".into()),
+            mtu: lo.mtu().ok(),
+            mac: Some([0; 6]),
+            is_up: true,
+            ..DeviceState::default()
+        };
         assert_eq!(lo.state(), state);
         for name in ["", "no-such-device", "a-name-far-too-long-for-a-device", "l\0o"] {
             assert!(matches!(Device::find(name), Err(PortError::NoDevice { .. })), "{name:?}");

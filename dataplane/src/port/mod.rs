@@ -143,6 +143,12 @@ pub trait Port: Send {
         false
     }
 
+    /// Returns whether the device puts 802.1Q tags on frames that it sends, and is to be given them
+    /// without. Their values are beside the data of packets.
+    fn inserts_tags(&self) -> bool {
+        false
+    }
+
     /// Returns whether everything given to `tx` has left. A worker that stops waits for this, up to
     /// a bound.
     fn is_drained(&self) -> bool {

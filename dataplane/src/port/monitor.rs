@@ -19,13 +19,16 @@ pub trait Monitor: Send + fmt::Debug {
 /// The state of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceState {
-    /// `true` if the device no longer exists, or another device has its name. The gateway does not
-    /// use that one.
+    /// `true` if the device no longer exists. The gateway does not use another one that has its name.
     pub is_gone: bool,
+    /// The kernel's primary name of the device; `None` if the gateway need not follow it.
+    pub name: Option<String>,
     /// Largest payload of a frame, in bytes; `None` if the gateway need not follow it.
     pub mtu: Option<usize>,
     /// MAC address; `None` if the gateway need not follow it.
     pub mac: Option<Mac>,
+    /// `true` if it has got receive queues that no port serves. What comes by them is lost.
+    pub has_unserved_queues: bool,
     /// `true` if it is up: switched on, and its cable carries a signal.
     pub is_up: bool,
     /// Its speed in Mbit/s, if the device knows it.

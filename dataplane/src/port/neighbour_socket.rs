@@ -17,8 +17,8 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-/// A packet socket that receives whole frames of ARP (RFC 826) and ICMPv6 router advertisements,
-/// neighbour solicitations and neighbour advertisements (RFC 4861). Never blocks.
+/// A packet socket that receives whole frames of ARP (RFC 826), and of ICMPv6 neighbour solicitations and
+/// advertisements (RFC 4861). Never blocks.
 #[derive(Debug)]
 pub struct NeighbourSocket(OwnedFd);
 
@@ -51,7 +51,7 @@ impl NeighbourSocket {
     }
 }
 
-const ROUTER_ADVERTISEMENT: u32 = 134;
+const NEIGHBOUR_SOLICITATION: u32 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u32 = 136;
 
 /// Accepts the frames that [`NeighbourSocket`] receives, if they are in no VLAN: without a tag, or with
@@ -69,7 +69,7 @@ const FILTER: [libc::sock_filter; 15] = [
     jump(JUMP_EQUAL, libc::IPPROTO_ICMPV6 as u32, 0, 4),
     op(LOAD_BYTE, 14 + 40),
     jump(JUMP_GREATER, NEIGHBOUR_ADVERTISEMENT, 2, 0),
-    jump(JUMP_GREATER, ROUTER_ADVERTISEMENT - 1, 0, 1),
+    jump(JUMP_GREATER, NEIGHBOUR_SOLICITATION - 1, 0, 1),
     op(RETURN, u32::MAX),
     op(RETURN, 0),
 ];

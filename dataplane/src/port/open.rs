@@ -98,6 +98,8 @@ pub struct SharedDevice {
 
 /// An open device.
 pub struct OpenDevice {
+    /// Its primary name.
+    pub name: String,
     /// One port for each worker, in the order of their pools.
     pub ports: Vec<Box<dyn Port>>,
     /// The way in which it was opened.
@@ -170,7 +172,7 @@ pub fn open(request: &Request<'_>, pools: &mut [Pool]) -> Result<OpenDevice, Por
             // One line tells of both modes of AF_XDP.
             Err(reason) if passed_over.iter().any(|(_, other)| other.to_string() == reason.to_string()) => {}
             Err(reason) => passed_over.push((*way, reason)),
-            Ok(ports) => return shared(bound, ports, passed_over),
+            Ok(queues) => return shared(bound, queues, passed_over),
         }
     }
     Err(passed_over.pop().map_or_else(|| device.unsupported("no way to open it"), |(_, reason)| reason))
@@ -202,12 +204,9 @@ pub struct TapSettings {
 /// opened by AF_PACKET, or made again if it is a TAP device: neither needs anything of the workers.
 #[derive(Clone, Debug)]
 pub struct Reopener {
-    /// The device's primary name, or an alternative one. Only a device that has this name is opened:
-    /// another one may have got the primary name that the last had.
+    /// The device's primary name, or an alternative one. Once the device is gone, only one that has this
+    /// name is opened: another one may have got the primary name that the last had. A TAP device gets it.
     pub device: String,
-    /// The device's primary name when it was last opened, or looked for at the start. A TAP device gets it
-    /// again.
-    pub earlier_name: String,
     /// The rules that divide its frames between the gateway and the host, without the addresses that
     /// the host's own network stack has at the moment.
     pub rules: Rules,
@@ -220,20 +219,26 @@ pub struct Reopener {
 }
 
 impl Reopener {
-    /// Returns whether the device can be made, or exists and is up.
-    pub fn is_ready(&self) -> bool {
-        self.tap.is_some() || Device::find(&self.device).is_ok_and(|device| device.is_up().unwrap_or(false))
+    /// Returns whether the device can be made, or exists and is up. `present` is the primary name of the
+    /// one in use; `None` if there is none.
+    pub fn is_ready(&self, present: Option<&str>) -> bool {
+        self.tap.is_some() || self.find(present).is_ok_and(|device| device.is_up().unwrap_or(false))
     }
 
-    /// Returns the primary name of the device that there is now; of a TAP device, the one that it gets.
+    /// Returns the primary name of the device that is to be opened; of a TAP device that does not exist,
+    /// the one that it gets. `present` is the primary name of the one in use; `None` if there is none.
     ///
     /// # Errors
     /// [`PortError::NoDevice`], or the error of the system.
-    pub fn primary_name(&self) -> Result<String, PortError> {
-        match self.tap {
-            Some(_) => Ok(self.earlier_name.clone()),
-            None => Ok(Device::find(&self.device)?.name().to_owned()),
+    pub fn primary_name(&self, present: Option<&str>) -> Result<String, PortError> {
+        match self.find(present) {
+            Err(PortError::NoDevice { .. }) if self.tap.is_some() => Ok(self.device.clone()),
+            found => Ok(found?.name().to_owned()),
         }
+    }
+
+    fn find(&self, present: Option<&str>) -> Result<Device, PortError> {
+        Device::find(present.unwrap_or(&self.device))
     }
 
     /// Opens the device of this primary name for all workers. `host` lists the addresses of the host's
@@ -252,8 +257,8 @@ impl Reopener {
         let bound = BoundDevice::new(device)?;
         let mut rules = self.rules.clone();
         rules.local.extend(host);
-        let ports = open_af_packet(bound.device(), &rules, self.workers, self.frame_size)?;
-        shared(bound, ports, Vec::new())
+        let queues = open_af_packet(bound.device(), &rules, self.workers, self.frame_size)?;
+        shared(bound, queues, Vec::new())
     }
 }
 
@@ -274,11 +279,23 @@ pub(super) fn check_frames(device: &str, mtu: usize, pools: &[Pool]) -> Result<(
     Err(PortError::NotSupported { device: device.to_owned(), reason })
 }
 
-type Ports = (Vec<Box<dyn Port>>, Driver, Arc<Classifier>);
+/// The ports of a device, one for each worker, and what goes with them.
+struct Queues {
+    ports: Vec<Box<dyn Port>>,
+    driver: Driver,
+    classifier: Arc<Classifier>,
+    /// The number of the device's receive queues that they serve; `None` if they serve whatever there are.
+    served: Option<u32>,
+}
 
 /// Gives each worker a share of the receive queues. All queues are served, because otherwise some
 /// packets would reach no worker.
-fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool]) -> Result<Ports, PortError> {
+fn open_af_xdp(
+    device: &Device,
+    native: bool,
+    rules: &Rules,
+    pools: &mut [Pool],
+) -> Result<Queues, PortError> {
     let (queues, workers) = (device.queues(), pools.len());
     if (queues as usize) < workers {
         let reason = format!("AF_XDP needs a queue for each of {workers} workers; it has {queues}");
@@ -307,23 +324,24 @@ fn open_af_xdp(device: &Device, native: bool, rules: &Rules, pools: &mut [Pool])
         (true, false) => Driver::AfXdpNative,
         (false, _) => Driver::AfXdpGeneric,
     };
-    Ok((ports, driver, classifier))
+    Ok(Queues { ports, driver, classifier, served: Some(queues) })
 }
 
-fn open_af_packet(device: &Device, rules: &Rules, workers: usize, frame: usize) -> Result<Ports, PortError> {
+fn open_af_packet(device: &Device, rules: &Rules, workers: usize, frame: usize) -> Result<Queues, PortError> {
     let classifier = Arc::new(Classifier::packet(device, rules)?);
     let ports = AfPacketPort::open(device, workers, frame, &classifier)?;
     let driver = match device.link() {
         LinkLayer::Ethernet => Driver::AfPacket,
         LinkLayer::Ip => Driver::AfPacketIp,
     };
-    Ok((ports.into_iter().map(|port| Box::new(port) as _).collect(), driver, classifier))
+    let ports = ports.into_iter().map(|port| Box::new(port) as _).collect();
+    Ok(Queues { ports, driver, classifier, served: None })
 }
 
 /// Completes an open device that is shared with the kernel.
 fn shared(
     bound: BoundDevice,
-    (ports, driver, classifier): Ports,
+    Queues { ports, driver, classifier, served }: Queues,
     passed_over: Vec<(Driver, PortError)>,
 ) -> Result<OpenDevice, PortError> {
     let device = bound.device();
@@ -332,6 +350,7 @@ fn shared(
     let too_big = TooBigSocket::open(device)?;
     let is_af_packet = matches!(driver, Driver::AfPacket | Driver::AfPacketIp);
     Ok(OpenDevice {
+        name: device.name().to_owned(),
         ports,
         driver,
         passed_over,
@@ -341,7 +360,10 @@ fn shared(
         needs_finished: !is_af_packet && device.is_veth(),
         station: (!has_ethernet).then_some(FAR_MAC),
         shared: Some(SharedDevice { classifier, neighbours, too_big }),
-        monitor: Box::new(bound),
+        monitor: Box::new(match served {
+            Some(queues) => bound.with_served_queues(queues),
+            None => bound,
+        }),
     })
 }
 
@@ -357,6 +379,7 @@ fn open_tap(name: &str, settings: TapSettings, queues: usize) -> Result<OpenDevi
         None => (ports[0].mac(), ports[0].host_mac()),
     };
     Ok(OpenDevice {
+        name: device.name().to_owned(),
         ports: ports.into_iter().map(|port| Box::new(port) as _).collect(),
         driver: Driver::Tap,
         passed_over: Vec::new(),

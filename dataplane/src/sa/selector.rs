@@ -81,12 +81,28 @@ impl Flow {
     /// Returns the flow of `packet`, whose header is `header`.
     #[inline(always)]
     pub fn of(header: &IpHeader, packet: &[u8]) -> Self {
-        let has_ports = matches!(header.protocol, protocol::TCP | protocol::UDP | protocol::SCTP)
-            && header.fragment != Fragment::Later;
+        let has_ports = has_ports(header.protocol) && header.fragment != Fragment::Later;
         let payload = header.payload(packet);
         let ports = (has_ports && payload.len() >= 4).then(|| (be16(payload, 0), be16(payload, 2)));
         let is_later_fragment = header.fragment == Fragment::Later;
         Self { src: header.src, dst: header.dst, protocol: header.protocol, ports, is_later_fragment }
+    }
+
+    /// Returns what the later fragments of a packet show of its flow for sure. `header` is that of any of its
+    /// fragments. Those of IPv6 do not show the protocol, because what they name does not count (RFC 8200
+    /// §4.5).
+    pub fn of_later(header: &IpHeader) -> Self {
+        let protocol = if header.is_ipv4() { header.protocol } else { protocol::FRAGMENT };
+        Self { src: header.src, dst: header.dst, protocol, ports: None, is_later_fragment: true }
+    }
+
+    /// Returns whether `packet`, whose header is `header`, is a first fragment that is too short to show its
+    /// ports, or the type of ICMP.
+    pub fn is_cut_short(header: &IpHeader, packet: &[u8]) -> bool {
+        let flow = Self::of(header, packet);
+        let lacks_ports = flow.ports.is_none() && has_ports(flow.protocol);
+        let lacks_type = flow.is_icmp() && header.payload(packet).is_empty();
+        header.fragment == Fragment::First && (lacks_ports || lacks_type)
     }
 
     /// Returns whether the packet with this header is of the same flow, apart from ports.
@@ -117,6 +133,12 @@ impl Flow {
     pub fn reversed(self) -> Self {
         Self { src: self.dst, dst: self.src, ports: self.ports.map(|(s, d)| (d, s)), ..self }
     }
+}
+
+/// Returns whether packets of this protocol have ports.
+#[inline(always)]
+fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP)
 }
 
 impl Selector {
@@ -174,8 +196,7 @@ impl Selector {
     /// Returns whether the selector would cover `outbound` if its ports, and its protocol behind
     /// extension headers, matched.
     fn covers_if_shown(&self, outbound: &Flow) -> bool {
-        let hidden_protocol =
-            matches!(outbound.protocol, protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION);
+        let hidden_protocol = protocol::is_extension(outbound.protocol);
         self.local.contains(outbound.src)
             && self.remote.contains(outbound.dst)
             && (hidden_protocol || self.protocol.is_none_or(|p| p == outbound.protocol))

@@ -4,7 +4,9 @@ use super::ip::{Fragment, IpHeader, V6_HEADER, protocol};
 
 /// The most bytes of extension headers that are read, so that nobody makes a worker read whole packets of
 /// options.
-const LONGEST: usize = 256;
+pub(super) const LONGEST: usize = 256;
+/// Length of the fragment header in bytes.
+pub(super) const FRAGMENT_HEADER: usize = 8;
 /// The option of one byte of padding.
 const PAD_1: u8 = 0;
 /// If one of these bits of its type is set, who does not know an option must not skip it (RFC 8200 §4.2).
@@ -17,6 +19,31 @@ pub fn may_be_skipped(header: &IpHeader, packet: &[u8]) -> bool {
     let chain = packet.get(V6_HEADER..header.header_len()).unwrap_or_default();
     let is_read = !header.is_ipv4() && header.fragment == Fragment::Whole && chain.len() <= LONGEST;
     is_read && packet.get(6).is_some_and(|kind| are_skippable(*kind, chain))
+}
+
+/// Returns the same for what stands before the fragment header of `fragment`, of which each receiver
+/// judges by itself (RFC 8200 §4.5). IPv4 has no such headers.
+pub fn may_be_skipped_in_fragment(fragment: &[u8]) -> bool {
+    fragment[0] >> 4 == 4
+        || fragment_header(fragment)
+            .is_some_and(|(_, at)| are_skippable(fragment[6], &fragment[V6_HEADER..at]))
+}
+
+/// Finds the fragment header of an IPv6 packet, behind at most [`LONGEST`] bytes of other extension
+/// headers. Returns the offset of the byte that names it, and its own.
+pub(super) fn fragment_header(packet: &[u8]) -> Option<(usize, usize)> {
+    let (mut named_at, mut at) = (6, V6_HEADER);
+    while at <= V6_HEADER + LONGEST {
+        match *packet.get(named_at)? {
+            protocol::FRAGMENT => return (at + FRAGMENT_HEADER <= packet.len()).then_some((named_at, at)),
+            kind if protocol::is_extension(kind) => {
+                let length = usize::from(*packet.get(at + 1)?);
+                (named_at, at) = (at, at + 8 * (1 + length));
+            }
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// Returns the same for extension headers of which the first is of this `kind`.
@@ -116,6 +143,44 @@ mod tests {
             assert_eq!(skips(&[(protocol::ROUTING, vec![0, 4, left, 0, 0, 0, 0])]), expected);
         }
         assert!(!skips(&[(protocol::FRAGMENT, vec![0, 0, 0, 0, 0, 0, 7])]));
+    }
+
+    #[test]
+    fn headers_before_a_fragment_header_are_judged_without_those_behind_it() {
+        let fragment = |before: &[(u8, Vec<u8>)]| {
+            let kinds = before.iter().map(|(kind, _)| *kind).chain([protocol::FRAGMENT, 200]);
+            let mut kinds = kinds.skip(1);
+            let first = before.first().map_or(protocol::FRAGMENT, |(kind, _)| *kind);
+            let mut packet = vec![0; V6_HEADER];
+            let [src, dst] = [1, 2].map(|n| std::net::IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n]));
+            let chain: usize = before.iter().map(|(_, rest)| rest.len() + 1).sum();
+            ip::emit(&mut packet, src, dst, first, chain + 16);
+            for (_, rest) in before {
+                packet.extend(kinds.next());
+                packet.extend(rest);
+            }
+            packet.extend([200, 0, 0, 1, 0, 0, 0, 7]);
+            packet.extend([0; 8]);
+            packet
+        };
+        let skippable = options(protocol::DESTINATION, &[1, 4, 0, 0, 0, 0]);
+        let strange = options(protocol::DESTINATION, &[0xc2, 4, 0, 1, 0, 0]);
+        let hop = options(protocol::HOP_BY_HOP, &[0; 6]);
+        for (before, at, expected) in [
+            (vec![], V6_HEADER, true),
+            (vec![hop.clone(), skippable.clone()], V6_HEADER + 16, true),
+            (vec![hop, strange], V6_HEADER + 16, false),
+            (vec![skippable.clone(); 32], V6_HEADER + 256, true),
+        ] {
+            let packet = fragment(&before);
+            assert_eq!(fragment_header(&packet).map(|(_, at)| at), Some(at));
+            assert_eq!(may_be_skipped_in_fragment(&packet), expected, "{before:x?}");
+            for cut in 0..at + FRAGMENT_HEADER {
+                assert_eq!(fragment_header(&packet[..cut]), None, "{cut}");
+            }
+        }
+        let too_long = fragment(&vec![skippable; 33]);
+        assert_eq!((fragment_header(&too_long), may_be_skipped_in_fragment(&too_long)), (None, false));
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! Fragments of IP packets (RFC 791 §3.2, RFC 8200 §4.5).
 
 use super::{
-    be16, be32,
+    be16, be32, extension,
     ip::{self, IpHeader, V4_HEADER, V6_HEADER, protocol},
     put16,
 };
 use arrayvec::ArrayVec;
 
 /// Length of IPv6's fragment header in bytes.
-pub const V6_FRAGMENT_HEADER: usize = 8;
+pub const V6_FRAGMENT_HEADER: usize = extension::FRAGMENT_HEADER;
 
+/// Longest header of a whole packet that was cut, in bytes: of IPv6, with the extension headers that
+/// stand before the fragment header.
+pub const MAX_WHOLE_HEADER: usize = V6_HEADER + extension::LONGEST;
 /// Longest header of a fragment, in bytes: of IPv4 with options.
 const MAX_HEAD: usize = 60;
 const MORE: u16 = 0x2000;
@@ -26,28 +29,50 @@ pub struct Part {
     pub offset: usize,
     /// `true` if there are later parts.
     pub more: bool,
+    /// The length of the headers of the fragment itself, in bytes: IPv4's with options, IPv6's up to the
+    /// fragment header. Those of two fragments of a packet may differ.
+    pub head_len: usize,
+    /// The protocol of what was cut. For IPv6, it may be an extension header.
+    pub protocol: u8,
 }
 
 impl Part {
-    /// Reads the part that `packet`, which begins with `header`, carries. Returns `None` if there are
-    /// IPv4 options, or IPv6 extension headers other than one fragment header.
+    /// Reads the part that `packet`, which begins with `header`, carries. Returns `None` if IPv6 has no
+    /// fragment header, or more than 256 bytes of other extension headers before it.
     pub fn read(header: &IpHeader, packet: &[u8]) -> Option<Self> {
         if header.is_ipv4() {
             let field = be16(packet, 6);
-            let (id, more) = (be16(packet, 4).into(), field & MORE != 0);
-            return (header.header_len() == V4_HEADER).then_some(Self {
-                id,
+            return Some(Self {
+                id: be16(packet, 4).into(),
                 offset: offset(field << 3),
-                more,
+                more: field & MORE != 0,
+                head_len: header.header_len(),
+                protocol: header.protocol,
             });
         }
-        let is_alone =
-            packet[6] == protocol::FRAGMENT && header.header_len() == V6_HEADER + V6_FRAGMENT_HEADER;
-        is_alone.then(|| {
-            let field = be16(packet, V6_HEADER + 2);
-            Self { id: be32(packet, V6_HEADER + 4), offset: offset(field), more: field & V6_MORE != 0 }
+        let (_, at) = extension::fragment_header(packet)?;
+        let field = be16(packet, at + 2);
+        Some(Self {
+            id: be32(packet, at + 4),
+            offset: offset(field),
+            more: field & V6_MORE != 0,
+            head_len: at + V6_FRAGMENT_HEADER,
+            protocol: packet[at],
         })
     }
+}
+
+/// Returns the length of the headers of `fragment` itself, which [`Part::read`] could read, in bytes.
+pub fn head_len(fragment: &[u8]) -> usize {
+    if fragment[0] >> 4 == 4 {
+        return usize::from(fragment[0] & 0xf) * 4;
+    }
+    extension::fragment_header(fragment).map_or(fragment.len(), |(_, at)| at + V6_FRAGMENT_HEADER)
+}
+
+/// Returns the bytes of a packet that `fragment` carries, which [`Part::read`] could read.
+pub fn payload(fragment: &[u8]) -> &[u8] {
+    fragment.get(head_len(fragment)..).unwrap_or_default()
 }
 
 /// Returns the offset in bytes of a field whose low three bits are not part of it.
@@ -56,27 +81,33 @@ fn offset(field: u16) -> usize {
 }
 
 /// Returns the header of a whole packet with `payload` bytes behind it, as its first fragment `first`,
-/// which [`Part::read`] could read, has it.
-pub fn whole_header(first: &[u8], payload: usize) -> ArrayVec<u8, V6_HEADER> {
-    let header_len = if first[0] >> 4 == 4 { V4_HEADER } else { V6_HEADER };
+/// which [`Part::read`] could read, has it: with its options, or the extension headers before its
+/// fragment header (RFC 791 §3.2, RFC 8200 §4.5).
+pub fn whole_header(first: &[u8], payload: usize) -> ArrayVec<u8, MAX_WHOLE_HEADER> {
+    let is_v4 = first[0] >> 4 == 4;
+    let (named_at, at) = match is_v4 {
+        true => (9, head_len(first)),
+        false => extension::fragment_header(first).unwrap_or((6, V6_HEADER)),
+    };
     let mut whole = ArrayVec::new();
-    let fits = whole.try_extend_from_slice(&first[..header_len]);
+    let fits = whole.try_extend_from_slice(&first[..at]);
     debug_assert!(fits.is_ok(), "neither header is longer");
-    match header_len {
-        V4_HEADER => put16(&mut whole, 6, 0),
-        _ => whole[6] = first[V6_HEADER],
+    match is_v4 {
+        true => put16(&mut whole, 6, 0),
+        false => whole[named_at] = first[at],
     }
-    ip::set_total_len(&mut whole, header_len, header_len + payload);
+    ip::set_total_len(&mut whole, at, at + payload);
     whole
 }
 
-/// Moves the IPv6 header at the start of `packet` over the fragment header behind it. The packet then
-/// begins [`V6_FRAGMENT_HEADER`] bytes later.
+/// Moves what stands before the fragment header of IPv6 over that. `packet`, which [`Part::read`] could
+/// read, then begins [`V6_FRAGMENT_HEADER`] bytes later.
 pub fn remove_v6_header(packet: &mut [u8]) {
-    let payload = usize::from(be16(packet, 4)) - V6_FRAGMENT_HEADER;
-    packet[6] = packet[V6_HEADER];
-    put16(packet, 4, payload as u16);
-    packet.copy_within(..V6_HEADER, V6_FRAGMENT_HEADER);
+    let Some((named_at, at)) = extension::fragment_header(packet) else { return };
+    let length = usize::from(be16(packet, 4)) - V6_FRAGMENT_HEADER;
+    packet[named_at] = packet[at];
+    put16(packet, 4, length as u16);
+    packet.copy_within(..at, V6_FRAGMENT_HEADER);
 }
 
 /// Cuts a packet into fragments, in their order.
@@ -275,18 +306,96 @@ mod tests {
     fn fragment_header_of_a_whole_packet_is_removed() {
         let packet = whole("v6", 64);
         let mut atomic = pieces(&packet, 1280).remove(0);
+        let mut behind_options = with_options(&atomic, 2);
         remove_v6_header(&mut atomic);
         assert_eq!(atomic[V6_FRAGMENT_HEADER..], packet);
+        remove_v6_header(&mut behind_options);
+        assert_eq!(behind_options[V6_FRAGMENT_HEADER..], with_options(&packet, 2));
+    }
+
+    /// Puts this many destination options of eight bytes behind the IPv6 header of a packet.
+    fn with_options(packet: &[u8], count: usize) -> Vec<u8> {
+        let mut out = packet[..V6_HEADER].to_vec();
+        let kind = std::mem::replace(&mut out[6], protocol::DESTINATION);
+        for left in (0..count).rev() {
+            out.extend([if left == 0 { kind } else { protocol::DESTINATION }, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        out.extend(&packet[V6_HEADER..]);
+        let total = out.len();
+        ip::set_total_len(&mut out, V6_HEADER, total);
+        out
+    }
+
+    /// Options of the first fragment are those of the whole packet. Others may lack some (RFC 791 §3.1).
+    #[test]
+    fn ipv4_options_belong_to_the_fragment() {
+        let mut packet = whole("v4", 4000);
+        // A timestamp, which is not copied, and router alert, which is (RFC 2113).
+        packet.splice(20..20, [68, 4, 5, 0, 0x94, 4, 0, 0]);
+        packet[0] = 0x47;
+        packet[4..8].copy_from_slice(&[7, 8, 0, 0]);
+        let total = packet.len();
+        ip::set_total_len(&mut packet, 28, total);
+        let pieces = pieces(&packet, 1280);
+        let heads: Vec<_> = pieces.iter().map(|piece| head_len(piece)).collect();
+        assert_eq!(heads, [28, 24, 24, 24]);
+        let mut joined = whole_header(&pieces[0], 4000).to_vec();
+        for piece in &pieces {
+            let header = IpHeader::parse(piece).unwrap();
+            let part = Part::read(&header, piece).unwrap();
+            assert_eq!((part.offset, part.head_len), (joined.len() - 28, header.header_len()));
+            joined.extend(payload(piece));
+        }
+        assert!(joined == packet);
+    }
+
+    #[test]
+    fn headers_before_the_fragment_header_belong_to_the_fragment() {
+        let packet = whole("v6", 2000);
+        for count in [1, 3] {
+            let pieces: Vec<_> =
+                pieces(&packet, 1280).iter().map(|piece| with_options(piece, count)).collect();
+            let mut joined = whole_header(&pieces[0], 2000).to_vec();
+            for piece in &pieces {
+                let part = Part::read(&IpHeader::parse(piece).unwrap(), piece).unwrap();
+                assert_eq!((part.head_len, part.protocol), (48 + 8 * count, protocol::UDP));
+                assert_eq!(part.offset, joined.len() - V6_HEADER - 8 * count);
+                joined.extend(payload(piece));
+            }
+            assert!(joined == with_options(&packet, count));
+        }
+    }
+
+    #[test]
+    fn headers_behind_the_fragment_header_belong_to_what_was_cut() {
+        let packet = with_options(&whole("v6", 2000), 1);
+        // It is cut right behind the IPv6 header.
+        let mut pieces = pieces(&whole("v6", 2008), 1280);
+        pieces.iter_mut().for_each(|piece| piece[V6_HEADER] = protocol::DESTINATION);
+        pieces[0][48..56].copy_from_slice(&packet[V6_HEADER..48]);
+        for piece in &pieces {
+            let part = Part::read(&IpHeader::parse(piece).unwrap(), piece).unwrap();
+            assert_eq!((part.head_len, part.protocol), (48, protocol::DESTINATION));
+        }
+        assert_eq!(whole_header(&pieces[0], 2008)[..], packet[..V6_HEADER]);
     }
 
     #[test]
     fn other_headers_are_not_read_as_fragments() {
-        let mut packet = whole("v4", 64);
-        packet[0] = 0x46;
-        ip::set_total_len(&mut packet, 24, 84);
-        assert_eq!(Part::read(&IpHeader::parse(&packet).unwrap(), &packet), None);
         let packet = whole("v6", 64);
         assert_eq!(Part::read(&IpHeader::parse(&packet).unwrap(), &packet), None);
+        let packet = with_options(&packet, 2);
+        assert_eq!(Part::read(&IpHeader::parse(&packet).unwrap(), &packet), None);
+        // Nor is a fragment header found behind more than is read.
+        let mut long = with_options(&pieces(&whole("v6", 2000), 1280)[0], 34);
+        long.drain(48..40 + 33 * 8);
+        long[41] = 32;
+        long[42..44].copy_from_slice(&[1, 252]);
+        long.splice(48..48, vec![0; 256]);
+        let total = long.len();
+        ip::set_total_len(&mut long, V6_HEADER, total);
+        let header = IpHeader::parse(&long).unwrap();
+        assert_eq!((header.fragment, Part::read(&header, &long)), (ip::Fragment::First, None));
     }
 
     #[test]

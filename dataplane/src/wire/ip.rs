@@ -38,6 +38,12 @@ pub mod protocol {
     pub const DESTINATION: u8 = 60;
     /// SCTP.
     pub const SCTP: u8 = 132;
+
+    /// Returns whether `protocol` is an IPv6 extension header that is stepped over to the upper layer.
+    #[inline]
+    pub fn is_extension(protocol: u8) -> bool {
+        matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION)
+    }
 }
 
 /// The number of extension headers after which a parser gives up.
@@ -236,6 +242,7 @@ impl IpHeader {
     /// Steps over extension headers (RFC 8200 §4) to the upper layer, or to the payload of a later
     /// fragment.
     fn walk_extensions(&mut self, packet: &[u8]) -> Result<(), FormatError> {
+        let mut is_cut = false;
         for _ in 0..=MAX_EXTENSIONS {
             let at = self.header_len();
             let length = match self.protocol {
@@ -249,6 +256,11 @@ impl IpHeader {
                 return Err(FormatError::HeaderLength);
             }
             if self.protocol == protocol::FRAGMENT {
+                // A packet is cut once. Behind a second such header, nobody could tell what the first one
+                // says.
+                if std::mem::replace(&mut is_cut, true) {
+                    return Err(FormatError::HeaderLength);
+                }
                 let field = be16(packet, at + 2);
                 self.fragment = match (field & 0xfff8, field & 1) {
                     (0, 0) => Fragment::Whole,

@@ -57,6 +57,17 @@ impl Vlan {
         if self.outer.is_some() { MAX_TAGS } else { 0 }
     }
 
+    /// Returns the VLAN that a single tag of 802.1Q names, if it names one. `value` is the tag's priority and
+    /// number.
+    pub fn of_tag(value: u16) -> Option<Self> {
+        Self::new(None, value & ID)
+    }
+
+    /// Returns the value of its tag of 802.1Q with this priority (0 to 7).
+    pub fn tag(self, priority: u8) -> u16 {
+        u16::from(priority) << PRIORITY | self.inner
+    }
+
     /// Writes its tags, with this priority (0 to 7), into a frame that begins with as many free bytes,
     /// before its addresses. Panics on a shorter frame than that.
     pub fn put_tags(self, frame: &mut [u8], priority: u8) {
@@ -77,6 +88,11 @@ impl fmt::Display for Vlan {
             None => write!(f, "{}", self.inner),
         }
     }
+}
+
+/// Returns the priority in the value of a tag, 0 to 7.
+pub fn priority(value: u16) -> u8 {
+    (value >> PRIORITY) as u8
 }
 
 /// The VLAN of a frame.
@@ -114,7 +130,7 @@ impl Tags {
                 continue;
             }
             if tags.vlan == Membership::None && outer.is_none() {
-                tags.priority = (value >> PRIORITY) as u8;
+                tags.priority = priority(value);
             }
             // A tag of 802.1ad must not be the last one.
             let named = match (tags.vlan, outer, ethertype) {
@@ -215,6 +231,16 @@ mod tests {
         let mut tagged = [vec![0; TAG], frame(&[CUSTOMER])].concat();
         put_back(&mut tagged, OUTER_VLAN, 0x2007);
         assert_eq!(tagged, frame(&[PROVIDER, CUSTOMER]));
+    }
+
+    #[test]
+    fn value_of_a_tag_has_its_number_and_priority() {
+        let vlan = Vlan::new(None, MAX_ID).unwrap();
+        let value = vlan.tag(5);
+        assert_eq!((value, Vlan::of_tag(value), priority(value)), (0xaffe, Some(vlan), 5));
+        // The bit in between marks frames to be dropped first.
+        assert_eq!(Vlan::of_tag(value | 0x1000), Some(vlan));
+        assert_eq!([0xe000, 0xefff].map(Vlan::of_tag), [None; 2]);
     }
 
     #[test]

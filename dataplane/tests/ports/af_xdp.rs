@@ -163,6 +163,32 @@ fn a_runt_is_freed_and_counted() {
     assert!(port.is_drained());
 }
 
+/// Those that wait in a ring may never leave.
+#[test]
+fn packets_count_as_sent_once_the_device_has_sent_them() {
+    for native in BOTH {
+        let world = World::new(1, 1);
+        let (device, mut workers) = workers(&world, native, 1);
+        prime(&mut workers);
+        let peer = world.peer("peer0");
+        let (port, pool) = &mut workers[0];
+        let sent = |port: &dyn Port| (port.is_drained(), port.stats().tx_packets, port.stats().tx_bytes);
+        world.in_gw("ip link set gw0 down");
+        let mut burst = Burst::new();
+        for number in 0..3 {
+            let mut packet = pool.take().unwrap();
+            packet.fill(256, &numbered(peer.mac, device.mac(), 9, number, 100)).unwrap();
+            burst.push(packet);
+        }
+        port.tx(pool, &mut burst);
+        port.flush(pool);
+        assert_eq!((burst.len(), sent(&**port)), (0, (false, 0, 0)));
+        world.in_gw("ip link set gw0 up");
+        traffic::drain(&mut **port, pool);
+        assert_eq!((sent(&**port), port.refused()), ((true, 3, 300), 0));
+    }
+}
+
 #[test]
 fn counts_overflowing_packets_as_missed() {
     let world = World::new(1, 1);

@@ -10,6 +10,7 @@ mod bare_ip;
 mod classifier;
 mod fragments;
 mod frames;
+mod interface;
 mod nat;
 mod open;
 mod pcap;

@@ -191,6 +191,52 @@ fn device_that_is_made_again_at_once_is_not_taken_for_the_earlier_one() {
 }
 
 #[test]
+fn device_with_another_name_is_the_same_one() {
+    for kind in [Kind::AfXdp, Kind::AfPacket, Kind::Tap] {
+        let world = World::new(2, 1);
+        world.in_gw("ip link set gw1 mtu 1400");
+        let device = if kind == Kind::Tap { "tap0" } else { "gw0" };
+        let mut pools = pools(1);
+        let opened = open(&world, device, kind, &mut pools).unwrap();
+        assert_eq!(opened.name, device);
+        let before = opened.monitor.state();
+        let is_named = |name: &str| {
+            let wanted = DeviceState { name: Some(name.into()), ..before.clone() };
+            wait_for("the device's state", || (opened.monitor.state() == wanted).then_some(()));
+        };
+        is_named(device);
+        world.in_gw(&format!("ip link set {device} name wan0"));
+        is_named("wan0");
+        // Another one has its name now.
+        world.in_gw(&format!("ip link set gw1 name {device}"));
+        is_named("wan0");
+        world.in_gw(&format!("ip link set {device} down"));
+        is_named("wan0");
+        if kind != Kind::Tap {
+            let mut workers: Vec<_> = opened.ports.into_iter().zip(pools).collect();
+            let (port, pool) = &mut workers[0];
+            port.rx(pool, &mut Burst::new());
+            traffic::echo(&mut workers, opened.mac, &world.peer("peer0"), 1000, 200);
+        }
+        world.in_gw("ip link del wan0");
+        assert_eq!(opened.monitor.state(), DeviceState { is_gone: true, ..DeviceState::default() });
+    }
+}
+
+#[test]
+fn queues_that_a_device_gets_later_are_not_served_by_af_xdp() {
+    for (kind, is_unserved) in [(Kind::AfXdp, true), (Kind::AfPacket, false)] {
+        let world = World::new(1, 2);
+        world.in_peer("ethtool -L peer0 rx 1 tx 1");
+        world.in_gw("ethtool -L gw0 rx 1 tx 1");
+        let opened = open(&world, "gw0", kind, &mut pools(1)).unwrap();
+        assert!(!opened.monitor.state().has_unserved_queues);
+        world.in_gw("ethtool -L gw0 rx 2");
+        assert_eq!(opened.monitor.state().has_unserved_queues, is_unserved);
+    }
+}
+
+#[test]
 fn errors_are_one_clear_line() {
     let world = World::new(1, 1);
     let text = |device: &str, kind, pools: &mut [Pool]| {
@@ -232,6 +278,7 @@ fn a_devices_state_follows_its_link() {
     let opened = open(&world, "gw0", Kind::AfPacket, &mut pools(1)).unwrap();
     let state = || opened.monitor.state();
     let veth = DeviceState {
+        name: Some("gw0".into()),
         mtu: Some(1500),
         mac: Some(opened.mac),
         is_up: true,

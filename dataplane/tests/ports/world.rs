@@ -49,6 +49,11 @@ impl World {
         world
     }
 
+    /// Returns the name of the peer's namespace.
+    pub(crate) fn peer_name(&self) -> &str {
+        &self.peer
+    }
+
     /// Runs a command in the gateway's namespace. Returns its output.
     pub(crate) fn in_gw(&self, command: &str) -> String {
         run(&format!("ip netns exec {} {command}", self.gw))

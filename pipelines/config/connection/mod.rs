@@ -12,8 +12,8 @@ mod shared;
 use super::{
     algorithms::{self, Use},
     error::{ConfigError, ConfigResult, Rule, nearest},
-    field::{Unique, mtu},
-    file::{self, IkeEncap, IkePathProbing, Key, List, Method, Scalar},
+    field::{Unique, mtu, path_probing},
+    file::{self, IkeEncap, Key, List, Method, Scalar},
     model::{Config, Connection, Ike, KEY_LOG_WARNING, PeerMethod, PoolRange, PortKind},
     source::Source,
     value,
@@ -25,7 +25,7 @@ use toml::Spanned;
 use wayfarer_dataplane::sa::Limits;
 use wayfarer_mobility::{
     ike::{
-        connection::{self, Lifetimes, PathProbing, Ppk, Remote},
+        connection::{self, Lifetimes, Ppk, Remote},
         proposal::Offer,
     },
     roaming::Policy,
@@ -194,11 +194,7 @@ impl RawConnection<'_> {
                         size => mtu(size, v6).map(Some),
                     })?
                     .unwrap_or(Some(FRAGMENT)),
-                path_probing: match raw.path_mtu_probing {
-                    Some(IkePathProbing::Off) => PathProbing::Off,
-                    Some(IkePathProbing::Udp) | None => PathProbing::Udp,
-                    Some(IkePathProbing::Always) => PathProbing::Always,
-                },
+                path_probing: path_probing(raw.path_mtu_probing),
                 ppk: self.ppk()?,
                 unique: raw.unique.unwrap_or(true),
             },

@@ -18,6 +18,14 @@ pub(in crate::config) enum Mode {
     Transport,
 }
 
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum PathProbing {
+    Off,
+    Udp,
+    Always,
+}
+
 /// A policy for peers that roam, by its name.
 #[derive(Clone, Copy)]
 pub(in crate::config) struct Roam(pub roaming::Policy);

@@ -1,6 +1,6 @@
 //! The keys of IKE: `[ike]`, `[[pool]]` and `[[connection]]`.
 
-use super::field::{Key, List, Mode, Roam, Scalar};
+use super::field::{Key, List, Mode, PathProbing, Roam, Scalar};
 use serde::{
     Deserialize, Deserializer,
     de::{
@@ -151,14 +151,6 @@ pub(in crate::config) struct Lifetime {
 pub(in crate::config) enum Encap {
     Auto,
     Udp,
-}
-
-#[derive(Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::config) enum PathProbing {
-    Off,
-    Udp,
-    Always,
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use wayfarer_mobility::{
     identity::Identity,
     ike::{
-        connection::{IdentityPattern, LocalAuth, PathProbing, Remote, RemoteAuth},
+        connection::{IdentityPattern, LocalAuth, Remote, RemoteAuth},
         wire::TrafficSelector,
     },
     roaming::Policy as RoamPolicy,

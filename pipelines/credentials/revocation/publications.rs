@@ -6,11 +6,12 @@ use super::{
     http::{self, Failure},
     servers::Servers,
 };
+use crate::clock::Moment;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 use tracing::{debug, warn};
 
@@ -46,12 +47,12 @@ struct Entry {
     /// The newest of each scope: one that leaves a certificate out does not replace one that has it.
     documents: Vec<Kept>,
     /// When it was asked for and the number of that, if it is to be fetched.
-    wanted: Option<(Instant, u64)>,
+    wanted: Option<(Moment, u64)>,
     /// When something came that is kept.
-    fetched_at: Option<Instant>,
+    fetched_at: Option<Moment>,
     /// The last failure.
-    failed: Option<(Instant, String)>,
-    used_at: Instant,
+    failed: Option<(Moment, String)>,
+    used_at: Moment,
 }
 
 /// What is kept.
@@ -104,13 +105,13 @@ impl Publications {
     pub(in crate::credentials) fn last(&self, query: &Query, holders: Holders) -> Option<Arc<Document>> {
         let mut state = self.0.state();
         let entry = state.entries.get_mut(query)?;
-        entry.used_at = Instant::now();
+        entry.used_at = Moment::now();
         entry.newest(|document| document.is_about(holders)).map(|kept| kept.document.clone())
     }
 
     /// Returns the answer about certificates of `holders`, or has it fetched.
     pub(in crate::credentials) fn ask(&self, query: &Query, holders: Holders, now: SystemTime) -> Answer {
-        let at = Instant::now();
+        let at = Moment::now();
         let mut state = self.0.state();
         let State { entries, servers, .. } = &mut *state;
         let unreachable = servers.failure(http::server(&query.url), at);
@@ -144,7 +145,7 @@ impl Publications {
     }
 
     /// Has something fetched, if not too much waits.
-    fn want(&self, state: &mut State, query: &Query, at: Instant) -> Answer {
+    fn want(&self, state: &mut State, query: &Query, at: Moment) -> Answer {
         if state.threads < THREADS {
             let publications = self.clone();
             let run = move || publications.fetch_all();
@@ -203,7 +204,7 @@ impl Publications {
     /// Keeps what has come. If that failed, what was there before stays until it expires.
     fn store(&self, query: &Query, fetched: Result<(Document, usize), Failure>) {
         let mut state = self.0.state();
-        let at = Instant::now();
+        let at = Moment::now();
         let server = http::server(&query.url);
         match fetched {
             Ok((document, bytes)) => {
@@ -260,10 +261,10 @@ impl State {
         let same = |kept: &Kept| kept.document.has_scope_of(&document);
         let before = entry.documents.iter().find(|kept| same(kept)).map(|kept| kept.document.this_update());
         if before.is_some_and(|before| document.this_update() < before) {
-            entry.failed = Some((Instant::now(), "it is older than the one before".to_owned()));
+            entry.failed = Some((Moment::now(), "it is older than the one before".to_owned()));
             return;
         }
-        entry.fetched_at = Some(Instant::now());
+        entry.fetched_at = Some(Moment::now());
         let now = SystemTime::now();
         let left = document.next_update().duration_since(now).unwrap_or_default();
         entry.failed = None;
@@ -285,7 +286,7 @@ impl State {
 }
 
 impl Entry {
-    fn new(used_at: Instant) -> Self {
+    fn new(used_at: Moment) -> Self {
         Self { documents: Vec::new(), wanted: None, fetched_at: None, failed: None, used_at }
     }
 
@@ -318,7 +319,7 @@ mod tests {
         let publications = Publications::default();
         let mut state = publications.0.state();
         assert!(state.servers.push(query(UNREACHABLE)));
-        let at = Instant::now();
+        let at = Moment::now();
         let name = http::server(UNREACHABLE);
         state.servers.pop().unwrap();
         state.servers.fail(name, at, "it is silent");
@@ -338,7 +339,7 @@ mod tests {
         let needed = query("http://needed.test/");
         let mut state = publications.0.state();
         let add = |state: &mut State, query: &Query| {
-            state.entries.insert(query.clone(), Entry::new(Instant::now()));
+            state.entries.insert(query.clone(), Entry::new(Moment::now()));
             state.keep(query, status(), 1);
         };
         add(&mut state, &needed);

@@ -2,9 +2,10 @@
 //! no time from the others.
 
 use super::{Query, http};
+use crate::clock::Moment;
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Queries that wait, for all servers together.
@@ -36,9 +37,9 @@ struct Server {
     /// Requests that it has not answered yet.
     running: usize,
     /// When it did not answer, and why.
-    failed: Option<(Instant, String)>,
-    used_at: Option<Instant>,
-    logged_at: Option<Instant>,
+    failed: Option<(Moment, String)>,
+    used_at: Option<Moment>,
+    logged_at: Option<Moment>,
 }
 
 impl Servers {
@@ -65,7 +66,7 @@ impl Servers {
     }
 
     /// Notes that a request to a server has ended.
-    pub(super) fn done(&mut self, server: &str, at: Instant) {
+    pub(super) fn done(&mut self, server: &str, at: Moment) {
         if let Some(server) = self.all.get_mut(server) {
             server.running -= 1;
             server.used_at = Some(at);
@@ -79,7 +80,7 @@ impl Servers {
     }
 
     /// Notes that a server does not answer. Returns what waited for it.
-    pub(super) fn fail(&mut self, server: &str, at: Instant, why: &str) -> Vec<Query> {
+    pub(super) fn fail(&mut self, server: &str, at: Moment, why: &str) -> Vec<Query> {
         let Some(server) = self.all.get_mut(server) else { return Vec::new() };
         server.failed = Some((at, why.to_owned()));
         self.count -= server.waiting.len();
@@ -87,13 +88,13 @@ impl Servers {
     }
 
     /// Returns why a server did not answer a moment ago.
-    pub(super) fn failure(&self, server: &str, at: Instant) -> Option<String> {
+    pub(super) fn failure(&self, server: &str, at: Moment) -> Option<String> {
         let failed = self.all.get(server)?.failed.as_ref();
         failed.filter(|(when, _)| at - *when < RETRY).map(|(_, why)| why.clone())
     }
 
     /// Returns true if the log may have a line about a server now.
-    pub(super) fn may_log(&mut self, server: &str, at: Instant) -> bool {
+    pub(super) fn may_log(&mut self, server: &str, at: Moment) -> bool {
         let Some(server) = self.all.get_mut(server) else { return true };
         let may = server.logged_at.is_none_or(|before| at - before >= LOG);
         if may {

@@ -1,33 +1,35 @@
 //! Packets that come in fragments: those that wait, and the room for one that is longer than a frame.
 
 use super::Io;
-use crate::gateway::{
-    departure::Origin,
-    input_port::is_from_tunnel,
-    reassembly::{Fragments, Whole},
+use crate::{
+    clock::Moment,
+    gateway::{
+        input_port::is_from_tunnel,
+        reassembly::{Fragments, Sender, Whole},
+    },
 };
-use std::time::Instant;
 use wayfarer_dataplane::{drop::DropReason, packet::Packet, pool::MAX_FRAME, sa::Spi, wire::ip::IpHeader};
 
 impl Io {
-    /// Keeps a fragment of a packet out of a tunnel or from a wire. If the packet is complete, moves all of
+    /// Keeps a fragment of a packet out of a tunnel or from any wire. If the packet is complete, moves all of
     /// its fragments to `out`, which is empty.
     pub fn reassemble(&mut self, fragment: Packet, header: &IpHeader, out: &mut Fragments) -> Option<Whole> {
-        let origin = if is_from_tunnel(fragment.port()) { Origin::Tunnel } else { Origin::Wire };
-        self.reassemble_from(origin, fragment, header, out)
+        let port = fragment.port();
+        let sender = if is_from_tunnel(port) { Sender::Port(port) } else { Sender::Wire };
+        self.reassemble_from(sender, fragment, header, out)
     }
 
-    /// Does the same as [`Io::reassemble`] for a packet of this origin.
+    /// Does the same as [`Io::reassemble`] for a packet of this sender.
     pub fn reassemble_from(
         &mut self,
-        origin: Origin,
+        sender: Sender,
         fragment: Packet,
         header: &IpHeader,
         out: &mut Fragments,
     ) -> Option<Whole> {
         let now = self.now();
         let Self { reassembly, counters, pool, .. } = self;
-        reassembly.add(now, fragment, header, origin, out, &mut |packet, reason| {
+        reassembly.add(now, fragment, header, sender, out, &mut |packet, reason| {
             counters.drops.count(reason);
             pool.give(packet);
         })
@@ -40,8 +42,10 @@ impl Io {
 
     /// Drops the fragments of packets that have taken too long to get complete.
     pub fn expire_fragments(&mut self) {
+        // The next turn, which may be much later, has another time.
+        let now = self.now.take().unwrap_or_else(Moment::now);
         let Self { reassembly, counters, pool, .. } = self;
-        reassembly.expire(Instant::now(), &mut |packet, reason| {
+        reassembly.expire(now, &mut |packet, reason| {
             counters.drops.count(reason);
             pool.give(packet);
         });

@@ -1,18 +1,18 @@
 //! Packets to the address of a NAT, from outside or from another inner host (hairpinning, RFC 4787 §6).
 
-use super::source::{Refusal, renumber, source};
+use super::source::{Refusal, may_come, renumber, source};
 use crate::gateway::{
     classify::ip_format,
     departure::{Departure, Departures, Origin},
     input_port::from_link,
     io::Io,
-    outbound,
-    reassembly::{Fragments, GROUP},
+    outbound, policy_fragments,
+    reassembly::{Fragments, Whole},
     tables::Tables,
 };
 use wayfarer_dataplane::{
     drop::DropReason,
-    packet::{BURST, Packet},
+    packet::Packet,
     sa::{Flow, InboundSa},
     table::Reader,
     wire::{
@@ -21,8 +21,6 @@ use wayfarer_dataplane::{
         translate::{End, Side, replace_address},
     },
 };
-
-const _: () = assert!(GROUP <= BURST);
 
 /// Translates the destination of a packet in place, or of all fragments of one; and the source if that
 /// is inside too. `header` is that of the first. Returns where the packet comes from by its new source.
@@ -50,7 +48,11 @@ pub fn translate(
     let port = tables.nat.nat(nat).port;
     let sender = End::of(header, first.data(), Side::Source).ok();
     let hairpin = match sender.and_then(|sender| tables.nat.of_source(port, sender.address)) {
-        Some(from) => Some((from, source(from, header, first, tables, reader)?)),
+        Some(from) => {
+            let (end, by) = source(from, header, first, tables, reader)?;
+            later.iter().try_for_each(|packet| may_come(from, end.address, packet.port(), tables, reader))?;
+            Some((from, (end, by)))
+        }
         None => None,
     };
     if !end.is_quoted() {
@@ -102,17 +104,25 @@ pub fn arrive(
     let mut packets = Fragments::new();
     if header.fragment == Fragment::Whole {
         packets.push(packet);
-    } else if io.reassemble(packet, header, &mut packets).is_none() {
-        return;
+        return pass(None, &mut packets, origin, tables, reader, io);
     }
-    pass(&mut packets, origin, tables, reader, io);
+    if let Some(whole) = io.reassemble(packet, header, &mut packets) {
+        pass(Some(whole), &mut packets, origin, tables, reader, io);
+    }
 }
 
-/// Takes out the fragments of a packet, or a whole one, translates them, and passes them on by
-/// policy at once.
+/// Takes out the fragments of the packet `whole`, or a packet that came in one piece, translates them, and
+/// passes them on by policy at once.
 #[cold]
 #[inline(never)]
-pub fn pass(packets: &mut Fragments, origin: Origin, tables: &Tables, reader: &Reader, io: &mut Io) {
+pub fn pass(
+    whole: Option<Whole>,
+    packets: &mut Fragments,
+    origin: Origin,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) {
     let Some(first) = packets.first() else { return };
     let done = match IpHeader::parse(first.data()) {
         Ok(first) if tables.nat.is_for(&first, packets[0].data(), reader) => {
@@ -125,13 +135,15 @@ pub fn pass(packets: &mut Fragments, origin: Origin, tables: &Tables, reader: &R
         Ok(origin) => origin,
         Err(refusal) => return packets.drain(..).for_each(|packet| refusal.apply(packet, io)),
     };
-    let mut headers = [IpHeader::default(); BURST];
-    let mut departures = Departures::default();
-    for (packet, header) in packets.drain(..).zip(&mut headers) {
-        match header.read(packet.data()) {
-            Ok(()) => departures.push(packet, Departure::new(header, origin, tables)),
-            Err(why) => io.drop(packet, ip_format(why)),
-        }
+    if let Some(whole) = whole {
+        return policy_fragments::pass(whole, packets, origin, tables, reader, io);
     }
+    let Some(packet) = packets.pop() else { return };
+    let header = match IpHeader::parse(packet.data()) {
+        Ok(header) => header,
+        Err(why) => return io.drop(packet, ip_format(why)),
+    };
+    let mut departures = Departures::default();
+    departures.push(packet, Departure::new(&header, origin, tables));
     outbound::run(&mut departures, tables, reader, io);
 }

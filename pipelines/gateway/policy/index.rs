@@ -61,8 +61,7 @@ impl Block {
     fn tried(&self, outbound: &Flow) -> impl Iterator<Item = usize> {
         let mut row = *self.local.row(outbound.src.bits());
         // A later fragment may hide its protocol behind extension headers.
-        let is_hidden = outbound.is_later_fragment
-            && matches!(outbound.protocol, protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION);
+        let is_hidden = outbound.is_later_fragment && protocol::is_extension(outbound.protocol);
         if !is_hidden {
             row.keep(self.protocol.row(outbound.protocol.into()));
         }
@@ -178,7 +177,7 @@ mod tests {
     }
 
     fn flow(v4: bool) -> impl Strategy<Value = Flow> {
-        let protocol = prop_oneof![Just(6u8), Just(17), Just(1), Just(0), Just(60), any::<u8>()];
+        let protocol = prop_oneof![Just(6u8), Just(17), Just(1), Just(0), Just(44), Just(60), any::<u8>()];
         let ports = proptest::option::of((0u16..50, 0u16..50));
         (address(v4), address(v4), protocol, ports, any::<bool>()).prop_map(
             |(src, dst, protocol, ports, is_later_fragment)| Flow {

@@ -1,8 +1,14 @@
 use super::*;
-use crate::sim::frames::udp_packet;
+use crate::{gateway::input_port::from_link, sim::frames::udp_packet};
 use proptest::prelude::*;
 use std::{collections::BTreeMap, net::IpAddr};
-use wayfarer_dataplane::{pool::Pool, wire::fragment::Cutter};
+use wayfarer_dataplane::{
+    pool::Pool,
+    wire::{
+        fragment::{self, Cutter},
+        ip,
+    },
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -10,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Bench {
     pool: Pool,
     reassembly: Reassembly,
-    start: Instant,
+    start: Moment,
     dropped: Vec<DropReason>,
 }
 
@@ -18,27 +24,32 @@ impl Bench {
     fn new(frames: usize) -> Self {
         let reassembly = Reassembly::new(frames);
         let pool = Pool::new(frames, 2048).unwrap();
-        Self { pool, reassembly, start: Instant::now(), dropped: vec![] }
+        Self { pool, reassembly, start: Moment::now(), dropped: vec![] }
     }
 
     /// Adds a fragment after this time; returns the packet if that completes it.
     fn add(&mut self, after: Duration, fragment: &[u8]) -> Option<Vec<u8>> {
+        self.add_from(Sender::Wire, after, fragment)
+    }
+
+    /// Does the same for a fragment of this sender.
+    fn add_from(&mut self, sender: Sender, after: Duration, fragment: &[u8]) -> Option<Vec<u8>> {
         let Self { pool, reassembly, start, dropped } = self;
         let mut packet = pool.take().unwrap();
         packet.fill(256, fragment).unwrap();
         let header = IpHeader::parse(fragment).unwrap();
         let mut fragments = Fragments::new();
         let out = &mut fragments;
-        let whole =
-            reassembly.add(*start + after, packet, &header, Origin::Wire, out, &mut |packet, reason| {
-                dropped.push(reason);
-                pool.give(packet);
-            })?;
+        let whole = reassembly.add(*start + after, packet, &header, sender, out, &mut |packet, reason| {
+            dropped.push(reason);
+            pool.give(packet);
+        })?;
         let mut joined = vec![0; usize::from(u16::MAX)];
         let length = whole.join(&fragments, &mut joined).unwrap();
         assert_eq!(whole.join(&fragments, &mut vec![0; length - 1]), None);
         joined.truncate(length);
-        let fits = length + fragments[0].headroom() + whole.header_len - header_len(&joined) <= 2048;
+        let removed = fragment::head_len(fragments[0].data()) - header_len(&joined);
+        let fits = length + fragments[0].headroom() + removed <= 2048;
         assert_eq!(whole.join_in_first(&mut fragments).is_some(), fits);
         assert!(!fits || fragments[0].data() == joined, "both ways make the same packet");
         fragments.drain(..).for_each(|packet| pool.give(packet));
@@ -58,7 +69,7 @@ impl Drop for Bench {
 }
 
 fn header_len(packet: &[u8]) -> usize {
-    if packet[0] >> 4 == 4 { V4_HEADER } else { V6_HEADER }
+    IpHeader::parse(packet).unwrap().header_len()
 }
 
 fn source(n: u8, v6: bool) -> IpAddr {
@@ -297,6 +308,103 @@ fn packet_that_makes_room_for_its_own_last_fragment_does_not_come_out_in_part() 
         // Two fragments that are all of their packet need no room.
         assert_eq!(whole.is_some(), fragments == 2);
     }
+}
+
+/// Puts this many destination options of eight bytes behind the IPv6 header of a packet.
+fn with_options(packet: &[u8], count: usize) -> Vec<u8> {
+    const DESTINATION: u8 = ip::protocol::DESTINATION;
+    let mut out = packet[..V6_HEADER].to_vec();
+    let kind = std::mem::replace(&mut out[6], DESTINATION);
+    for left in (0..count).rev() {
+        out.extend([if left == 0 { kind } else { DESTINATION }, 0, 1, 4, 0, 0, 0, 0]);
+    }
+    out.extend(&packet[V6_HEADER..]);
+    let total = out.len();
+    ip::set_total_len(&mut out, V6_HEADER, total);
+    out
+}
+
+/// RFC 791 §3.1 has options that are not in every fragment, and RFC 8200 §4.5 has only the first one's
+/// headers count.
+#[test]
+fn packet_has_the_headers_of_its_first_fragment() {
+    let mut bench = Bench::new(1024);
+    let (mut v4, _) = cut(1, false, 7, 3000, 1400);
+    // A timestamp, which is not copied, and router alert, which is.
+    v4.splice(V4_HEADER..V4_HEADER, [68, 4, 5, 0, 0x94, 4, 0, 0]);
+    v4[0] = 0x47;
+    let total = v4.len();
+    ip::set_total_len(&mut v4, V4_HEADER + 8, total);
+    let pieces = Cutter::v4(&v4, &IpHeader::parse(&v4).unwrap(), 1400).unwrap().map(|piece| {
+        let mut bytes = vec![0; piece.len()];
+        piece.write(&mut bytes);
+        bytes
+    });
+    let pieces: Vec<_> = pieces.collect();
+    let (v6, v6_pieces) = cut(1, true, 7, 3000, 1400);
+    let v6_pieces: Vec<_> =
+        v6_pieces.iter().zip([2, 1, 3]).map(|(piece, n)| with_options(piece, n)).collect();
+    for (whole, pieces) in [(v4, pieces), (with_options(&v6, 2), v6_pieces)] {
+        for first in 0..pieces.len() {
+            let order = pieces.iter().cycle().skip(first).take(pieces.len());
+            let out: Vec<_> = order.filter_map(|piece| bench.add(Duration::ZERO, piece)).collect();
+            assert!(pieces.len() == 3 && out == [whole.clone()], "{first} {:?}", bench.dropped);
+        }
+    }
+    assert_eq!((bench.held(), &bench.dropped[..]), (0, &[][..]));
+}
+
+#[test]
+fn fragment_behind_too_many_headers_is_refused() {
+    let mut bench = Bench::new(1024);
+    let (_, pieces) = cut(1, true, 7, 3000, 1400);
+    let mut long = with_options(&pieces[0], 2);
+    // The first header has 256 bytes now.
+    long[V6_HEADER + 1] = 31;
+    long.splice(V6_HEADER + 8..V6_HEADER + 8, [0; 248]);
+    let total = long.len();
+    ip::set_total_len(&mut long, V6_HEADER, total);
+    assert_eq!(bench.add(Duration::ZERO, &long), None);
+    assert_eq!((bench.held(), &bench.dropped[..]), (0, &[DropReason::FragmentHeaders][..]));
+}
+
+#[test]
+fn nobody_adds_to_the_packet_of_another_sender() {
+    const OWN: Sender = Sender::Sa(Spi(0x1001));
+    let mut bench = Bench::new(1024);
+    let (whole, pieces) = cut(1, false, 7, 2000, 1400);
+    assert_eq!(bench.add_from(OWN, Duration::ZERO, &pieces[0]), None);
+    let [port, link] = [0, from_link(7)].map(Sender::Port);
+    for sender in [Sender::Wire, port, link, Sender::Sa(Spi(0x1002)), Sender::Host] {
+        assert_eq!(bench.add_from(sender, Duration::ZERO, &pieces[1]), None);
+    }
+    assert!(bench.add_from(OWN, Duration::ZERO, &pieces[1]) == Some(whole.clone()));
+    // Nor do other ports and links add to what one brings.
+    assert_eq!(bench.add_from(Sender::Port(1), Duration::ZERO, &pieces[0]), None);
+    assert!(bench.add_from(port, Duration::ZERO, &pieces[0]) == Some(whole));
+}
+
+/// A peer may have all addresses there are.
+#[test]
+fn peer_has_one_group_for_all_of_its_addresses() {
+    for (sender, expected) in [(Sender::Sa(Spi(0x1001)), 0..=GROUP), (Sender::Wire, GROUP + 1..=8 * GROUP)] {
+        let mut bench = Bench::new(8 * GROUP * SHARE);
+        for n in 0..=255 {
+            for id in 0..4 {
+                assert_eq!(bench.add_from(sender, Duration::ZERO, &cut(n, false, id, 2000, 1500).1[0]), None);
+            }
+        }
+        assert!(expected.contains(&bench.held()), "{sender:?} {}", bench.held());
+    }
+    // In that group, the address that has most gives way first.
+    let mut bench = Bench::new(8 * GROUP * SHARE);
+    let peer = Sender::Sa(Spi(0x1001));
+    let (whole, pieces) = cut(9, false, 1, 2000, 1500);
+    assert_eq!(bench.add_from(peer, Duration::ZERO, &pieces[0]), None);
+    for id in 0..1000 {
+        assert_eq!(bench.add_from(peer, SECOND, &cut(1, false, id, 2000, 1500).1[0]), None);
+    }
+    assert!(bench.add_from(peer, SECOND, &pieces[1]) == Some(whole));
 }
 
 #[test]

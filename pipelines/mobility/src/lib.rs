@@ -10,6 +10,8 @@
 //! | [`identity`] | identities of peers |
 //! | [`aaa`] | authentication by EAP, with or without a RADIUS server |
 //! | [`path`], [`transmit`] | addresses of a peer; datagrams to send |
+//! | [`path_mtu`], `mtu_search` | what is known of the MTU of a path, and what to try next |
+//! | [`path_prober`] | finds it by probes that a peer without IKE answers |
 //! | [`task`], `task_queue` | work that takes longer than a message may wait, and its order |
 //! | [`retransmission`] | when a request is sent again |
 //! | [`timers`] | when something is due, for each key |
@@ -35,6 +37,8 @@ pub mod identity;
 pub mod ike;
 mod mtu_search;
 pub mod path;
+pub mod path_mtu;
+pub mod path_prober;
 pub mod rate;
 pub mod retransmission;
 pub mod roaming;

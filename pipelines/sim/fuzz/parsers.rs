@@ -23,6 +23,7 @@ use wayfarer_dataplane::{
         icmp::{self, Problem},
         ip::{self, IpHeader},
         nd::Neighbour,
+        probe::{self, Probe},
         tcp, udp,
     },
 };
@@ -33,6 +34,11 @@ use wayfarer_mobility::ike::{wire as ike, wire::ProtectedMessage};
 pub fn wire(data: &[u8]) {
     if let Some((length, _)) = esp::trailer(data) {
         assert!(length + esp::TRAILER <= data.len());
+    }
+    if let Some(probe) = Probe::parse(data) {
+        let mut again = [0; probe::LEN];
+        probe.emit(&mut again);
+        assert_eq!(again, data[..probe::LEN]);
     }
     let _ = (esp::header(data), tcp::clamp_mss(&mut data.to_vec(), 1200));
     if Ethernet::parse(data).is_err() {

@@ -6,12 +6,12 @@ use wayfarer_mobility::{
     identity::Identity,
     ike::{
         connection::{
-            ChildPolicy, Connection, IdentityPattern, Lifetimes, LocalAuth, PathProbing, Remote, RemoteAuth,
-            SharedKey,
+            ChildPolicy, Connection, IdentityPattern, Lifetimes, LocalAuth, Remote, RemoteAuth, SharedKey,
         },
         proposal::Offer,
         wire::TrafficSelector,
     },
+    path_mtu::PathProbing,
     roaming::Policy,
 };
 use zeroize::Zeroizing;

@@ -12,6 +12,9 @@ use wayfarer_mobility::ike::{
 #[derive(Debug, Default)]
 pub struct LibreswanAnswers {
     keys: Vec<LoggedKeys>,
+    /// `true` if both are taken out of all answers, as version 4.10 leaves them out once it has forgotten
+    /// MOBIKE.
+    pub forgets_mobike: bool,
 }
 
 impl LibreswanAnswers {
@@ -23,10 +26,10 @@ impl LibreswanAnswers {
 
     /// Returns a message of the side as the other implementation would send it.
     pub fn apply(&mut self, message: Vec<u8>) -> Vec<u8> {
-        self.without_cookie2(&message).unwrap_or(message)
+        self.without_mobike(&message).unwrap_or(message)
     }
 
-    fn without_cookie2(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+    fn without_mobike(&mut self, message: &[u8]) -> Option<Vec<u8>> {
         let header = Header::parse(message).ok().filter(Header::is_response)?;
         let keys = self.keys.iter_mut().find(|keys| keys.spis() == [header.spi_i, header.spi_r])?;
         if header.exchange != ExchangeType::Informational.number() {
@@ -35,12 +38,12 @@ impl LibreswanAnswers {
         let protection = keys.protection(header.is_from_initiator());
         let opened = protection.open(&header, message, &mut Fragments::default()).ok()??;
         let mut payloads = wire::parse(opened.first, &opened.body).ok()?;
-        if wire::notified(&payloads, notify::NAT_DETECTION_SOURCE_IP).is_some() {
+        if !self.forgets_mobike && wire::notified(&payloads, notify::NAT_DETECTION_SOURCE_IP).is_some() {
             return None;
         }
-        let is_cookie2 =
-            |payload: &Payload<'_>| matches!(payload, Payload::Notify(n) if n.kind == notify::COOKIE2);
-        payloads.retain(|payload| !is_cookie2(payload));
+        let of_mobike =
+            [notify::COOKIE2, notify::NAT_DETECTION_SOURCE_IP, notify::NAT_DETECTION_DESTINATION_IP];
+        payloads.retain(|payload| !matches!(payload, Payload::Notify(n) if of_mobike.contains(&n.kind)));
         let mut body = vec![];
         let first = wire::emit(&payloads, &mut body);
         Some(keys.seal(header, first, body, None).remove(0))

@@ -39,6 +39,8 @@ pub struct Peer {
     sent: u16,
     /// The number of IP fragments from the gateway that arrived.
     pub fragments: u64,
+    /// The length of the longest packet from the gateway that arrived, in bytes.
+    pub longest: usize,
     /// `true` if connections may end.
     pub may_end: bool,
 }
@@ -56,7 +58,7 @@ impl Peer {
         let pools = ike.pools.iter().map(|pool| Pool::new(pool.first, pool.last).named(&pool.name)).collect();
         let seed = address.bytes().fold(0, |seed, byte| seed << 8 ^ seed >> 24 ^ u64::from(byte));
         let side = Side::with_pools(connections, pools, Settings::default(), seed);
-        Self { side, address: ip(address), mtu: 1500, sent: 0, fragments: 0, may_end: false }
+        Self { side, address: ip(address), mtu: 1500, sent: 0, fragments: 0, longest: 0, may_end: false }
     }
 
     /// Puts a path with this MTU between the terminal and the gateway. Its routers cut packets that
@@ -100,6 +102,7 @@ impl Peer {
             IpHeader::parse(packet).is_ok_and(|header| !header.dont_fragment || packet.len() <= self.mtu)
         };
         packets.retain(|packet| passes(packet));
+        self.longest = packets.iter().map(Vec::len).fold(self.longest, usize::max);
         let is_fragment = |packet: &&Vec<u8>| {
             IpHeader::parse(packet).is_ok_and(|header| header.fragment != Fragment::Whole)
         };

@@ -21,6 +21,7 @@ use wayfarer_mobility::{
         wire::TrafficSelector,
     },
     path,
+    path_mtu::PathProbing,
     roaming::Policy,
 };
 
@@ -100,6 +101,7 @@ impl ConnectionParts {
             window: self.window,
             esn: sa.suite.esn,
             outer_fragments: self.outer_fragments,
+            path_probing: PathProbing::Off,
             marking: Marking { dscp: None, df: Df::default_for(self.outer_fragments), udp6_checksum: true },
             tfc: 0,
             mtu: self.mtu,

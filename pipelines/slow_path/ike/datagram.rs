@@ -14,7 +14,7 @@ use wayfarer_mobility::{
 
 /// The longest packet of IPv4, in bytes, that goes with DF. Routers may cut longer ones, since their path
 /// may take no more than what every host does (RFC 791 §3.1).
-const V4_UNCUT: usize = 576;
+pub(super) const V4_UNCUT: usize = 576;
 
 /// Parses an IP packet that the workers classified as IKE. Returns the message and its addresses;
 /// `None` if the checksum is wrong or it is not an IKE message after all.
@@ -73,8 +73,8 @@ pub(crate) fn emit(transmit: &Transmit) -> Option<Vec<u8>> {
 /// Returns the IP packets, of at most `mtu` bytes, in which `packet` of [`emit`] is sent: itself, or its
 /// fragments. `id` makes their identification.
 ///
-/// The path's MTU is not known. Routers may cut packets of IPv4 that are longer than 576 bytes. Those of
-/// IPv6 are cut for every path (RFC 8200 §5).
+/// The path may take less. Routers may cut packets of IPv4 that are longer than 576 bytes. Those of IPv6
+/// are cut for every path (RFC 8200 §5).
 pub(crate) fn cut(mut packet: Vec<u8>, mtu: usize, id: impl FnOnce() -> u32) -> Vec<Vec<u8>> {
     let Ok(header) = IpHeader::parse(&packet) else { return vec![] };
     let uncut = if header.is_ipv4() { V4_UNCUT } else { ip::V6_MIN_MTU };

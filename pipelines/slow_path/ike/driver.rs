@@ -16,6 +16,7 @@ use super::{
     unconfirmed::UnconfirmedPaths,
 };
 use crate::{
+    clock::Moment,
     config::model,
     credentials::DynamicSocket,
     gateway::share::Share,
@@ -27,12 +28,7 @@ use crate::{
         table_writer::TableWriter,
     },
 };
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 use tracing::debug;
 use wayfarer_dataplane::{drop::DropReason, sa::Spi};
 use wayfarer_mobility::ike::{
@@ -214,6 +210,7 @@ impl Ike {
             IkeEvent::PathReport { mtu, certain } => {
                 self.endpoint.handle_path_report(now, peer, mtu, certain);
             }
+            IkeEvent::PathMtu(mtu) => self.endpoint.handle_path_mtu(now, peer, mtu),
             IkeEvent::Due(child) => self.endpoint.handle_child_due(now, peer, child),
             IkeEvent::Expired(child) => self.endpoint.handle_child_expired(now, peer, child),
         }
@@ -292,7 +289,7 @@ impl Ike {
             Event::Spi { spi, known } => {
                 let TableWriter { tables, writer, .. } = &mut links.tables;
                 match known {
-                    true => tables.ike.insert(writer, spi, Share::new(Instant::now())),
+                    true => tables.ike.insert(writer, spi, Share::new(Moment::now())),
                     false => _ = tables.ike.remove(writer, &spi),
                 }
             }
@@ -337,6 +334,15 @@ impl Ike {
             Event::SelectorsRefused { peer, local, remote } => {
                 if let Some(left_out) = self.peers.admits_line(now, peer) {
                     log::selectors_refused(About::of(&self.endpoint, peer), local, remote, left_out);
+                }
+            }
+            Event::ChildRefused { peer, refusal, local, remote } => {
+                if let Some(left_out) = self.peers.admits_line(now, peer) {
+                    log::child_refused(About::of(&self.endpoint, peer), refusal, [local, remote], left_out);
+                }
+                if let Some(view) = self.endpoint.peer(peer).filter(|view| view.children().next().is_none()) {
+                    let (remote, about) = (view.addresses().remote, About::of(&self.endpoint, peer));
+                    self.log.got_no_child(now, remote, about, refusal);
                 }
             }
             Event::ChildNarrowed { peer, name, left_out: prefixes } => {
@@ -386,6 +392,11 @@ impl Ike {
                 self.endpoint.handle_traffic(now, peer, traffic.sent_packets, traffic.received_packets);
             }
             Event::EspSilent { peer } => log::esp_silent(About::of(&self.endpoint, peer)),
+            Event::MappingChanged { peer } => {
+                if let Some(left_out) = self.peers.admits_line(now, peer) {
+                    log::mapping_changed(About::of(&self.endpoint, peer), left_out);
+                }
+            }
             Event::PathProbeDue { peer } => self.path_probe_due(now, peer, links),
             Event::PathMtu { peer, path, mtu, is_limit, is_over } => {
                 let found = FoundMtu { path: child::path(path), mtu, is_limit };

@@ -1,11 +1,13 @@
 //! The log's lines about peers: one for each link that comes up, moves, ends or fails, in plain
 //! words.
 
-use super::peers::{Ended, Traffic};
+use super::{
+    failed::{FailedPeer, FailedPeers},
+    peers::{Ended, Traffic},
+};
 use crate::slow_path::{line_limit::LeftOut, tunnels::MoveError};
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, VecDeque},
     fmt::Display,
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -24,9 +26,8 @@ use wayfarer_mobility::{
         event::{MoveCause, PeerId, Reason},
         leases::GrantError,
         method::Method,
-        wire::notify,
+        wire::{TrafficSelector, notify},
     },
-    path::network,
     rate::{NetworkRates, Rate},
 };
 
@@ -41,11 +42,6 @@ const BURST_OF_ALL: u32 = 500;
 const REFILL_OF_ALL: Duration = Duration::from_millis(200);
 /// Time after which lines that were left out are told of, if no other line does.
 const TELL_AFTER: Duration = Duration::from_secs(60);
-/// Failed peers that are remembered.
-const MAX_FAILED: usize = 100;
-/// A network's share of them. If there is no room, the oldest of a network with more makes some, that of
-/// the newest first, so that a flood from one network leaves those of others.
-const SHARE: usize = 10;
 
 /// The peer that a line is about, as far as it is known, in the form of the line's fields.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +82,20 @@ impl<'a> About<'a> {
         let names = (view.claimed(), view.proved());
         Self::new(view.addresses().remote, names, connection.map(|c| &c.name[..]), view.method())
     }
+
+    /// Returns it as a peer that failed at `at` for this reason.
+    fn failed(self, at: Duration, remote: SocketAddr, reason: String) -> FailedPeer {
+        let Self { claimed, proved, connection, method, .. } = self;
+        FailedPeer {
+            at,
+            remote,
+            claimed: claimed.map(|id| id.to_string()),
+            proved: proved.map(|id| id.to_string()),
+            connection: connection.map(str::to_owned),
+            method: method.map(|method| method.to_string()),
+            reason,
+        }
+    }
 }
 
 /// Writes the lines. Anybody can fail to connect, so these lines are limited for each network and
@@ -97,27 +107,8 @@ pub(super) struct PeerLog {
     left_out: LeftOut,
     /// When lines that were left out are told of.
     tell_at: Duration,
-    /// The last peers that did not connect, the newest first, also those that have no line.
-    failed: VecDeque<FailedPeer>,
-}
-
-/// A peer that did not connect.
-#[derive(Debug)]
-pub(super) struct FailedPeer {
-    /// When it failed, since the start.
-    pub(super) at: Duration,
-    /// Its address.
-    pub(super) remote: SocketAddr,
-    /// What it called itself, if it got that far.
-    pub(super) claimed: Option<String>,
-    /// The identity that it proved, if it got that far.
-    pub(super) proved: Option<String>,
-    /// The name of its connection, if it got that far.
-    pub(super) connection: Option<String>,
-    /// How it tried to authenticate, if it got that far.
-    pub(super) method: Option<String>,
-    /// Why it did not connect.
-    pub(super) reason: Reason,
+    /// The last peers that did not connect or got no child SA, also those that have no line.
+    failed: FailedPeers,
 }
 
 impl PeerLog {
@@ -136,32 +127,15 @@ impl PeerLog {
                 warn!(name: "peer_without_name", peer, connection, "{UNNAMED}");
             }
         }
-        self.remember(FailedPeer {
-            at: now,
-            remote,
-            claimed: claimed.map(|id| id.to_string()),
-            proved: proved.map(|id| id.to_string()),
-            connection: connection.map(str::to_owned),
-            method: method.map(|method| method.to_string()),
-            reason,
-        });
+        let about = About { peer, claimed, proved, connection, method };
+        self.failed.insert(about.failed(now, remote, reason.to_string()));
     }
 
-    /// Remembers a peer that did not connect.
-    fn remember(&mut self, peer: FailedPeer) {
-        if self.failed.len() >= MAX_FAILED {
-            let own = network(peer.remote.ip());
-            let mut counts = BTreeMap::from([(own, 1)]);
-            for other in &self.failed {
-                *counts.entry(network(other.remote.ip())).or_default() += 1;
-            }
-            let most = counts.iter().max_by_key(|(_, count)| **count).map_or(own, |(most, _)| *most);
-            let crowd = if counts[&own] > SHARE { own } else { most };
-            let is_crowd = |other: &FailedPeer| network(other.remote.ip()) == crowd;
-            let oldest = self.failed.iter().rposition(is_crowd).filter(|_| counts[&crowd] > SHARE);
-            self.failed.remove(oldest.unwrap_or(MAX_FAILED - 1));
-        }
-        self.failed.push_front(peer);
+    /// Remembers a connected peer that has no child SA, because we refused one by this error notify.
+    pub(super) fn got_no_child(&mut self, now: Duration, remote: SocketAddr, about: About<'_>, refusal: u16) {
+        let name = name_of(refusal);
+        let reason = format!("connected, but its child SA was refused: {name} ({refusal})");
+        self.failed.insert(about.failed(now, remote, reason));
     }
 
     /// Logs how many lines were left out, if no other line has told for a while.
@@ -173,7 +147,7 @@ impl PeerLog {
         }
     }
 
-    /// Returns the last peers that did not connect, the newest first.
+    /// Returns the last peers that did not connect or got no child SA, the newest first.
     pub(super) fn failures(&self) -> impl Iterator<Item = &FailedPeer> {
         self.failed.iter()
     }
@@ -275,22 +249,56 @@ pub(super) fn renewal_failed(about: About<'_>, reason: &Reason, wait: Duration) 
     );
 }
 
-/// Logs that no packets come from a peer since we moved behind a NAT.
+/// Logs that no packets come from a peer through the NAT on the way.
 pub(super) fn esp_silent(about: About<'_>) {
     let About { peer, proved, connection, .. } = about;
     info!(
         name: "esp_silent",
         peer, proved, connection,
-        "no packets come from the peer since we moved behind a NAT: it may send them without UDP; we authenticate again"
+        "no packets come from the peer through the NAT: it may send them without UDP, or where we were; we \
+         authenticate again"
+    );
+}
+
+/// Logs that a peer sees us at another end of the NAT in front of us.
+pub(super) fn mapping_changed(about: About<'_>, left_out: Option<u64>) {
+    let About { peer, proved, connection, .. } = about;
+    info!(
+        name: "mapping_changed",
+        peer, proved, connection, left_out,
+        "the NAT in front of us gives our packets another address or port; we tell the peer"
     );
 }
 
 /// Logs that a peer refused a child SA or, if `child` is `None`, new keys of its IKE SA.
 pub(super) fn create_failed(about: About<'_>, child: Option<&str>, refusal: Option<u16>) {
     let About { peer, proved, connection, .. } = about;
-    let reason = refusal.map_or("unusable answer", |kind| notify::name(kind).unwrap_or("unknown"));
+    let reason = refusal.map_or("unusable answer", name_of);
     let what = if child.is_some() { "cannot create or rekey a child SA" } else { "cannot rekey the IKE SA" };
     info!(name: "sa_refused", peer, proved, connection, child, reason, "{what}");
+}
+
+/// Returns the name of an error notify.
+fn name_of(refusal: u16) -> &'static str {
+    notify::name(refusal).unwrap_or("unknown")
+}
+
+/// Logs that we refused a child SA by this error notify. `asked` has the first selectors that the peer
+/// asked for, those of our side first.
+pub(super) fn child_refused(
+    about: About<'_>,
+    refusal: u16,
+    asked: [Option<TrafficSelector>; 2],
+    left_out: Option<u64>,
+) {
+    let About { peer, proved, connection, .. } = about;
+    let (reason, [asked_local, asked_remote]) =
+        (name_of(refusal), asked.map(|selector| selector.map(display)));
+    info!(
+        name: "child_refused",
+        peer, proved, connection, reason, asked_local, asked_remote, left_out,
+        "refused a child SA that the peer asked for"
+    );
 }
 
 /// Logs that a child SA was refused because of its many selectors.
@@ -390,6 +398,8 @@ mod tests {
             grant_refused(about(), GrantError::UnknownFilter("net".into()));
             child_missing(about(), "net", Duration::from_secs(2));
             esp_silent(about());
+            mapping_changed(about(), None);
+            child_refused(about(), notify::TS_UNACCEPTABLE, [None; 2], None);
             create_failed(about(), Some("net"), None);
             create_failed(about(), None, Some(notify::NO_PROPOSAL_CHOSEN));
             child_not_installed(about(), "net", "no room");
@@ -400,7 +410,7 @@ mod tests {
             prefix_ignored(about(), Ip6Prefix::new([0; 16].into(), 56).unwrap());
         });
         let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(all.len(), 17);
+        assert_eq!(all.len(), 19);
         for line in &all {
             assert_eq!((&line["peer"], &line["connection"]), (&"192.0.2.7:4500".into(), &"people".into()));
             assert_eq!(line["proved"], "alice\\n", "{line}");
@@ -428,6 +438,7 @@ mod tests {
             fail(&mut log, now, ([198, 51, 100, 1], 500).into());
         });
         assert_eq!(text.lines().count(), BURST as usize + 1);
+        assert_eq!(log.failures().count(), 100, "also those without a line are remembered");
     }
 
     #[test]
@@ -442,37 +453,5 @@ mod tests {
         assert_ne!(log.left_out.count(), 0, "the next failure may tell");
         log.turn(now + TELL_AFTER);
         assert_eq!(log.left_out.count(), 0);
-    }
-
-    #[test]
-    fn remembers_the_last_hundred_failures() {
-        let mut log = PeerLog::default();
-        for n in 0..300u32 {
-            let remote = SocketAddr::from(((n << 8).to_be_bytes(), 500));
-            fail(&mut log, Duration::from_secs(1), remote);
-        }
-        let all: Vec<_> = log.failures().collect();
-        assert_eq!((all.len(), all[0].remote), (MAX_FAILED, ([0, 1, 43, 0], 500).into()));
-        assert_eq!(all[0].reason.to_string(), "no common algorithms");
-        assert_eq!(all[0].connection.as_deref(), Some("office"));
-    }
-
-    #[test]
-    fn remembers_failures_without_a_line_and_a_flood_drives_out_only_its_own() {
-        let mut log = PeerLog::default();
-        let now = Duration::from_secs(1);
-        let other = SocketAddr::from(([198, 51, 100, 1], 500));
-        fail(&mut log, now, other);
-        for port in 1..=300 {
-            fail(&mut log, now, ([192, 0, 2, 7], port).into());
-        }
-        let all: Vec<_> = log.failures().map(|failed| failed.remote).collect();
-        assert_eq!((all.len(), all[0].port(), all[MAX_FAILED - 1]), (MAX_FAILED, 300, other));
-        // Nor does it leave others that come later without room.
-        for n in 0..80u8 {
-            fail(&mut log, now, ([203, 0, n, 1], 500).into());
-        }
-        let all: Vec<_> = log.failures().map(|failed| failed.remote).collect();
-        assert_eq!((all.len(), all[MAX_FAILED - 1]), (MAX_FAILED, other));
     }
 }

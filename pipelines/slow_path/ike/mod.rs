@@ -17,7 +17,7 @@
 //! | `inner`, `host`, `host_device` | inner addresses that gateways assign to us |
 //! | `helpers`, `postponed` | threads for long tasks; tasks that wait for authorities |
 //! | `dialling`, `resolver` | connects to peers; looks up host names |
-//! | `log` | lines about peers in the log |
+//! | `log`, `failed` | lines about peers in the log; the last that did not connect |
 //! | `crash_secret` | the secret of crash tokens, which survives a crash |
 //! | `key_log` | keys for a protocol analyser |
 //! | `view` | peers as the control socket shows them, and its commands |
@@ -29,6 +29,7 @@ pub(crate) mod datagram;
 mod demands;
 mod dialling;
 mod driver;
+mod failed;
 mod guard;
 mod helpers;
 mod host;

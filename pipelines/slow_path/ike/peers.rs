@@ -8,11 +8,10 @@ use crate::slow_path::{
 };
 use std::{collections::BTreeMap, time::Duration};
 use wayfarer_dataplane::sa::TunnelId;
-use wayfarer_mobility::ike::event::{ChildId, PacketsSent, PeerId};
-
-/// The bytes of inner packets from which on some of them may have been long. Fewer are of little use to
-/// search for: a search costs about as much.
-const LITTLE: u64 = 4000;
+use wayfarer_mobility::{
+    ike::event::{ChildId, PeerId},
+    path_mtu::PacketsSent,
+};
 
 /// The connected peers, and the tunnels of all child SAs.
 #[derive(Debug, Default)]
@@ -221,11 +220,7 @@ impl Peers {
         let Traffic { sent_bytes, .. } = self.traffic(peer, links);
         let Some(peer) = self.peers.get_mut(&peer) else { return PacketsSent::None };
         let before = std::mem::replace(&mut peer.sent_bytes, sent_bytes);
-        match sent_bytes.saturating_sub(before) {
-            0 => PacketsSent::None,
-            1..LITTLE => PacketsSent::Little,
-            _ => PacketsSent::Much,
-        }
+        PacketsSent::of(sent_bytes.saturating_sub(before))
     }
 
     /// Notes the MTU of a peer's path, `None` for the port's. Returns true if the log has told of another

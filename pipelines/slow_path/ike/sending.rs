@@ -1,7 +1,10 @@
 //! Messages of IKE on their way out, as IP packets.
 
 use super::{datagram, driver::Ike};
-use crate::{primitives::OsRandom, slow_path::network::Network};
+use crate::{
+    primitives::OsRandom,
+    slow_path::{links::Links, network::Network},
+};
 use tracing::warn;
 use wayfarer_mobility::{crypto::Random, path::Addresses, transmit::Payload};
 
@@ -16,6 +19,7 @@ impl Ike {
     /// Returns the next message to send, as an IP packet or its fragments, of at most `longest` bytes.
     pub(in crate::slow_path) fn poll_packets(
         &mut self,
+        links: &Links,
         network: &Network,
         longest: usize,
     ) -> Option<Vec<Vec<u8>>> {
@@ -35,6 +39,10 @@ impl Ike {
                 Payload::Probe(_) if packet.len() > mtu => {}
                 Payload::Probe(_) => return Some(vec![packet]),
                 Payload::Message(_) | Payload::Keepalive => {
+                    // Few messages are that long.
+                    let is_long = packet.len() > datagram::V4_UNCUT;
+                    let known = is_long.then(|| links.known_mtu(local.ip(), remote)).flatten();
+                    let mtu = known.map_or(mtu, |known| mtu.min(known.into()));
                     return Some(datagram::cut(packet, mtu, random_id));
                 }
             }

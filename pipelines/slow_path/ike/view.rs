@@ -1,6 +1,6 @@
 //! Peers as the control socket shows them, and the commands that it has for them.
 
-use super::{driver::Ike, log::FailedPeer};
+use super::{driver::Ike, failed::FailedPeer};
 use crate::{
     config::algorithms,
     control::protocol::{Answer, BarView, ChildView, CounterView, FailedPeerView, PeerView},
@@ -173,7 +173,7 @@ impl Ike {
             proved: failed.proved.clone(),
             connection: failed.connection.clone(),
             method: failed.method.clone(),
-            reason: failed.reason.to_string(),
+            reason: failed.reason.clone(),
         };
         self.log.failures().map(view).collect()
     }

@@ -1,17 +1,20 @@
 //! The MTUs of links: those of the ports that they leave by, and of the paths behind these.
 
 use super::{
-    Event, IkeEvent, LinkId, Links, Owner, Timer,
+    Event, IkeEvent, LinkId, Links, Timer,
     path_mtu::{PathMtu, Report},
 };
 use crate::{
     gateway::{classify, tables::Hop},
     slow_path::{link_log, mtu_source::MtuSource, network::Network, table_writer::TableWriter},
 };
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 use wayfarer_dataplane::{
     drop::DropReason,
-    sa::{Flow, Path, TunnelId},
+    sa::{Encap, Flow, Path, TunnelId},
     wire::ip::IpHeader,
 };
 
@@ -35,6 +38,17 @@ const VAGUE_REFILL: Duration = Duration::from_secs(1);
 /// Most tunnels with one outbound SPI, or to one address and port, that are looked at. Peers choose these
 /// SPIs.
 const ALIKE: usize = 64;
+
+impl Event {
+    /// Returns the event that the path of a link takes packets of at most `mtu` bytes, if its driver needs
+    /// that; `None` stands for the port's MTU.
+    pub(super) fn path_mtu(link: LinkId, mtu: Option<u16>) -> Option<Self> {
+        match link {
+            LinkId::Ike(peer) => Some(Self::Ike(peer, IkeEvent::PathMtu(mtu))),
+            LinkId::Manual(_) => None,
+        }
+    }
+}
 
 impl Links {
     /// Makes the packets of all tunnels fit the ports that they leave by.
@@ -112,27 +126,52 @@ impl Links {
             link_log::path_mtu(tunnel, report.mtu, left_out);
         }
         self.set_path_mtu(now, id, report.path, report.mtu);
-        if let LinkId::Ike(peer) = id {
-            self.events.push_back(Event::Ike(peer, IkeEvent::PathReport { mtu: report.mtu, certain: true }));
-        }
+        self.check_report(now, id, report.mtu, true);
         Ok(())
     }
 
     /// Handles a report that quotes too little of a packet, or one of IKE. Anybody may have made that
-    /// up, so that it only has an IKE peer's driver look for the MTU.
+    /// up, so that it only has probes look for the MTU.
     fn handle_vague_report(&mut self, now: Duration, report: &Report) -> Result<(), DropReason> {
-        let mut tunnels = self.tunnels.sending_to(&report.path).take(ALIKE);
-        let found = tunnels.find(|tunnel| tunnel.path == Some(report.path));
-        let Some(Owner::Ike(peer, _)) = found.map(|tunnel| tunnel.owner) else {
-            return Err(DropReason::PathMtu);
-        };
+        let link = self
+            .tunnels
+            .sending_to(&report.path)
+            .take(ALIKE)
+            .filter(|(_, tunnel)| tunnel.path == Some(report.path))
+            .map(|(id, tunnel)| LinkId::of(tunnel.owner, id))
+            .find(|link| self.may_search(*link))
+            .ok_or(DropReason::PathMtu)?;
         // Only what is about a link uses up the limit, so that strangers who guess do not.
         if !self.vague_reports.admits(now, 1, VAGUE_REFILL) {
             return Err(DropReason::PathMtu);
         }
-        let report = IkeEvent::PathReport { mtu: report.mtu, certain: false };
-        self.events.push_back(Event::Ike(peer, report));
+        self.check_report(now, link, report.mtu, false);
         Ok(())
+    }
+
+    /// Has probes check a router's report, which anybody can have sent unless it is `certain`.
+    fn check_report(&mut self, now: Duration, link: LinkId, mtu: u16, certain: bool) {
+        match link {
+            LinkId::Ike(peer) => {
+                self.events.push_back(Event::Ike(peer, IkeEvent::PathReport { mtu, certain }));
+            }
+            LinkId::Manual(id) => self.search_by_report(now, id, mtu, certain),
+        }
+    }
+
+    /// Returns the longest packet that passes between these ends, in bytes, if links by that path know it.
+    pub(in crate::slow_path) fn known_mtu(&self, local: IpAddr, remote: SocketAddr) -> Option<u16> {
+        // Without UDP, the address may be a NAT's, and the link another peer's than the one behind this port.
+        let encaps = [Encap::Udp { local: 0, remote: remote.port() }, Encap::None];
+        let known = encaps.into_iter().find_map(|encap| {
+            let path = Path { local, remote: remote.ip(), encap };
+            let tunnels = self.tunnels.sending_to(&path).take(ALIKE);
+            let by_path = tunnels.filter(|(_, tunnel)| tunnel.path.is_some_and(|path| path.local == local));
+            let mut limits = by_path.map(|(_, tunnel)| tunnel.path_limit()).peekable();
+            limits.peek()?;
+            Some(limits.flatten().map(|(mtu, _)| mtu).min())
+        });
+        known.flatten()
     }
 
     /// Has a link send outer packets no longer than probes of its path have found to pass. The probes go
@@ -180,7 +219,7 @@ impl Links {
         }
     }
 
-    /// Has all tunnels of a link use the MTU of the path.
+    /// Has all tunnels of a link use the MTU of the path, and IKE its messages.
     fn apply_path_mtu(&mut self, id: LinkId) {
         let Some(link) = self.links.get(&id) else { return };
         for id in &link.tunnels {
@@ -189,6 +228,7 @@ impl Links {
                 tunnel.set_path_mtu(known.map(|known| (known.mtu, known.found_by)), &mut self.tables.writer);
             }
         }
+        self.events.extend(Event::path_mtu(id, link.path_mtu.map(|known| known.mtu)));
     }
 
     /// Has the new tunnel `id` use the MTU of its link's path.
@@ -198,5 +238,38 @@ impl Links {
         if self.links.get(&link).is_some_and(|link| link.path_mtu.is_some()) {
             self.apply_path_mtu(link);
         }
+    }
+}
+
+#[cfg(all(test, feature = "bench"))]
+mod tests {
+    use super::*;
+    use crate::{
+        sim::{fixtures::*, world::World},
+        slow_path::parts::TunnelParts,
+    };
+
+    #[test]
+    fn mtu_of_a_link_without_udp_counts_only_if_no_link_has_the_port() {
+        let mut world = World::with(config(vec![]), 512);
+        let links = &mut world.assembly.slow_path.links;
+        let (local, remote) = (ip("203.0.113.1"), ip("192.0.2.1"));
+        let learn = |links: &mut Links, n, encap, mtu: Option<u16>| {
+            let path = Path { local, remote, encap };
+            let mut parts = TunnelParts::from(&tunnel(n, suite("aes128gcm16")));
+            parts.path = Some(path);
+            let id = links.install(Duration::ZERO, parts, 1500).unwrap();
+            mtu.into_iter().for_each(|mtu| links.set_path_mtu(Duration::ZERO, LinkId::Manual(id), path, mtu));
+        };
+        let known = |links: &Links| links.known_mtu(local, SocketAddr::new(remote, 4500));
+        assert_eq!(known(links), None);
+        learn(links, 1, Encap::None, Some(600));
+        assert_eq!(known(links), Some(600));
+        learn(links, 2, Encap::Udp { local: 4500, remote: 4500 }, None);
+        assert_eq!(known(links), None);
+        learn(links, 3, Encap::Udp { local: 4500, remote: 4500 }, Some(1400));
+        assert_eq!(known(links), Some(1400));
+        assert_eq!(links.known_mtu(local, SocketAddr::new(remote, 4501)), Some(600));
+        assert_eq!(links.known_mtu(remote, SocketAddr::new(remote, 4500)), None);
     }
 }

@@ -42,7 +42,7 @@ fn asks_learns_and_releases_what_waited() {
         assert!(n.resolve(SECOND, 1, address, waiting(b"second")));
         let asked = actions(&mut n);
         assert!(matches!(asked[..], [Action::Send { port: 1, .. }]), "{asked:?}");
-        n.handle_frame(SECOND, 1, &answer(address));
+        n.handle_frame(SECOND, 1, &answer(address)).unwrap();
         assert_eq!(
             actions(&mut n),
             [
@@ -52,7 +52,7 @@ fn asks_learns_and_releases_what_waited() {
             ]
         );
         // The same answer on another port answers no request.
-        n.handle_frame(SECOND, 0, &answer(address));
+        n.handle_frame(SECOND, 0, &answer(address)).unwrap();
         assert_eq!(actions(&mut n), []);
     }
 }
@@ -83,7 +83,7 @@ fn a_known_neighbour_is_confirmed_in_time_and_may_change() {
     let mut n = neighbours(Stations::Ask);
     let address: IpAddr = "10.0.0.7".parse().unwrap();
     n.resolve(SECOND, 1, address, None);
-    n.handle_frame(SECOND, 1, &answer(address));
+    n.handle_frame(SECOND, 1, &answer(address)).unwrap();
     actions(&mut n);
     assert_eq!(n.poll_timeout(), Some(SECOND + REACHABLE_TIME));
     n.handle_timeout(SECOND + REACHABLE_TIME);
@@ -96,7 +96,7 @@ fn a_known_neighbour_is_confirmed_in_time_and_may_change() {
         target_mac: US,
         target: Ipv4Addr::new(10, 0, 0, 1),
     };
-    n.handle_frame(SECOND, 1, &other.frame(US));
+    n.handle_frame(SECOND, 1, &other.frame(US)).unwrap();
     assert_eq!(actions(&mut n), [Action::Resolved { port: 1, address, mac: [4; 6] }]);
 }
 
@@ -128,20 +128,20 @@ fn an_advertisement_without_mac_address_confirms_a_known_neighbour() {
 fn answers_for_its_own_addresses_only() {
     let ask = |target: [u8; 4]| arp_request(PEER, Ipv4Addr::new(10, 0, 0, 7), target.into(), None);
     let mut n = neighbours(Stations::Ask);
-    n.handle_frame(SECOND, 1, &ask([10, 0, 0, 1]));
+    n.handle_frame(SECOND, 1, &ask([10, 0, 0, 1])).unwrap();
     let done = actions(&mut n);
     let [Action::Resolved { mac: PEER, .. }, Action::Send { frame, .. }] = &done[..] else {
         panic!("{done:?}")
     };
     let reply = Arp::parse(&frame[14..]).unwrap();
     assert_eq!((reply.sender_mac, reply.sender, reply.target_mac), (US, [10, 0, 0, 1].into(), PEER));
-    n.handle_frame(SECOND, 1, &ask([10, 0, 0, 2]));
+    n.handle_frame(SECOND, 1, &ask([10, 0, 0, 2])).unwrap();
     assert_eq!(actions(&mut n), []);
     // The host behind a TAP device is answered for every address but its own.
     let mut n = neighbours(Stations::Only(PEER));
-    n.handle_frame(SECOND, 1, &ask([192, 0, 2, 1]));
+    n.handle_frame(SECOND, 1, &ask([192, 0, 2, 1])).unwrap();
     assert!(matches!(actions(&mut n)[..], [Action::Send { .. }]));
-    n.handle_frame(SECOND, 1, &ask([10, 0, 0, 7]));
+    n.handle_frame(SECOND, 1, &ask([10, 0, 0, 7])).unwrap();
     assert_eq!(actions(&mut n), []);
 }
 
@@ -150,14 +150,14 @@ fn unconfirmed_stations_cannot_fill_the_table() {
     let mut n = neighbours(Stations::Ask);
     for i in 0..20_000u32 {
         let sender = Ipv4Addr::from_bits(0xc000_0000 + i);
-        n.handle_frame(SECOND, 1, &arp_request(PEER, sender, Ipv4Addr::new(10, 0, 0, 1), None));
+        n.handle_frame(SECOND, 1, &arp_request(PEER, sender, Ipv4Addr::new(10, 0, 0, 1), None)).unwrap();
         n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a00_0100 + i).into(), waiting(b"x"));
     }
     assert_eq!(n.entries.len(), MAX_ENTRIES);
     // They cannot keep others out either: the latest request is still resolved.
     let wanted = IpAddr::from([10, 0, 0, 9]);
     assert!(n.resolve(SECOND, 1, wanted, None));
-    n.handle_frame(SECOND, 1, &answer(wanted));
+    n.handle_frame(SECOND, 1, &answer(wanted)).unwrap();
     assert!(n.known().any(|(_, address, _)| address == wanted));
     for i in 0..20_000u32 {
         n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a01_0000 + i).into(), waiting(b"x"));
@@ -177,7 +177,7 @@ fn another_device_is_announced_and_its_stations_are_asked_again() {
     let mut n = neighbours(Stations::Ask);
     let [address, other] = ["10.0.0.7", "2001:db8::7"].map(|a| a.parse::<IpAddr>().unwrap());
     n.resolve(SECOND, 1, address, None);
-    n.handle_frame(SECOND, 1, &answer(address));
+    n.handle_frame(SECOND, 1, &answer(address)).unwrap();
     n.resolve(SECOND, 1, other, waiting(b"waits"));
     actions(&mut n);
     let mac = [2, 0, 0, 0, 0, 2];

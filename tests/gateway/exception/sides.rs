@@ -67,4 +67,5 @@ fn each_worker_has_its_own_queue_to_each_kernels_side() {
     for worker in &assembly.handles {
         assert!(DropReason::ALL.iter().all(|&reason| worker.counters.drops.of(reason) == 0));
     }
+    assert!(assembly.workers.iter().all(|(worker, _)| worker.unaccounted() == 0));
 }

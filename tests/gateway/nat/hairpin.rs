@@ -28,14 +28,19 @@ fn terminals_reach_each_other_by_their_ports_outside() {
     assert_eq!(bench.world.all_drops(), []);
 }
 
+/// Makes a NAT of terminals and of hosts in clear.
+fn with_hosts_in_clear() -> Bench {
+    let bypass = |local, remote| Policy { action: PolicyAction::Bypass, selector: selector(local, remote) };
+    Bench::with(|config| {
+        config.policies = vec![bypass("10.99.0.0/24", "0.0.0.0/0"), bypass("0.0.0.0/0", "10.99.0.0/24")];
+        config.nats[0].inside.push("10.99.0.0/24".parse().unwrap());
+    })
+}
+
 /// RFC 4787 §6, between a host in clear and a terminal.
 #[test]
 fn hosts_in_clear_and_terminals_reach_each_other_by_their_ports_outside() {
-    let bypass = |local, remote| Policy { action: PolicyAction::Bypass, selector: selector(local, remote) };
-    let mut bench = Bench::with(|config| {
-        config.policies = vec![bypass("10.99.0.0/24", "0.0.0.0/0"), bypass("0.0.0.0/0", "10.99.0.0/24")];
-        config.nats[0].inside.push("10.99.0.0/24".parse().unwrap());
-    });
+    let mut bench = with_hosts_in_clear();
     let terminal = bench.port_of(1, &udp(1, 6000)).unwrap();
     let mut host = None;
     // The first packet needs a mapping of its sender first.
@@ -58,6 +63,19 @@ fn hosts_in_clear_and_terminals_reach_each_other_by_their_ports_outside() {
     let got = joined(bench.received(1));
     assert_eq!((got.len(), &got[0][28..]), (1, &payload[..]), "{:?}", bench.world.all_drops());
     assert_eq!(bench.world.all_drops(), []);
+}
+
+/// The first fragment came by the port of the host inside.
+#[test]
+fn nobody_outside_adds_to_fragments_of_a_host_in_clear() {
+    let mut bench = with_hosts_in_clear();
+    let terminal = bench.port_of(1, &udp(1, 6000)).unwrap();
+    bench.world.send(INSIDE, &datagram("10.99.0.7", OUTER, (5000, terminal), b"makes the mapping"));
+    assert_eq!(bench.received(1).len(), 1, "{:?}", bench.world.all_drops());
+    let pieces = fragments(&datagram("10.99.0.7", OUTER, (5000, terminal), &[3; 2000]), 1400, 9);
+    bench.world.send(INSIDE, &pieces[0]);
+    bench.world.send(OUTSIDE, &pieces[1]);
+    assert_eq!((bench.received(1).len(), bench.world.all_drops()), (0, vec![(SourcePort, 2)]));
 }
 
 /// They come from one address, so that the receiver would join fragments of two senders.

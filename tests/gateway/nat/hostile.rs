@@ -48,6 +48,18 @@ fn nobody_outside_adds_to_fragments_out_of_a_tunnel() {
     assert_eq!(joined(bench.received(2)).len(), 1, "{:?}", bench.world.all_drops());
 }
 
+/// Only the port outside leads to the server, so nothing else goes into the terminal's tunnel as the
+/// server's.
+#[test]
+fn nobody_inside_adds_to_fragments_of_a_server() {
+    let mut bench = Bench::new();
+    let port = bench.port_of(1, &udp(1, 5000)).unwrap();
+    let pieces = fragments(&datagram(SERVER, OUTER, (53, port), &[1; 2000]), 1400, 9);
+    bench.world.send(OUTSIDE, &pieces[0]);
+    bench.world.send(INSIDE, &pieces[1]);
+    assert_eq!((bench.received(1).len(), bench.drops(SourcePort)), (0, 2), "{:?}", bench.world.all_drops());
+}
+
 #[test]
 fn resets_and_answers_from_inside_open_nothing() {
     let mut bench = Bench::new();

@@ -14,7 +14,7 @@ use wayfarer::{
 };
 use wayfarer_dataplane::{
     drop::DropReason::{self, *},
-    sa::Selector,
+    sa::{PortRange, Selector},
     wire::{
         checksum,
         ip::{self, IpHeader, protocol},
@@ -255,6 +255,66 @@ fn fragments_are_translated_once_their_packet_is_complete() {
             assert_eq!(bench.world.all_drops(), []);
         }
     }
+}
+
+/// RFC 4301 §7: the terminal's tunnel is for one of its ports.
+#[test]
+fn fragments_pass_through_a_tunnel_for_one_port() {
+    let mut bench = Bench::with(|config| {
+        let selector = &mut config.tunnels[0].selectors[0];
+        selector.protocol = Some(protocol::UDP);
+        selector.remote_ports = PortRange { first: 5000, last: 5000 };
+    });
+    let payload = [7; 2000];
+    for id in [7, 8] {
+        for piece in fragments(&datagram("10.98.0.1", SERVER, (5000, 53), &payload), 1400, id).iter().rev() {
+            bench.tunnelled(1, piece);
+        }
+        let out = joined(bench.world.take(OUTSIDE));
+        assert_eq!(out.len(), 1, "{:?}", bench.world.all_drops());
+        let (src, port, _) = ends(&out[0]);
+        assert_eq!((&src[..], &out[0][28..]), (OUTER, &payload[..]));
+        let pieces = fragments(&datagram(SERVER, OUTER, (53, port), &payload), 1500, id);
+        pieces.iter().rev().for_each(|piece| bench.world.put(OUTSIDE, piece));
+        bench.world.settle();
+        let [sealed] = &joined(bench.world.take(OUTSIDE))[..] else { panic!("one packet") };
+        let got = bench.terminals[0].open(sealed).2;
+        let (src, _, dst) = ends(&got);
+        assert_eq!((&src[..], &dst[..], &got[28..]), (SERVER, "10.98.0.1", &payload[..]));
+    }
+    assert_eq!(bench.world.all_drops(), []);
+}
+
+#[test]
+fn fragments_with_options_are_translated() {
+    let with_options = |mut packet: Vec<u8>| {
+        // A timestamp, which only the first fragment has, and router alert (RFC 2113).
+        packet.splice(20..20, [68, 4, 5, 0, 0x94, 4, 0, 0]);
+        packet[0] = 0x47;
+        let total = packet.len();
+        ip::set_total_len(&mut packet, 28, total);
+        packet
+    };
+    let mut bench = Bench::new();
+    for turn in [0, 1] {
+        let sent = with_options(datagram("10.98.0.1", SERVER, (5000, 53), &[7; 2000]));
+        let mut pieces = fragments(&sent, 1400, 7);
+        pieces.rotate_left(turn);
+        pieces.iter().for_each(|piece| bench.tunnelled(1, piece));
+        let out = joined(bench.world.take(OUTSIDE));
+        assert_eq!((out.len(), &out[0][20..28]), (1, &sent[20..28]), "{:?}", bench.world.all_drops());
+        let (src, port, _) = ends(&out[0]);
+        assert_eq!(src, OUTER);
+        let sent = with_options(datagram(SERVER, OUTER, (53, port), &[7; 2000]));
+        let mut pieces = fragments(&sent, 1400, 8);
+        pieces.rotate_left(turn);
+        pieces.iter().for_each(|piece| bench.world.put(OUTSIDE, piece));
+        bench.world.settle();
+        let got = joined(bench.received(1));
+        assert_eq!((got.len(), &got[0][20..28]), (1, &sent[20..28]), "{:?}", bench.world.all_drops());
+        assert_eq!(ends(&got[0]).2, "10.98.0.1");
+    }
+    assert_eq!(bench.world.all_drops(), []);
 }
 
 /// The packet of a terminal that cuts after it encrypts.

@@ -10,11 +10,12 @@ use wayfarer::sim::{
 };
 use wayfarer_mobility::{
     ike::{
-        connection::{Connection, PathProbing},
-        event::{Event, PacketsSent, PeerId},
+        connection::Connection,
+        event::{Event, PeerId},
         settings::Settings,
     },
     path::Addresses,
+    path_mtu::{PacketsSent, PathProbing},
     transmit::{Payload, Transmit},
 };
 

@@ -53,6 +53,11 @@ impl World {
         self.nodes.iter().map(|node| node.strays).sum()
     }
 
+    /// Counts updates of terminals' addresses that the gateway has accepted.
+    pub(crate) fn updates(&self) -> u64 {
+        self.nodes.iter().map(|node| node.updates).sum()
+    }
+
     /// Counts packets that were opened.
     pub(crate) fn delivered(&self) -> u64 {
         self.nodes.iter().map(|node| node.delivered).sum()

@@ -31,6 +31,7 @@ local = "2001:db8:a::1"
 remote = "[2001:db8:a::2]:4500"
 inner_local = "10.99.0.0/24"
 inner_remote = "10.98.0.7"
+path_mtu_probing = "off"
 inbound = { spi = 0x1001, cipher = "aes128gcm16", key_file = "up" }
 outbound = { spi = 0x2001, cipher = "aes128gcm16", key_file = "down" }
 "#,

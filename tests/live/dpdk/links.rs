@@ -1,10 +1,11 @@
 //! DPDK's devices in `wayfarer show ports`.
 
 use crate::{
+    devices::{wait_for_lines, wait_for_link},
     dpdk::set_ups::assert_only_info_logged,
     lab::{Gateway, wait_for},
     traffic::wait_for_ping,
-    world::{BY_CORE, SERVER, gateway_config, start, start_terminal, terminal_lab},
+    world::{BY_CORE, SERVER, TERMINAL, gateway_config, start, start_terminal, terminal_lab},
 };
 use wayfarer::control::protocol::PortView;
 
@@ -70,4 +71,30 @@ fn shows_and_logs_a_device_that_goes_down() {
     wait_for("a log line", || logged("the device is up"));
     wait_for_ping(&lab, "term", SERVER);
     assert_only_info_logged(&gateway);
+}
+
+/// Checks that a device is gone with the kernel's device that its driver uses, and that packets to it are
+/// dropped and counted.
+fn check_removal(driver: &str, interface: &str) {
+    let lab = terminal_lab();
+    let (gateway, _terminal) = start(&lab, driver, "192.0.2.1");
+    lab.run("gw", &format!("ip link del {interface}"));
+    wait_for_lines(&gateway, "this port has none until the gateway is started again", 1);
+    wait_for_link(&gateway, "outside", "gone");
+    let before = gateway.dropped("PortGone");
+    // The driver of the other port may hold the last one back.
+    assert!(!lab.output("srv", &format!("ping -c 4 -i 0.02 -W 1 {TERMINAL}")).status.success());
+    wait_for("the drops to be counted", || (gateway.dropped("PortGone") >= before + 3).then_some(()));
+    let inside = gateway.ports().into_iter().find(|port| port.port == "inside").unwrap();
+    assert_eq!(inside.link.as_deref(), Some("up"));
+}
+
+#[test]
+fn net_af_packet_is_gone_with_its_interface() {
+    check_removal("net_af_packet", "g0");
+}
+
+#[test]
+fn net_tap_is_gone_with_its_interface() {
+    check_removal("net_tap", "tap-g0");
 }

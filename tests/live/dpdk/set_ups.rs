@@ -2,7 +2,7 @@
 
 use crate::{
     lab::{Gateway, Lab, program, wait_for},
-    traffic::wait_for_ping,
+    traffic::{lost, wait_for_ping},
 };
 use std::{fs, path::Path};
 
@@ -165,6 +165,10 @@ fn example_works_as_documented() {
     lab.run("far", "ip link set wf0 up");
     lab.run("gw", "ip addr add 203.0.113.1/24 dev wf-outside");
     wait_for_ping(&lab, "far", "203.0.113.1");
+    // Longer than from one look at the device to the next. The driver may hold the last packet back.
+    let pings = lab.run("far", "ping -i 0.1 -c 30 -W 2 203.0.113.1");
+    assert!(lost(&pings) <= 1, "{pings}");
+    assert_eq!(gateway.ports()[0].link.as_deref(), Some("up"), "its other end is in another namespace");
     let counters = gateway.command("show ports --counters");
     assert!(counters.contains("rx_good_packets"), "{counters}");
     wait_for("frames by net_tap", || (gateway.ports()[0].rx_packets > 0).then_some(()));

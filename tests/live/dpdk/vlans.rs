@@ -7,30 +7,30 @@ use crate::{
 };
 
 /// Checks a tunnel in a VLAN of a device whose port in no VLAN has an exception path. The other gateway
-/// uses AF_PACKET.
-fn check_tunnel(driver: &str, vlan: &str, mtu: usize) {
+/// uses AF_PACKET. `powers` is what the device does itself.
+fn check_tunnel(driver: &str, powers: &str, vlan: &str, mtu: usize) {
     let lab = lab();
     let with_exception = PLAIN.replace('$', "$\nexception = \"wf-plain\"");
     let gateways = start(&lab, [driver, "af_packet"], vlan, [&with_exception, PLAIN]);
     lab.run("gwa", "ip address add 198.51.100.1/24 dev wf-plain");
     wait_for_ping(&lab, "gwa", "198.51.100.2");
     ping(&lab, "gwa", "198.51.100.2", 20);
-    check(&lab, &gateways, [&format!("dpdk ({driver}"), "af_packet"], vlan, mtu);
+    check(&lab, &gateways, [&format!("dpdk ({driver}{powers}"), "af_packet"], vlan, mtu);
 }
 
 #[test]
 fn tunnel_in_a_vlan_of_net_af_packet() {
-    check_tunnel("net_af_packet", "100", 1500);
+    check_tunnel("net_af_packet", ", takes VLAN tags off, puts VLAN tags on)", "100", 1500);
 }
 
 #[test]
 fn tunnel_in_a_vlan_of_net_tap() {
-    check_tunnel("net_tap", "100", 1500);
+    check_tunnel("net_tap", "", "100", 1500);
 }
 
 #[test]
 fn tunnel_in_a_vlan_within_another_of_net_tap() {
-    check_tunnel("net_tap", "[7, 100]", 1492);
+    check_tunnel("net_tap", "", "[7, 100]", 1492);
 }
 
 /// Three ports of one device, two of them with an exception path.

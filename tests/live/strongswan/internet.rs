@@ -3,8 +3,8 @@
 
 use super::{charon::Charon, mobile_lab};
 use crate::{
-    lab::{Lab, PATIENCE, Program, wait_for},
-    traffic::{IperfServer, ping, wait_for_ping},
+    lab::{Lab, PATIENCE, wait_for},
+    traffic::{IperfServer, WebServer, ping, wait_for_ping},
 };
 use std::{
     fs,
@@ -69,9 +69,6 @@ fn all_traffic_of_a_road_warrior_goes_through_the_gateway() {
         lab.add_space("web");
         lab.link([("core", "k4", &["192.0.4.254/24"]), ("web", "w0", &["192.0.4.2/24"])]);
         lab.run("web", "ip route add default via 192.0.4.254");
-        let page: Vec<u8> = (0..3_000_000u32).map(|at| (at / 251) as u8).collect();
-        fs::create_dir(lab.path("site")).unwrap();
-        fs::write(lab.path("site/page"), &page).unwrap();
         lab.etc("term", "resolv.conf", "");
 
         let gateway = lab.gateway("gw", &example(&lab, kind));
@@ -81,14 +78,10 @@ fn all_traffic_of_a_road_warrior_goes_through_the_gateway() {
         ping(&lab, "term", WEB, 20);
         lab.run("term", &format!("ping -c 3 -i 0.02 -W 2 -s 3000 -M dont {WEB}"));
 
-        let mut web = Program::start(
-            lab.command("web", "sh -c").arg("exec python3 -u -m http.server 80 --directory site 2>&1"),
-        );
-        web.wait_for_line("Serving HTTP");
-        lab.run("term", &format!("curl -sS --max-time 30 -o got http://{WEB}/page"));
-        assert!(fs::read(lab.path("got")).unwrap() == page, "the page in full");
+        let mut web = WebServer::start(&lab, "web");
+        web.fetch(&lab, "term", WEB);
         // The server sees the gateway.
-        web.wait_for_line("203.0.113.1 - -");
+        web.wait_for_client("203.0.113.1");
         let mut iperf = IperfServer::start(&lab, "web");
         for options in ["", "-R", "-u -b 5M -l 1000"] {
             let run = iperf.run(&lab, "term", WEB, options);

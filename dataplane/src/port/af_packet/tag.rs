@@ -2,8 +2,8 @@
 
 use crate::{
     packet::Packet,
-    port::vnet_header::Unusable,
-    wire::{ethernet, vlan},
+    port::{vlan, vnet_header::Unusable},
+    wire::ethernet,
 };
 
 /// The EtherType and value of a tag.
@@ -20,9 +20,5 @@ pub(super) fn read(status: u32, ethertype: u16, value: u16) -> Option<Tag> {
 #[inline]
 pub(super) fn put_back(tag: Option<Tag>, packet: &mut Packet) -> Result<(), Unusable> {
     let Some((ethertype, value)) = tag else { return Ok(()) };
-    if packet.len() < ethernet::HEADER || packet.push_front(vlan::TAG).is_none() {
-        return Err(Unusable::Broken);
-    }
-    vlan::put_back(packet.data_mut(), ethertype, value);
-    Ok(())
+    vlan::put_back(packet, ethertype, value).ok_or(Unusable::Broken)
 }

@@ -45,6 +45,12 @@ pub(super) struct Powers {
     pub verifies_checksums: bool,
     /// `true` if it fills in UDP checksums.
     pub fills_checksums: bool,
+    /// `true` if it takes 802.1Q tags off frames that it receives.
+    pub strips_tags: bool,
+    /// `true` if it puts 802.1Q tags on frames that it sends.
+    pub inserts_tags: bool,
+    /// `true` if its driver sets no MTU.
+    pub has_fixed_mtu: bool,
 }
 
 /// The spreading of packets over queues.
@@ -99,6 +105,9 @@ impl Device {
             spreading: 0,
             verifies: 0,
             fills: request.fill_checksums.into(),
+            strips: request.offload_tags.into(),
+            inserts: request.offload_tags.into(),
+            fixed_mtu: 0,
         };
         // From here on, the device is closed when `this` is dropped.
         let mut this = Self { port, pools, lent: 0 };
@@ -119,6 +128,9 @@ impl Device {
             spreading: Spread::of(setup.spreading),
             verifies_checksums: setup.verifies != 0,
             fills_checksums: setup.fills != 0,
+            strips_tags: setup.strips != 0,
+            inserts_tags: setup.inserts != 0,
+            has_fixed_mtu: setup.fixed_mtu != 0,
         };
         Ok((this, powers))
     }
@@ -157,10 +169,15 @@ impl Monitor for Arc<Device> {
         let mut state = State::default();
         // SAFETY: the device is open, and `state` is written completely.
         unsafe { sys::wf_state(self.port, &mut state) };
+        if state.is_gone != 0 {
+            return DeviceState { is_gone: true, ..DeviceState::default() };
+        }
         DeviceState {
             is_gone: false,
-            mtu: None,
+            name: None,
+            mtu: Some(self.mtu()),
             mac: None,
+            has_unserved_queues: false,
             is_up: state.is_up != 0,
             speed: (state.is_up != 0 && state.speed != 0).then_some(state.speed),
             full_duplex: (state.is_up != 0).then_some(state.is_full_duplex != 0),

@@ -127,7 +127,8 @@ impl Eal {
         })?;
         let (mtu, device) = (device.mtu(), Arc::new(device));
         check_frames(name, mtu, pools)?;
-        let queue = |(pool, queue)| Box::new(DpdkPort::new(device.clone(), pool, queue)) as Box<dyn Port>;
+        let queue =
+            |(pool, queue)| Box::new(DpdkPort::new(device.clone(), pool, queue, powers)) as Box<dyn Port>;
         let spreading = match powers.spreading {
             Spread::OneQueue => "",
             Spread::SpiByRule => ", spread by SPI (rules)",
@@ -137,12 +138,15 @@ impl Eal {
         };
         let verified = if powers.verifies_checksums { ", verifies IPv4 checksums" } else { "" };
         let filled = if powers.fills_checksums { ", fills in UDP checksums" } else { "" };
+        let stripped = if powers.strips_tags { ", takes VLAN tags off" } else { "" };
+        let inserted = if powers.inserts_tags { ", puts VLAN tags on" } else { "" };
         Ok(OpenDevice {
             ports: mempools.into_iter().zip(0..).map(queue).collect(),
-            kind: format!("dpdk ({driver}{spreading}{verified}{filled})"),
+            kind: format!("dpdk ({driver}{spreading}{verified}{filled}{stripped}{inserted})"),
             mac: device.mac(),
             mtu,
             fills_checksums: powers.fills_checksums,
+            has_fixed_mtu: powers.has_fixed_mtu,
             monitor: Box::new(device),
         })
     }

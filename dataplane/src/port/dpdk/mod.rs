@@ -10,6 +10,7 @@ mod absent;
 mod device;
 #[cfg(feature = "dpdk")]
 mod eal;
+mod interface;
 #[cfg(feature = "dpdk")]
 pub(crate) mod mempool;
 #[cfg(feature = "dpdk")]
@@ -25,6 +26,7 @@ mod thread;
 pub use absent::Eal;
 #[cfg(feature = "dpdk")]
 pub use eal::Eal;
+pub use interface::on_interface;
 
 use super::{Mac, Port, monitor::Monitor};
 
@@ -74,6 +76,9 @@ pub struct Request<'a> {
     /// `true` if it should fill in UDP checksums over IPv6, if it can
     /// ([`OpenDevice::fills_checksums`]).
     pub fill_checksums: bool,
+    /// `true` if it should take 802.1Q tags off frames that it receives and put them on those that it
+    /// sends, if it can. Its ports are then for [`vlan::divide`](super::vlan::divide) only.
+    pub offload_tags: bool,
 }
 
 /// An open device.
@@ -90,6 +95,9 @@ pub struct OpenDevice {
     /// `true` if it fills in the UDP checksum of a packet that lacks it
     /// ([`Packet::lacks_checksum`](crate::packet::Packet::lacks_checksum)).
     pub fills_checksums: bool,
+    /// `true` if its driver cannot set the MTU that was asked for. Then it is only known that the driver
+    /// has accepted frames of this length.
+    pub has_fixed_mtu: bool,
     /// The state of the device while it runs.
     pub monitor: Box<dyn Monitor>,
 }

@@ -3,14 +3,15 @@
 #![allow(unsafe_code, reason = "mbufs are DPDK's memory")]
 
 use super::{
-    device::Device,
+    device::{Device, Powers},
     mempool::{Mempool, mbuf_of, packet_of},
     sys::{self, Mbuf},
 };
 use crate::{
     packet::{BURST, Burst, Packet},
     pool::{HEADROOM, Pool},
-    port::{Port, PortStats},
+    port::{Port, PortStats, vlan},
+    wire::ethernet,
 };
 use std::{ptr::null_mut, sync::Arc};
 
@@ -26,12 +27,13 @@ pub(super) struct DpdkPort {
     mempool: Arc<Mempool>,
     port: u16,
     queue: u16,
+    powers: Powers,
     stats: PortStats,
 }
 
 impl DpdkPort {
-    pub(super) fn new(device: Arc<Device>, mempool: Arc<Mempool>, queue: u16) -> Self {
-        Self { port: device.port(), _device: device, mempool, queue, stats: PortStats::default() }
+    pub(super) fn new(device: Arc<Device>, mempool: Arc<Mempool>, queue: u16, powers: Powers) -> Self {
+        Self { port: device.port(), _device: device, mempool, queue, powers, stats: PortStats::default() }
     }
 
     fn check(&self, pool: &Pool) {
@@ -59,6 +61,19 @@ impl DpdkPort {
         unsafe { sys::wf_copy(mbuf, packet.data_mut().as_mut_ptr()) };
         Some(packet)
     }
+
+    /// Leaves the tag that the device has taken off beside the frame, or puts it back if nobody asked for
+    /// that: the frame is in a VLAN, whatever the driver does.
+    fn keep_tag(&mut self, tag: u16, mut packet: Packet, pool: &mut Pool) -> Option<Packet> {
+        if self.powers.strips_tags {
+            packet.set_tag(tag);
+        } else if vlan::put_back(&mut packet, ethernet::VLAN, tag).is_none() {
+            self.stats.rx_errors += 1;
+            pool.give(packet);
+            return None;
+        }
+        Some(packet)
+    }
 }
 
 impl Port for DpdkPort {
@@ -77,6 +92,8 @@ impl Port for DpdkPort {
         let mut bytes = 0;
         for &mbuf in &mbufs[..usize::from(received)] {
             // SAFETY: the driver has handed the mbuf over.
+            let tag = unsafe { taken_tag(mbuf) };
+            // SAFETY: as above.
             let packet = match unsafe { packet_of(mbuf, mempool, frame) } {
                 Some(packet) => packet,
                 None => {
@@ -86,6 +103,13 @@ impl Port for DpdkPort {
                     let Some(packet) = gathered else { continue };
                     packet
                 }
+            };
+            let packet = match tag {
+                None => packet,
+                Some(tag) => match self.keep_tag(tag, packet, pool) {
+                    Some(packet) => packet,
+                    None => continue,
+                },
             };
             bytes += packet.len() as u64;
             burst.push(packet);
@@ -112,9 +136,24 @@ impl Port for DpdkPort {
         self.stats.tx_bytes -= burst.iter().map(|left| left.len() as u64).sum::<u64>();
     }
 
+    fn inserts_tags(&self) -> bool {
+        self.powers.inserts_tags
+    }
+
     fn stats(&self) -> PortStats {
         self.stats
     }
+}
+
+/// Returns the value of the 802.1Q tag that the device has taken off a frame, if it has.
+///
+/// # Safety
+/// The mbuf is live and nobody else uses it.
+#[inline]
+unsafe fn taken_tag(mbuf: *const Mbuf) -> Option<u16> {
+    // SAFETY: by contract, and a constant.
+    let (header, stripped) = unsafe { (&*mbuf, sys::wf_rx_vlan_stripped) };
+    (header.ol_flags & stripped != 0).then_some(header.vlan_tci)
 }
 
 /// Writes to a packet's mbuf where in it the packet is, and what the device must do.
@@ -127,43 +166,93 @@ fn hand_over(packet: &Packet) -> *mut Mbuf {
     header.data_len = packet.len() as u16;
     header.pkt_len = packet.len() as u32;
     header.ol_flags = 0;
-    if packet.lacks_checksum() {
-        // SAFETY: a constant, and a function without arguments.
-        (header.ol_flags, header.tx_offload) = unsafe { (sys::wf_tx_udp6_checksum, sys::wf_udp6_layout()) };
+    if packet.has_tasks() {
+        give_tasks(packet, header);
     }
     mbuf
+}
+
+fn give_tasks(packet: &Packet, header: &mut Mbuf) {
+    // SAFETY: constants, and a function without arguments.
+    let (checksum, layout, tagged) =
+        unsafe { (sys::wf_tx_udp6_checksum, sys::wf_udp6_layout(), sys::wf_tx_vlan) };
+    header.tx_offload = 0;
+    if packet.lacks_checksum() {
+        (header.ol_flags, header.tx_offload) = (checksum, layout);
+    }
+    if let Some(tag) = packet.tag() {
+        header.ol_flags |= tagged;
+        header.vlan_tci = tag;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::dpdk::{Eal, OpenDevice, Options, Request};
-    use std::sync::OnceLock;
+    use crate::port::{
+        dpdk::{Eal, OpenDevice, Options, Request},
+        monitor::DeviceState,
+    };
+    use std::{
+        ffi::{CStr, c_int, c_void},
+        sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    };
 
     const FRAMES: usize = 1024;
+    // rte_mbuf_core.h: VLAN and VLAN_STRIPPED.
+    const STRIPPED: u64 = 1 << 6 | 1;
 
-    fn eal() -> &'static Eal {
-        static EAL: OnceLock<Eal> = OnceLock::new();
+    unsafe extern "C" {
+        fn wf_note_removal(port: u16, event: c_int, with: *mut c_void, result: *mut c_void) -> c_int;
+    }
+
+    /// Returns the one EAL of this process, which opens one device at a time.
+    fn eal() -> MutexGuard<'static, Eal> {
+        static EAL: OnceLock<Mutex<Eal>> = OnceLock::new();
         let start = || {
             let options = Options {
                 cores: vec![0],
-                memory: Some(Options::memory_for(2, FRAMES, 2048)),
-                vdev: vec!["net_ring0".into(), "net_ring1".into()],
+                memory: Some(Options::memory_for(5, FRAMES, 2048)),
+                vdev: (0..5).map(|number| format!("net_ring{number}")).collect(),
                 ..Options::default()
             };
-            Eal::start(&options).unwrap()
+            Mutex::new(Eal::start(&options).unwrap())
         };
-        EAL.get_or_init(start)
+        EAL.get_or_init(start).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn request(device: &str) -> Request<'_> {
+        Request {
+            device,
+            mtu: None,
+            mac: None,
+            promiscuous: false,
+            fill_checksums: false,
+            offload_tags: false,
+        }
     }
 
     /// Returns a device that receives what it sends.
     fn ring(name: &str) -> (Box<dyn Port>, Pool) {
         let eal = eal();
         let mut pools = vec![eal.pool(FRAMES, 2048, 0).unwrap()];
-        let request =
-            Request { device: name, mtu: None, mac: None, promiscuous: false, fill_checksums: false };
-        let OpenDevice { mut ports, .. } = eal.open(&request, &mut pools).unwrap();
+        let OpenDevice { mut ports, .. } = eal.open(&request(name), &mut pools).unwrap();
         (ports.remove(0), pools.remove(0))
+    }
+
+    /// Ends what has a device open, while no other thread opens or closes one: DPDK's list of devices has
+    /// no lock.
+    fn close<T>(open: T) {
+        let _one = eal();
+        drop(open);
+    }
+
+    /// Returns DPDK's number of a device that is there.
+    fn number(name: &CStr) -> u16 {
+        let mut number = 0;
+        // SAFETY: EAL runs, and the name is a string.
+        assert_eq!(unsafe { sys::wf_port_of(name.as_ptr(), &mut number) }, 0);
+        number
     }
 
     /// Returns an mbuf with `len` bytes of `byte`.
@@ -188,7 +277,7 @@ mod tests {
     #[test]
     fn unusual_mbufs_are_copied_to_a_plain_one_if_they_fit() {
         let (mut port, mut pool) = ring("net_ring0");
-        let (port, pool) = (&mut port, &mut pool);
+        let pool = &mut pool;
         let (fits, long) = (mbuf(pool, 1, 700), mbuf(pool, 3, 1500));
         chain(fits, mbuf(pool, 2, 800));
         chain(long, mbuf(pool, 4, 1500));
@@ -203,6 +292,7 @@ mod tests {
         assert_eq!((port.stats().rx_packets, port.stats().rx_bytes, port.stats().rx_oversize), (2, 1600, 1));
         pool.give_all(&mut burst);
         assert_eq!(pool.available(), FRAMES);
+        close(port);
     }
 
     #[test]
@@ -217,16 +307,90 @@ mod tests {
             unsafe { (*mbuf).ol_flags = flags };
             mbuf
         });
-        let mut number = 0;
-        // SAFETY: an open device, and a name that is a string.
-        assert_eq!(unsafe { sys::wf_port_of(c"net_ring1".as_ptr(), &mut number) }, 0);
         // SAFETY: the ring belongs to this test, and accepts any mbufs.
-        assert_eq!(unsafe { sys::wf_tx(number, 0, mbufs.as_mut_ptr(), 6) }, 6);
+        assert_eq!(unsafe { sys::wf_tx(number(c"net_ring1"), 0, mbufs.as_mut_ptr(), 6) }, 6);
         let mut burst = Burst::new();
         port.rx(&mut pool, &mut burst);
         let believed: Vec<_> = burst.iter().map(Packet::is_verified).collect();
         assert_eq!(believed, [false, true, false, false, false, true]);
         pool.give_all(&mut burst);
+        close(port);
+    }
+
+    #[test]
+    fn tags_that_a_device_takes_off_unasked_are_put_back() {
+        let (mut port, mut pool) = ring("net_ring2");
+        let mut mbufs = [60, 13].map(|length| {
+            let mbuf = mbuf(&mut pool, 7, length);
+            // SAFETY: it belongs to this test alone.
+            unsafe { ((*mbuf).ol_flags, (*mbuf).vlan_tci) = (STRIPPED, 0xa064) };
+            mbuf
+        });
+        // SAFETY: the ring belongs to this test, and accepts any mbufs.
+        assert_eq!(unsafe { sys::wf_tx(number(c"net_ring2"), 0, mbufs.as_mut_ptr(), 2) }, 2);
+        let mut burst = Burst::new();
+        port.rx(&mut pool, &mut burst);
+        let whole = [&[7; 12][..], &[0x81, 0, 0xa0, 100], &[7; 48]].concat();
+        assert_eq!(burst.iter().map(Packet::data).collect::<Vec<_>>(), [&whole[..]]);
+        assert_eq!((burst[0].tag(), port.inserts_tags()), (None, false));
+        assert_eq!((port.stats().rx_packets, port.stats().rx_errors), (1, 1), "one is no Ethernet frame");
+        pool.give_all(&mut burst);
+        assert_eq!(pool.available(), FRAMES);
+        close(port);
+    }
+
+    #[test]
+    fn tags_that_a_device_works_on_are_beside_the_data() {
+        let eal = eal();
+        let mut pool = eal.pool(FRAMES, 2048, 0).unwrap();
+        let (mempool, number) = (pool.mempool().unwrap(), number(c"net_ring3"));
+        let (device, powers) = Device::start(number, &request("net_ring3"), vec![mempool.clone()]).unwrap();
+        drop(eal);
+        // This device does not, so the test does it.
+        let powers = Powers { strips_tags: true, inserts_tags: true, ..powers };
+        let mut port = DpdkPort::new(Arc::new(device), mempool, 0, powers);
+        assert!(port.inserts_tags());
+        let mut burst = Burst::new();
+        for tag in [Some(0xa064), None] {
+            let mut packet = pool.take().unwrap();
+            packet.fill(128, &[7; 60]).unwrap();
+            if let Some(tag) = tag {
+                packet.set_tag(tag);
+            }
+            burst.push(packet);
+        }
+        port.tx(&mut pool, &mut burst);
+        let mut mbufs = [null_mut(); 2];
+        // SAFETY: the ring belongs to this test, and two pointers fit.
+        assert_eq!(unsafe { sys::wf_rx(number, 0, mbufs.as_mut_ptr(), 2) }, 2);
+        // SAFETY: the ring has handed them over; and a constant.
+        let (headers, tagged) = unsafe { (mbufs.map(|mbuf| &mut *mbuf), sys::wf_tx_vlan) };
+        assert_eq!(headers.each_ref().map(|header| header.ol_flags), [tagged, 0]);
+        assert_eq!((headers[0].vlan_tci, headers[0].data_len), (0xa064, 60));
+        headers.into_iter().zip([STRIPPED, 0]).for_each(|(header, flags)| header.ol_flags = flags);
+        // SAFETY: as above.
+        assert_eq!(unsafe { sys::wf_tx(number, 0, mbufs.as_mut_ptr(), 2) }, 2);
+        port.rx(&mut pool, &mut burst);
+        let received: Vec<_> = burst.iter_mut().map(|packet| (packet.take_tag(), packet.len())).collect();
+        assert_eq!(received, [(Some(0xa064), 60), (None, 60)]);
+        pool.give_all(&mut burst);
+        close(port);
+    }
+
+    #[test]
+    fn device_that_was_removed_is_gone_until_it_is_opened_again() {
+        for _ in 0..2 {
+            let mut pools = vec![eal().pool(FRAMES, 2048, 0).unwrap()];
+            let opened = eal().open(&request("net_ring4"), &mut pools).unwrap();
+            let state = opened.monitor.state();
+            assert_eq!((state.is_gone, state.is_up, state.mtu), (false, true, Some(1500)));
+            // SAFETY: it takes any numbers, and no other argument is used. A NIC's driver has EAL call it.
+            unsafe { wf_note_removal(number(c"net_ring4"), 0, null_mut(), null_mut()) };
+            let gone = DeviceState { is_gone: true, ..DeviceState::default() };
+            assert_eq!(opened.monitor.state(), gone);
+            close(opened);
+            assert_eq!(pools[0].available(), FRAMES);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +23,7 @@ _Static_assert(offsetof(struct rte_mbuf, nb_segs) == 20, "nb_segs");
 _Static_assert(offsetof(struct rte_mbuf, ol_flags) == 24, "ol_flags");
 _Static_assert(offsetof(struct rte_mbuf, pkt_len) == 36, "pkt_len");
 _Static_assert(offsetof(struct rte_mbuf, data_len) == 40, "data_len");
+_Static_assert(offsetof(struct rte_mbuf, vlan_tci) == 42, "vlan_tci");
 _Static_assert(offsetof(struct rte_mbuf, buf_len) == 54, "buf_len");
 _Static_assert(offsetof(struct rte_mbuf, pool) == 56, "pool");
 _Static_assert(offsetof(struct rte_mbuf, next) == 64, "next");
@@ -32,6 +34,8 @@ _Static_assert(sizeof(struct rte_mbuf) == 128, "rte_mbuf");
 const uint64_t wf_rx_checksum_mask = RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_OUTER_IP_CKSUM_BAD;
 const uint64_t wf_rx_checksum_good = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 const uint64_t wf_tx_udp6_checksum = RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
+const uint64_t wf_rx_vlan_stripped = RTE_MBUF_F_RX_VLAN_STRIPPED;
+const uint64_t wf_tx_vlan = RTE_MBUF_F_TX_VLAN;
 
 /* Starts EAL, and leaves the caller on its cores, although EAL pins it to one. */
 int wf_eal_init(int argc, char **argv)
@@ -139,6 +143,9 @@ struct setup {
 	uint8_t spreading; /* `Spread` */
 	uint8_t verifies;  /* whether it verifies IPv4 checksums */
 	uint8_t fills;     /* whether it fills in UDP checksums; as input, whether it should */
+	uint8_t strips;    /* whether it takes 802.1Q tags off; as input, whether it should */
+	uint8_t inserts;   /* whether it puts 802.1Q tags on; as input, whether it should */
+	uint8_t fixed_mtu; /* whether the driver sets no MTU */
 };
 
 enum spreading { ONE_QUEUE, SPI_BY_RULE, SPI_BY_HASH, ADDRESSES, UNKNOWN };
@@ -179,6 +186,18 @@ static int spread_by_spi(uint16_t port, uint16_t queues)
 	return spread;
 }
 
+/* Of each device, whether it was removed. EAL's interrupt thread sets it. */
+static atomic_bool removed[RTE_MAX_ETHPORTS];
+
+/* Notes that a device was removed, such as a NIC that was pulled out. EAL calls this. */
+int wf_note_removal(uint16_t port, enum rte_eth_event_type event, void *unused, void *result)
+{
+	(void)event, (void)unused, (void)result;
+	if (port < RTE_MAX_ETHPORTS)
+		atomic_store(&removed[port], 1);
+	return 0;
+}
+
 /* Configures and starts a device. If that fails, `step` says what the driver could not do. */
 int wf_start(uint16_t port, struct setup *s)
 {
@@ -201,8 +220,15 @@ int wf_start(uint16_t port, struct setup *s)
 	if (s->fills)
 		conf.txmode.offloads |= dev.tx_offload_capa & RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 	s->fills = (conf.txmode.offloads & RTE_ETH_TX_OFFLOAD_UDP_CKSUM) != 0;
+	if (s->inserts)
+		conf.txmode.offloads |= dev.tx_offload_capa & RTE_ETH_TX_OFFLOAD_VLAN_INSERT;
+	s->inserts = (conf.txmode.offloads & RTE_ETH_TX_OFFLOAD_VLAN_INSERT) != 0;
 	conf.rxmode.offloads = dev.rx_offload_capa & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 	s->verifies = conf.rxmode.offloads != 0;
+	if (s->strips)
+		conf.rxmode.offloads |= dev.rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
+	s->strips = (conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_VLAN_STRIP) != 0;
+	conf.intr_conf.rmv = (*dev.dev_flags & RTE_ETH_DEV_INTR_RMV) != 0;
 	/* If it is not set, it is 1500. */
 	conf.rxmode.mtu = s->mtu || rte_eth_dev_get_mtu(port, &mtu) ? s->mtu : mtu;
 	s->step = "configure it";
@@ -230,7 +256,9 @@ int wf_start(uint16_t port, struct setup *s)
 	rte_eth_dev_set_ptypes(port, RTE_PTYPE_UNKNOWN, NULL, 0);
 	if (s->mtu) {
 		s->step = "set its MTU";
-		if ((failed = rte_eth_dev_set_mtu(port, s->mtu)) && failed != -ENOTSUP)
+		failed = rte_eth_dev_set_mtu(port, s->mtu);
+		s->fixed_mtu = failed == -ENOTSUP;
+		if (failed && !s->fixed_mtu)
 			return failed;
 	}
 	if (s->has_mac) {
@@ -238,6 +266,10 @@ int wf_start(uint16_t port, struct setup *s)
 		if ((failed = rte_eth_dev_default_mac_addr_set(port, &s->mac)))
 			return failed;
 	}
+	atomic_store(&removed[port], 0);
+	s->step = "tell of its removal";
+	if ((failed = rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_RMV, wf_note_removal, NULL)))
+		return failed;
 	s->step = "start it";
 	if ((failed = rte_eth_dev_start(port)))
 		return failed;
@@ -264,6 +296,7 @@ void wf_close(uint16_t port)
 	struct rte_eth_dev_info dev;
 	int known = rte_eth_dev_info_get(port, &dev) == 0;
 
+	rte_eth_dev_callback_unregister(port, RTE_ETH_EVENT_INTR_RMV, wf_note_removal, NULL);
 	rte_eth_dev_stop(port);
 	rte_eth_dev_close(port);
 	if (known && dev.device != NULL)
@@ -284,6 +317,7 @@ struct state {
 	uint8_t is_up;
 	uint8_t is_full_duplex;
 	uint8_t is_promiscuous;
+	uint8_t is_gone;
 };
 
 void wf_state(uint16_t port, struct state *state)
@@ -293,6 +327,10 @@ void wf_state(uint16_t port, struct state *state)
 
 	memset(state, 0, sizeof(*state));
 	memset(&link, 0, sizeof(link));
+	/* Few drivers report it by an interrupt, some if they are asked. */
+	state->is_gone = atomic_load(&removed[port]) || rte_eth_dev_is_removed(port);
+	if (state->is_gone)
+		return;
 	if (rte_eth_link_get_nowait(port, &link) == 0) {
 		state->is_up = link.link_status;
 		state->is_full_duplex = link.link_duplex;
@@ -324,8 +362,8 @@ int wf_counters(uint16_t port, char (*names)[RTE_ETH_XSTATS_NAME_SIZE], uint64_t
 
 /* The layouts that `sys.rs` has. */
 _Static_assert(sizeof(struct info) == 66 && offsetof(struct info, queues) == 64, "info");
-_Static_assert(sizeof(struct setup) == 40 && offsetof(struct setup, mac) == 16 && offsetof(struct setup, step) == 24 &&
-	       offsetof(struct setup, rx_descriptors) == 32 && offsetof(struct setup, fills) == 38, "setup");
-_Static_assert(sizeof(struct state) == 32 && offsetof(struct state, is_promiscuous) == 30, "state");
+_Static_assert(sizeof(struct setup) == 48 && offsetof(struct setup, mac) == 16 && offsetof(struct setup, step) == 24 &&
+	       offsetof(struct setup, rx_descriptors) == 32 && offsetof(struct setup, fixed_mtu) == 41, "setup");
+_Static_assert(sizeof(struct state) == 32 && offsetof(struct state, is_gone) == 31, "state");
 _Static_assert(sizeof(struct rte_eth_xstat_name) == RTE_ETH_XSTATS_NAME_SIZE, "rte_eth_xstat_name");
 _Static_assert(RTE_ETH_XSTATS_NAME_SIZE == 64, "RTE_ETH_XSTATS_NAME_SIZE");

@@ -31,7 +31,8 @@ pub(super) struct Mbuf {
     pub pkt_len: u32,
     /// Length of the part in this buffer, in bytes.
     pub data_len: u16,
-    _vlan_tci: u16,
+    /// The value of a VLAN tag that a device has taken off, or is to put on.
+    pub vlan_tci: u16,
     _hash: [u32; 2],
     _vlan_tci_outer: u16,
     _buf_len: u16,
@@ -43,7 +44,11 @@ pub(super) struct Mbuf {
     _rest: [u8; 48],
 }
 
-const _: () = assert!(size_of::<Mbuf>() == 128 && std::mem::offset_of!(Mbuf, tx_offload) == 72);
+const _: () = assert!(
+    size_of::<Mbuf>() == 128
+        && std::mem::offset_of!(Mbuf, vlan_tci) == 42
+        && std::mem::offset_of!(Mbuf, tx_offload) == 72
+);
 
 /// `struct info` of `shim.c`.
 #[repr(C)]
@@ -68,6 +73,9 @@ pub(super) struct Setup {
     pub spreading: u8,
     pub verifies: u8,
     pub fills: u8,
+    pub strips: u8,
+    pub inserts: u8,
+    pub fixed_mtu: u8,
 }
 
 /// `struct state` of `shim.c`.
@@ -81,22 +89,25 @@ pub(super) struct State {
     pub is_up: u8,
     pub is_full_duplex: u8,
     pub is_promiscuous: u8,
+    pub is_gone: u8,
 }
 
 const _: () = assert!(size_of::<Info>() == 66 && std::mem::offset_of!(Info, queues) == 64);
 const _: () = assert!(
-    size_of::<Setup>() == 40
+    size_of::<Setup>() == 48
         && std::mem::offset_of!(Setup, mac) == 16
         && std::mem::offset_of!(Setup, step) == 24
         && std::mem::offset_of!(Setup, rx_descriptors) == 32
-        && std::mem::offset_of!(Setup, fills) == 38
+        && std::mem::offset_of!(Setup, fixed_mtu) == 41
 );
-const _: () = assert!(size_of::<State>() == 32 && std::mem::offset_of!(State, is_promiscuous) == 30);
+const _: () = assert!(size_of::<State>() == 32 && std::mem::offset_of!(State, is_gone) == 31);
 
 unsafe extern "C" {
     pub(super) static wf_rx_checksum_mask: u64;
     pub(super) static wf_rx_checksum_good: u64;
     pub(super) static wf_tx_udp6_checksum: u64;
+    pub(super) static wf_rx_vlan_stripped: u64;
+    pub(super) static wf_tx_vlan: u64;
 
     pub(super) fn wf_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int;
     pub(super) fn wf_socket_of(core: c_uint) -> c_int;

@@ -9,6 +9,9 @@
 //! The ports of one worker share a trunk. Only the worker uses it, so its lock is never contended.
 //! The device is read only if no frame waits in the trunk. So all that one burst of the device brings
 //! finds room, and what the worker has not fetched yet waits in the device's own ring.
+//!
+//! A device may take single 802.1Q tags off frames, and put them on. Then a tag comes and goes beside the
+//! data of a packet, and the trunk moves no bytes.
 
 mod monitor;
 mod tagging;
@@ -16,6 +19,7 @@ mod tagging;
 mod tests;
 mod trunk;
 
+pub(super) use tagging::put_back;
 pub use tagging::{Priority, Tagging};
 
 use super::{Port, PortStats, monitor::Monitor};

@@ -1,6 +1,12 @@
 //! The way in which a port in a VLAN marks its frames.
 
-use crate::wire::vlan::Vlan;
+use crate::{
+    packet::Packet,
+    wire::{
+        ethernet,
+        vlan::{self, Vlan},
+    },
+};
 
 /// The way in which a port marks its frames as those of its VLAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,4 +28,16 @@ pub enum Priority {
     /// The class selector of an IP packet's DSCP, its upper three bits (RFC 2474 §4.2.2). For frames
     /// without IP, 0.
     Dscp,
+}
+
+/// Puts a tag, which a kernel or device has taken off, back into a frame. Returns `None` if the frame is no
+/// Ethernet frame, or has no room.
+#[inline]
+pub(in crate::port) fn put_back(packet: &mut Packet, ethertype: u16, value: u16) -> Option<()> {
+    if packet.len() < ethernet::HEADER {
+        return None;
+    }
+    packet.push_front(vlan::TAG)?;
+    vlan::put_back(packet.data_mut(), ethertype, value);
+    Some(())
 }

@@ -1,5 +1,7 @@
 #![allow(clippy::unusual_byte_groupings, reason = "class, drop precedence and ECN")]
 
+mod offload;
+
 use super::*;
 use crate::{
     packet::BURST,

@@ -1,6 +1,6 @@
 //! One worker's queue of a device, and the ports that share it.
 
-use super::tagging::{Priority, Tagging};
+use super::tagging::{Priority, Tagging, put_back};
 use crate::{
     packet::{BURST, Burst, Packet},
     pool::{Pool, Returned},
@@ -8,7 +8,7 @@ use crate::{
     wire::{
         ethernet::{self, Ethernet},
         ip::{self, IpHeader, protocol},
-        vlan::{Membership, Tags, Vlan, cut_tags},
+        vlan::{self, Membership, Tags, Vlan, cut_tags},
     },
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Trunk {
     by_vlan: Vec<(Vlan, usize)>,
     /// The index of the port in no VLAN.
     untagged: Option<usize>,
+    /// `true` if the device puts tags on frames itself.
+    inserts_tags: bool,
     is_attached: bool,
     /// `true` if the device had nothing. Then only the first port asks it again: so it is asked once a
     /// turn, however many ports it has, and all others get their frames in the same turn.
@@ -67,6 +69,7 @@ impl Trunk {
         let mut by_vlan: Vec<_> = vlans.collect();
         by_vlan.sort_unstable();
         Self {
+            inserts_tags: device.inserts_tags(),
             device,
             ports: taggings.iter().map(member).collect(),
             by_vlan,
@@ -125,17 +128,39 @@ impl Trunk {
     /// Returns the port of a received frame, and takes off the tags of its VLAN. Returns `None` if the
     /// frame is no port's.
     fn sort(&self, packet: &mut Packet) -> Option<usize> {
+        if let Some(tag) = packet.take_tag() {
+            if let Some(index) = self.port_of_tag(tag, packet) {
+                self.accept(packet, index, vlan::priority(tag));
+                return Some(index);
+            }
+            // A foreign frame has all its tags.
+            put_back(packet, ethernet::VLAN, tag)?;
+        }
         let tags = Tags::read(packet.data());
         let Membership::Of(vlan) = tags.vlan else { return self.untagged };
-        let Ok(at) = self.by_vlan.binary_search_by_key(&vlan, |(vlan, _)| *vlan) else {
-            return self.untagged;
-        };
-        let (_, index) = self.by_vlan[at];
+        let Some(index) = self.port_in(vlan) else { return self.untagged };
         untag(packet, tags.length);
-        if self.ports[index].tagging.is_some_and(|tagging| tagging.sets_dscp) {
-            set_dscp(packet, tags.priority);
-        }
+        self.accept(packet, index, tags.priority);
         Some(index)
+    }
+
+    /// Returns the port that is in a VLAN.
+    fn port_in(&self, vlan: Vlan) -> Option<usize> {
+        let at = self.by_vlan.binary_search_by_key(&vlan, |(vlan, _)| *vlan).ok()?;
+        Some(self.by_vlan[at].1)
+    }
+
+    /// Returns the port in the VLAN of a tag that the device has taken off, if the frame has no other tag.
+    fn port_of_tag(&self, tag: u16, packet: &Packet) -> Option<usize> {
+        let index = self.port_in(Vlan::of_tag(tag)?)?;
+        (Tags::read(packet.data()).length == 0).then_some(index)
+    }
+
+    /// Gives a frame without tags, which had this priority, what port `index` wants of it.
+    fn accept(&self, packet: &mut Packet, index: usize, priority: u8) {
+        if self.ports[index].tagging.is_some_and(|tagging| tagging.sets_dscp) {
+            set_dscp(packet, priority);
+        }
     }
 
     /// Sends packets of port `index`. Those that the device does not take stay, without tags.
@@ -146,13 +171,19 @@ impl Trunk {
         }
         let (packets_before, bytes_before) = (burst.len() as u64, bytes(burst));
         if let Some(tagging) = self.ports[index].tagging {
-            burst.iter_mut().for_each(|packet| tag(packet, tagging));
+            // Devices differ in what they take for an outer tag.
+            let is_beside = self.inserts_tags && tagging.vlan.outer().is_none();
+            burst.iter_mut().for_each(|packet| tag(packet, tagging, is_beside));
         }
         let refused_before = self.device.refused();
         self.device.tx(pool, burst);
         let refused = self.device.refused() - refused_before;
         if let Some(tagging) = self.ports[index].tagging {
-            burst.iter_mut().for_each(|packet| untag(packet, tagging.vlan.tags()));
+            for packet in burst.iter_mut() {
+                if packet.take_tag().is_none() {
+                    untag(packet, tagging.vlan.tags());
+                }
+            }
         }
         let stats = &mut self.ports[index].stats;
         stats.tx_packets += packets_before - burst.len() as u64 - refused;
@@ -235,13 +266,15 @@ fn refuse_unfit(burst: &mut Burst, tagging: Tagging, pool: &mut Pool) -> u64 {
     unfit
 }
 
-/// Puts tags into a frame that has room for them.
-fn tag(packet: &mut Packet, tagging: Tagging) {
+/// Puts tags into a frame that has room for them, or one beside its data.
+fn tag(packet: &mut Packet, tagging: Tagging, is_beside: bool) {
     let priority = match tagging.priority {
         Priority::Fixed(priority) => priority,
         Priority::Dscp => ip_header(packet.data()).map_or(0, |header| header.traffic_class >> SELECTOR),
     };
-    if packet.push_front(tagging.vlan.tags()).is_some() {
+    if is_beside {
+        packet.set_tag(tagging.vlan.tag(priority));
+    } else if packet.push_front(tagging.vlan.tags()).is_some() {
         tagging.vlan.put_tags(packet.data_mut(), priority);
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     aaa::eap::Authenticator,
     crypto::{Secret, Signer, Verifier},
     identity::{Forms, Identity, kind},
+    path_mtu::PathProbing,
     roaming::Policy,
 };
 use alloc::{collections::BTreeSet, string::String, sync::Arc, vec::Vec};
@@ -69,17 +70,6 @@ pub struct Connection {
     pub ppk: Option<Ppk>,
     /// True if a new IKE SA of a peer replaces its older one.
     pub unique: bool,
-}
-
-/// When the MTU of the path to a peer is looked for by probes (RFC 8899).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathProbing {
-    /// Never.
-    Off,
-    /// While ESP is encapsulated in UDP.
-    Udp,
-    /// On every path.
-    Always,
 }
 
 /// Where a peer is that we connect to.

@@ -140,9 +140,7 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     /// Returns `duration` shortened at random by up to a tenth.
     pub(super) fn jittered(&self, duration: Duration) -> Duration {
-        let mut random = [0; 4];
-        self.random.fill(&mut random);
-        duration - duration / 10 * (u32::from_ne_bytes(random) >> 16) / 65_536
+        self.random.jittered(duration)
     }
 
     /// Returns a new SPI of ours for an IKE SA.

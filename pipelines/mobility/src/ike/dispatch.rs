@@ -17,7 +17,7 @@ use super::{
         failure::Failure,
         ike_sa::Arrival,
         initiator::{Initiator, InitiatorHandshake, InitiatorState as Initiating},
-        request::{AuthLifetimeSent, CrashTokenSent, IkeSaDeleteSent, LivenessSent, Request, Withdrawn},
+        request::{AuthLifetimeSent, CrashTokenSent, IkeSaDeleteSent, Request, Withdrawn},
         responder::{Responder, ResponderHandshake, ResponderState as Responding},
         state::PendingTask,
     },
@@ -244,6 +244,7 @@ impl Peer {
             Request::Followup(sent) => {
                 sent.handle_response(self, cx, opened.read(FollowupResponse::read));
             }
+            Request::Liveness(sent) => sent.handle_response(self, cx, read()),
             Request::Update(sent) => sent.handle_response(self, cx, read()),
             Request::Probe(sent) => sent.handle_response(self, cx, read(), source),
             Request::PathProbe(sent) => sent.handle_response(self, cx),
@@ -251,7 +252,6 @@ impl Peer {
             Request::DeleteIkeSa(sent) => sent.handle_response(self, cx),
             // The arrival of the response is all that these ask for.
             Request::DeleteUnused(_)
-            | Request::Liveness(LivenessSent)
             | Request::CrashToken(CrashTokenSent)
             | Request::AuthLifetime(AuthLifetimeSent)
             | Request::Withdrawn(Withdrawn) => {}

@@ -10,7 +10,7 @@ use super::{
     context::{Context, Environment, Shared},
     counter::Counter,
     dial::{Dials, Step},
-    event::{ChildId, Event, Found, LookUpId, PacketsSent, PeerId, Reason},
+    event::{ChildId, Event, Found, LookUpId, PeerId, Reason},
     exchange::init::message::InitMessage,
     peer::{Peer, Phase},
     pool::Pool,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     crypto::{Crypto, Random},
     path::{Addresses, OtherFamily, Path},
+    path_mtu::PacketsSent,
     task::{Outcome, Task, TaskId},
     transmit::Transmit,
 };
@@ -445,6 +446,12 @@ impl Endpoint {
     /// path goes back to the confirmed one.
     pub fn handle_unconfirmed(&mut self, now: Duration, peer: PeerId) {
         self.with(now, peer, |peer, cx| peer.handle_unconfirmed(cx));
+    }
+
+    /// Handles a report of the data plane: the peer's path takes packets of at most `mtu` bytes, or of the
+    /// port's length again. Messages of IKE are fragmented for it.
+    pub fn handle_path_mtu(&mut self, now: Duration, peer: PeerId, mtu: Option<u16>) {
+        self.with(now, peer, |peer, _| peer.ike_sas.iter_mut().for_each(|ike_sa| ike_sa.path_mtu = mtu));
     }
 
     /// Changes our address towards a peer that we connected to, and the peer's address if `remote`

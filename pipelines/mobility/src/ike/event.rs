@@ -326,6 +326,17 @@ pub enum Event {
         /// Number of selectors that it sent for its own.
         remote: usize,
     },
+    /// A child SA that the peer asked for was refused for another reason.
+    ChildRefused {
+        /// The peer.
+        peer: PeerId,
+        /// The error notify that the peer gets.
+        refusal: u16,
+        /// The first selector that the peer sent for our side, if it sent one.
+        local: Option<TrafficSelector>,
+        /// The first selector that it sent for its own side.
+        remote: Option<TrafficSelector>,
+    },
     /// The peer agreed to a child SA of ours without some of our prefixes, or to new keys for one without
     /// some of the prefixes that it had.
     ChildNarrowed {
@@ -417,15 +428,20 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
-    /// We moved behind a NAT, and it must be known whether the peer's packets come. The driver answers by
+    /// A NAT is on the way, and it must be known whether the peer's packets come. The driver answers by
     /// `Endpoint::handle_traffic`.
     TrafficDue {
         /// The peer.
         peer: PeerId,
     },
-    /// We send packets to the peer, and none have come since we moved behind a NAT: it may go on without
-    /// UDP. We authenticate again.
+    /// We send packets to the peer, and none come through the NAT: since we moved behind it, the peer may
+    /// go on without UDP, or it has lost MOBIKE. We authenticate again.
     EspSilent {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// The NAT in front of us gives our packets another address or port than before, which we announce.
+    MappingChanged {
         /// The peer.
         peer: PeerId,
     },
@@ -475,15 +491,4 @@ pub enum Event {
         /// SK_ai and SK_ar.
         integ: [Secret; 2],
     },
-}
-
-/// What the data plane has sent to a peer lately.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PacketsSent {
-    /// Nothing.
-    None,
-    /// So little that no search for the path's MTU is worth it.
-    Little,
-    /// So much that some of it may have been in long packets.
-    Much,
 }

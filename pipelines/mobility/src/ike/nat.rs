@@ -73,6 +73,11 @@ impl NatDetection {
         }
     }
 
+    /// Returns the hash of the receiver's end, as the sender sees it. Only the first counts.
+    pub(super) fn destination(&self) -> Option<[u8; 20]> {
+        self.destinations.first().copied()
+    }
+
     /// Returns true if the hashes match both ends of `addresses`, with their ports or IKE's own.
     pub fn matches(&self, crypto: &dyn Crypto, spis: [u64; 2], addresses: Addresses) -> bool {
         let is_among = |hashes: &[[u8; 20]], end: SocketAddr| {

@@ -192,6 +192,18 @@ mod tests {
     }
 
     #[test]
+    fn text_has_a_prefix_or_a_range_and_what_limits_it() {
+        let text = |selector: TrafficSelector| alloc::format!("{selector}");
+        let one = range([192, 0, 2, 7], [192, 0, 2, 7]);
+        assert_eq!(text(TrafficSelector { protocol: 17, ..one }), "192.0.2.7/32[17/0-65535]");
+        assert_eq!(text(TrafficSelector { start_port: 80, end_port: 81, ..one }), "192.0.2.7/32[0/80-81]");
+        assert_eq!(text(range([10, 1, 0, 0], [10, 1, 127, 255])), "10.1.0.0/17");
+        assert_eq!(text(range([10, 1, 0, 0], [10, 1, 0, 2])), "10.1.0.0-10.1.0.2");
+        assert_eq!(text(range([10, 1, 0, 128], [10, 1, 1, 127])), "10.1.0.128-10.1.1.127");
+        assert_eq!([true, false].map(|is_v4| text(everything(is_v4))), ["0.0.0.0/0", "::/0"]);
+    }
+
+    #[test]
     fn ranges_cost_as_many_rules_as_prefixes_cover_them() {
         let one = range([10, 0, 0, 0], [10, 0, 0, 255]);
         let four = range([10, 0, 0, 1], [10, 0, 0, 6]);

@@ -44,6 +44,26 @@ struct Narrowed {
     transport: bool,
 }
 
+/// Why an offer is refused.
+enum Refusal {
+    /// Its selectors need too much.
+    TooMany,
+    /// The reason that this error notify tells the peer.
+    Notify(u16),
+}
+
+impl From<TooMany> for Refusal {
+    fn from(TooMany: TooMany) -> Self {
+        Self::TooMany
+    }
+}
+
+impl From<u16> for Refusal {
+    fn from(kind: u16) -> Self {
+        Self::Notify(kind)
+    }
+}
+
 /// Narrows what the peer asks for on each side to what the policy allows there. Returns `None` if
 /// nothing is left on one side.
 fn narrow_to(
@@ -85,14 +105,19 @@ impl Peer {
         connection: &Connection,
         offer: &ChildOffer,
     ) -> Result<AgreedChild, u16> {
-        self.may_create(cx)?;
-        self.agree_child(cx, connection, offer, false, None)
+        match self.may_create(cx) {
+            Ok(()) => self.agree_child(cx, connection, offer, false, None),
+            Err(kind) => {
+                self.tell_child_refused(cx, kind, Some(offer));
+                Err(kind)
+            }
+        }
     }
 
     /// Answers a peer's offer for a child SA: chooses algorithms and narrows selectors.
     ///
     /// # Errors
-    /// The error notify that refuses the offer.
+    /// The error notify that refuses the offer. The driver is told why.
     pub(in crate::ike) fn agree_child(
         &mut self,
         cx: &mut Context<'_>,
@@ -101,6 +126,42 @@ impl Peer {
         pfs: bool,
         replaces: Option<ChildId>,
     ) -> Result<AgreedChild, u16> {
+        let agreed = self.try_agree_child(cx, connection, offer, pfs, replaces);
+        agreed.map_err(|refusal| match refusal {
+            Refusal::TooMany => {
+                cx.count(Counter::NoRoom);
+                let (local, remote) = (offer.ts_r.len(), offer.ts_i.len());
+                cx.tell(Event::SelectorsRefused { peer: self.id, local, remote });
+                notify::TS_UNACCEPTABLE
+            }
+            Refusal::Notify(kind) => {
+                self.tell_child_refused(cx, kind, Some(offer));
+                kind
+            }
+        })
+    }
+
+    /// Tells the driver that a child SA is refused by this error notify, and what of the peer's offer can
+    /// be read.
+    pub(in crate::ike) fn tell_child_refused(
+        &self,
+        cx: &mut Context<'_>,
+        refusal: u16,
+        offer: Option<&ChildOffer>,
+    ) {
+        let local = offer.and_then(|offer| offer.ts_r.first().copied());
+        let remote = offer.and_then(|offer| offer.ts_i.first().copied());
+        cx.tell(Event::ChildRefused { peer: self.id, refusal, local, remote });
+    }
+
+    fn try_agree_child(
+        &self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        offer: &ChildOffer,
+        pfs: bool,
+        replaces: Option<ChildId>,
+    ) -> Result<AgreedChild, Refusal> {
         let ChildOffer { proposals, ts_i: theirs, ts_r: ours, transport: wants_transport } = offer;
         let wants_transport = *wants_transport;
         let chosen =
@@ -116,19 +177,11 @@ impl Peer {
             }
             None => self.narrow(connection, ours, theirs, wants_transport),
         };
-        let bounded = narrowed.and_then(|narrowed| {
-            let Some(narrowed) = narrowed else { return Ok(None) };
-            let cost = selector::cost_within_bounds(&narrowed.local, &narrowed.remote)?;
-            Ok((cost > 0).then_some((narrowed, cost)))
-        });
-        let Ok(bounded) = bounded else {
-            cx.count(Counter::NoRoom);
-            let (local, remote) = (ours.len(), theirs.len());
-            cx.tell(Event::SelectorsRefused { peer: self.id, local, remote });
-            return Err(notify::TS_UNACCEPTABLE);
-        };
-        let (narrowed, cost) = bounded.ok_or(notify::TS_UNACCEPTABLE)?;
-        let Narrowed { policy, local, remote, transport } = narrowed;
+        let Narrowed { policy, local, remote, transport } = narrowed?.ok_or(notify::TS_UNACCEPTABLE)?;
+        let cost = selector::cost_within_bounds(&local, &remote)?;
+        if cost == 0 {
+            return Err(notify::TS_UNACCEPTABLE.into());
+        }
         self.has_room(cx, cost, replaces.is_some())?;
         let spi_out = proposal::esp_spi(&chosen.spi).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         Ok(AgreedChild {

@@ -1,10 +1,19 @@
-//! A check whether the peer's packets come, after a move of ours that has put a NAT on the way.
+//! Checks whether the peer's packets come through the NATs on the way.
 //!
-//! A gateway may go on as it connected. libreswan's does: it sends ESP without UDP, which no NAT lets in,
-//! and drops ours in UDP. As it answers IKE, no liveness check finds that out. The NAT detection of a new
+//! After a move of ours that has put a NAT on the way, a gateway may go on as it connected. libreswan's
+//! does: it sends ESP without UDP, which no NAT lets in, and drops ours in UDP. The NAT detection of a new
 //! IKE_SA_INIT sets it right.
+//!
+//! The NAT in front of us may also forget its mapping. Then the peer's packets go to where we no longer
+//! are, until it is told (`exchange::mobike::mapping`).
+//!
+//! As the peer answers IKE in both cases, no liveness check finds them. So the driver is asked what it has
+//! sent and received.
 
-use super::{state::Peer, succession::EspCheck};
+use super::{
+    state::Peer,
+    upkeep::{EspCheck, Upkeep},
+};
 use crate::ike::{context::Context, event::Event};
 use core::time::Duration;
 
@@ -16,53 +25,89 @@ const WAIT: Duration = Duration::from_secs(2);
 const UNANSWERED: u32 = 2;
 
 impl Peer {
-    /// Begins the check, if a NAT is on the way and the peer's ESP has come without UDP so far. A gateway
-    /// of ours says itself what it uses.
-    pub(in crate::ike) fn begin_esp_check(&mut self, now: Duration) {
-        let is_due = self.nat.any() && !self.keeps_udp && !self.is_wayfarer;
-        let check = EspCheck { due_at: now + WAIT, before: None, unanswered: 0 };
-        self.succession().esp_check = is_due.then_some(check);
+    pub(in crate::ike) fn upkeep(&mut self) -> &mut Upkeep {
+        self.upkeep.get_or_insert_default()
     }
 
-    /// Ends the check, because we have moved on.
+    /// Returns true if the check goes on as long as the peer is connected. One that another replaces
+    /// carries less and less.
+    fn goes_on_checking(&self) -> bool {
+        self.checks_mapping() && self.may_be_replaced()
+    }
+
+    /// Begins the check anew, after a move of ours. If a NAT is on the way and the peer's ESP has come
+    /// without UDP so far, we authenticate again if it does not come; a gateway of ours says itself what
+    /// it uses.
+    pub(in crate::ike) fn begin_esp_check(&mut self, now: Duration) {
+        let may_renew = self.nat.any() && !self.keeps_udp && !self.is_wayfarer;
+        self.end_esp_check();
+        if may_renew || self.goes_on_checking() {
+            self.upkeep().esp_check = Some(EspCheck::new(now + WAIT, may_renew));
+        }
+    }
+
+    /// Ends the check, because we have moved on or another peer replaces this one.
     pub(in crate::ike) fn end_esp_check(&mut self) {
-        self.succession().esp_check = None;
+        if let Some(upkeep) = &mut self.upkeep {
+            upkeep.esp_check = None;
+        }
     }
 
     /// Returns when [`Self::handle_esp_check`] must be called.
-    pub(in crate::ike) fn esp_check_at(&self) -> Option<Duration> {
-        Some(self.succession.as_ref()?.esp_check.as_ref()?.due_at)
+    pub(in crate::ike) fn esp_check_at(&self, now: Duration) -> Option<Duration> {
+        match self.upkeep.as_ref().and_then(|upkeep| upkeep.esp_check) {
+            Some(check) => Some(check.due_at),
+            None => self.goes_on_checking().then_some(now),
+        }
     }
 
     /// Asks the driver what it has sent and received, if that is due.
     pub(in crate::ike) fn handle_esp_check(&mut self, cx: &mut Context<'_>) {
-        let check = self.succession.as_mut().and_then(|succession| succession.esp_check.as_mut());
-        if let Some(check) = check.filter(|check| check.due_at <= cx.now) {
-            check.due_at = cx.now + WAIT;
-            cx.tell(Event::TrafficDue { peer: self.id });
+        if self.esp_check_at(cx.now).is_none_or(|at| at > cx.now) {
+            return;
+        }
+        let due_at = cx.now + WAIT;
+        match &mut self.upkeep().esp_check {
+            Some(check) => {
+                check.due_at = due_at;
+                cx.tell(Event::TrafficDue { peer: self.id });
+                self.learn_mapping();
+            }
+            check => *check = Some(EspCheck::new(due_at, false)),
         }
     }
 
     /// Handles the driver's answer: the packets that it has sent and received so far. If some were sent
-    /// before each of several answers and none have come, we authenticate again.
+    /// before each of several answers and none have come, we ask how the peer sees us, and then may
+    /// authenticate again.
     pub(in crate::ike) fn handle_traffic(&mut self, cx: &mut Context<'_>, sent: u64, received: u64) {
-        let Some(succession) = &mut self.succession else { return };
-        let Some(check) = &mut succession.esp_check else { return };
+        let goes_on = self.goes_on_checking();
+        let Some(check) = self.upkeep.as_mut().and_then(|upkeep| upkeep.esp_check.as_mut()) else { return };
         let Some([sent_before, received_before]) = check.before else {
             check.before = Some([sent, received]);
             return;
         };
         if received > received_before {
-            succession.esp_check = None;
-        } else if check.unanswered >= UNANSWERED {
-            succession.esp_check = None;
+            (check.before, check.unanswered, check.may_renew) = (Some([sent, received]), 0, false);
+            if !goes_on {
+                self.end_esp_check();
+            }
+        } else if check.may_renew && check.unanswered >= UNANSWERED {
+            check.may_renew = false;
+            if !goes_on {
+                self.end_esp_check();
+            }
             if self.may_be_replaced() {
                 cx.tell(Event::EspSilent { peer: self.id });
                 self.renew_soon(cx.now);
                 self.handle_succession(cx);
             }
         } else if sent > sent_before {
-            (check.unanswered, check.before) = (check.unanswered + 1, Some([sent, received]));
+            check.before = Some([sent, received]);
+            check.unanswered = check.unanswered.saturating_add(1);
+            if check.unanswered == UNANSWERED {
+                self.check_mapping(cx);
+            }
         }
     }
 }

@@ -49,6 +49,8 @@ pub(in crate::ike) struct IkeSa {
     pub(in crate::ike) crash_token: Option<Box<CrashToken>>,
     /// Largest IP packet of a message in bytes, if the peer supports fragmentation.
     pub(in crate::ike) limit: Option<usize>,
+    /// The largest IP packet that the path takes, in bytes, if that is known and less than the port's.
+    pub(in crate::ike) path_mtu: Option<u16>,
     life: IkeSaLife,
 }
 
@@ -158,6 +160,7 @@ impl IkeSa {
             outstanding: None,
             crash_token: None,
             limit: None,
+            path_mtu: None,
             life: IkeSaLife::InUse,
         }
     }
@@ -256,6 +259,13 @@ impl IkeSa {
         datagrams
     }
 
+    /// Returns the largest IP packet of a message in bytes, if it may be fragmented: none that the path is
+    /// known to drop (RFC 7383 §2.5.1).
+    pub(super) fn fragment_limit(&self) -> Option<usize> {
+        let known = self.path_mtu.map_or(usize::MAX, usize::from);
+        self.limit.map(|limit| limit.min(known))
+    }
+
     /// Encodes a request. The caller must have checked [`IkeSa::is_free`].
     pub(in crate::ike) fn request(
         &mut self,
@@ -265,7 +275,7 @@ impl IkeSa {
         request: Request,
         addresses: Option<Addresses>,
     ) -> &[Vec<u8>] {
-        let datagrams = self.seal(cx, exchange, self.next, false, payloads, self.limit);
+        let datagrams = self.seal(cx, exchange, self.next, false, payloads, self.fragment_limit());
         let resend_at = cx.now + cx.settings.retransmission.after(0);
         self.await_answer(cx, exchange, datagrams, request, addresses, resend_at)
     }
@@ -298,7 +308,7 @@ impl IkeSa {
         let message_id = self.expected;
         self.expected = self.expected.wrapping_add(1);
         self.is_busy = false;
-        self.last_response = self.seal(cx, exchange, message_id, true, payloads, self.limit);
+        self.last_response = self.seal(cx, exchange, message_id, true, payloads, self.fragment_limit());
         &self.last_response
     }
 

@@ -4,7 +4,7 @@ use super::{
     child::{AgreedChild, Child, TrafficLimit},
     creation::Target,
     ike_sa::{IkeSa, IkeSaLife},
-    request::{LivenessSent, QueuedRequest, Request, Withdrawn},
+    request::{QueuedRequest, Request, Withdrawn},
     state::{Peer, Phase},
 };
 use crate::{
@@ -141,7 +141,7 @@ impl Peer {
         });
         cx.know_spi(self.active);
         self.schedule_ike_sa(cx, connection);
-        self.keepalive_at = self.nat.local.then(|| cx.now + cx.settings.keepalive);
+        self.schedule_keepalive(cx);
     }
 
     /// Ends the peer. The peer has been told if necessary.
@@ -313,7 +313,7 @@ impl Peer {
     pub(in crate::ike) fn start_queued(&mut self, cx: &mut Context<'_>) {
         // A probe of the path's MTU asks what a liveness check does, without its padding at the latest. If
         // each check ended a search, none would succeed.
-        if self.queued.iter().any(|request| *request != QueuedRequest::Liveness) {
+        if self.queued.iter().any(|request| !request.is_check()) {
             self.hurry_path_probe(cx);
         } else if !self.queued.is_empty() {
             self.await_path_probe(cx);
@@ -337,10 +337,8 @@ impl Peer {
                 QueuedRequest::RekeyIkeSa => self.begin_create(cx, Target::IkeSa),
                 QueuedRequest::DeleteChild(child) => self.request_delete(cx, child),
                 QueuedRequest::DeleteUnused(spi) => self.request_delete_unused(cx, spi),
-                QueuedRequest::Liveness => {
-                    let check = Request::Liveness(LivenessSent);
-                    self.request(cx, ExchangeType::Informational, &[], check, None);
-                }
+                QueuedRequest::Liveness => self.request_liveness(cx),
+                QueuedRequest::MappingCheck => self.request_mapping_check(cx),
                 QueuedRequest::AuthLifetime => self.request_auth_lifetime(cx),
                 QueuedRequest::CrashToken => self.request_crash_token(cx),
                 QueuedRequest::Update => self.request_update(cx),

@@ -10,8 +10,8 @@
 //! | `choose` | chooses the connection for a peer that connects to us |
 //! | `creation` | CREATE_CHILD_SA exchanges in progress |
 //! | `move_check` | a move that the peer has not confirmed |
-//! | `esp_check` | checks whether its packets come after a move of ours |
-//! | `path_mtu`, `path_probe` | the MTU of its path, and the requests that find it |
+//! | `upkeep`, `esp_check` | what NATs on the way make necessary; checks whether its packets come |
+//! | `path_probe` | the requests that find the MTU of its path |
 //! | `grant` | what a RADIUS server granted to the peer |
 //! | `names` | the peer's names, owner and principal |
 //! | `ike_sa` | an IKE SA, its life and its window |
@@ -30,7 +30,6 @@ pub(super) mod lifecycle;
 mod missing;
 pub(super) mod move_check;
 pub(super) mod names;
-pub(super) mod path_mtu;
 mod path_probe;
 mod renewal;
 pub(super) mod request;
@@ -39,6 +38,7 @@ pub(super) mod state;
 pub(super) mod succession;
 pub(super) mod timers;
 pub(super) mod transcript;
+pub(super) mod upkeep;
 
 pub use state::State;
 pub(super) use state::{Peer, Phase};

@@ -11,7 +11,6 @@
 
 use super::{
     ike_sa::IkeSa,
-    path_mtu::Attempt,
     request::{PathProbeSent, Request},
 };
 use crate::{
@@ -22,6 +21,7 @@ use crate::{
         wire::{ExchangeType, Payload},
     },
     path::{Addresses, Path},
+    path_mtu::Attempt,
 };
 use alloc::{vec, vec::Vec};
 
@@ -150,7 +150,7 @@ impl IkeSa {
         let Some(message_id) = self.outstanding.as_ref().map(|outstanding| outstanding.message_id) else {
             return;
         };
-        let short = self.seal(cx, ExchangeType::Informational, message_id, false, &[], self.limit);
+        let short = self.seal(cx, ExchangeType::Informational, message_id, false, &[], self.fragment_limit());
         cx.send_all(addresses, &short);
         let Some(outstanding) = &mut self.outstanding else { return };
         let Request::PathProbe(probe) = &mut outstanding.request else { return };

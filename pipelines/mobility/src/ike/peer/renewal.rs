@@ -45,8 +45,8 @@ impl Peer {
     /// Notes that `new` replaces this peer, which is closed at `until` if that is given.
     pub(in crate::ike) fn be_replaced(&mut self, new: PeerId, until: Option<Duration>) {
         let succession = self.succession();
-        succession.successor = Some(new);
-        (succession.renews_at, succession.esp_check) = (None, None);
+        (succession.successor, succession.renews_at) = (Some(new), None);
+        self.end_esp_check();
         if let Some(until) = until {
             self.retire_by(until);
         }

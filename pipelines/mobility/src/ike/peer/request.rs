@@ -1,13 +1,11 @@
 //! Our requests: those in the queue, and the one that is outstanding. Each outstanding one is a type
 //! that its response consumes.
 
-use super::{
-    creation::{CreateSent, FollowupSent},
-    path_mtu::Attempt,
-};
+use super::creation::{CreateSent, FollowupSent};
 use crate::{
     ike::{context::Context, event::ChildId},
     path::{Addresses, Path},
+    path_mtu::Attempt,
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::{net::SocketAddr, time::Duration};
@@ -53,9 +51,16 @@ pub(in crate::ike) struct IkeSaDeleteSent {
     pub(in crate::ike) spi: u64,
 }
 
-/// A liveness check.
+/// A liveness check, or one of the mapping of the NAT in front of us.
 #[derive(Debug)]
-pub(in crate::ike) struct LivenessSent;
+pub(in crate::ike) struct LivenessSent {
+    /// Our SPI of the IKE SA by which it was sent.
+    pub(in crate::ike) spi: u64,
+    /// The addresses that it was first sent between.
+    pub(in crate::ike) addresses: Addresses,
+    /// The peer is not given up before this time, even if all repetitions are unanswered.
+    pub(in crate::ike) until: Duration,
+}
 
 /// Our token for the IKE SA by which it was sent.
 #[derive(Debug)]
@@ -164,6 +169,8 @@ pub(in crate::ike) enum QueuedRequest {
     DeleteUnused(u32),
     /// A liveness check.
     Liveness,
+    /// A check of the mapping of the NAT in front of us.
+    MappingCheck,
     /// Our token for the active IKE SA.
     CrashToken,
     /// How long the peer's authentication counts.
@@ -175,6 +182,11 @@ pub(in crate::ike) enum QueuedRequest {
 }
 
 impl QueuedRequest {
+    /// Returns true if it only asks something, so that it can wait for the answer to another.
+    pub(in crate::ike) fn is_check(&self) -> bool {
+        matches!(self, Self::Liveness | Self::MappingCheck)
+    }
+
     /// Returns true if it creates an SA.
     pub(in crate::ike) fn creates(&self) -> bool {
         matches!(self, Self::Child(_) | Self::RekeyChild(_) | Self::RekeyIkeSa)

@@ -11,10 +11,10 @@ use super::{
     initiator::Initiator,
     missing::MissingChildren,
     move_check::{MoveCheck, PeerPath},
-    path_mtu::PathMtu,
     request::{QueuedRequest, Request, Retry},
     responder::Responder,
     succession::Succession,
+    upkeep::Upkeep,
 };
 use crate::{
     aaa::{grant::Grant, origin::Origin},
@@ -32,6 +32,7 @@ use crate::{
         suite::IkeSuite,
     },
     path::{Addresses, Nat, Path},
+    path_mtu::PathMtu,
     rate::Rate,
     task::{Task, TaskId},
 };
@@ -113,7 +114,7 @@ pub(in crate::ike) struct Peer {
     /// A move that it has not confirmed.
     pub(in crate::ike) move_check: Option<MoveCheck>,
     /// What is known of the MTU of its path.
-    pub(in crate::ike) path_mtu: Option<Box<PathMtu>>,
+    pub(in crate::ike) path_mtu: Option<Box<PathMtu<Path>>>,
     /// Our address update that must be repeated.
     pub(in crate::ike) retry: Option<Box<Retry>>,
     /// The addresses that it announced to have left, and when.
@@ -131,7 +132,7 @@ pub(in crate::ike) struct Peer {
     pub(in crate::ike) better: Option<Box<IkeSuite>>,
     /// When the IKE SA expires; `None` if the peer was never authenticated.
     pub(in crate::ike) expire_at: Option<Duration>,
-    pub(in crate::ike) keepalive_at: Option<Duration>,
+    pub(in crate::ike) upkeep: Option<Box<Upkeep>>,
     /// When the ended peer is removed.
     pub(in crate::ike) forget_at: Option<Duration>,
     pub(in crate::ike) moves: u64,
@@ -270,7 +271,7 @@ impl Peer {
             rekey_at: None,
             better: None,
             expire_at: None,
-            keepalive_at: None,
+            upkeep: None,
             forget_at: None,
             creates: Rate::default(),
             moves: 0,

@@ -23,19 +23,6 @@ pub(in crate::ike) struct Succession {
     pub(super) failures: u32,
     /// No other attempt is made before this time, whatever the peer wants.
     pub(super) retry_at: Duration,
-    /// A check that may have us authenticate again.
-    pub(super) esp_check: Option<EspCheck>,
     /// Why the peer has ended, once it has.
     pub(in crate::ike) ended_for: Option<Reason>,
-}
-
-/// A check whether the peer's packets come, after a move of ours.
-#[derive(Debug)]
-pub(super) struct EspCheck {
-    /// When the driver is asked next.
-    pub(super) due_at: Duration,
-    /// The packets that were sent and received before those that count, once the driver has said so.
-    pub(super) before: Option<[u64; 2]>,
-    /// Number of the driver's answers by which more had been sent, and nothing received.
-    pub(super) unanswered: u32,
 }

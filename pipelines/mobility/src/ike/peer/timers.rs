@@ -55,8 +55,8 @@ impl Peer {
             self.expire_at,
             self.authentication_ends_at(cx).map(|(at, _)| at),
             self.succession_at(),
-            self.esp_check_at(),
-            self.keepalive_at,
+            self.esp_check_at(cx.now),
+            self.keepalive_at(),
         ]
         .into_iter()
         .flatten()
@@ -131,6 +131,18 @@ impl Peer {
         self.is_established().then(|| from + quiet)
     }
 
+    /// Schedules the next keepalive, if we are behind a NAT.
+    pub(in crate::ike) fn schedule_keepalive(&mut self, cx: &Context<'_>) {
+        let at = self.nat.local.then(|| cx.now + cx.settings.keepalive);
+        if at.is_some() || self.upkeep.is_some() {
+            self.upkeep().keepalive_at = at;
+        }
+    }
+
+    fn keepalive_at(&self) -> Option<Duration> {
+        self.upkeep.as_ref()?.keepalive_at
+    }
+
     /// Handles all timers due at `cx.now`.
     pub(in crate::ike) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         self.resend(cx);
@@ -155,6 +167,8 @@ impl Peer {
         self.handle_esp_check(cx);
         if is_due(self.rekey_at) && !self.queued.contains(&QueuedRequest::RekeyIkeSa) {
             if !self.is_rekeying_ike_sa() {
+                // A hash by the next one cannot be compared with one by this one.
+                self.enqueue_mapping_check();
                 self.enqueue(QueuedRequest::RekeyIkeSa);
             }
             self.rekey_at = None;
@@ -168,9 +182,9 @@ impl Peer {
             self.liveness_asked_at = Some(cx.now);
             cx.tell(Event::LivenessDue { peer: self.id });
         }
-        if is_due(self.keepalive_at) {
+        if is_due(self.keepalive_at()) {
             cx.transmit(Transmit { addresses: self.addresses, payload: Payload::Keepalive });
-            self.keepalive_at = Some(cx.now + cx.settings.keepalive);
+            self.upkeep().keepalive_at = Some(cx.now + cx.settings.keepalive);
         }
         if is_due(self.followup.as_ref().map(|followup| followup.until)) {
             self.drop_followup(cx);
@@ -226,6 +240,12 @@ impl Peer {
                 continue;
             }
             outstanding.tries += 1;
+            // A check that began sooner than others would have is given up no sooner.
+            if let Request::Liveness(check) = &outstanding.request
+                && cx.now < check.until
+            {
+                outstanding.tries = outstanding.tries.min(cx.settings.retransmission.tries);
+            }
             let is_over = outstanding.tries > cx.settings.retransmission.tries;
             if is_over && matches!(outstanding.request, Request::Probe(_)) {
                 // The peer may still be at its confirmed address. The probe keeps its place in the

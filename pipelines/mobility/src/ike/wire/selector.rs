@@ -5,7 +5,7 @@ use super::{
     reader::{Reader, emit_part, within_u8},
 };
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::{fmt, net::IpAddr};
 
 /// Types of selectors.
 const IPV4_ADDR_RANGE: u8 = 7;
@@ -25,6 +25,29 @@ pub struct TrafficSelector {
     pub start: IpAddr,
     /// Last address, of the same family.
     pub end: IpAddr,
+}
+
+impl fmt::Display for TrafficSelector {
+    /// Writes the addresses, as a prefix if they are one, and the protocol and ports unless all are meant:
+    /// `10.99.0.0/24`, `192.0.2.7/32[17/1701-1701]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { protocol, start_port, end_port, start, end } = *self;
+        let bits = if start.is_ipv4() { 32u32 } else { 128 };
+        let [first, last] = [start, end].map(|address| match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(address) => address.to_bits(),
+        });
+        let differing = first ^ last;
+        // A prefix is followed by all zeros in its first address, and by all ones in its last.
+        match (differing & differing.wrapping_add(1), first & differing) {
+            (0, 0) => write!(f, "{start}/{}", bits.saturating_sub(differing.count_ones()))?,
+            _ => write!(f, "{start}-{end}")?,
+        }
+        match (protocol, start_port, end_port) {
+            (0, 0, u16::MAX) => Ok(()),
+            _ => write!(f, "[{protocol}/{start_port}-{end_port}]"),
+        }
+    }
 }
 
 impl TrafficSelector {

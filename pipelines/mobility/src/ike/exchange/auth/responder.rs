@@ -306,9 +306,18 @@ impl Claim {
             None => Ok(None),
         };
         let agreed: Result<Option<AgreedChild>, ErrorNotify> = match (&configured, &terms.child) {
-            (Err(kind), _) => Err((*kind).into()),
+            (Err(kind), child) => {
+                if let Some(offer) = child {
+                    peer.tell_child_refused(cx, *kind, offer.as_ref().ok());
+                }
+                Err((*kind).into())
+            }
             (Ok(_), None) => Ok(None),
-            (Ok(_), Some(Err(why))) => Err((*why).into()),
+            (Ok(_), Some(Err(why))) => {
+                let refusal = ErrorNotify::from(*why);
+                peer.tell_child_refused(cx, refusal.kind, None);
+                Err(refusal)
+            }
             (Ok(_), Some(Ok(offer))) => match peer.agree_first_child(cx, connection, offer) {
                 Ok(agreed) => Ok(Some(agreed)),
                 Err(kind) => Err(kind.into()),

@@ -14,6 +14,7 @@ use crate::ike::{
     wire::{Delete, ExchangeType},
 };
 use alloc::vec;
+use core::time::Duration;
 
 /// Returns a request that deletes SAs.
 fn delete(protocol: u8, spis: &[u32]) -> InformationalRequest {
@@ -55,6 +56,30 @@ impl Peer {
         request.with_payloads(|payloads| {
             let datagrams = ike_sa.request(cx, exchange, payloads, sent, None);
             cx.send_all(addresses, datagrams);
+        });
+    }
+
+    /// Checks that the peer is alive.
+    pub(in crate::ike) fn request_liveness(&mut self, cx: &mut Context<'_>) {
+        let until = cx.now;
+        self.request_check(cx, until);
+    }
+
+    /// Checks the mapping of the NAT in front of us. This is done sooner than a liveness check would be, so
+    /// the peer is given up no sooner than by one.
+    pub(in crate::ike) fn request_mapping_check(&mut self, cx: &mut Context<'_>) {
+        let quiet = self.connection(cx).and_then(|connection| connection.liveness).unwrap_or_default();
+        let until = cx.now + quiet + cx.settings.retransmission.total();
+        self.request_check(cx, until);
+    }
+
+    /// Asks whether the peer is there and, if a NAT is in front of us, how it sees us (RFC 4555 §3.8).
+    fn request_check(&mut self, cx: &mut Context<'_>, until: Duration) {
+        let nat = self.ask_mapping(cx);
+        let request = InformationalRequest { nat, ..InformationalRequest::default() };
+        let sent = Request::Liveness(LivenessSent { spi: self.active, addresses: self.addresses, until });
+        request.with_payloads(|payloads| {
+            self.request(cx, ExchangeType::Informational, payloads, sent, None);
         });
     }
 }

@@ -3,17 +3,16 @@
 
 use crate::{
     ike::{
-        connection::PathProbing,
         context::Context,
-        event::{Event, PacketsSent},
+        event::Event,
         peer::{
             Peer,
             ike_sa::IkeSa,
-            path_mtu::PathMtu,
             request::{PathProbeSent, QueuedRequest},
         },
     },
     path::Path,
+    path_mtu::{Finding, PacketsSent, PathMtu},
 };
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -25,16 +24,11 @@ impl Peer {
         let connection =
             self.connection(cx).filter(|_| self.is_established() && self.move_check.is_none())?;
         let path = self.path(connection);
-        let is_wanted = match connection.path_probing {
-            PathProbing::Off => false,
-            PathProbing::Udp => path.udp.is_some(),
-            PathProbing::Always => true,
-        };
-        is_wanted.then_some(path)
+        connection.path_probing.includes(path.udp.is_some()).then_some(path)
     }
 
     /// Returns what is known of the path that is in use, if it is to be found.
-    fn known_path_mtu(&mut self, cx: &Context<'_>) -> Option<&mut PathMtu> {
+    fn known_path_mtu(&mut self, cx: &Context<'_>) -> Option<&mut PathMtu<Path>> {
         let path = self.probed_path(cx)?;
         self.path_mtu.as_deref_mut().filter(|known| known.path == path)
     }
@@ -50,7 +44,9 @@ impl Peer {
     pub(in crate::ike) fn handle_path_probe(&mut self, cx: &mut Context<'_>) {
         let Some(path) = self.probed_path(cx) else { return };
         let Some(known) = self.path_mtu.as_mut().filter(|known| known.path == path) else {
-            self.path_mtu = Some(Box::new(PathMtu::new(cx.now, path, |wait| cx.jittered(wait))));
+            let is_ipv4 = path.local.is_ipv4();
+            let known = PathMtu::new(cx.now, path, is_ipv4, |wait| cx.jittered(wait));
+            self.path_mtu = Some(Box::new(known));
             return;
         };
         if known.take_due(cx.now) {
@@ -118,7 +114,10 @@ impl PathProbeSent {
     /// Handles the response, which may be any: it shows that the request has arrived.
     pub(in crate::ike) fn handle_response(self, peer: &mut Peer, cx: &mut Context<'_>) {
         let id = peer.id;
-        peer.queued.retain(|request| *request != QueuedRequest::Liveness);
+        // If a NAT is in front of us, a liveness check asks more.
+        if !peer.checks_mapping() {
+            peer.queued.retain(|request| *request != QueuedRequest::Liveness);
+        }
         let Some(known) = peer.known_path_mtu(cx).filter(|known| known.path == self.path) else { return };
         if self.is_void {
             return if self.is_hurried { known.interrupt(cx.now) } else { known.put_off(cx.now) };
@@ -128,10 +127,8 @@ impl PathProbeSent {
             None => known.pass(size, self.length, cx.now - self.begun_at),
             Some(_) => known.fail(size),
         }
-        let (is_over, mtu, is_limit) = (known.next().is_none(), known.found(), known.is_limited());
-        let has_found =
-            if is_over { known.finish(cx.now, |wait| cx.jittered(wait)) } else { known.has_found() };
-        if has_found {
+        let found = known.conclude(cx.now, |wait| cx.jittered(wait));
+        if let Some(Finding { mtu, is_limit, is_over }) = found {
             cx.tell(Event::PathMtu { peer: id, path: self.path, mtu, is_limit, is_over });
         }
     }

@@ -121,6 +121,8 @@ impl UpdateSent {
             // We moved again meanwhile, so another update follows.
             return;
         }
+        let nat = response.as_ref().ok().and_then(|response| response.nat.as_ref());
+        let seen = nat.and_then(NatDetection::destination);
         match response
             .map_err(|_| Reason::Protocol)
             .and_then(|response| self.read_nat(peer, cx, connection, &response))
@@ -129,7 +131,8 @@ impl UpdateSent {
                 let from = peer.path(connection);
                 peer.nat = nat;
                 peer.udp = peer.asks_for_udp().then_some(true);
-                peer.keepalive_at = nat.local.then(|| cx.now + cx.settings.keepalive);
+                peer.schedule_keepalive(cx);
+                peer.note_mapping(self.spis, seen);
                 peer.begin_esp_check(cx.now);
                 let (peer, path, cause) = (peer.id, peer.path(connection), MoveCause::Own);
                 cx.tell(Event::PeerMoved { peer, from, path, cause, confirmed: true, nat });

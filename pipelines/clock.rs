@@ -1,0 +1,77 @@
+//! The clock by which everything ends that ends by time. It goes on while the machine sleeps, and a
+//! jump of the wall clock changes nothing.
+//!
+//! Only waits of threads go by another one, which stands still while the machine sleeps: what they wait
+//! for does so too.
+
+use nix::time::{ClockId, clock_gettime};
+use std::{
+    ops::{Add, Sub},
+    time::Duration,
+};
+
+/// A moment: the time since the machine's boot, with the time that it slept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// Returns the present. Every Linux has this clock, and reads it without a system call.
+    pub fn now() -> Self {
+        Self(clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default())
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0 + time)
+    }
+}
+
+impl Sub for Moment {
+    type Output = Duration;
+
+    /// Returns the time from `earlier` to this moment, or zero if that is later.
+    fn sub(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{env, process::Command};
+
+    const INSIDE: &str = "WAYFARER_TEST_SLEPT";
+    /// Seconds that the machine seems to have slept.
+    const SLEPT: u64 = 1_000_000;
+
+    /// In a namespace whose machine has slept, as far as its clocks say.
+    #[test]
+    fn time_asleep_counts() {
+        if env::var_os(INSIDE).is_some() {
+            assert!(Moment::now() >= Moment(Duration::from_secs(SLEPT)));
+            return;
+        }
+        let slept = SLEPT.to_string();
+        let inside = Command::new("unshare")
+            .args(["--fork", "--time", "--boottime", &slept])
+            .arg(env::current_exe().unwrap())
+            .args(["--exact", "clock::tests::time_asleep_counts"])
+            .env(INSIDE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&inside.stdout);
+        assert!(inside.status.success() && said.contains("1 passed"), "{inside:?}");
+    }
+
+    #[test]
+    fn clock_goes_on_and_no_time_is_negative() {
+        let first = Moment::now();
+        while Moment::now() == first {}
+        let later = Moment::now();
+        assert!(later > first && later - first < Duration::from_secs(SLEPT));
+        assert_eq!((first - later, first + (later - first)), (Duration::ZERO, later));
+    }
+}

@@ -1,0 +1,94 @@
+//! How the peer sees us through the NAT in front of us (RFC 4555 §3.8).
+//!
+//! If the NAT forgets its mapping, as in a restart, our packets leave it by another port or address. The
+//! peer answers our requests there, but sends its packets where we were until we announce the new end: it
+//! must not follow requests, and need not follow ESP. So we ask how it sees us: once by each IKE SA,
+//! because the hash in its answer includes the SPIs, before we replace one, with each liveness check, and
+//! if we send packets and none come. If the answer is another one than the last, we announce our end.
+
+use crate::ike::{
+    context::Context,
+    event::Event,
+    exchange::informational::message::InformationalResponse,
+    nat::NatDetection,
+    peer::{
+        Peer,
+        request::{LivenessSent, QueuedRequest},
+    },
+    wire::Malformed,
+};
+
+impl Peer {
+    /// Returns true if a NAT in front of us may change how the peer sees us, and we can tell it.
+    pub(in crate::ike) fn checks_mapping(&self) -> bool {
+        self.is_initiator && self.mobike && self.nat.local
+    }
+
+    /// Queues a check of the mapping, if one is of use.
+    pub(in crate::ike) fn enqueue_mapping_check(&mut self) {
+        if self.checks_mapping() {
+            self.enqueue(QueuedRequest::MappingCheck);
+        }
+    }
+
+    /// Queues a check of the mapping, unless the peer was asked by the active IKE SA before.
+    pub(in crate::ike) fn learn_mapping(&mut self) {
+        let known = self.upkeep.as_ref().and_then(|upkeep| upkeep.mapping);
+        if known.is_none_or(|known| !known.is_by(self.active)) {
+            self.enqueue_mapping_check();
+        }
+    }
+
+    /// Checks the mapping at once.
+    pub(in crate::ike) fn check_mapping(&mut self, cx: &mut Context<'_>) {
+        if self.checks_mapping() {
+            self.enqueue(QueuedRequest::MappingCheck);
+            self.hurry_path_probe(cx);
+            self.start_queued(cx);
+        }
+    }
+
+    /// Returns NAT detection for a check by the active IKE SA, if that asks how the peer sees us.
+    pub(in crate::ike) fn ask_mapping(&mut self, cx: &Context<'_>) -> Option<NatDetection> {
+        let spis = self.active_spis().filter(|_| self.checks_mapping())?;
+        let (active, addresses) = (self.active, self.addresses);
+        self.upkeep().mapping_by(active);
+        Some(NatDetection::new(cx.crypto, spis, addresses))
+    }
+
+    /// Notes how the peer saw us in its answer to our update, by the IKE SA with these SPIs.
+    pub(in crate::ike) fn note_mapping(&mut self, spis: [u64; 2], seen: Option<[u8; 20]>) {
+        if let Some(seen) = seen.filter(|_| self.checks_mapping() && self.active_spis() == Some(spis)) {
+            let active = self.active;
+            self.upkeep().mapping_by(active).note(seen);
+        }
+    }
+}
+
+impl LivenessSent {
+    /// Announces our end if the peer sees it otherwise than before. A peer that no longer says how it
+    /// sees us has lost MOBIKE together with an IKE SA, as libreswan does, and follows no update: then we
+    /// authenticate again if its packets do not come.
+    pub(in crate::ike) fn handle_response(
+        self,
+        peer: &mut Peer,
+        cx: &mut Context<'_>,
+        response: Result<InformationalResponse, Malformed>,
+    ) {
+        // The answer may be about an earlier address of ours.
+        let is_current = peer.checks_mapping() && self.addresses == peer.addresses;
+        let (Ok(response), true, Some(upkeep)) = (response, is_current, &mut peer.upkeep) else { return };
+        let Some(known) = upkeep.mapping.as_mut().filter(|known| known.is_by(self.spi)) else { return };
+        match response.nat.as_ref().and_then(NatDetection::destination) {
+            Some(seen) if known.note(seen) => {
+                cx.tell(Event::MappingChanged { peer: peer.id });
+                peer.enqueue(QueuedRequest::Update);
+            }
+            Some(_) => {}
+            None if known.is_answered => {
+                upkeep.esp_check.iter_mut().for_each(|check| check.may_renew = true);
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! NATs that forget a terminal and give it another port, which the gateway has to hear of (RFC 4555 §3.8).
+
+use crate::pair::Pair;
+use std::time::Duration;
+use wayfarer::sim::{
+    ike::{
+        connections::{GATEWAY, TERMINAL, gateway, terminal},
+        habits::LibreswanAnswers,
+        side::reversed,
+    },
+    nat::{Endpoints, Kind, Nat},
+};
+use wayfarer_mobility::ike::{
+    connection::{Connection, Lifetimes},
+    event::{Event, Reason},
+    settings::Settings,
+    wire::{self, Header, Payload, flags, notify},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const NAT: [u8; 4] = [198, 51, 100, 9];
+
+fn nat() -> Nat {
+    Nat::new(NAT.into(), Kind::ALL[0])
+}
+
+/// Connects a terminal behind a NAT, and lets it learn how the gateway sees it.
+fn behind(nat: Nat, terminal: Connection) -> Pair {
+    let mut pair = Pair::behind(nat, gateway(), terminal);
+    pair.pass(3 * SECOND);
+    pair
+}
+
+/// Connects a terminal in the same way to a gateway that can forget MOBIKE.
+fn behind_with_libreswan(forgets_mobike: bool) -> Pair {
+    let mut pair = Pair::with(gateway(), terminal(), Settings { log_keys: true, ..Settings::default() });
+    pair.gateway.libreswan_answers = Some(LibreswanAnswers::default());
+    set_forgets_mobike(&mut pair, forgets_mobike);
+    pair.nat = Some(nat());
+    pair.connect();
+    pair.pass(3 * SECOND);
+    pair
+}
+
+/// Decides whether the gateway answers as if it had forgotten MOBIKE.
+fn set_forgets_mobike(pair: &mut Pair, forgets_mobike: bool) {
+    pair.gateway.libreswan_answers.as_mut().unwrap().forgets_mobike = forgets_mobike;
+}
+
+/// Has the NAT forget the terminal.
+fn restart_nat(pair: &mut Pair) {
+    pair.nat.as_mut().unwrap().restart();
+}
+
+/// Has the terminal check whether the gateway is alive.
+fn check(pair: &mut Pair) {
+    let here = pair.connected_peers()[0][0];
+    pair.terminal.endpoint.handle_liveness(pair.now, here, false);
+    pair.settle();
+}
+
+/// Counts the terminal's events that `is_it` accepts.
+fn count(pair: &Pair, is_it: impl Fn(&Event) -> bool) -> usize {
+    pair.terminal.events.iter().filter(|event| is_it(event)).count()
+}
+
+/// Counts how often the terminal has found another mapping, and how often the gateway has accepted an update.
+fn changes_and_updates(pair: &Pair) -> [usize; 2] {
+    let changes = count(pair, |event| matches!(event, Event::MappingChanged { .. }));
+    [changes, count(pair, |event| matches!(event, Event::MoveAnswered { refusal: None, .. }))]
+}
+
+/// Counts how often the terminal has authenticated, and how often it says that nothing comes.
+fn starts_and_silences(pair: &Pair) -> [usize; 2] {
+    let starts = count(pair, |event| matches!(event, Event::PeerUp { .. }));
+    [starts, count(pair, |event| matches!(event, Event::EspSilent { .. }))]
+}
+
+/// Asserts that the gateway sends where the NAT lets packets to the terminal in.
+#[track_caller]
+fn assert_reachable(pair: &mut Pair) {
+    let seen = pair.gateway.endpoint.peers().last().unwrap().addresses().remote;
+    let nat = pair.nat.as_mut().unwrap();
+    let ends = nat.inbound(pair.now, Endpoints { from: (GATEWAY, 4500).into(), to: seen });
+    assert_eq!(ends.map(|ends| ends.to), Some((TERMINAL, 4500).into()), "{seen}");
+}
+
+/// Packets that the terminal's data plane has sent and received so far.
+#[derive(Default)]
+struct Traffic {
+    sent: u64,
+    received: u64,
+}
+
+impl Traffic {
+    /// Lets seconds pass until `is_over`. In each of them, so many more packets are sent and received.
+    /// Returns their number.
+    fn pass(
+        &mut self,
+        pair: &mut Pair,
+        seconds: u64,
+        [sent, received]: [u64; 2],
+        is_over: fn(&Pair) -> bool,
+    ) -> u64 {
+        for second in 0..seconds {
+            if is_over(pair) {
+                return second;
+            }
+            let known = pair.terminal.events.len();
+            (self.sent, self.received) = (self.sent + sent, self.received + received);
+            pair.pass(SECOND);
+            let asked = pair.terminal.events[known..].iter().filter_map(|event| match event {
+                Event::TrafficDue { peer } => Some(*peer),
+                _ => None,
+            });
+            for peer in asked.collect::<Vec<_>>() {
+                pair.terminal.endpoint.handle_traffic(pair.now, peer, self.sent, self.received);
+            }
+            pair.settle();
+        }
+        seconds
+    }
+}
+
+fn never(_: &Pair) -> bool {
+    false
+}
+
+#[test]
+fn gateway_hears_of_another_port_at_the_next_liveness_check() {
+    for nat in Nat::all(NAT.into()) {
+        let mut pair = behind(nat.clone(), terminal());
+        (0..3).for_each(|_| check(&mut pair));
+        assert_eq!(changes_and_updates(&pair), [0; 2], "{nat}");
+        restart_nat(&mut pair);
+        // The same host may get the same port again.
+        let times = usize::from(!nat.preserves_ports);
+        for _ in 0..5 {
+            check(&mut pair);
+            assert_reachable(&mut pair);
+            assert_eq!(changes_and_updates(&pair), [times; 2], "{nat}");
+            pair.pass(10 * SECOND);
+        }
+    }
+}
+
+#[test]
+fn new_keys_of_the_ike_sa_cause_no_update_and_hide_none() {
+    for by_terminal in [true, false] {
+        let mut pair = behind(nat(), terminal());
+        for rounds in 0..3 {
+            let [here, there] = pair.connected_peers().map(|all| all[0]);
+            match by_terminal {
+                true => pair.terminal.endpoint.rekey(pair.now, here, true),
+                false => pair.gateway.endpoint.rekey(pair.now, there, true),
+            }
+            pair.settle();
+            pair.pass(3 * SECOND);
+            check(&mut pair);
+            assert_eq!(changes_and_updates(&pair), [rounds; 2]);
+            restart_nat(&mut pair);
+            check(&mut pair);
+            assert_eq!(changes_and_updates(&pair), [rounds + 1; 2]);
+            assert_reachable(&mut pair);
+        }
+    }
+}
+
+/// A hash of the new IKE SA cannot be compared with one of the old one.
+#[test]
+fn mapping_is_checked_before_the_ike_sa_gets_new_keys() {
+    let lifetimes = Lifetimes { ike_sa: 100 * SECOND, ..terminal().lifetimes };
+    let mut pair = behind(nat(), Connection { lifetimes, ..terminal() });
+    let before = pair.terminal.endpoint.peers().next().unwrap().spis();
+    pair.pass(30 * SECOND);
+    restart_nat(&mut pair);
+    pair.pass(100 * SECOND);
+    assert_ne!(pair.terminal.endpoint.peers().next().unwrap().spis(), before);
+    assert_eq!(changes_and_updates(&pair), [1; 2]);
+    assert_reachable(&mut pair);
+}
+
+#[test]
+fn gateway_hears_of_another_port_within_seconds_if_the_terminal_sends_in_vain() {
+    for is_restarted in [true, false] {
+        let mut pair = behind(nat(), terminal());
+        let mut traffic = Traffic::default();
+        traffic.pass(&mut pair, 5, [5, 5], never);
+        if is_restarted {
+            restart_nat(&mut pair);
+        }
+        let dark = traffic.pass(&mut pair, 60, [5, 0], |pair| changes_and_updates(pair)[1] > 0);
+        assert_eq!(dark <= 6, is_restarted, "{dark} s");
+        assert_eq!(changes_and_updates(&pair), [usize::from(is_restarted); 2]);
+        assert_reachable(&mut pair);
+        // It may also be sending what needs no answer.
+        traffic.pass(&mut pair, 60, [5, 0], never);
+        assert_eq!(changes_and_updates(&pair), [usize::from(is_restarted); 2]);
+        assert_eq!(starts_and_silences(&pair), [1, 0]);
+        // Each time is found.
+        traffic.pass(&mut pair, 5, [5, 5], never);
+        restart_nat(&mut pair);
+        traffic.pass(&mut pair, 6, [5, 0], never);
+        assert_eq!(changes_and_updates(&pair), [1 + usize::from(is_restarted); 2]);
+    }
+}
+
+#[test]
+fn gateway_that_never_says_how_it_sees_the_terminal_gets_no_update() {
+    let mut pair = behind_with_libreswan(true);
+    restart_nat(&mut pair);
+    (0..3).for_each(|_| check(&mut pair));
+    Traffic::default().pass(&mut pair, 30, [5, 0], never);
+    assert_eq!(changes_and_updates(&pair), [0; 2]);
+    assert_eq!(starts_and_silences(&pair), [1, 0], "nor is it dialled anew, again and again");
+}
+
+/// libreswan forgets MOBIKE when the IKE SA gets new keys. An update would be of no use then.
+#[test]
+fn terminal_authenticates_again_if_a_gateway_that_has_forgotten_mobike_sends_nothing() {
+    for is_restarted in [true, false] {
+        let mut pair = behind_with_libreswan(false);
+        let mut traffic = Traffic::default();
+        traffic.pass(&mut pair, 5, [5, 5], never);
+        set_forgets_mobike(&mut pair, true);
+        if is_restarted {
+            restart_nat(&mut pair);
+        }
+        traffic.pass(&mut pair, 10, [5, u64::from(!is_restarted)], never);
+        let times = usize::from(is_restarted);
+        assert_eq!(starts_and_silences(&pair), [1 + times, times]);
+        // The terminal gives up the old IKE SA, whose answers do not reach it.
+        pair.pass(70 * SECOND);
+        assert_eq!(pair.connected_peers().map(|all| all.len()), [1; 2]);
+        assert_reachable(&mut pair);
+        assert_eq!(changes_and_updates(&pair), [0; 2]);
+        // The new IKE SA has not said anything that it could have forgotten.
+        traffic.pass(&mut pair, 30, [5, 0], never);
+        assert_eq!(starts_and_silences(&pair)[0], 2);
+    }
+}
+
+#[test]
+fn without_mobike_nothing_is_asked() {
+    let length = |mut pair: Pair| {
+        let here = pair.connected_peers()[0][0];
+        pair.terminal.endpoint.handle_liveness(pair.now, here, false);
+        pair.up().remove(0).1.len()
+    };
+    let mut pair = behind(nat(), Connection { mobike: false, ..terminal() });
+    pair.pass(60 * SECOND);
+    assert_eq!(count(&pair, |event| matches!(event, Event::TrafficDue { .. })), 0);
+    let empty = length(Pair::connected(gateway(), terminal()));
+    assert_eq!(length(pair), empty);
+    assert!(length(behind(nat(), terminal())) > empty);
+}
+
+#[test]
+fn forged_and_repeated_answers_cause_nothing() {
+    let mut pair = behind(nat(), terminal());
+    let here = pair.connected_peers()[0][0];
+    pair.terminal.endpoint.handle_liveness(pair.now, here, false);
+    // It reaches the gateway from another port than before.
+    let (addresses, request) = pair.up().remove(0);
+    pair.deliver_up(&(addresses, request.clone()));
+    let (_, answer) = pair.down().remove(0);
+    let header = Header { flags: flags::RESPONSE, ..Header::parse(&request).unwrap() };
+    let hash = [7; 20];
+    let plain = wire::emit_message(
+        header,
+        &[
+            Payload::notify(notify::NAT_DETECTION_SOURCE_IP, &hash),
+            Payload::notify(notify::NAT_DETECTION_DESTINATION_IP, &hash),
+        ],
+    );
+    let mut changed = answer.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    for forged in [plain, changed] {
+        pair.deliver_down(&(reversed(addresses), forged));
+        assert_eq!((pair.up(), changes_and_updates(&pair)), (vec![], [0; 2]));
+    }
+    pair.deliver_down(&(reversed(addresses), answer.clone()));
+    assert_eq!((pair.up().len(), changes_and_updates(&pair)), (1, [1, 0]), "the update is on its way");
+    pair.deliver_down(&(reversed(addresses), answer));
+    assert_eq!((pair.up().len(), changes_and_updates(&pair)), (0, [1, 0]));
+}
+
+/// Returns how long the terminal sends to a gateway that is gone until it gives it up.
+fn patience(mut pair: Pair) -> Duration {
+    let (mut sent, begun) = (0, pair.now);
+    while pair.terminal.end_reasons().is_empty() {
+        let known = pair.terminal.events.len();
+        (pair.now, sent) = (pair.now + SECOND, sent + 1);
+        pair.terminal.endpoint.handle_timeout(pair.now);
+        drop(pair.up());
+        for event in &pair.terminal.events[known..] {
+            match event {
+                Event::TrafficDue { peer } => {
+                    pair.terminal.endpoint.handle_traffic(pair.now, *peer, sent, 0);
+                }
+                Event::LivenessDue { peer } => {
+                    pair.terminal.endpoint.handle_liveness(pair.now, *peer, false);
+                }
+                _ => {}
+            }
+        }
+        assert!(pair.now < begun + 300 * SECOND);
+    }
+    assert_eq!(pair.terminal.end_reasons(), [Reason::Timeout]);
+    pair.now - begun
+}
+
+#[test]
+fn terminal_that_asks_early_gives_the_gateway_up_no_sooner() {
+    let plain = patience(Pair::connected(gateway(), terminal()));
+    let asking = patience(behind(nat(), terminal()));
+    assert!((plain..plain + 30 * SECOND).contains(&asking), "{asking:?} instead of {plain:?}");
+}

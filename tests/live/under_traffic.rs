@@ -1,0 +1,48 @@
+//! A TCP stream through a device that changes meanwhile.
+
+use super::{
+    devices::{assert_none_in_clear, port, wait_for_lines, watch_for_clear},
+    lab::wait_for,
+    traffic::{IperfServer, wait_for_packets},
+    world::{SERVER, start, terminal_lab},
+};
+
+/// Packets of the stream that must pass after each change.
+const COUNT: u64 = 300;
+const MAC: &str = "02:00:00:00:00:77";
+
+/// Checks that a stream goes on while the device that it comes by gets another MTU, another MAC
+/// address, and goes down and up, and that nothing of it passes in clear.
+pub(crate) fn stream_goes_on_while_its_device_changes(kind: &str) {
+    let lab = terminal_lab();
+    let (gateway, terminal) = start(&lab, kind, "192.0.2.1");
+    watch_for_clear(&lab);
+    let mut server = IperfServer::start(&lab, "srv");
+    server.listen();
+    let _stream = lab.spawn("term", &format!("iperf3 -t 600 -b 5M -c {SERVER}"));
+    let goes_on = || wait_for_packets(&gateway, COUNT);
+    let set_mtu = |mtu: usize| {
+        for (space, device) in [("core", "k1"), ("gw", "g0")] {
+            lab.run(space, &format!("ip link set {device} mtu {mtu}"));
+        }
+        wait_for("the port to follow", || (port(&gateway, "outside").mtu == mtu).then_some(()));
+    };
+    goes_on();
+    set_mtu(1400);
+    goes_on();
+    lab.run("gw", &format!("ip link set g0 address {MAC}"));
+    wait_for("the port to follow", || (port(&gateway, "outside").mac == MAC).then_some(()));
+    goes_on();
+    lab.run("gw", "ip link set g0 down");
+    wait_for_lines(&gateway, "the device is down", 1);
+    lab.run("gw", "ip link set g0 up");
+    // The kernel's route went with the device.
+    lab.run("gw", "ip route replace 10.98.0.0/24 via 192.0.2.254");
+    wait_for_lines(&gateway, "the device is up", 1);
+    goes_on();
+    set_mtu(1500);
+    goes_on();
+    assert_none_in_clear(&lab);
+    gateway.assert_no_drops_but(&["PortDown", "TxRingFull"]);
+    terminal.assert_no_drops();
+}
