@@ -163,7 +163,8 @@ impl Links {
     }
 
     /// Installs a tunnel, effective from the next burst on. Its packets leave by a port with an MTU
-    /// of `mtu` bytes.
+    /// of `mtu` bytes. If it is used for sending, it takes the place of the tunnels `old`, as
+    /// [`Links::start_sending`] says.
     ///
     /// # Errors
     /// A key that is invalid for its algorithm; nothing is installed then.
@@ -172,11 +173,12 @@ impl Links {
         now: Duration,
         parts: TunnelParts,
         mtu: usize,
+        old: &[TunnelId],
     ) -> Result<TunnelId, KeyError> {
         let is_used = parts.send;
         let id = self.add(now, parts, mtu)?;
         if is_used {
-            self.prefer(id, None);
+            self.prefer(id, old);
         }
         Ok(id)
     }

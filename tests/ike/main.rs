@@ -30,6 +30,7 @@ mod mappings;
 mod missing;
 mod no_nats;
 mod node;
+mod openiked;
 mod pair;
 mod path_probes;
 mod peer_bounds;

@@ -1,7 +1,8 @@
-//! NATs that forget a terminal and give it another port, which the gateway has to hear of (RFC 4555 §3.8).
+//! NATs that forget a terminal and give it another port, which the gateway has to hear of (RFC 4555 §3.8) or,
+//! without MOBIKE, to see (RFC 7296 §2.23).
 
 use crate::pair::Pair;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use wayfarer::sim::{
     ike::{
         connections::{GATEWAY, TERMINAL, gateway, terminal},
@@ -12,7 +13,7 @@ use wayfarer::sim::{
 };
 use wayfarer_mobility::ike::{
     connection::{Connection, Lifetimes},
-    event::{Event, Reason},
+    event::{Event, PeerId, Reason},
     settings::Settings,
     wire::{self, Header, Payload, flags, notify},
 };
@@ -31,9 +32,14 @@ fn behind(nat: Nat, terminal: Connection) -> Pair {
     pair
 }
 
+/// Returns a terminal's connection without MOBIKE.
+fn without_mobike() -> Connection {
+    Connection { mobike: false, ..terminal() }
+}
+
 /// Connects a terminal in the same way to a gateway that can forget MOBIKE.
-fn behind_with_libreswan(forgets_mobike: bool) -> Pair {
-    let mut pair = Pair::with(gateway(), terminal(), Settings { log_keys: true, ..Settings::default() });
+fn behind_with_libreswan(forgets_mobike: bool, terminal: Connection) -> Pair {
+    let mut pair = Pair::with(gateway(), terminal, Settings { log_keys: true, ..Settings::default() });
     pair.gateway.libreswan_answers = Some(LibreswanAnswers::default());
     set_forgets_mobike(&mut pair, forgets_mobike);
     pair.nat = Some(nat());
@@ -85,36 +91,40 @@ fn assert_reachable(pair: &mut Pair) {
     assert_eq!(ends.map(|ends| ends.to), Some((TERMINAL, 4500).into()), "{seen}");
 }
 
-/// Packets that the terminal's data plane has sent and received so far.
+/// Packets that the terminal's data plane has sent to each peer and received from it so far.
 #[derive(Default)]
-struct Traffic {
-    sent: u64,
-    received: u64,
-}
+struct Traffic(BTreeMap<PeerId, [u64; 2]>);
 
 impl Traffic {
-    /// Lets seconds pass until `is_over`. In each of them, so many more packets are sent and received.
-    /// Returns their number.
+    /// Lets seconds pass until `is_over`. In each of them, so many more packets are sent and received by
+    /// the newest link. Returns their number.
     fn pass(
         &mut self,
         pair: &mut Pair,
         seconds: u64,
         [sent, received]: [u64; 2],
-        is_over: fn(&Pair) -> bool,
+        is_over: impl Fn(&Pair) -> bool,
     ) -> u64 {
         for second in 0..seconds {
             if is_over(pair) {
                 return second;
             }
+            let newest = pair.terminal.connected_peers().pop().unwrap();
+            let so_far = self.0.entry(newest).or_default();
+            *so_far = [so_far[0] + sent, so_far[1] + received];
             let known = pair.terminal.events.len();
-            (self.sent, self.received) = (self.sent + sent, self.received + received);
             pair.pass(SECOND);
-            let asked = pair.terminal.events[known..].iter().filter_map(|event| match event {
-                Event::TrafficDue { peer } => Some(*peer),
-                _ => None,
-            });
-            for peer in asked.collect::<Vec<_>>() {
-                pair.terminal.endpoint.handle_traffic(pair.now, peer, self.sent, self.received);
+            for event in &pair.terminal.events[known..] {
+                match event {
+                    Event::TrafficDue { peer } => {
+                        let [sent, received] = self.0.get(peer).copied().unwrap_or_default();
+                        pair.terminal.endpoint.handle_traffic(pair.now, *peer, sent, received);
+                    }
+                    Event::LivenessDue { peer } => {
+                        pair.terminal.endpoint.handle_liveness(pair.now, *peer, received > 0);
+                    }
+                    _ => {}
+                }
             }
             pair.settle();
         }
@@ -207,7 +217,7 @@ fn gateway_hears_of_another_port_within_seconds_if_the_terminal_sends_in_vain() 
 
 #[test]
 fn gateway_that_never_says_how_it_sees_the_terminal_gets_no_update() {
-    let mut pair = behind_with_libreswan(true);
+    let mut pair = behind_with_libreswan(true, terminal());
     restart_nat(&mut pair);
     (0..3).for_each(|_| check(&mut pair));
     Traffic::default().pass(&mut pair, 30, [5, 0], never);
@@ -219,7 +229,7 @@ fn gateway_that_never_says_how_it_sees_the_terminal_gets_no_update() {
 #[test]
 fn terminal_authenticates_again_if_a_gateway_that_has_forgotten_mobike_sends_nothing() {
     for is_restarted in [true, false] {
-        let mut pair = behind_with_libreswan(false);
+        let mut pair = behind_with_libreswan(false, terminal());
         let mut traffic = Traffic::default();
         traffic.pass(&mut pair, 5, [5, 5], never);
         set_forgets_mobike(&mut pair, true);
@@ -240,19 +250,69 @@ fn terminal_authenticates_again_if_a_gateway_that_has_forgotten_mobike_sends_not
     }
 }
 
+/// strongSwan says how it sees a terminal even without MOBIKE, and some gateways follow none.
 #[test]
-fn without_mobike_nothing_is_asked() {
+fn without_mobike_a_terminal_that_is_seen_elsewhere_and_hears_nothing_authenticates_again() {
+    let mut pair = behind(nat(), without_mobike());
+    let mut traffic = Traffic::default();
+    for times in [1, 2] {
+        traffic.pass(&mut pair, 10, [5, 5], never);
+        restart_nat(&mut pair);
+        let dark = traffic.pass(&mut pair, 60, [5, 0], |pair| starts_and_silences(pair)[1] == times);
+        assert!(dark <= 10, "{dark} s");
+        assert_reachable(&mut pair);
+        // Once for each time that the NAT has forgotten it.
+        traffic.pass(&mut pair, 60, [5, 0], never);
+        assert_eq!(starts_and_silences(&pair), [1 + times, times]);
+    }
+    assert_eq!(changes_and_updates(&pair), [0; 2]);
+}
+
+#[test]
+fn without_mobike_a_gateway_that_follows_is_left_alone() {
+    let mut pair = behind(nat(), without_mobike());
+    let mut traffic = Traffic::default();
+    traffic.pass(&mut pair, 5, [5, 5], never);
+    restart_nat(&mut pair);
+    check(&mut pair);
+    for packets in [[5, 5], [5, 0]] {
+        traffic.pass(&mut pair, 60, packets, never);
+        assert_eq!(starts_and_silences(&pair), [1, 0]);
+    }
+}
+
+/// libreswan without MOBIKE neither follows a terminal nor says how it sees it. So only silence shows that,
+/// and programs may be silent too.
+#[test]
+fn without_mobike_and_any_word_only_long_silence_counts_and_rarely() {
+    let mut pair = behind_with_libreswan(true, without_mobike());
+    let mut traffic = Traffic::default();
+    traffic.pass(&mut pair, 5, [5, 5], never);
+    let waited = traffic.pass(&mut pair, 600, [5, 0], |pair| starts_and_silences(pair)[1] == 1);
+    assert!((260..350).contains(&waited), "ten liveness checks after it has connected, not {waited} s");
+    // Nothing has come by the new link.
+    traffic.pass(&mut pair, 600, [5, 0], never);
+    assert_eq!(starts_and_silences(&pair), [2, 1]);
+    traffic.pass(&mut pair, 5, [5, 5], never);
+    restart_nat(&mut pair);
+    let dark = traffic.pass(&mut pair, 60, [5, 0], |pair| starts_and_silences(pair)[1] == 2);
+    assert!((15..=30).contains(&dark), "{dark} s");
+    assert_reachable(&mut pair);
+}
+
+#[test]
+fn without_a_nat_nothing_is_asked() {
     let length = |mut pair: Pair| {
         let here = pair.connected_peers()[0][0];
         pair.terminal.endpoint.handle_liveness(pair.now, here, false);
         pair.up().remove(0).1.len()
     };
-    let mut pair = behind(nat(), Connection { mobike: false, ..terminal() });
-    pair.pass(60 * SECOND);
-    assert_eq!(count(&pair, |event| matches!(event, Event::TrafficDue { .. })), 0);
-    let empty = length(Pair::connected(gateway(), terminal()));
-    assert_eq!(length(pair), empty);
-    assert!(length(behind(nat(), terminal())) > empty);
+    for terminal in [terminal(), without_mobike()] {
+        let mut pair = Pair::connected(gateway(), terminal.clone());
+        pair.pass(60 * SECOND);
+        assert_eq!(count(&pair, |event| matches!(event, Event::TrafficDue { .. })), 0);
+        assert!(length(behind(nat(), terminal)) > length(pair));
+    }
 }
 
 #[test]

@@ -128,6 +128,8 @@ pub(super) struct Habits {
     pub(super) stays_without_udp: bool,
     /// The gateway follows updates alone: neither ESP nor IKE from elsewhere, as libreswan's.
     pub(super) follows_only_updates: bool,
+    /// It has no MOBIKE.
+    pub(super) without_mobike: bool,
 }
 
 fn covers(selectors: &[TrafficSelector], address: IpAddr) -> bool {
@@ -272,7 +274,8 @@ impl Node {
                 | Event::PrefixIgnored { .. }
                 | Event::SelectorsRefused { .. }
                 | Event::ChildRefused { .. }
-                | Event::ChildNarrowed { .. } => {}
+                | Event::ChildNarrowed { .. }
+                | Event::ChildWidened { .. } => {}
             }
         }
         if let Some(peer) = connected.filter(|_| self.habits.rekeys_at_once) {

@@ -105,6 +105,20 @@ fn late_answer_to_a_deletion_does_not_bring_back_a_replaced_child_sa() {
     assert_eq!(used.last(), Some(&newest), "{used:?}");
 }
 
+/// The data plane tells of a first packet only once.
+#[test]
+fn first_packet_by_a_child_sa_counts_while_that_is_rekeyed() {
+    let mut pair = Pair::connected(gateway(), terminal());
+    let there = pair.connected_peers()[1][0];
+    let rekeyed = pair.gateway.endpoint.peers().next().unwrap().children().next().unwrap();
+    pair.gateway.endpoint.rekey(pair.now, there, false);
+    assert_eq!(pair.down().len(), 1, "the request, which is lost");
+    pair.gateway.endpoint.handle_child_used(pair.now, there, rekeyed);
+    assert_eq!(pair.down(), []);
+    let is_use = |event: &Event| matches!(event, Event::ChildUse { child } if *child == rekeyed);
+    assert!(pair.gateway.events.iter().any(is_use));
+}
+
 // IKE SAs.
 
 #[test]

@@ -33,6 +33,7 @@ const NONE: Habits = Habits {
     probes_paths: false,
     stays_without_udp: false,
     follows_only_updates: false,
+    without_mobike: false,
 };
 /// Habits of nodes that look for the MTU of their paths.
 const PROBES: Habits = Habits { probes_paths: true, ..NONE };
@@ -404,6 +405,32 @@ fn terminals_behind_restarted_nats_tell_a_gateway_that_follows_only_updates() {
             world
         });
     }
+}
+
+/// Without MOBIKE nothing can be announced, so they authenticate again.
+#[test]
+fn terminals_without_mobike_behind_restarted_nats_authenticate_again() {
+    let habits = Habits { follows_only_updates: true, without_mobike: true, ..NONE };
+    with_each_kind(23, |seed, kind| {
+        let mut world = World::with_habits(habits, seed, kind, 40, Cable::LOSSLESS);
+        world.pass(15 * SECOND);
+        (0..40).for_each(|terminal| world.disturb(rekey(terminal, Some(Keys::IkeSa), None)));
+        assert!(darkness(&mut world, 60 * SECOND).iter().all(|dark| *dark <= SECOND * 5 / 4));
+        let peers = |world: &World| (0..40).map(|terminal| world.peers(terminal).1).collect::<Vec<_>>();
+        let (before, starts) = (peers(&world), world.nodes[0].endpoint.count(Counter::Established));
+        (0..NATS).for_each(|nat| world.disturb(Disturbance::NatRestart { nat }));
+        let dark = darkness(&mut world, 60 * SECOND);
+        assert!(dark.iter().all(|dark| *dark <= 12 * SECOND), "{dark:?}");
+        // The old IKE SAs are given up, because the gateway has forgotten them.
+        world.pass(60 * SECOND);
+        let after = peers(&world);
+        let renewed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+        assert!(renewed > 10, "{renewed} renewed");
+        let more = world.nodes[0].endpoint.count(Counter::Established) - starts;
+        assert_eq!(more, renewed as u64, "each once");
+        world.assert_connected();
+        world
+    });
 }
 
 #[test]

@@ -197,7 +197,7 @@ impl World {
             esp,
             lifetimes: Lifetimes { authentication: limit, ..connection.lifetimes },
             fragment: connection.fragment.filter(|_| !habits.without_fragments),
-            mobike: !habits.without_nat_traversal,
+            mobike: !habits.without_nat_traversal && !habits.without_mobike,
             path_probing: if habits.probes_paths { PathProbing::Always } else { PathProbing::Off },
             ..connection
         };

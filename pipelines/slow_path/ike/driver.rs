@@ -350,6 +350,11 @@ impl Ike {
                     log::child_narrowed(About::of(&self.endpoint, peer), &name, prefixes, left_out);
                 }
             }
+            Event::ChildWidened { peer, name } => {
+                if self.peers.note_widened(peer) {
+                    log::child_widened(About::of(&self.endpoint, peer), &name);
+                }
+            }
             Event::ChildUp { peer, child, sa } => self.child_up(now, peer, child, sa, links, network),
             Event::ChildMissing { peer, name, wait } => {
                 log::child_missing(About::of(&self.endpoint, peer), &name, wait);
@@ -453,7 +458,8 @@ impl Ike {
         };
         let starts_sending = parts.send;
         let mtu = network.mtu_towards(parts.local, parts.path.map(|path| path.remote));
-        match links.install(now, parts, mtu) {
+        let old = replaces.map(|old| self.peers.line_of(old)).unwrap_or_default();
+        match links.install(now, parts, mtu, &old) {
             Ok(tunnel) => {
                 self.peers.add_child(peer, child, tunnel, replaces);
                 if let Some(tunnel) = links.tunnels().get(tunnel) {

@@ -320,6 +320,16 @@ pub(super) fn child_narrowed(about: About<'_>, child: &str, prefixes: usize, lef
     );
 }
 
+/// Logs that a peer answered with more traffic than we asked for.
+pub(super) fn child_widened(about: About<'_>, child: &str) {
+    let About { peer, proved, connection, .. } = about;
+    info!(
+        name: "child_widened",
+        peer, proved, connection, child,
+        "the peer agreed to more traffic than we asked for; only what we asked for is carried"
+    );
+}
+
 /// Logs that a child SA cannot be installed, so that its peer is closed.
 pub(super) fn child_not_installed(about: About<'_>, child: &str, reason: impl Display) {
     let About { peer, proved, connection, .. } = about;
@@ -400,6 +410,7 @@ mod tests {
             esp_silent(about());
             mapping_changed(about(), None);
             child_refused(about(), notify::TS_UNACCEPTABLE, [None; 2], None);
+            child_widened(about(), "net");
             create_failed(about(), Some("net"), None);
             create_failed(about(), None, Some(notify::NO_PROPOSAL_CHOSEN));
             child_not_installed(about(), "net", "no room");
@@ -410,7 +421,7 @@ mod tests {
             prefix_ignored(about(), Ip6Prefix::new([0; 16].into(), 56).unwrap());
         });
         let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(all.len(), 19);
+        assert_eq!(all.len(), 20);
         for line in &all {
             assert_eq!((&line["peer"], &line["connection"]), (&"192.0.2.7:4500".into(), &"people".into()));
             assert_eq!(line["proved"], "alice\\n", "{line}");

@@ -6,7 +6,7 @@ use crate::slow_path::{
     parts::Holder,
     tunnels::Tunnel,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, iter, time::Duration};
 use wayfarer_dataplane::sa::TunnelId;
 use wayfarer_mobility::{
     ike::event::{ChildId, PeerId},
@@ -40,6 +40,8 @@ struct Peer {
     sent_bytes: u64,
     /// The MTU of its path that the log has told of last; `None` if that was the port's.
     told_mtu: Option<u16>,
+    /// True if the log has told that it answers with more traffic than we ask for.
+    told_widened: bool,
     /// Traffic of its tunnels that have been removed.
     removed: Traffic,
     /// Limits the log's lines about its moves.
@@ -106,6 +108,7 @@ impl Peers {
             received: 0,
             sent_bytes: 0,
             told_mtu: None,
+            told_widened: false,
             removed: Traffic::default(),
             lines: LineLimit::default(),
         };
@@ -165,20 +168,28 @@ impl Peers {
         }
     }
 
-    /// Starts sending by a child SA, and stops sending by the one that it replaces.
+    /// Returns the tunnels of a child SA and of all whose traffic it takes over. One that is replaced
+    /// before it is used leaves to its successor what it has not taken over itself.
+    pub(super) fn line_of(&self, child: ChildId) -> Vec<TunnelId> {
+        let before = |child: &ChildId| self.children.get(child)?.replaces;
+        iter::successors(Some(child), before).filter_map(|child| self.tunnel(child)).collect()
+    }
+
+    /// Starts sending by a child SA, and stops sending by those that it replaces.
     pub(super) fn use_child(&mut self, now: Duration, child: ChildId, links: &mut Links) {
-        let Some(Child { tunnel, replaces, .. }) = self.children.get_mut(&child) else { return };
-        let (tunnel, replaces) = (*tunnel, replaces.take());
-        let old = replaces.and_then(|old| self.children.get(&old)).map(|old| old.tunnel);
-        if let Some(old) = old {
-            links.inherit_from(now, old, tunnel);
+        let line = self.line_of(child);
+        let Some((tunnel, replaced)) = line.split_first() else { return };
+        let mut last = child;
+        while let Some(old) = self.children.get_mut(&last).and_then(|child| child.replaces.take()) {
+            self.forget_follower(old, last);
+            last = old;
         }
-        links.start_sending(tunnel, old);
-        if let Some(old) = old {
-            links.stop_sending(old);
+        for old in replaced {
+            links.inherit_from(now, *old, *tunnel);
         }
-        if let Some(old) = replaces {
-            self.forget_follower(old, child);
+        links.start_sending(*tunnel, replaced);
+        for old in replaced {
+            links.stop_sending(*old);
         }
     }
 
@@ -227,6 +238,11 @@ impl Peers {
     /// one.
     pub(super) fn note_mtu(&mut self, peer: PeerId, mtu: Option<u16>) -> bool {
         self.peers.get_mut(&peer).is_some_and(|peer| std::mem::replace(&mut peer.told_mtu, mtu) != mtu)
+    }
+
+    /// Notes that a peer answers with more traffic than we ask for. Returns true the first time.
+    pub(super) fn note_widened(&mut self, peer: PeerId) -> bool {
+        self.peers.get_mut(&peer).is_some_and(|peer| !std::mem::replace(&mut peer.told_widened, true))
     }
 
     /// Returns true if packets were received from a peer since the last call; `None` if there is no

@@ -53,7 +53,7 @@ mod tests {
         parts.holder = holder(peer);
         parts.selectors = vec![selector];
         parts.send = send;
-        links.install(Duration::ZERO, parts, 1500).unwrap()
+        links.install(Duration::ZERO, parts, 1500, &[]).unwrap()
     }
 
     /// Returns whether `peer` gets what `from` sends to an inner address.
@@ -87,10 +87,10 @@ mod tests {
         let waiting = install_as(links, 2, 2, selector("0.0.0.0/0", "10.98.0.7"), false);
         assert!(gets(links, 1, "10.98.0.7"));
         changed(links);
-        links.start_sending(waiting, None);
+        links.start_sending(waiting, &[]);
         assert_eq!(changed(links).len(), 1);
         assert!(gets(links, 2, "10.98.0.7") && gets(links, 1, "10.98.0.8"));
-        links.start_sending(waiting, None);
+        links.start_sending(waiting, &[]);
         assert!(changed(links).is_empty());
         links.stop_sending(waiting);
         assert_eq!(changed(links).len(), 1);
@@ -104,7 +104,7 @@ mod tests {
         let [first, second] = [1, 2].map(|n| install(links, n, n.into(), "10.98.0.7"));
         assert!(gets(links, 1, "10.98.0.7"));
         let again = install_as(links, 3, 11, selector("0.0.0.0/0", "10.98.0.7"), false);
-        links.start_sending(again, Some(first));
+        links.start_sending(again, &[first]);
         links.stop_sending(first);
         assert!(gets(links, 1, "10.98.0.7"));
         links.remove(first);

@@ -258,7 +258,7 @@ mod tests {
             let path = Path { local, remote, encap };
             let mut parts = TunnelParts::from(&tunnel(n, suite("aes128gcm16")));
             parts.path = Some(path);
-            let id = links.install(Duration::ZERO, parts, 1500).unwrap();
+            let id = links.install(Duration::ZERO, parts, 1500, &[]).unwrap();
             mtu.into_iter().for_each(|mtu| links.set_path_mtu(Duration::ZERO, LinkId::Manual(id), path, mtu));
         };
         let known = |links: &Links| links.known_mtu(local, SocketAddr::new(remote, 4500));

@@ -32,9 +32,9 @@ impl Links {
         Ok(())
     }
 
-    /// Starts to send traffic by a tunnel, from the next burst on. It takes the place of the tunnel `old`
-    /// among those of others, if it replaces one.
-    pub(in crate::slow_path) fn start_sending(&mut self, id: TunnelId, old: Option<TunnelId>) {
+    /// Starts to send traffic by a tunnel, from the next burst on. Among the tunnels of others, it takes the
+    /// place of the tunnels `old`, which it replaces.
+    pub(in crate::slow_path) fn start_sending(&mut self, id: TunnelId, old: &[TunnelId]) {
         let Some(tunnel) = self.tunnels.get_mut(id).filter(|tunnel| !tunnel.is_used) else { return };
         tunnel.start_use();
         self.prefer(id, old);
@@ -49,14 +49,17 @@ impl Links {
     }
 
     /// Sends the traffic of a tunnel by it rather than by older tunnels of its link with the same
-    /// selectors, since a peer that makes another may have lost those; and rather than by `old`, which may
-    /// be of the link before.
-    pub(super) fn prefer(&mut self, id: TunnelId, old: Option<TunnelId>) {
+    /// selectors, since a peer that makes another may have lost those; and rather than by any such tunnel
+    /// of the links of `old`, which it replaces.
+    pub(super) fn prefer(&mut self, id: TunnelId, old: &[TunnelId]) {
         let Some(tunnel) = self.tunnels.get(id) else { return };
-        let link = self.links.get(&LinkId::of(tunnel.owner, id));
+        let own = LinkId::of(tunnel.owner, id);
+        let tunnels_of = |link: LinkId| self.links.get(&link).into_iter().flat_map(|link| &link.tunnels);
         // They are in the order in which they were installed.
-        let tunnels = link.iter().flat_map(|link| &link.tunnels).copied();
-        let older: Vec<_> = tunnels.take_while(|other| *other != id).chain(old).collect();
+        let older = tunnels_of(own).take_while(|other| **other != id);
+        let owners = old.iter().filter_map(|old| Some(LinkId::of(self.tunnels.get(*old)?.owner, *old)));
+        let before = owners.filter(|link| *link != own).flat_map(tunnels_of);
+        let older: Vec<_> = older.chain(before).copied().collect();
         policies::protect(&tunnel.outbound, &tunnel.inbound.selectors, &older, &mut self.tables);
         self.events.push_back(Event::tunnels_changed(&tunnel.inbound.selectors));
     }

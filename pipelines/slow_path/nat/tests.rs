@@ -38,7 +38,7 @@ fn come(slow_path: &mut SlowPath, n: u32, name: &str, principal: &str) -> Tunnel
     let mut parts = TunnelParts::from(&tunnel(n, suite("aes128gcm16")));
     parts.holder = Holder::peer("terminals", identity(name), identity(principal));
     parts.selectors = vec![selector("0.0.0.0/0", INNER)];
-    slow_path.links.install(Duration::ZERO, parts, 1500).unwrap()
+    slow_path.links.install(Duration::ZERO, parts, 1500, &[]).unwrap()
 }
 
 /// Returns the inner end of a packet from this port of the inner address, and the flow of its answers.

@@ -348,6 +348,13 @@ pub enum Event {
         /// part is.
         left_out: usize,
     },
+    /// The peer answered with more traffic than we asked for. The child SA is for what we asked for.
+    ChildWidened {
+        /// The peer.
+        peer: PeerId,
+        /// Name of the child SA's policy.
+        name: String,
+    },
     /// A child SA that must be up ended or was refused. It is asked for again.
     ChildMissing {
         /// The peer.
@@ -422,8 +429,7 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
-    /// Nothing was received from the peer for a long time. The driver answers with what its data
-    /// plane saw.
+    /// Nothing has come from the peer for long. The driver answers with what its data plane saw.
     LivenessDue {
         /// The peer.
         peer: PeerId,
@@ -434,8 +440,8 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
-    /// We send packets to the peer, and none come through the NAT: since we moved behind it, the peer may
-    /// go on without UDP, or it has lost MOBIKE. We authenticate again.
+    /// We send packets to the peer, and none come through the NAT: the peer may go on without UDP since we
+    /// moved behind it, or send to an earlier end of ours. We authenticate again.
     EspSilent {
         /// The peer.
         peer: PeerId,

@@ -177,6 +177,11 @@ impl TrafficSelector {
         Self::range(address, address)
     }
 
+    /// Returns true if the selector is for the unspecified address alone, which no packet has.
+    pub fn is_unspecified(&self) -> bool {
+        self.start.is_unspecified() && self.end.is_unspecified()
+    }
+
     /// Returns true if the selector contains this address.
     pub fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.start.is_ipv4() && (self.start..=self.end).contains(&address)

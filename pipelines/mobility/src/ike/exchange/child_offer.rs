@@ -162,8 +162,8 @@ impl Peer {
         pfs: bool,
         replaces: Option<ChildId>,
     ) -> Result<AgreedChild, Refusal> {
-        let ChildOffer { proposals, ts_i: theirs, ts_r: ours, transport: wants_transport } = offer;
-        let wants_transport = *wants_transport;
+        let ChildOffer { proposals, ts_i, ts_r: ours, transport: wants_transport } = offer;
+        let (theirs, wants_transport) = (self.with_lease(ts_i), *wants_transport);
         let chosen =
             proposal::choose_esp(&connection.esp, proposals, pfs).ok_or(notify::NO_PROPOSAL_CHOSEN)?;
         let old = replaces.and_then(|old| self.agreed_child(old));
@@ -173,9 +173,9 @@ impl Peer {
             // A successor carries the same traffic as its predecessor, wherever the peer is by now.
             Some(old) => {
                 let transport = old.transport && wants_transport;
-                narrow_to(old.policy, (ours, &old.local), (theirs, &old.remote), transport)
+                narrow_to(old.policy, (ours, &old.local), (&theirs, &old.remote), transport)
             }
-            None => self.narrow(connection, ours, theirs, wants_transport),
+            None => self.narrow(connection, ours, &theirs, wants_transport),
         };
         let Narrowed { policy, local, remote, transport } = narrowed?.ok_or(notify::TS_UNACCEPTABLE)?;
         let cost = selector::cost_within_bounds(&local, &remote)?;
@@ -196,6 +196,18 @@ impl Peer {
             transport,
             replaces,
         })
+    }
+
+    /// Returns the peer's selectors for its own side, with the inner address leased to it in place of the
+    /// unspecified one of the same family: OpenIKED asks so for whatever address it gets, instead of for all
+    /// addresses (RFC 7296 §2.19).
+    fn with_lease(&self, theirs: &[TrafficSelector]) -> Vec<TrafficSelector> {
+        let lease = |is_v4: bool| self.leases.iter().copied().find(|lease| lease.is_ipv4() == is_v4);
+        let leased = |asked: &TrafficSelector| {
+            let lease = lease(asked.start.is_ipv4()).filter(|_| asked.is_unspecified());
+            lease.map_or(*asked, |address| TrafficSelector { start: address, end: address, ..*asked })
+        };
+        theirs.iter().map(leased).collect()
     }
 
     fn agreed_child(&self, id: ChildId) -> Option<&AgreedChild> {
@@ -271,20 +283,22 @@ impl Peer {
         }
     }
 
-    /// Returns the child SA that the peer chose from our `offers`; `None` if it is not within them.
+    /// Returns the child SA that the peer chose from our `offers`, with no traffic but what we asked for;
+    /// `None` if nothing is left. The driver is told if the peer chose more.
     pub(in crate::ike) fn accept_child(
         &self,
+        cx: &mut Context<'_>,
         answer: &ChildOffer,
         (connection, offers): (&Connection, &[Offer]),
         policy: usize,
         (spi_in, pfs): (u32, bool),
         replaces: Option<ChildId>,
     ) -> Option<AgreedChild> {
-        let ChildOffer { proposals, ts_i: local, ts_r: remote, transport } = answer;
+        let ChildOffer { proposals, ts_i, ts_r, transport } = answer;
         let chosen = proposal::choose_esp(offers, proposal::only(proposals)?, pfs)?;
+        let spi_out = proposal::esp_spi(&chosen.spi)?;
         let child = connection.children.get(policy)?;
         let transport = child.transport && *transport;
-        // The peer may narrow the selectors, but never widen them (RFC 7296 §2.9).
         let (ours, theirs) = match transport {
             true => (
                 vec![TrafficSelector::host(self.addresses.local.ip())],
@@ -295,19 +309,28 @@ impl Peer {
                 None => (self.local_side(child), self.remote_side(child)),
             },
         };
-        if !selector::is_within(local, &ours) || !selector::is_within(remote, &theirs) {
+        // The peer may narrow the selectors, but never widen them (RFC 7296 §2.9). OpenIKED does when it is
+        // asked for new keys, so the answer counts as far as it is what we asked for.
+        let is_wider = !selector::is_within(ts_i, &ours) || !selector::is_within(ts_r, &theirs);
+        let (local, remote) = match is_wider {
+            true => (selector::narrow(ts_i, &ours).ok()?, selector::narrow(ts_r, &theirs).ok()?),
+            false => (ts_i.clone(), ts_r.clone()),
+        };
+        if selector::cost_within_bounds(&local, &remote).ok()? == 0 {
             return None;
         }
-        selector::cost_within_bounds(local, remote).ok()?;
+        if is_wider {
+            cx.tell(Event::ChildWidened { peer: self.id, name: child.name.clone() });
+        }
         Some(AgreedChild {
             name: child.name.clone(),
             policy,
             suite: chosen.suite,
             number: chosen.number,
             spi_in,
-            spi_out: proposal::esp_spi(&chosen.spi)?,
-            local: local.clone(),
-            remote: remote.clone(),
+            spi_out,
+            local,
+            remote,
             transport,
             replaces,
         })

@@ -5,14 +5,14 @@
 //! IKE_SA_INIT sets it right.
 //!
 //! The NAT in front of us may also forget its mapping. Then the peer's packets go to where we no longer
-//! are, until it is told (`exchange::mobike::mapping`).
+//! are, until it is told (`exchange::mobike::mapping`) or, without MOBIKE, we authenticate again.
 //!
 //! As the peer answers IKE in both cases, no liveness check finds them. So the driver is asked what it has
 //! sent and received.
 
 use super::{
     state::Peer,
-    upkeep::{EspCheck, Upkeep},
+    upkeep::{EspCheck, UNANSWERED, Upkeep},
 };
 use crate::ike::{context::Context, event::Event};
 use core::time::Duration;
@@ -20,9 +20,6 @@ use core::time::Duration;
 /// Time until packets count, so that those have come that were on their way to our old address, and
 /// from one question to the next.
 const WAIT: Duration = Duration::from_secs(2);
-/// Number of questions since which packets were sent and none have come, that show enough: one packet
-/// may have no answer.
-const UNANSWERED: u32 = 2;
 
 impl Peer {
     pub(in crate::ike) fn upkeep(&mut self) -> &mut Upkeep {
@@ -40,9 +37,10 @@ impl Peer {
     /// it uses.
     pub(in crate::ike) fn begin_esp_check(&mut self, now: Duration) {
         let may_renew = self.nat.any() && !self.keeps_udp && !self.is_wayfarer;
+        let renews_after = may_renew.then_some(UNANSWERED);
         self.end_esp_check();
         if may_renew || self.goes_on_checking() {
-            self.upkeep().esp_check = Some(EspCheck::new(now + WAIT, may_renew));
+            self.upkeep().esp_check = Some(EspCheck::new(now + WAIT, renews_after));
         }
     }
 
@@ -73,7 +71,7 @@ impl Peer {
                 cx.tell(Event::TrafficDue { peer: self.id });
                 self.learn_mapping();
             }
-            check => *check = Some(EspCheck::new(due_at, false)),
+            check => *check = Some(EspCheck::new(due_at, None)),
         }
     }
 
@@ -88,12 +86,12 @@ impl Peer {
             return;
         };
         if received > received_before {
-            (check.before, check.unanswered, check.may_renew) = (Some([sent, received]), 0, false);
+            (check.before, check.unanswered, check.renews_after) = (Some([sent, received]), 0, None);
             if !goes_on {
                 self.end_esp_check();
             }
-        } else if check.may_renew && check.unanswered >= UNANSWERED {
-            check.may_renew = false;
+        } else if check.renews_after.is_some_and(|after| check.unanswered >= after) {
+            check.renews_after = None;
             if !goes_on {
                 self.end_esp_check();
             }

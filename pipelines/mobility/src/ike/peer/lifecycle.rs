@@ -189,9 +189,10 @@ impl Peer {
         self.fail(cx, reason);
     }
 
-    /// Lets the data plane send by a child SA that the peer created and has used.
+    /// Lets the data plane send by a child SA that the peer created and has used, unless another has
+    /// replaced it. The data plane tells of that once, so it counts even while we rekey the child SA.
     pub(in crate::ike) fn handle_child_used(&mut self, cx: &mut Context<'_>, id: ChildId) {
-        if self.child(id).is_some_and(|child| child.is_installed()) {
+        if self.child(id).is_some_and(|child| child.state().carries_traffic()) {
             cx.tell(Event::ChildUse { child: id });
         }
     }

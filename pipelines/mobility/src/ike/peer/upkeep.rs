@@ -2,6 +2,13 @@
 
 use core::time::Duration;
 
+/// Number of questions since which packets were sent and none have come, that show enough: one packet
+/// may have no answer.
+pub(in crate::ike) const UNANSWERED: u32 = 2;
+/// The same if nothing else shows that the peer's packets do not find us: programs may send for some time
+/// what needs no answer.
+pub(in crate::ike) const LONG_UNANSWERED: u32 = 10;
+
 /// What a peer behind a NAT, or we behind one, make necessary.
 #[derive(Debug, Default)]
 pub(in crate::ike) struct Upkeep {
@@ -22,8 +29,8 @@ pub(in crate::ike) struct EspCheck {
     pub(super) before: Option<[u64; 2]>,
     /// Number of the driver's answers by which more had been sent, and nothing received.
     pub(super) unanswered: u32,
-    /// True if we authenticate again if none come.
-    pub(in crate::ike) may_renew: bool,
+    /// The number of these after which we authenticate again, if we do.
+    pub(in crate::ike) renews_after: Option<u32>,
 }
 
 /// What is known of the mapping of the NAT in front of us: how the peer sees us.
@@ -39,8 +46,13 @@ pub(in crate::ike) struct Mapping {
 
 impl EspCheck {
     /// Returns a check that begins at `due_at`.
-    pub(super) fn new(due_at: Duration, may_renew: bool) -> Self {
-        Self { due_at, before: None, unanswered: 0, may_renew }
+    pub(super) fn new(due_at: Duration, renews_after: Option<u32>) -> Self {
+        Self { due_at, before: None, unanswered: 0, renews_after }
+    }
+
+    /// Returns true if packets of the peer are known to have come.
+    pub(in crate::ike) fn has_received(&self) -> bool {
+        self.before.is_some_and(|[_, received]| received > 0)
     }
 }
 

@@ -241,7 +241,8 @@ impl InitiatorHandshake {
         }
         let offer = terms.child.as_ref().map(Result::as_ref).transpose().map_err(|_| Reason::Protocol)?;
         let agreed = offer.and_then(|offer| {
-            peer.accept_child(offer, (connection, &connection.esp), 0, (self.child_spi, false), None)
+            let ours = (connection, &connection.esp[..]);
+            peer.accept_child(cx, offer, ours, 0, (self.child_spi, false), None)
         });
         // A terminal without a child SA is useless, so it starts over.
         let agreed = agreed.ok_or(Reason::Refused(terms.error.unwrap_or(notify::TS_UNACCEPTABLE)))?;

@@ -275,11 +275,11 @@ impl CreateSent {
                 agreed.map(AgreedSa::IkeSa)
             }
             (Target::Child(policy), SaOffer::Child(offer)) => {
-                peer.accept_child(offer, ours, policy, child, None).map(AgreedSa::Child)
+                peer.accept_child(cx, offer, ours, policy, child, None).map(AgreedSa::Child)
             }
             (Target::Rekey(old), SaOffer::Child(offer)) => {
                 let policy = create.policy.unwrap_or_default();
-                peer.accept_child(offer, ours, policy, child, Some(old)).map(AgreedSa::Child)
+                peer.accept_child(cx, offer, ours, policy, child, Some(old)).map(AgreedSa::Child)
             }
             _ => None,
         };

@@ -59,11 +59,16 @@ impl Peer {
         addresses: Addresses,
     ) -> (InformationalResponse, Option<PeerPath>) {
         let mut response = InformationalResponse::default();
-        let (true, Some(connection)) = (self.mobike, self.connection(cx)) else { return (response, None) };
+        let Some(connection) = self.connection(cx) else { return (response, None) };
         let Some(ike_sa) = self.ike_sas.iter().find(|s| s.local_spi() == spi) else {
             return (response, None);
         };
         let spis = [ike_sa.spi_i, ike_sa.spi_r];
+        // A peer without MOBIKE may use it too to find that a NAT has changed.
+        if !self.mobike {
+            response.nat = request.nat.as_ref().map(|_| NatDetection::new(cx.crypto, spis, addresses));
+            return (response, None);
+        }
         // Only the original initiator decides which addresses are used (RFC 4555 §3.5).
         let updates = request.updates && !self.is_initiator;
         let nat = request.nat.as_ref().map(|detection| detection.nat(cx.crypto, spis, addresses));

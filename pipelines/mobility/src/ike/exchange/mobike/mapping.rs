@@ -5,6 +5,11 @@
 //! must not follow requests, and need not follow ESP. So we ask how it sees us: once by each IKE SA,
 //! because the hash in its answer includes the SPIs, before we replace one, with each liveness check, and
 //! if we send packets and none come. If the answer is another one than the last, we announce our end.
+//!
+//! A peer without MOBIKE should follow us itself (RFC 7296 §2.23). Not all do, and nothing can be announced
+//! to them. If one sees us elsewhere, and we send packets and none come, we authenticate again. One that does
+//! not say how it sees us, as libreswan's, may be such a one: then we do so only if its packets have come
+//! before, after long silence, and rarely.
 
 use crate::ike::{
     context::Context,
@@ -14,14 +19,20 @@ use crate::ike::{
     peer::{
         Peer,
         request::{LivenessSent, QueuedRequest},
+        upkeep::{LONG_UNANSWERED, UNANSWERED},
     },
     wire::Malformed,
 };
 
+/// Number of liveness checks from one authentication to the next that may have no other reason than
+/// silence.
+const RARELY: u32 = 10;
+
 impl Peer {
-    /// Returns true if a NAT in front of us may change how the peer sees us, and we can tell it.
+    /// Returns true if a NAT in front of us may change how the peer sees us, and it is up to us to mend
+    /// that.
     pub(in crate::ike) fn checks_mapping(&self) -> bool {
-        self.is_initiator && self.mobike && self.nat.local
+        self.is_initiator && self.nat.local
     }
 
     /// Queues a check of the mapping, if one is of use.
@@ -66,9 +77,9 @@ impl Peer {
 }
 
 impl LivenessSent {
-    /// Announces our end if the peer sees it otherwise than before. A peer that no longer says how it
-    /// sees us has lost MOBIKE together with an IKE SA, as libreswan does, and follows no update: then we
-    /// authenticate again if its packets do not come.
+    /// Announces our end if the peer sees it otherwise than before or, if the peer follows no announcement,
+    /// authenticates again if its packets do not come. A peer that no longer says how it sees us has lost
+    /// MOBIKE together with an IKE SA, as libreswan does.
     pub(in crate::ike) fn handle_response(
         self,
         peer: &mut Peer,
@@ -77,18 +88,25 @@ impl LivenessSent {
     ) {
         // The answer may be about an earlier address of ours.
         let is_current = peer.checks_mapping() && self.addresses == peer.addresses;
+        let liveness = peer.connection(cx).and_then(|connection| connection.liveness);
+        let is_rare = liveness.is_some_and(|liveness| cx.now >= peer.up_at + RARELY * liveness);
         let (Ok(response), true, Some(upkeep)) = (response, is_current, &mut peer.upkeep) else { return };
         let Some(known) = upkeep.mapping.as_mut().filter(|known| known.is_by(self.spi)) else { return };
-        match response.nat.as_ref().and_then(NatDetection::destination) {
-            Some(seen) if known.note(seen) => {
+        let renews_after = match response.nat.as_ref().and_then(NatDetection::destination) {
+            Some(seen) if !known.note(seen) => return,
+            Some(_) if peer.mobike => {
                 cx.tell(Event::MappingChanged { peer: peer.id });
-                peer.enqueue(QueuedRequest::Update);
+                return peer.enqueue(QueuedRequest::Update);
             }
-            Some(_) => {}
-            None if known.is_answered => {
-                upkeep.esp_check.iter_mut().for_each(|check| check.may_renew = true);
+            Some(_) => UNANSWERED,
+            None if known.is_answered => UNANSWERED,
+            None if !peer.mobike && is_rare && upkeep.esp_check.is_some_and(|check| check.has_received()) => {
+                LONG_UNANSWERED
             }
-            None => {}
+            None => return,
+        };
+        if let Some(check) = &mut upkeep.esp_check {
+            check.renews_after = Some(renews_after);
         }
     }
 }
