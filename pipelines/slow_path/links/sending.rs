@@ -2,7 +2,7 @@
 
 use super::{Event, LinkId, Links};
 use crate::slow_path::{parts::TunnelParts, policies, tunnels::Tunnel};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use wayfarer_dataplane::{crypto::KeyError, sa::TunnelId};
 
 impl Links {
@@ -57,8 +57,10 @@ impl Links {
         let tunnels_of = |link: LinkId| self.links.get(&link).into_iter().flat_map(|link| &link.tunnels);
         // They are in the order in which they were installed.
         let older = tunnels_of(own).take_while(|other| **other != id);
+        // A peer decides how many of them are of one link. Each rule is compared with all of these.
         let owners = old.iter().filter_map(|old| Some(LinkId::of(self.tunnels.get(*old)?.owner, *old)));
-        let before = owners.filter(|link| *link != own).flat_map(tunnels_of);
+        let owners: BTreeSet<_> = owners.filter(|link| *link != own).collect();
+        let before = owners.into_iter().flat_map(tunnels_of);
         let older: Vec<_> = older.chain(before).copied().collect();
         policies::protect(&tunnel.outbound, &tunnel.inbound.selectors, &older, &mut self.tables);
         self.events.push_back(Event::tunnels_changed(&tunnel.inbound.selectors));
