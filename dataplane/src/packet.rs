@@ -252,6 +252,18 @@ impl Packet {
         Some(())
     }
 
+    /// Makes the data begin `headroom` bytes into the frame, `len` bytes long. Returns `None` and changes
+    /// nothing if the frame is shorter.
+    #[inline]
+    #[must_use]
+    pub fn reshape(&mut self, headroom: usize, len: usize) -> Option<()> {
+        if len > self.cap().checked_sub(headroom)? {
+            return None;
+        }
+        self.place(headroom, len);
+        Some(())
+    }
+
     /// Replaces the data by a copy of `bytes`, `headroom` bytes into the frame. Returns `None` and
     /// changes nothing if it does not fit.
     #[inline]
@@ -425,6 +437,11 @@ mod tests {
         assert!(p.fill(500, &[0; 13]).is_none());
         assert!(p.set_len(usize::MAX).is_none() && p.fill(usize::MAX - 5, &[0; 10]).is_none());
         assert!(p.push_front(usize::MAX).is_none() && p.pull_front(usize::MAX).is_none());
+        assert!(
+            p.reshape(513, 0).is_none() && p.reshape(512, 1).is_none() && p.reshape(1, usize::MAX).is_none()
+        );
+        p.reshape(130, 3).unwrap();
+        assert_eq!((p.headroom(), p.len(), p.data()), (130, 3, &b"llo"[..]));
         pool.give(p);
     }
 

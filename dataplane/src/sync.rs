@@ -4,10 +4,10 @@
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Mutex,
-    atomic::{AtomicPtr, AtomicU64, AtomicUsize},
+    atomic::{AtomicPtr, AtomicU64, AtomicUsize, fence},
 };
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Mutex,
-    atomic::{AtomicPtr, AtomicU64, AtomicUsize},
+    atomic::{AtomicPtr, AtomicU64, AtomicUsize, fence},
 };

@@ -67,6 +67,12 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Returns the sequence number.
+    #[inline]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
     #[inline]
     fn same_block(&self, word: u64) -> bool {
         word >> BLOCK == self.empty >> BLOCK
@@ -110,10 +116,10 @@ impl Window {
         &self.words[slot.index as usize & (self.words.len() - 1)]
     }
 
-    /// Prefetches the word of `seq`.
-    #[inline]
-    pub fn prefetch(&self, seq: u64) {
-        prefetch::line(self.word(&self.slot(seq)));
+    /// Prefetches the word of a number by its slot.
+    #[inline(always)]
+    pub fn prefetch(&self, slot: &Slot) {
+        prefetch::line(self.word(slot));
     }
 
     /// Returns the highest number accepted, or 0 before the first.
@@ -147,11 +153,19 @@ impl Window {
     /// The reason why [`accept`](Self::accept) would refuse it.
     #[inline]
     pub fn check(&self, seq: u64) -> Result<(), Replay> {
-        if seq == 0 {
+        self.check_at(&self.slot(seq))
+    }
+
+    /// Does the same as [`check`](Self::check), with the slot of the number.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check).
+    #[inline(always)]
+    pub fn check_at(&self, slot: &Slot) -> Result<(), Replay> {
+        if slot.seq == 0 {
             return Err(Replay::Zero);
         }
-        let slot = self.slot(seq);
-        self.judge(&slot, self.word(&slot).load(Acquire))
+        self.judge(slot, self.word(slot).load(Acquire))
     }
 
     /// Marks the number of an authenticated packet. Of all calls with one number, at most one
@@ -161,10 +175,19 @@ impl Window {
     /// The reason why `seq` is refused. The window may have moved since it was checked.
     #[inline(always)]
     pub fn accept(&self, seq: u64) -> Result<Newest, Replay> {
+        self.accept_at(&self.slot(seq))
+    }
+
+    /// Does the same as [`accept`](Self::accept), with the slot of the number.
+    ///
+    /// # Errors
+    /// Those of [`accept`](Self::accept).
+    #[inline(always)]
+    pub fn accept_at(&self, slot: &Slot) -> Result<Newest, Replay> {
+        let seq = slot.seq;
         if seq == 0 {
             return Err(Replay::Zero);
         }
-        let slot = &self.slot(seq);
         if self.sharing == Sharing::One {
             return self.accept_alone(slot);
         }

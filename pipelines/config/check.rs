@@ -47,6 +47,7 @@ pub(super) fn config(source: &Source<'_>, file: &file::File) -> ConfigResult<Con
     config.nats = nat::nats(source, &file.nat, &config)?;
     config.tunnels = tunnel::tunnels(source, &file.tunnel, &config)?;
     config.gateway.tunnels = config.gateway.tunnels.max(config.tunnels.len());
+    config.gateway.flow_cache = flow_cache(source, &file.gateway, config.gateway.tunnels)?;
     for policy in &file.policy {
         config.policies.extend(policies(source, policy)?);
     }
@@ -100,6 +101,19 @@ fn gateway(source: &Source<'_>, raw: &file::Gateway) -> ConfigResult<Gateway> {
         frames: source.optional("gateway.frames", &raw.frames, |n| many(n, 256..=1 << 24))?.unwrap_or(16_384),
         frame_size: source.optional("gateway.frame_size", &raw.frame_size, size)?,
         tunnels: source.optional("gateway.tunnels", &raw.tunnels, |n| many(n, 1..=1 << 24))?.unwrap_or(1024),
+        flow_cache: 0,
+    })
+}
+
+/// Returns the number of flows that each worker remembers.
+fn flow_cache(source: &Source<'_>, raw: &file::Gateway, tunnels: usize) -> ConfigResult<usize> {
+    let entries = source.optional("gateway.flow_cache", &raw.flow_cache, |n| {
+        Ok(value::integer::<u32>(*n, 0..=1 << 24)? as usize)
+    })?;
+    Ok(match entries {
+        Some(0) => 0,
+        Some(entries) => entries.next_power_of_two().max(2),
+        None => Gateway::default_flow_cache(tunnels),
     })
 }
 

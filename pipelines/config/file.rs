@@ -49,6 +49,7 @@ pub(super) struct Gateway {
     pub frames: Key<i64>,
     pub frame_size: Key<Scalar>,
     pub tunnels: Key<i64>,
+    pub flow_cache: Key<i64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Deserialize)]

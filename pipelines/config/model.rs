@@ -66,6 +66,16 @@ pub struct Gateway {
     pub frame_size: Option<usize>,
     /// Number of tunnels for which the tables have room.
     pub tunnels: usize,
+    /// Number of flows that each worker remembers: a power of two; 0: none.
+    pub flow_cache: usize,
+}
+
+impl Gateway {
+    /// Returns how many flows a worker remembers unless the configuration says otherwise: two for each of
+    /// so many tunnels, within what caches and memory bear.
+    pub fn default_flow_cache(tunnels: usize) -> usize {
+        (2 * tunnels).next_power_of_two().clamp(1 << 14, 1 << 18)
+    }
 }
 
 /// `[[port]]`

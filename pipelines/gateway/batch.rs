@@ -50,6 +50,13 @@ impl<N> Batch<N> {
         (&mut self.packets, &mut self.notes)
     }
 
+    /// Takes all packets out, and shows the note on each. The notes stay until the batch is dropped, so
+    /// that they need not move.
+    #[inline]
+    pub fn finish(&mut self) -> impl Iterator<Item = (Packet, &mut N)> {
+        self.packets.take(BURST).zip(&mut self.notes)
+    }
+
     /// Takes all packets out.
     #[inline]
     pub fn drain(&mut self) -> impl Iterator<Item = (Packet, N)> {

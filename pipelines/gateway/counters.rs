@@ -78,6 +78,10 @@ pub struct WorkerCounters {
     pub consumed: Counter,
     /// Fragments that wait for the rest of their packets, as of the last report.
     pub waiting: Counter,
+    /// Packets whose flow was remembered.
+    pub flow_hits: Counter,
+    /// Plain packets whose flow was not remembered.
+    pub flow_misses: Counter,
     /// Turns of the poll loop.
     pub turns: Counter,
     /// Turns in which no packet came.
@@ -157,6 +161,8 @@ impl WorkerCounters {
             made: Counter::default(),
             consumed: Counter::default(),
             waiting: Counter::default(),
+            flow_hits: Counter::default(),
+            flow_misses: Counter::default(),
             turns: Counter::default(),
             idle_turns: Counter::default(),
             cpu_ns: Counter::default(),

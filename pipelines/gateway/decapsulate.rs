@@ -74,7 +74,7 @@ fn tunnel(
 
 /// Returns the inner traffic class after decapsulation: RFC 6040 §4.2, figure 4. The inner DSCP
 /// stays (RFC 4301 §5.1.2).
-fn decapsulated_class(outer: u8, inner: u8) -> Result<u8, DropReason> {
+pub(super) fn decapsulated_class(outer: u8, inner: u8) -> Result<u8, DropReason> {
     let ecn = match (inner & ECN, outer & ECN) {
         (NOT_ECT, CE) => return Err(DropReason::EcnForbidden),
         (NOT_ECT, _) => NOT_ECT,

@@ -184,18 +184,7 @@ pub fn number(
 ) {
     let data = packet.data_mut();
     match sa.mode {
-        Mode::Tunnel => {
-            let copied = header.traffic_class & !decapsulate::ECN;
-            let dscp = sa.marking.dscp.map_or(copied, |dscp| dscp << 2);
-            // ECN is always copied: RFC 6040 §4.1, normal mode.
-            let traffic_class = dscp | header.traffic_class & decapsulate::ECN;
-            let dont_fragment = match sa.marking.df {
-                Df::Copy => header.dont_fragment,
-                Df::Set => true,
-                Df::Clear => false,
-            };
-            endpoint.emit(data, traffic_class, dont_fragment, sa.identification(seq) as u16);
-        }
+        Mode::Tunnel => emit_outer(data, header.traffic_class, header.dont_fragment, sa, endpoint, seq),
         Mode::Transport => {
             let total = data.len();
             if layout.esp_at() != layout.ip_len() {
@@ -206,6 +195,29 @@ pub fn number(
         }
     }
     esp::emit_header(&mut data[layout.esp_at()..], sa.spi.0, seq);
+}
+
+/// Writes the outer headers of a tunnel to the start of `packet`. `traffic_class` and `dont_fragment` are
+/// those of the inner packet.
+#[inline(always)]
+pub(super) fn emit_outer(
+    packet: &mut [u8],
+    traffic_class: u8,
+    dont_fragment: bool,
+    sa: &OutboundSa,
+    endpoint: &Endpoint,
+    seq: u64,
+) {
+    let copied = traffic_class & !decapsulate::ECN;
+    let dscp = sa.marking.dscp.map_or(copied, |dscp| dscp << 2);
+    // ECN is always copied: RFC 6040 §4.1, normal mode.
+    let traffic_class = dscp | traffic_class & decapsulate::ECN;
+    let dont_fragment = match sa.marking.df {
+        Df::Copy => dont_fragment,
+        Df::Set => true,
+        Df::Clear => false,
+    };
+    endpoint.emit(packet, traffic_class, dont_fragment, sa.identification(seq) as u16);
 }
 
 /// Writes the UDP checksum over the ciphertext if the path needs one: never over IPv4 (RFC 3948

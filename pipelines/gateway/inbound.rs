@@ -42,6 +42,8 @@ pub struct Arrival<'r> {
     bucket: Bucket,
     /// The full sequence number, which is authentic only after the packet was opened.
     pub(super) seq: u64,
+    /// The slot of that number in the window of the SA.
+    slot: window::Slot,
     /// `true` if the number was the highest so far.
     newest: bool,
     pub(super) sa: Option<&'r InboundSa>,
@@ -66,18 +68,25 @@ impl<'r> Arrival<'r> {
             (_, 0..=255) => Err(DropReason::SpiReserved),
             _ => Ok(()),
         };
-        Self { header, esp_at, spi: Spi(spi), bucket, seq: seq.into(), newest: false, sa: None, fate }
+        let (slot, seq) = (window::Slot::default(), seq.into());
+        Self { header, esp_at, spi: Spi(spi), bucket, seq, slot, newest: false, sa: None, fate }
+    }
+
+    /// Notes an opened packet of `sa` whose ESP is at `esp_at`, and which `fate` may want dropped. Its
+    /// number is marked, and its source was seen.
+    pub(super) fn opened(
+        header: &'r IpHeader,
+        esp_at: u16,
+        sa: &'r InboundSa,
+        fate: Result<(), DropReason>,
+    ) -> Self {
+        let (spi, bucket, slot) = (sa.spi, Bucket::default(), window::Slot::default());
+        Self { header, esp_at, spi, bucket, seq: 0, slot, newest: false, sa: Some(sa), fate }
     }
 
     #[inline]
     fn esp_at(&self) -> usize {
         usize::from(self.esp_at)
-    }
-
-    /// Returns whether the packet was opened with `sa`.
-    #[inline]
-    fn is_authentic_of(&self, sa: &InboundSa) -> bool {
-        self.fate.is_ok() && self.sa.is_some_and(|own| std::ptr::eq(own, sa))
     }
 
     /// Returns the encapsulation of the packet.
@@ -90,6 +99,31 @@ impl<'r> Arrival<'r> {
             }
             // Unreachable: a whole UDP header or nothing precedes ESP.
             _ => Encap::None,
+        }
+    }
+}
+
+/// A note on a packet whose number is to be marked in the window of its SA.
+pub(super) trait Numbered<'r> {
+    /// Returns the SA of the packet and the slot of its number there, if nothing was found wrong with it so
+    /// far.
+    fn authentic(&self) -> Option<(&'r InboundSa, &window::Slot)>;
+
+    /// Notes what the window of `sa` says.
+    fn accepted(&mut self, sa: &InboundSa, result: Result<window::Newest, Replay>);
+}
+
+impl<'r> Numbered<'r> for Arrival<'r> {
+    #[inline(always)]
+    fn authentic(&self) -> Option<(&'r InboundSa, &window::Slot)> {
+        self.sa.filter(|_| self.fate.is_ok()).map(|sa| (sa, &self.slot))
+    }
+
+    #[inline(always)]
+    fn accepted(&mut self, sa: &InboundSa, result: Result<window::Newest, Replay>) {
+        match result {
+            Ok(newest) => self.newest = newest,
+            Err(why) => self.fate = Err(replayed(sa, why)),
         }
     }
 }
@@ -113,26 +147,46 @@ pub fn run<'r>(
     admit(arrivals, tables, reader, io);
     let (mut opened, mut bytes) = (0, 0);
     let mut tally = Tally::default();
-    for ((mut packet, arrival), header) in arrivals.drain().zip(inner) {
-        match finish(&mut packet, &arrival, header, tables, reader, io) {
-            Ok((sa, admitted, flow)) => {
-                opened += 1;
-                bytes += header.total_len() as u64;
-                tally.add(sa, header.total_len() as u64);
-                forward_inner(packet, header, &flow, sa, admitted, departures, tables, reader, io);
-            }
-            Err(DropReason::UnknownSpi) => unknown(packet, &arrival, tables, reader, io),
-            Err(DropReason::Dummy) => dummy::receive(packet, arrival.sa, arrival.esp_at(), io),
-            Err(DropReason::FragmentPorts) => {
-                keep_fragment(packet, header, arrival.sa, departures, tables, reader, io);
-            }
-            Err(reason) => io.drop(packet, reason),
+    for ((packet, arrival), header) in arrivals.drain().zip(inner) {
+        if let Some(length) = conclude(packet, &arrival, header, departures, tables, reader, io)
+            && let Some(sa) = arrival.sa
+        {
+            opened += 1;
+            bytes += length;
+            tally.add(sa, length);
         }
     }
     tally.flush();
     io.counters().opened.add(opened);
     io.counters().opened_bytes.add(bytes);
     io.mark(Stage::Decapsulate);
+}
+
+/// Decapsulates and forwards one opened packet, or drops it. Reads its inner header into `inner`. Returns
+/// its inner length in bytes if it was forwarded.
+#[inline(always)]
+pub(super) fn conclude<'r>(
+    mut packet: Packet,
+    arrival: &Arrival<'_>,
+    inner: &'r mut IpHeader,
+    departures: &mut Departures<'r>,
+    tables: &'r Tables,
+    reader: &'r Reader,
+    io: &mut Io,
+) -> Option<u64> {
+    match finish(&mut packet, arrival, inner, tables, reader, io) {
+        Ok((sa, admitted, flow)) => {
+            forward_inner(packet, inner, &flow, sa, admitted, departures, tables, reader, io);
+            return Some(inner.total_len() as u64);
+        }
+        Err(DropReason::UnknownSpi) => unknown(packet, arrival, tables, reader, io),
+        Err(DropReason::Dummy) => dummy::receive(packet, arrival.sa, arrival.esp_at(), io),
+        Err(DropReason::FragmentPorts) => {
+            keep_fragment(packet, inner, arrival.sa, departures, tables, reader, io);
+        }
+        Err(reason) => io.drop(packet, reason),
+    }
+    None
 }
 
 /// Finds the SAs of arrivals, checks and opens them, and marks their numbers in the windows.
@@ -155,12 +209,12 @@ pub(super) fn admit<'r>(arrivals: &mut Arrivals<'r>, tables: &'r Tables, reader:
     io.mark(Stage::LookUp);
     open(arrivals);
     io.mark(Stage::Open);
-    accept(arrivals);
+    accept(arrivals.columns().1);
 }
 
 /// Recent traffic of one SA without limits.
 #[derive(Default)]
-struct Tally<'r> {
+pub(super) struct Tally<'r> {
     sa: Option<&'r InboundSa>,
     packets: u64,
     bytes: u64,
@@ -168,7 +222,7 @@ struct Tally<'r> {
 
 impl<'r> Tally<'r> {
     #[inline]
-    fn add(&mut self, sa: &'r InboundSa, bytes: u64) {
+    pub(super) fn add(&mut self, sa: &'r InboundSa, bytes: u64) {
         if !self.sa.is_some_and(|last| std::ptr::eq(last, sa)) {
             self.flush();
             *self = Self { sa: Some(sa), packets: 0, bytes: 0 };
@@ -178,7 +232,7 @@ impl<'r> Tally<'r> {
     }
 
     #[inline]
-    fn flush(&self) {
+    pub(super) fn flush(&self) {
         if let Some(sa) = self.sa {
             // With limits, each packet was charged separately, and this does nothing.
             let _ = sa.life.charge_run(self.packets, self.bytes);
@@ -203,7 +257,8 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
     if sa.esn {
         arrival.seq = sa.window.infer(arrival.seq as u32);
     }
-    sa.prefetch_parts(arrival.seq);
+    arrival.slot = sa.window.slot(arrival.seq);
+    sa.prefetch_parts(&arrival.slot);
     Ok(())
 }
 
@@ -213,7 +268,7 @@ fn open(arrivals: &mut Arrivals<'_>) {
     let mut jobs: ArrayVec<OpenJob<'_>, BURST> = ArrayVec::new();
     for (packet, arrival) in arrivals.iter_mut() {
         let (Ok(()), Some(sa)) = (arrival.fate, arrival.sa) else { continue };
-        match sa.window.check(arrival.seq) {
+        match sa.window.check_at(&arrival.slot) {
             Ok(()) => {
                 let esp = &mut packet.data_mut()[arrival.esp_at()..];
                 jobs.push(OpenJob { key: &sa.key, seq: arrival.seq, esn: sa.esn, esp, authentic: false });
@@ -277,19 +332,22 @@ fn unknown(packet: Packet, arrival: &Arrival<'_>, tables: &Tables, reader: &Read
 /// Marks the numbers of authentic packets in the windows. This comes before any other refusal, so
 /// that a refused packet cannot be replayed.
 #[inline(always)]
-fn accept(arrivals: &mut Arrivals<'_>) {
-    let (_, mut notes) = arrivals.columns();
+pub(super) fn accept<'r, N: Numbered<'r>>(mut notes: &mut [N]) {
     while let Some(first) = notes.first() {
-        let run = match first.sa {
-            Some(sa) if sa.window.is_shared() => notes.iter().take_while(|a| a.is_authentic_of(sa)).count(),
+        let run = match first.authentic() {
+            Some((sa, _)) if sa.window.is_shared() => {
+                let is_same = |note: &&N| note.authentic().is_some_and(|(own, _)| std::ptr::eq(own, sa));
+                notes.iter().take_while(is_same).count()
+            }
             _ => 1,
         };
-        let (these, rest) = notes.split_at_mut(run.max(1));
+        let (these, rest) = notes.split_at_mut(run);
         notes = rest;
         match these {
             [one] => {
-                if let (Ok(()), Some(sa)) = (one.fate, one.sa) {
-                    accepted(one, sa, sa.window.accept(one.seq));
+                if let Some((sa, slot)) = one.authentic() {
+                    let result = sa.window.accept_at(slot);
+                    one.accepted(sa, result);
                 }
             }
             several => accept_run(several),
@@ -298,26 +356,19 @@ fn accept(arrivals: &mut Arrivals<'_>) {
 }
 
 /// Marks a run of packets in the window of an SA that several workers use.
-fn accept_run(run: &mut [Arrival<'_>]) {
-    let Some(sa) = run[0].sa else { return };
-    let slots: ArrayVec<window::Slot, BURST> = run.iter().map(|a| sa.window.slot(a.seq)).collect();
+fn accept_run<'r, N: Numbered<'r>>(run: &mut [N]) {
+    let Some((sa, _)) = run[0].authentic() else { return };
+    let slots: ArrayVec<window::Slot, BURST> =
+        run.iter().filter_map(|note| Some(*note.authentic()?.1)).collect();
     let mut results = [Ok(false); BURST];
     sa.window.accept_run(&slots, &mut results[..slots.len()]);
-    for (arrival, result) in run.iter_mut().zip(results) {
-        accepted(arrival, sa, result);
-    }
-}
-
-#[inline]
-fn accepted(arrival: &mut Arrival<'_>, sa: &InboundSa, result: Result<window::Newest, Replay>) {
-    match result {
-        Ok(newest) => arrival.newest = newest,
-        Err(why) => arrival.fate = Err(replayed(sa, why)),
+    for (note, result) in run.iter_mut().zip(results) {
+        note.accepted(sa, result);
     }
 }
 
 #[cold]
-fn forged(sa: Option<&InboundSa>) -> DropReason {
+pub(super) fn forged(sa: Option<&InboundSa>) -> DropReason {
     if let Some(sa) = sa {
         sa.refused.forged.fetch_add(1, Relaxed);
     }
@@ -325,7 +376,7 @@ fn forged(sa: Option<&InboundSa>) -> DropReason {
 }
 
 #[cold]
-fn replayed(sa: &InboundSa, why: Replay) -> DropReason {
+pub(super) fn replayed(sa: &InboundSa, why: Replay) -> DropReason {
     sa.refused.replayed.fetch_add(1, Relaxed);
     match why {
         Replay::Zero => DropReason::SequenceZero,

@@ -350,7 +350,7 @@ impl Io {
 
     /// Puts an Ethernet header before an IP packet and sends it to `dst` by `port`.
     #[inline]
-    fn emit(&mut self, mut packet: Packet, port: u16, dst: Mac, tables: &Tables) {
+    pub(super) fn emit(&mut self, mut packet: Packet, port: u16, dst: Mac, tables: &Tables) {
         let ethertype = if packet.data()[0] >> 4 == 4 { ethernet::IPV4 } else { ethernet::IPV6 };
         if packet.push_front(ethernet::HEADER).is_none() {
             return self.drop(packet, DropReason::NoHeadroom);
@@ -364,10 +364,10 @@ impl Io {
     #[inline(always)]
     pub fn send(&mut self, packet: Packet, port: u16) {
         let port = usize::from(port);
-        if self.outgoing[port].room() == 0 {
+        if let Err(full) = self.outgoing[port].try_push(packet) {
             self.transmit(port);
+            self.outgoing[port].push(full.element());
         }
-        self.outgoing[port].push(packet);
     }
 
     fn transmit(&mut self, port: usize) {

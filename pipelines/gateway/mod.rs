@@ -1,7 +1,8 @@
 //! The way of a packet through the gateway. Start at [`worker`].
 //!
 //! ```text
-//! port ─► classify ─┬─► inbound:  look up SA ─► open ─► decapsulate ─► forward ─► port
+//! port ─► flows: those that are remembered, all the way ─► port
+//!        └► classify ─┬─► inbound:  look up SA ─► open ─► decapsulate ─► forward ─► port
 //!                   ├─► reassembly: fragments for the gateway ─► (classified again)
 //!                   ├─► policy_fragments: those that policy judges together ─► (outbound)
 //!                   ├─► outbound: policy ─► encapsulate ─► seal ─► route ───────► port
@@ -20,6 +21,7 @@ pub mod departure;
 mod dummy;
 pub mod encapsulate;
 pub mod exception;
+pub mod flows;
 pub mod forward;
 pub mod fragment;
 pub mod inbound;

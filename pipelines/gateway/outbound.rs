@@ -20,7 +20,7 @@ use wayfarer_dataplane::{
     packet::Packet,
     prefetch,
     sa::{Endpoint, Flow, Mode, OutboundSa},
-    table::Reader,
+    table::{Buckets, Reader},
     wire::{
         icmp,
         ip::{self, Fragment, IpHeader},
@@ -132,24 +132,46 @@ fn treat<'r>(
     tables: &'r Tables,
     reader: &'r Reader,
 ) -> Treatment<'r> {
-    let Departure { header, origin, buckets, .. } = departure;
-    let from_wire = *origin == Origin::Wire;
-    if from_wire && !header.is_forwardable() {
+    let from_wire = departure.origin == Origin::Wire;
+    if from_wire && !departure.header.is_forwardable() {
         return Err(DropReason::Martian);
     }
-    let rule = match tables.decide_at(*buckets, flow, reader) {
+    treat_flow(flow, departure.buckets, from_wire.then(|| packet.port()), tables, reader)
+}
+
+/// Does the same for a flow of forwardable packets that come from a wire by `port`.
+pub(super) fn treat_from_wire<'r>(
+    flow: &Flow,
+    port: u16,
+    tables: &'r Tables,
+    reader: &'r Reader,
+) -> Treatment<'r> {
+    treat_flow(flow, tables.policies.buckets(flow.dst), Some(port), tables, reader)
+}
+
+/// Does the same with the hash `buckets` of the packets' destination. `wire` is the port that they came by
+/// in clear, if they did.
+#[inline(always)]
+fn treat_flow<'r>(
+    flow: &Flow,
+    buckets: Buckets,
+    wire: Option<u16>,
+    tables: &'r Tables,
+    reader: &'r Reader,
+) -> Treatment<'r> {
+    let rule = match tables.decide_at(buckets, flow, reader) {
         Decision::Rule(rule) => rule,
         Decision::Hidden(_) => return Err(DropReason::FragmentPorts),
         Decision::None if tables.is_unprotected(flow, None, reader) => return Err(DropReason::Unprotected),
         Decision::None => return Err(DropReason::NoPolicy),
     };
-    let may_come_in_clear = || !from_wire || !tables.is_unprotected(flow, Some(rule), reader);
+    let may_come_in_clear = || wire.is_none() || !tables.is_unprotected(flow, Some(rule), reader);
     match &rule.action {
         Action::Discard | Action::Guard => Err(DropReason::Discard),
         Action::Ended(_) => Err(DropReason::SaExpired),
         _ if !may_come_in_clear() => Err(DropReason::Unprotected),
         Action::Bypass => Ok(None),
-        Action::Protect(_) if from_wire && !tables.leads_to(flow.src, packet.port(), reader) => {
+        Action::Protect(_) if wire.is_some_and(|port| !tables.leads_to(flow.src, port, reader)) => {
             Err(DropReason::SourcePort)
         }
         Action::Protect(sa) => Ok(Some(sa)),

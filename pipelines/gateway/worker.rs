@@ -4,7 +4,9 @@ use super::{
     classify::{self, Class, Unclassified, classify},
     deliver::{Defragmented, control, defragment, deliver, neighbour},
     departure::{Departure, Departures, Origin},
-    dummy, exception, forward,
+    dummy, exception,
+    flows::Flows,
+    forward,
     inbound::{self, Arrival, Arrivals},
     input_port::{FROM_SLOW_PATH, is_from_tunnel},
     io::Io,
@@ -59,13 +61,20 @@ pub struct Worker {
     reader: Reader,
     idle_sleep: Option<Duration>,
     headers: Box<Headers>,
+    flows: Flows,
 }
 
 impl Worker {
-    /// Makes a worker over `io` that reads `tables` by `reader`. An idle worker sleeps `idle_sleep`
-    /// between polls, or never if that is `None`.
-    pub fn new(io: Io, tables: Arc<Tables>, reader: Reader, idle_sleep: Option<Duration>) -> Self {
-        Self { io, tables, reader, idle_sleep, headers: Box::default() }
+    /// Makes a worker over `io` that reads `tables` by `reader` and remembers flows in `flows`. An idle
+    /// worker sleeps `idle_sleep` between polls, or never if that is `None`.
+    pub fn new(
+        io: Io,
+        tables: Arc<Tables>,
+        reader: Reader,
+        idle_sleep: Option<Duration>,
+        flows: Flows,
+    ) -> Self {
+        Self { io, tables, reader, idle_sleep, headers: Box::default(), flows }
     }
 
     /// Works until `stop`, or until no port will ever receive again; then sends the rest. After a
@@ -120,7 +129,9 @@ impl Worker {
     /// was any work.
     pub fn turn(&mut self) -> bool {
         let mut busy = false;
-        let Self { io, tables, reader, headers, .. } = self;
+        // What is remembered is not used after a change that was complete before this turn.
+        self.reader.quiescent();
+        let Self { io, tables, reader, headers, flows, .. } = self;
         io.take_changes();
         for port in 0..io.ports() {
             let wire = io.wire_of(port);
@@ -137,12 +148,21 @@ impl Worker {
             }
             while !burst.is_empty() {
                 let some = burst.len().min(RECEIVE);
+                let mut rest;
+                let rest = if flows.is_on() {
+                    let (burst, at) = (burst.take(some), (&**tables, &*reader));
+                    rest = flows.run(burst, port as u16, &mut headers.inner, at, io);
+                    rest.take(BURST)
+                } else {
+                    burst.take(some)
+                };
                 let mut sorted = SortedBurst::default();
-                for (packet, header) in burst.take(some).zip(&mut headers.outer) {
+                for (packet, header) in rest.zip(&mut headers.outer) {
                     sorted.sort(packet, header, tables, reader, io);
                 }
                 io.mark(Stage::Classify);
                 sorted.process(&mut headers.inner, tables, reader, io);
+                flows.learn(tables, reader);
             }
         }
         busy |= self.inject();

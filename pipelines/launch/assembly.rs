@@ -7,6 +7,7 @@ use crate::{
     control::protocol::{Answer, Command},
     gateway::{
         counters::WorkerCounters,
+        flows::Flows,
         io::Io,
         kernel_side::{KINDS, Limit, Role},
         nat::table::Nat,
@@ -179,7 +180,9 @@ impl Assembly {
             let roles = roles(&ports, count);
             let io = Io::new(own, roles, pool, handle.counters.clone(), handle.rings.clone())
                 .map_err(StartError::Memory)?;
-            let worker = Worker::new(io, tables.clone(), writer.reader(), config.gateway.idle_sleep);
+            let flows = Flows::new(config.gateway.flow_cache);
+            let idle_sleep = config.gateway.idle_sleep;
+            let worker = Worker::new(io, tables.clone(), writer.reader(), idle_sleep, flows);
             workers.push((worker, core));
             handles.push(handle);
         }

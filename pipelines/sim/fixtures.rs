@@ -118,6 +118,7 @@ pub fn gateway_settings(tunnels: usize) -> Gateway {
         frames: 512,
         frame_size: Some(2048),
         tunnels,
+        flow_cache: Gateway::default_flow_cache(tunnels),
     }
 }
 

@@ -14,6 +14,7 @@
 //! | [`esp`] | sealing and opening of ESP packets |
 //! | [`terminal`] | a terminal's end of a tunnel |
 //! | [`world`] | the whole gateway, turned by hand in virtual time |
+//! | [`lone_worker`] | a worker without a slow path, whose tables its owner changes |
 //! | [`ike`] | terminals' IKE |
 //! | [`fuzz`] | fuzz targets |
 //! | [`files`] | short-lived files |
@@ -29,6 +30,7 @@ pub mod fixtures;
 pub mod frames;
 pub mod fuzz;
 pub mod ike;
+pub mod lone_worker;
 pub mod mutation;
 pub mod nat;
 pub mod networks;

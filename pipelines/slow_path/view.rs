@@ -138,6 +138,8 @@ impl SlowPath {
                 consumed: c.consumed.value(),
                 waiting: c.waiting.value(),
                 dropped: c.dropped(),
+                flow_hits: c.flow_hits.value(),
+                flow_misses: c.flow_misses.value(),
                 punted: c.punted.value(),
                 injected: c.injected.value(),
                 turns: c.turns.value(),

@@ -51,22 +51,24 @@ unsafe impl GlobalAlloc for CountingAllocator {
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Turns the worker alone until it is idle; returns how often it allocated or freed.
-fn allocations(world: &mut World) -> u64 {
+/// Returns how often this thread allocates or frees memory in `run`.
+pub(crate) fn counted(run: impl FnOnce()) -> u64 {
     ALLOCATIONS.set(0);
     COUNTING.set(true);
-    let (worker, _) = &mut world.assembly.workers[0];
-    while worker.turn() {}
+    run();
     COUNTING.set(false);
     ALLOCATIONS.get()
 }
 
+/// Turns the worker alone until it is idle; returns how often it allocated or freed.
+fn allocations(world: &mut World) -> u64 {
+    let (worker, _) = &mut world.assembly.workers[0];
+    counted(|| while worker.turn() {})
+}
+
 #[test]
 fn counts_allocations_and_frees() {
-    COUNTING.set(true);
-    drop(Box::new(7));
-    COUNTING.set(false);
-    assert_eq!(ALLOCATIONS.get(), 2);
+    assert_eq!(counted(|| drop(std::hint::black_box(Box::new(7)))), 2);
 }
 
 #[test]

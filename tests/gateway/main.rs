@@ -7,6 +7,7 @@ mod devices;
 mod dummy_probes;
 mod exception;
 mod extension_headers;
+mod flow_cache;
 mod forwarding;
 mod fragments;
 mod fuzz_corpus;

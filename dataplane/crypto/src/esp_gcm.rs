@@ -1,9 +1,9 @@
-//! ESP packets in the form that the AES-GCM kernels take: encrypted (RFC 4106) or only
+//! ESP packets as the input of the AES-GCM kernels: encrypted (RFC 4106) or only
 //! authenticated (RFC 4543).
 
 use super::{
     HEADER, Suite,
-    gcm::{Key, Packet},
+    gcm::{Input, Key},
     layout::{ICV, IV, high},
     suite::Kind,
 };
@@ -17,7 +17,7 @@ pub(super) struct EspGcm {
 impl EspGcm {
     /// Returns a packet for sealing, of at least [`HEADER`], [`IV`] and [`ICV`] bytes.
     #[inline(always)]
-    pub(super) fn sealing<'a>(&'a self, seq: u64, iv: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
+    pub(super) fn sealing<'a>(&self, seq: u64, iv: u64, esn: bool, esp: &'a mut [u8]) -> Input<'a> {
         esp[HEADER..HEADER + IV].copy_from_slice(&iv.to_be_bytes());
         self.packet(seq, esn, esp)
     }
@@ -26,7 +26,7 @@ impl EspGcm {
     /// or all 64 bits of it, are the additional data (RFC 4106 §4, §5). Without encryption, so is
     /// everything else (RFC 4543 §3.3).
     #[inline(always)]
-    pub(super) fn packet<'a>(&'a self, seq: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
+    pub(super) fn packet<'a>(&self, seq: u64, esn: bool, esp: &'a mut [u8]) -> Input<'a> {
         if !matches!(self.suite.0, Kind::Gcm(_)) {
             return self.authenticated(seq, esn, esp);
         }
@@ -44,12 +44,12 @@ impl EspGcm {
             8
         };
         let iv = *iv.as_flattened().as_array().expect("two words");
-        Packet::new(&self.key, iv, aad, len, text)
+        Input { iv, aad, aad_len: len, text }
     }
 
     /// Returns a packet that is all additional data. The high half of an extended sequence number
     /// follows the SPI there, although it is not sent (RFC 4543 §3.3).
-    fn authenticated<'a>(&'a self, seq: u64, esn: bool, esp: &'a mut [u8]) -> Packet<'a> {
+    fn authenticated<'a>(&self, seq: u64, esn: bool, esp: &'a mut [u8]) -> Input<'a> {
         let (data, icv) = esp.split_at_mut(esp.len() - ICV);
         let iv = *data[HEADER..].first_chunk().expect("a packet that fits its suite");
         let (first, rest) = if esn {
@@ -62,6 +62,6 @@ impl EspGcm {
             (None, &*data)
         };
         let len = if esn { data.len() + 4 } else { data.len() };
-        Packet::new(&self.key, iv, self.key.absorb(first.as_ref(), rest), len, icv)
+        Input { iv, aad: self.key.absorb(first.as_ref(), rest), aad_len: len, text: icv }
     }
 }

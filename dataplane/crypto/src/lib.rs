@@ -252,20 +252,36 @@ pub struct OpenJob<'a> {
 /// bug in this program, which must not let a packet leave unprotected.
 pub fn seal(jobs: &mut [SealJob<'_>]) {
     for jobs in jobs.chunks_mut(BURST) {
-        #[cfg(target_arch = "x86_64")]
-        let mut burst = gcm::Burst::<true>::new();
-        for (_i, SealJob { key, seq, iv, esn, esp }) in jobs.iter_mut().enumerate() {
-            let suite = key.suite();
-            assert!(suite.fits(esp.len()), "an ESP packet of {} bytes for {suite}", esp.len());
-            match &key.0 {
-                #[cfg(target_arch = "x86_64")]
-                Transform::Gcm(t) => burst.push(_i, &t.key, t.sealing(*seq, *iv, *esn, esp)),
-                Transform::Other(t) => t.seal(*seq, *iv, *esn, esp),
-            }
-        }
-        #[cfg(target_arch = "x86_64")]
-        burst.finish();
+        seal_burst(jobs.iter_mut().map(|SealJob { key, seq, iv, esn, esp }| SealJob {
+            key,
+            seq: *seq,
+            iv: *iv,
+            esn: *esn,
+            esp,
+        }));
     }
+}
+
+/// Does the same as [`seal`] for at most 64 packets, as they come.
+///
+/// # Panics
+/// Panics as [`seal`] does, and if there are more packets.
+#[inline(always)]
+pub fn seal_burst<'a>(jobs: impl Iterator<Item = SealJob<'a>>) {
+    #[cfg(target_arch = "x86_64")]
+    let mut burst = gcm::Burst::<true>::new();
+    for (i, SealJob { key, seq, iv, esn, esp }) in jobs.enumerate() {
+        assert!(i < BURST, "at most {BURST} packets");
+        let suite = key.suite();
+        assert!(suite.fits(esp.len()), "an ESP packet of {} bytes for {suite}", esp.len());
+        match &key.0 {
+            #[cfg(target_arch = "x86_64")]
+            Transform::Gcm(t) => burst.push(i, &t.key, t.sealing(seq, iv, esn, esp)),
+            Transform::Other(t) => t.seal(seq, iv, esn, esp),
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    burst.finish();
 }
 
 /// Verifies every packet and decrypts it in place if it is authentic. Sets [`OpenJob::authentic`]
@@ -277,25 +293,43 @@ pub fn seal(jobs: &mut [SealJob<'_>]) {
 /// Nobody but this function sees the text before the tag is compared.
 pub fn open(jobs: &mut [OpenJob<'_>]) {
     for jobs in jobs.chunks_mut(BURST) {
-        #[cfg(target_arch = "x86_64")]
-        let mut burst = gcm::Burst::<false>::new();
-        for (_i, OpenJob { key, seq, esn, esp, authentic }) in jobs.iter_mut().enumerate() {
-            *authentic = key.suite().fits(esp.len())
-                && match &key.0 {
-                    #[cfg(target_arch = "x86_64")]
-                    Transform::Gcm(t) => {
-                        burst.push(_i, &t.key, t.packet(*seq, *esn, esp));
-                        false
-                    }
-                    Transform::Other(t) => t.open(*seq, *esn, esp),
-                };
-        }
-        #[cfg(target_arch = "x86_64")]
-        {
-            let authentic = burst.finish();
-            for (i, job) in jobs.iter_mut().enumerate() {
-                job.authentic |= authentic >> i & 1 == 1;
-            }
+        let authentic = open_burst(jobs.iter_mut().map(|OpenJob { key, seq, esn, esp, .. }| OpenJob {
+            key,
+            seq: *seq,
+            esn: *esn,
+            esp,
+            authentic: false,
+        }));
+        for (i, job) in jobs.iter_mut().enumerate() {
+            job.authentic = authentic >> i & 1 == 1;
         }
     }
+}
+
+/// Does the same as [`open`] for at most 64 packets, as they come. Returns a bit for each that is
+/// authentic, the first one lowest.
+///
+/// # Panics
+/// Panics if there are more packets.
+#[inline(always)]
+pub fn open_burst<'a>(jobs: impl Iterator<Item = OpenJob<'a>>) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    let mut burst = gcm::Burst::<false>::new();
+    let mut authentic = 0;
+    for (i, OpenJob { key, seq, esn, esp, .. }) in jobs.enumerate() {
+        assert!(i < BURST, "at most {BURST} packets");
+        if !key.suite().fits(esp.len()) {
+            continue;
+        }
+        match &key.0 {
+            #[cfg(target_arch = "x86_64")]
+            Transform::Gcm(t) => burst.push(i, &t.key, t.packet(seq, esn, esp)),
+            Transform::Other(t) => authentic |= u64::from(t.open(seq, esn, esp)) << i,
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        authentic |= burst.finish();
+    }
+    authentic
 }

@@ -1,7 +1,14 @@
 //! Inbound security associations.
 
 use super::{Encap, Flow, Lifetime, Limits, Mode, Overhead, Path, Selector, Spi, TunnelId, path, within_u16};
-use crate::{crypto::Key, one_or_many::OneOrMany, prefetch, sharing::Sharing, window::Window, wire::Address};
+use crate::{
+    crypto::Key,
+    one_or_many::OneOrMany,
+    prefetch,
+    sharing::Sharing,
+    window::{Slot, Window},
+    wire::Address,
+};
 use std::{
     net::IpAddr,
     sync::atomic::{
@@ -187,10 +194,18 @@ impl InboundSa {
         encap: Encap,
         report: impl FnOnce(Path) -> bool,
     ) {
+        if self.watch {
+            let path = || Path { local: local.into(), remote: remote.into(), encap };
+            self.seen_on(path::tag(local, remote, encap), path, report);
+        }
+    }
+
+    /// Does the same for a packet on `path`, whose [`Path::tag`] is `tag`.
+    #[inline(always)]
+    pub fn seen_on(&self, tag: u64, path: impl FnOnce() -> Path, report: impl FnOnce(Path) -> bool) {
         if !self.watch {
             return;
         }
-        let tag = path::tag(local, remote, encap);
         if self.path.load(Acquire) == tag {
             if self.reported.load(Relaxed) != 0 {
                 self.reported.store(0, Relaxed);
@@ -202,7 +217,7 @@ impl InboundSa {
         }
         // Before the report, because the slow path may take it before this thread continues.
         self.reports.fetch_add(1, Relaxed);
-        if !report(Path { local: local.into(), remote: remote.into(), encap }) {
+        if !report(path()) {
             // The ring was full; the next packet tries again.
             self.reported.store(0, Relaxed);
             self.reports.fetch_sub(1, Relaxed);
@@ -246,11 +261,11 @@ impl InboundSa {
         self.reported.store(0, Release);
     }
 
-    /// Prefetches what a packet needs besides the SA itself: the window's word for `seq`, and the
-    /// key.
+    /// Prefetches what a packet needs besides the SA itself: the window's word for the `slot` of its
+    /// number, and the key.
     #[inline]
-    pub fn prefetch_parts(&self, seq: u64) {
-        self.window.prefetch(seq);
+    pub fn prefetch_parts(&self, slot: &Slot) {
+        self.window.prefetch(slot);
         self.key.prefetch();
     }
 }

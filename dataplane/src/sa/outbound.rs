@@ -177,6 +177,12 @@ impl OutboundSa {
         self.key.prefetch();
     }
 
+    /// Returns whether several workers use the SA.
+    #[inline]
+    pub fn is_shared(&self) -> bool {
+        self.life.sharing() == Sharing::Many
+    }
+
     /// Returns the first of `count` sequence numbers that nobody else gets (RFC 4303 §3.3.3). A
     /// number beyond [`OutboundSa::last_sequence`] must not be sent.
     #[inline]

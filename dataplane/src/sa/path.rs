@@ -39,8 +39,8 @@ pub struct Path {
 }
 
 impl Path {
-    /// Returns the tag of the path; see [`tag`].
-    pub(super) fn tag(&self) -> u64 {
+    /// Returns a number that differs between paths; see [`InboundSa::seen_on`](super::InboundSa::seen_on).
+    pub fn tag(&self) -> u64 {
         tag(self.local.into(), self.remote.into(), self.encap)
     }
 

@@ -38,7 +38,9 @@ impl<T: Send + Sync + 'static> Cell<T> {
     /// Replaces the value.
     pub fn store(&self, writer: &mut Writer, value: T) {
         self.tables.check_writer(writer);
-        let old = self.value.swap(Box::into_raw(Box::new(value)), AcqRel);
+        let new = Box::into_raw(Box::new(value));
+        // No remembered answer refers to the value of a cell.
+        let old = writer.change(None, || self.value.swap(new, AcqRel));
         // SAFETY: made by `Box::into_raw` in `new` or `store`, and reachable only from here since
         // the swap.
         writer.retire(unsafe { Box::from_raw(old) });

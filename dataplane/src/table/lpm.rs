@@ -6,7 +6,11 @@
 //! A hash of the first 48 bits chooses the entry of the others. Prefixes of many lengths slow down
 //! look-ups of addresses near them, and if the lengths are below 48, all IPv6 look-ups.
 
-use super::{Bucket, Map, Reader, Writer, hash};
+#![allow(unsafe_code, reason = "remembers references, by the parts that their changes are counted in")]
+
+use super::{
+    Bucket, Map, Part, Reader, Remembered, Table, TableNumber, Writer, domain::sealed::Sealed, hash,
+};
 use crate::wire::Address;
 use std::{
     collections::HashMap,
@@ -189,6 +193,9 @@ impl V4Key {
     }
 }
 
+/// The first bits of an IPv4 or IPv6 address that choose the [`Part`] of prefixes that have as many.
+const PART_BITS: [u8; 2] = [24, 64];
+
 /// The buckets that a look-up of one address visits, computed once for all its passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Buckets {
@@ -220,9 +227,21 @@ pub struct Lpm<V: Send + Sync + 'static> {
     /// The factor of that hash: odd and random, so that nobody can choose prefixes that share an
     /// entry.
     v6_factor: u64,
+    /// The part of shorter prefixes than those of [`PART_BITS`].
+    short: Part,
+    number: TableNumber,
     /// The number of prefixes by family, length and their first entry in the guide. Only the writer
     /// uses it.
     counts: Mutex<HashMap<(bool, usize, u8), u32>>,
+}
+
+impl<V: Send + Sync> Sealed for Lpm<V> {}
+
+impl<V: Send + Sync> Table for Lpm<V> {
+    #[inline(always)]
+    fn number(&self) -> TableNumber {
+        self.number
+    }
 }
 
 impl<V: Send + Sync + 'static> Lpm<V> {
@@ -234,6 +253,8 @@ impl<V: Send + Sync + 'static> Lpm<V> {
             v4_guide: (0..1 << GUIDE_BITS).map(|_| AtomicU64::new(0)).collect(),
             v6_guide: (0..=V6_ENTRIES).map(|_| V6Lengths::default()).collect(),
             v6_factor: hash::random() | 1,
+            short: Part::of_hash(hash::random() as u32),
+            number: writer.domain.number(),
             counts: Mutex::default(),
         }
     }
@@ -329,24 +350,60 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         }
     }
 
+    /// Returns the parts that changes of prefixes which contain `address` are counted in. The second one is of
+    /// all short prefixes, of less than /24 of IPv4 or /64 of IPv6.
+    #[inline]
+    pub fn parts(&self, address: Address) -> [Part; 2] {
+        let bits = address.bits();
+        let first = if address.is_ipv4() { bits as u64 >> 8 } else { !(bits >> 64) as u64 };
+        // The high bits of a product depend on all bits of a factor.
+        [Part::of_hash((first.wrapping_mul(self.v6_factor) >> 32) as u32), self.short]
+    }
+
+    /// Returns the part that changes of `prefix` are counted in.
+    fn part_of(&self, prefix: Prefix) -> Part {
+        let least = PART_BITS[usize::from(!prefix.is_ipv4())];
+        if prefix.length() < least { self.short } else { self.parts(prefix.address().into())[0] }
+    }
+
+    /// Remembers the first that `of` refers to in the values of all prefixes that contain `address`,
+    /// longest first, by the state of `parts`. `None` stands for nothing, or for tables that have begun to
+    /// change since the reader's last quiescent point.
+    ///
+    /// # Panics
+    /// Panics unless `parts` has all [`parts`](Self::parts) of `address`.
+    pub fn remember<T: Sync + 'static, const N: usize>(
+        &self,
+        address: Address,
+        parts: [Part; N],
+        reader: &Reader,
+        of: impl for<'v> FnMut(&'v V) -> Option<&'v T>,
+    ) -> Option<Remembered<T, N>> {
+        assert!(self.parts(address).iter().all(|part| parts.contains(part)), "all parts of this address");
+        let value = self.find_map(address, reader, of)?;
+        // SAFETY: `of` proves that it lives as long as the prefix's value, whose changes these parts count.
+        unsafe { Remembered::new(value, self.number, parts, reader) }
+    }
+
     /// Sets the value of `prefix`.
     pub fn insert(&self, writer: &mut Writer, prefix: Prefix, value: V) {
-        let before = self.len();
+        let (before, part) = (self.len(), self.part_of(prefix));
         match V4Key::of(prefix) {
-            Some(key) => self.v4.insert(writer, key, value),
-            None => self.v6.insert(writer, prefix, value),
+            Some(key) => self.v4.insert_in(part, writer, key, value),
+            None => self.v6.insert_in(part, writer, prefix, value),
         }
         if self.len() > before && self.count(prefix, 1) == 1 {
             let (guide, bit) = self.guide(prefix);
-            guide.iter().for_each(|entry| _ = entry.fetch_or(bit, Release));
+            writer.change(Some(part), || guide.iter().for_each(|entry| _ = entry.fetch_or(bit, Release)));
         }
     }
 
     /// Removes `prefix`. Returns whether it was there.
     pub fn remove(&self, writer: &mut Writer, prefix: Prefix) -> bool {
+        let part = self.part_of(prefix);
         let removed = match V4Key::of(prefix) {
-            Some(key) => self.v4.remove(writer, &key),
-            None => self.v6.remove(writer, &prefix),
+            Some(key) => self.v4.remove_in(part, writer, &key),
+            None => self.v6.remove_in(part, writer, &prefix),
         };
         if removed && self.count(prefix, -1) == 0 {
             let (guide, bit) = self.guide(prefix);

@@ -2,7 +2,9 @@
 
 #![allow(unsafe_code, reason = "nodes that are freed at quiescent points")]
 
-use super::{Membership, Reader, Writer, hash::Seed};
+use super::{
+    Membership, Part, Reader, Remembered, Table, TableNumber, Writer, domain::sealed::Sealed, hash::Seed,
+};
 use crate::{
     prefetch,
     sync::{AtomicPtr, AtomicUsize},
@@ -35,7 +37,17 @@ pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     seed: Seed,
     /// The number of bits by which a [`Bucket`] is shifted to the right to index `buckets`.
     shift: u32,
+    number: TableNumber,
     tables: Membership,
+}
+
+impl<K: Send + Sync, V: Send + Sync> Sealed for Map<K, V> {}
+
+impl<K: Send + Sync, V: Send + Sync> Table for Map<K, V> {
+    #[inline(always)]
+    fn number(&self) -> TableNumber {
+        self.number
+    }
 }
 
 /// Returns buckets without chains. Pages of zeros cost no memory before they are used.
@@ -61,6 +73,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
             shift: u32::BITS - buckets.trailing_zeros(),
             entries: AtomicUsize::new(0),
             seed: Seed::default(),
+            number: writer.domain.number(),
             tables: Membership::of(writer),
         }
     }
@@ -122,8 +135,40 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         None
     }
 
+    /// Returns the part that changes of the values of keys with this `bucket` are counted in.
+    #[inline]
+    pub fn part(&self, bucket: Bucket) -> Part {
+        Part::of_hash(bucket.0)
+    }
+
+    /// Remembers what `of` refers to in the value of `key`, by the state of `parts`. Returns `None` if
+    /// there is nothing, or if the tables have begun to change since the reader's last quiescent point.
+    ///
+    /// # Panics
+    /// Panics if the [`part`](Self::part) of `key` is not one of `parts`.
+    pub fn remember<T: Sync + 'static, const N: usize>(
+        &self,
+        key: &K,
+        parts: [Part; N],
+        reader: &Reader,
+        of: impl for<'v> FnOnce(&'v V) -> Option<&'v T>,
+    ) -> Option<Remembered<T, N>> {
+        let bucket = self.bucket(key);
+        assert!(parts.contains(&self.part(bucket)), "the part of this key");
+        let value = of(self.get_at(bucket, key, reader)?)?;
+        // SAFETY: `of` proves that the value lives as long as that of the key, whose changes are
+        // counted in this part.
+        unsafe { Remembered::new(value, self.number, parts, reader) }
+    }
+
     /// Sets the value of `key`. Readers see the old value or the new one, never none.
     pub fn insert(&self, writer: &mut Writer, key: K, value: V) {
+        let part = self.part(self.bucket(&key));
+        self.insert_in(part, writer, key, value);
+    }
+
+    /// Does the same as [`Map::insert`], and counts the change in `part`.
+    pub(super) fn insert_in(&self, part: Part, writer: &mut Writer, key: K, value: V) {
         self.tables.check_writer(writer);
         let (pointer, found) = self.find(&key);
         let next = match found {
@@ -135,7 +180,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
             }
         };
         let node = Box::into_raw(Box::new(Node { key, value, next: AtomicPtr::new(next) }));
-        pointer.store(node, Release);
+        writer.change(Some(part), || pointer.store(node, Release));
         if let Some(old) = found {
             // SAFETY: made by `Box::into_raw` above, and just unlinked.
             writer.retire(unsafe { Box::from_raw(old) });
@@ -144,13 +189,19 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
 
     /// Removes `key`. Returns whether it was there.
     pub fn remove(&self, writer: &mut Writer, key: &K) -> bool {
+        self.remove_in(self.part(self.bucket(key)), writer, key)
+    }
+
+    /// Does the same as [`Map::remove`], and counts the change in `part`.
+    pub(super) fn remove_in(&self, part: Part, writer: &mut Writer, key: &K) -> bool {
         self.tables.check_writer(writer);
         let (pointer, found) = self.find(key);
         let Some(node) = found else { return false };
-        // SAFETY: as in `insert`. A reader at this node still finds the rest of the chain behind
+        // SAFETY: as in `insert_in`. A reader at this node still finds the rest of the chain behind
         // it.
-        pointer.store(unsafe { (*node).next.load(Relaxed) }, Release);
-        // SAFETY: as in `insert`.
+        let next = unsafe { (*node).next.load(Relaxed) };
+        writer.change(Some(part), || pointer.store(next, Release));
+        // SAFETY: as in `insert_in`.
         writer.retire(unsafe { Box::from_raw(node) });
         self.entries.fetch_sub(1, Relaxed);
         true
@@ -177,7 +228,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Map<K, V> {
         for bucket in &self.buckets {
             let mut at = bucket.load(Relaxed);
             while !at.is_null() {
-                // SAFETY: made by `Box::into_raw` in `insert`; `&mut self` proves that nobody reads
+                // SAFETY: made by `Box::into_raw` in `insert_in`; `&mut self` proves that nobody reads
                 // the map any more.
                 let node = unsafe { Box::from_raw(at) };
                 at = node.next.load(Relaxed);
@@ -220,6 +271,41 @@ mod tests {
                 prop_assert_eq!(map.len(), model.len());
                 reader.quiescent();
                 writer.collect();
+            }
+        }
+    }
+
+    /// Refers to a whole value.
+    fn whole<T>(value: &T) -> Option<&T> {
+        Some(value)
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_is_remembered_beyond_its_change(
+            steps in proptest::collection::vec((any::<bool>(), 0u8..40), 0..60),
+        ) {
+            let mut writer = Writer::new();
+            let mut reader = writer.reader();
+            let map = Map::<u8, usize>::new(&writer, 1);
+            for (step, (insert, key)) in steps.into_iter().enumerate() {
+                reader.quiescent();
+                let remember = |key| map.remember(&key, [map.part(map.bucket(&key))], &reader, whole);
+                let before: Vec<_> = (0..40).map(|key| (map.get(&key, &reader).copied(), remember(key))).collect();
+                match insert {
+                    true => map.insert(&mut writer, key, step),
+                    false => _ = map.remove(&mut writer, &key),
+                }
+                reader.quiescent();
+                writer.collect();
+                for (key, (old, remembered)) in (0..40).zip(before) {
+                    prop_assert_eq!(remembered.is_some(), old.is_some());
+                    let Some(mut remembered) = remembered else { continue };
+                    let is_valid = remembered.get(&map, &reader).is_some() || remembered.renew(&reader);
+                    let now = map.get(&key, &reader);
+                    prop_assert_eq!(remembered.get(&map, &reader), now.filter(|_| is_valid));
+                    prop_assert!(!is_valid || now == old.as_ref());
+                }
             }
         }
     }

@@ -5,145 +5,25 @@
 //! values out of a table, and frees them when every reader has called that since. A read is a load,
 //! a change is O(1), and neither waits for the other.
 //!
+//! A reader may remember an answer beyond a quiescent point, and later asks whether it is still right:
+//! see [`Stamp`] and [`Remembered`].
+//!
 //! ```text
 //! Reader ── get() ─►  Map, Lpm, Cell  ◄─ insert(), remove(), store() ── Writer
 //!    └ quiescent()                                              retire, collect ┘
 //! ```
 
 mod cell;
+mod domain;
 mod hash;
 mod lpm;
 mod map;
+mod stamp;
 
 pub use cell::Cell;
+pub use domain::{Part, Reader, TableNumber, Writer};
 pub use lpm::{Buckets, Lpm, Prefix, PrefixError};
 pub use map::{Bucket, Map};
+pub use stamp::{Remembered, Stamp, Table};
 
-use crate::sync::{AtomicU64, Mutex};
-use crossbeam::utils::CachePadded;
-use std::{
-    any::Any,
-    collections::VecDeque,
-    marker::PhantomData,
-    sync::{
-        Arc, PoisonError,
-        atomic::Ordering::{Acquire, Release},
-    },
-};
-
-/// The state that readers and the writer of one set of tables share.
-#[derive(Debug, Default)]
-struct Domain {
-    /// The number of the writer's retirements.
-    now: AtomicU64,
-    /// For each reader the `now` that it last saw while it held nothing.
-    seen: Mutex<Vec<Arc<CachePadded<AtomicU64>>>>,
-}
-
-/// The right to change a set of tables. There is one, so there is one writer.
-#[derive(Debug)]
-pub struct Writer {
-    domain: Arc<Domain>,
-    retired: VecDeque<(u64, Box<dyn Any + Send>)>,
-}
-
-/// The right to read a set of tables, for one thread at a time.
-#[derive(Debug)]
-pub struct Reader {
-    domain: Arc<Domain>,
-    seen: Arc<CachePadded<AtomicU64>>,
-    /// Not `Sync`, because a quiescent point concerns one thread.
-    _one_thread: PhantomData<std::cell::Cell<()>>,
-}
-
-impl Default for Writer {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Writer {
-    /// Returns a writer for new tables.
-    pub fn new() -> Self {
-        Self { domain: Arc::default(), retired: VecDeque::new() }
-    }
-
-    /// Returns a new reader of this writer's tables.
-    pub fn reader(&self) -> Reader {
-        let mut all = self.domain.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock that `collect` takes, so this reader cannot reach what was retired before.
-        let seen = Arc::new(CachePadded::new(AtomicU64::new(self.domain.now.load(Acquire))));
-        all.push(seen.clone());
-        Reader { domain: self.domain.clone(), seen, _one_thread: PhantomData }
-    }
-
-    /// Keeps `garbage`, which is no longer in any table, until no reader can hold it.
-    fn retire(&mut self, garbage: Box<dyn Any + Send>) {
-        // Release: a reader that sees the new number sees the tables without `garbage`.
-        let now = self.domain.now.fetch_add(1, Release) + 1;
-        self.retired.push_back((now, garbage));
-    }
-
-    /// Frees everything that no reader can hold any more. Returns the number of values that still
-    /// wait.
-    pub fn collect(&mut self) -> usize {
-        if !self.retired.is_empty() {
-            let all = self.domain.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            // Acquire: the actions of readers before their quiescent points happen before the
-            // values are freed.
-            let oldest = all.iter().map(|seen| seen.load(Acquire)).min().unwrap_or(u64::MAX);
-            drop(all);
-            while self.retired.front().is_some_and(|(when, _)| *when <= oldest) {
-                self.retired.pop_front();
-            }
-        }
-        self.retired.len()
-    }
-}
-
-impl Drop for Writer {
-    /// Frees everything that nobody can hold any more, and leaks the rest, because a reader may
-    /// outlive its writer, for example if the writer's thread panics.
-    fn drop(&mut self) {
-        self.collect();
-        std::mem::forget(std::mem::take(&mut self.retired));
-    }
-}
-
-impl Reader {
-    /// Declares a quiescent point: this reader holds nothing, which the exclusive borrow proves.
-    #[inline]
-    pub fn quiescent(&mut self) {
-        self.seen.store(self.domain.now.load(Acquire), Release);
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        let mut all = self.domain.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|seen| !Arc::ptr_eq(seen, &self.seen));
-    }
-}
-
-/// The set of tables that a table belongs to.
-#[derive(Clone, Debug)]
-struct Membership(Arc<Domain>);
-
-impl Membership {
-    fn of(writer: &Writer) -> Self {
-        Self(writer.domain.clone())
-    }
-
-    /// Checks that `reader` belongs to the same tables.
-    ///
-    /// # Panics
-    /// Panics if `reader` belongs to other tables, whose writer would not wait for it.
-    #[inline]
-    fn check_reader(&self, reader: &Reader) {
-        assert!(Arc::ptr_eq(&self.0, &reader.domain), "a reader of other tables");
-    }
-
-    fn check_writer(&self, writer: &Writer) {
-        assert!(Arc::ptr_eq(&self.0, &writer.domain), "a writer of other tables");
-    }
-}
+use domain::Membership;

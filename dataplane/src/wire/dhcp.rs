@@ -15,6 +15,13 @@ pub fn has_ports(header: &IpHeader, packet: &[u8]) -> bool {
     header.protocol == protocol::UDP && datagram.and_then(|bytes| bytes.first_chunk()) == Some(&PORTS)
 }
 
+/// Returns whether packets with these source and destination UDP ports may be from a DHCP server to a
+/// client.
+pub fn are_ports((src, dst): (u16, u16)) -> bool {
+    let [[a, b], [c, d]] = [src, dst].map(u16::to_be_bytes);
+    [a, b, c, d] == PORTS
+}
+
 /// Returns whether `packet`, which begins with `header` and [`has_ports`] of DHCP, is from a server to the
 /// client with this MAC address. It may be sent to an address that the client does not have yet (RFC
 /// 2131 §4.1).

@@ -333,16 +333,22 @@ pub(crate) fn v6_at(bytes: &[u8], at: usize) -> Option<Address> {
 #[inline]
 pub fn decrement_hop_limit(bytes: &mut [u8]) {
     if bytes[0] >> 4 == 4
-        && let Some(h) = bytes.first_chunk_mut::<V4_HEADER>()
+        && let Some(h) = bytes.first_chunk_mut()
     {
-        // One less in the high half of a word is one more in that half of the sum's complement (RFC
-        // 1141). Of the two zeros it is the positive one (RFC 1624 §3).
-        let sum = u32::from(be16(h, 10)) + 0x0100;
-        h[8] -= 1;
-        h[10..12].copy_from_slice(&((sum + u32::from(sum >= 0xffff)) as u16).to_be_bytes());
+        decrement_ttl(h);
     } else {
         bytes[7] -= 1;
     }
+}
+
+/// Decrements the time to live, which is not 0, of an IPv4 header, and corrects its checksum.
+#[inline]
+pub fn decrement_ttl(h: &mut [u8; V4_HEADER]) {
+    // One less in the high half of a word is one more in that half of the sum's complement (RFC 1141).
+    // Of the two zeros it is the positive one (RFC 1624 §3).
+    let sum = u32::from(be16(h, 10)) + 0x0100;
+    h[8] -= 1;
+    h[10..12].copy_from_slice(&((sum + u32::from(sum >= 0xffff)) as u16).to_be_bytes());
 }
 
 /// Replaces DSCP and ECN of the packet at the start of `bytes`, which was already parsed.

@@ -15,6 +15,7 @@ pub mod fragment;
 pub mod icmp;
 pub mod ip;
 pub mod nd;
+pub mod plain;
 pub mod probe;
 pub mod sctp;
 pub mod tcp;

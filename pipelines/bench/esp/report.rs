@@ -20,6 +20,8 @@ pub struct Row {
     pub workers: usize,
     /// Packets that the timed part carried.
     pub packets: u64,
+    /// Packets that workers have sent since they began, by which to divide what a simulator counts.
+    pub sent: u64,
     /// Nanoseconds of a worker's processor time per packet: the median over the slices of the run.
     pub ns_per_packet: f64,
     /// Nanoseconds per packet in the quickest slice.
@@ -87,6 +89,7 @@ impl Row {
             cipher: String::new(),
             workers,
             packets: 0,
+            sent: 0,
             ns_per_packet: median,
             ns_min: slices[0],
             ns_max: slices[slices.len() - 1],

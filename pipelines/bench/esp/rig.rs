@@ -164,6 +164,7 @@ impl Rig {
             cipher: self.cipher.to_string(),
             workers: options.workers,
             packets,
+            sent: self.counters.iter().map(|counters| counters.sent.value()).sum(),
             instructions_per_packet: instructions.map(|executed| executed as f64 / packets as f64),
             lost,
             replay_drops: of(DropReason::ReplayStale),

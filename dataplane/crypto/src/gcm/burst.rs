@@ -4,7 +4,7 @@
 
 use super::{
     columns, lanes, long,
-    packet::{Isa, Key, Packet},
+    packet::{Input, Isa, Key, Packet},
 };
 use std::mem::MaybeUninit;
 
@@ -46,19 +46,19 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
         }
     }
 
-    /// Adds a packet, made with `key`, as number `i`, which no other packet has.
+    /// Adds a packet as number `i`, which no other packet has.
     ///
     /// # Panics
-    /// Panics unless `i` is less than [`MOST_PACKETS`] and `packet` was made with `key`.
+    /// Panics unless `i` is less than [`MOST_PACKETS`], or if the text is shorter than the tag.
     #[inline(always)]
-    pub(crate) fn push(&mut self, i: usize, key: &'a Key, packet: Packet<'a>) {
+    pub(crate) fn push(&mut self, i: usize, key: &'a Key, input: Input<'a>) {
         if self.isa != Some(key.isa()) {
             self.switch(key.isa());
         }
+        let (packet, class_of) = (&mut self.packets[i], &mut self.classes[i]);
+        let packet = packet.write(Packet::new(key, input));
         // The kernels rely on the packet's key being of this size.
-        assert!(packet.is_of(key), "a packet of another key");
-        self.classes[i] = class(key.size().0, packet.len().div_ceil(16));
-        self.packets[i].write(packet);
+        *class_of = class(key.size().0, packet.len().div_ceil(16));
     }
 
     /// Seals or opens every packet. Returns a bit for each that is authentic. The text of the

@@ -10,10 +10,10 @@
 #![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
 
 use super::{
-    Packet,
     ghash::{Ghash, Power, Sum},
     key::{POWERS, Schedule},
     lanes::{Group, block, gather_rounds, tail},
+    packet::Packet,
     vector::{Block, Row, Vector},
 };
 use std::mem::MaybeUninit;

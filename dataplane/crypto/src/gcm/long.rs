@@ -16,9 +16,9 @@
 #![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
 
 use super::{
-    Packet,
     ghash::{Ghash, Power, Sum},
     key::{POWERS, Schedule},
+    packet::Packet,
     vector::{Block, Vector, Xmm, at_lane},
 };
 use std::mem::MaybeUninit;

@@ -71,4 +71,4 @@ mod vector;
 
 pub(crate) use burst::Burst;
 pub(crate) use isa::{AesNi, Vaes256, Vaes512};
-pub(crate) use packet::{Isa, Key, Packet};
+pub(crate) use packet::{Input, Isa, Key};

@@ -94,9 +94,20 @@ impl Key {
     }
 }
 
+/// What is sealed or opened with a key.
+pub(crate) struct Input<'a> {
+    pub(crate) iv: [u8; 8],
+    /// The additional data, or the result of [`Key::absorb`].
+    pub(crate) aad: Block,
+    /// Length of the additional data that `aad` stands for, in bytes.
+    pub(crate) aad_len: usize,
+    /// Text, then tag.
+    pub(crate) text: &'a mut [u8],
+}
+
 /// A packet as the kernels take it: 64 bytes. Everything that is loaded as a block is a block.
 #[repr(C, align(64))]
-pub(crate) struct Packet<'a> {
+pub(super) struct Packet<'a> {
     key: *const u8,
     /// Text, then tag.
     pub(super) text: *mut u8,
@@ -111,13 +122,13 @@ pub(crate) struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Returns a packet. `aad` represents `aad_len` bytes of additional data. `text` ends with the
-    /// 16 bytes of the tag.
+    /// Returns the packet of `input` for `key`.
     ///
     /// # Panics
-    /// Panics if `text` is shorter than the tag.
+    /// Panics if the text is shorter than the tag.
     #[inline(always)]
-    pub(crate) fn new(key: &'a Key, iv: [u8; 8], aad: Block, aad_len: usize, text: &'a mut [u8]) -> Self {
+    pub(super) fn new(key: &'a Key, input: Input<'a>) -> Self {
+        let Input { iv, aad, aad_len, text } = input;
         let len = text.len().checked_sub(TAG).expect("room for the tag");
         let lengths = u128::from(aad_len as u64 * 8) << 64 | u128::from(len as u64 * 8);
         Self {
@@ -128,12 +139,6 @@ impl<'a> Packet<'a> {
             lengths: lengths.to_le_bytes(),
             of: PhantomData,
         }
-    }
-
-    /// Returns whether the packet was made with `key`.
-    #[inline(always)]
-    pub(super) fn is_of(&self, key: &Key) -> bool {
-        self.key == key.size().1
     }
 
     /// Returns the length of the text in bytes.

@@ -45,15 +45,15 @@ impl Case {
         Key::new(isa, &self.key, self.salt).unwrap()
     }
 
-    fn packet<'a>(&self, key: &'a Key, text: &'a mut [u8]) -> Packet<'a> {
-        Packet::new(key, self.iv, key.absorb(None, &self.aad), self.aad.len(), text)
+    fn input<'a>(&self, key: &Key, text: &'a mut [u8]) -> Input<'a> {
+        Input { iv: self.iv, aad: key.absorb(None, &self.aad), aad_len: self.aad.len(), text }
     }
 
     /// Passes one packet through the kernels. Returns whether it is authentic.
     fn run<const SEAL: bool>(&self, isa: Isa, text: &mut [u8]) -> bool {
         let key = self.key(isa);
         let mut burst = Burst::<SEAL>::new();
-        burst.push(0, &key, self.packet(&key, text));
+        burst.push(0, &key, self.input(&key, text));
         burst.finish() == 1
     }
 
@@ -193,7 +193,7 @@ fn bursts_of_all_sizes_lengths_and_keys() {
                 cases.iter().map(|case| [&case.text[..], &[0xbb; 16]].concat()).collect();
             let mut burst = Burst::<true>::new();
             for (i, place) in places.iter_mut().enumerate() {
-                burst.push(i, &keys[owner[i]], cases[i].packet(&keys[owner[i]], place));
+                burst.push(i, &keys[owner[i]], cases[i].input(&keys[owner[i]], place));
             }
             let all = if count == 64 { !0 } else { (1 << count) - 1 };
             assert_eq!(burst.finish(), all);
@@ -220,7 +220,7 @@ fn bursts_of_all_sizes_lengths_and_keys() {
             let tags: Vec<Vec<u8>> = places.iter().map(|place| place[place.len() - 16..].to_vec()).collect();
             let mut burst = Burst::<false>::new();
             for (i, place) in places.iter_mut().enumerate() {
-                burst.push(i, &keys[owner[i]], received[i].packet(&keys[owner[i]], place));
+                burst.push(i, &keys[owner[i]], received[i].input(&keys[owner[i]], place));
             }
             assert_eq!(burst.finish(), all & !forged, "{isa:?}");
             for (i, place) in places.iter().enumerate() {

@@ -5,7 +5,7 @@ mod rfc;
 mod wycheproof;
 
 #[cfg(target_arch = "x86_64")]
-use super::gcm::{self, Burst, Packet};
+use super::gcm::{self, Burst, Input};
 use super::{
     Backend,
     aead::Aead,
@@ -119,8 +119,8 @@ fn through<const SEAL: bool>(
     let (salt, iv) = nonce.split_first_chunk().unwrap();
     let key = gcm::Key::new(isa, key, *salt).unwrap();
     let mut burst = Burst::<SEAL>::new();
-    let packet = Packet::new(&key, iv.try_into().unwrap(), key.absorb(None, aad), aad.len(), text);
-    burst.push(9, &key, packet);
+    let aad_block = key.absorb(None, aad);
+    burst.push(9, &key, Input { iv: iv.try_into().unwrap(), aad: aad_block, aad_len: aad.len(), text });
     burst.finish() == 1 << 9
 }
 

@@ -1,5 +1,7 @@
 use super::*;
+use crate::table::Stamp;
 use proptest::prelude::*;
+use std::net::Ipv4Addr;
 
 fn address() -> impl Strategy<Value = IpAddr> {
     // Few distinct bits, so that prefixes nest and addresses match.
@@ -17,6 +19,11 @@ fn address() -> impl Strategy<Value = IpAddr> {
         ])),
         any::<u128>().prop_map(|b| IpAddr::from(Ipv6Addr::from_bits(b))),
     ]
+}
+
+/// Refers to a whole value.
+fn whole<T>(value: &T) -> Option<&T> {
+    Some(value)
 }
 
 fn prefix(a: IpAddr, length: u8) -> Prefix {
@@ -106,6 +113,53 @@ proptest! {
         }
     }
 
+    /// Answers are the values of all prefixes that contain an address.
+    #[test]
+    fn no_stamp_of_an_address_outlives_its_answer(
+        steps in proptest::collection::vec((address(), 0u8..=128, any::<bool>()), 0..40),
+        wanted in proptest::collection::vec(address(), 1..20),
+    ) {
+        let mut writer = Writer::new();
+        let mut reader = writer.reader();
+        let lpm = Lpm::new(&writer, 16);
+        let answer = |a: IpAddr, reader: &Reader| {
+            let mut found = Vec::new();
+            lpm.find_map(a, reader, |value| -> Option<()> {
+                found.push(*value);
+                None
+            });
+            found
+        };
+        for (step, (a, length, remove)) in steps.into_iter().enumerate() {
+            reader.quiescent();
+            let before: Vec<_> = wanted
+                .iter()
+                .map(|&a| {
+                    let parts = lpm.parts(a.into());
+                    let remembered = lpm.remember(a.into(), parts, &reader, whole);
+                    (answer(a, &reader), Stamp::new(parts, &reader).unwrap(), remembered)
+                })
+                .collect();
+            match remove {
+                true => _ = lpm.remove(&mut writer, prefix(a, length)),
+                // A value that was never there before.
+                false => lpm.insert(&mut writer, prefix(a, length), step),
+            }
+            reader.quiescent();
+            writer.collect();
+            for (&a, (old, mut stamp, remembered)) in wanted.iter().zip(before) {
+                let now = answer(a, &reader);
+                let is_valid = stamp.is_current(&reader) || stamp.renew(&reader);
+                prop_assert!(now == old || !is_valid, "{}: {:?} {:?}", a, old, now);
+                prop_assert_eq!(remembered.is_some(), !old.is_empty());
+                if let Some(mut remembered) = remembered {
+                    let is_valid = remembered.get(&lpm, &reader).is_some() || remembered.renew(&reader);
+                    prop_assert_eq!(remembered.get(&lpm, &reader), now.first().filter(|_| is_valid));
+                }
+            }
+        }
+    }
+
     #[test]
     fn prefixes_survive_a_round_trip_through_text(a in address(), length in 0u8..=128) {
         let prefix = prefix(a, length);
@@ -124,4 +178,92 @@ fn refuses_invalid_texts() {
     ] {
         assert_eq!(text.parse::<Prefix>(), Err(error), "{text}");
     }
+}
+
+/// Returns the address with number `n` of those whose first 24 bits are without pattern.
+fn scattered(n: u32) -> IpAddr {
+    Ipv4Addr::from_bits(n.wrapping_mul(0x9e37_79b1).rotate_left(7)).into()
+}
+
+/// Returns how many stamps of a hundred addresses are renewed after changes of others' prefixes.
+fn renewed_of_100() -> usize {
+    let mut writer = Writer::new();
+    let mut reader = writer.reader();
+    let lpm = Lpm::new(&writer, 256);
+    let stamp = |n| Stamp::new(lpm.parts(scattered(n).into()), &reader).unwrap();
+    let mut stamps: Vec<_> = (0..100).map(stamp).collect();
+    for n in 1000..1100 {
+        lpm.insert(&mut writer, Prefix::new(scattered(n), 24 + n as u8 % 9).unwrap(), n);
+    }
+    reader.quiescent();
+    stamps.iter_mut().map(|stamp| stamp.renew(&reader)).filter(|is_renewed| *is_renewed).count()
+}
+
+#[test]
+fn stamps_of_addresses_far_from_changes_are_mostly_renewed() {
+    // By chance, one of the changes may share the part of short prefixes.
+    assert!((0..4).any(|_| renewed_of_100() > 80));
+}
+
+#[test]
+fn change_of_a_prefix_is_counted_for_every_address_in_it() {
+    let mut writer = Writer::new();
+    let mut reader = writer.reader();
+    let lpm = Lpm::new(&writer, 16);
+    for (prefix, inside) in [
+        ("0.0.0.0/0", "192.0.2.1"),
+        ("10.0.0.0/23", "10.0.1.255"),
+        ("10.0.0.0/24", "10.0.0.255"),
+        ("10.0.0.7", "10.0.0.7"),
+        ("::/0", "2001:db8::1"),
+        ("2001:db8::/63", "2001:db8:0:1::1"),
+        ("2001:db8::/64", "2001:db8::ffff:1"),
+        ("2001:db8::7", "2001:db8::7"),
+    ] {
+        let (prefix, address) = (prefix.parse().unwrap(), Address::from(inside.parse::<IpAddr>().unwrap()));
+        reader.quiescent();
+        let mut before = Stamp::new(lpm.parts(address), &reader).unwrap();
+        lpm.insert(&mut writer, prefix, 0);
+        reader.quiescent();
+        assert!(!before.renew(&reader), "{prefix} inserted");
+        let mut between = Stamp::new(lpm.parts(address), &reader).unwrap();
+        assert!(lpm.remove(&mut writer, prefix));
+        reader.quiescent();
+        assert!(!between.renew(&reader), "{prefix} removed");
+    }
+}
+
+#[test]
+fn value_is_that_of_the_longest_prefix_that_has_one() {
+    let mut writer = Writer::new();
+    let mut reader = writer.reader();
+    let lpm = Lpm::new(&writer, 16);
+    lpm.insert(&mut writer, "10.0.0.0/8".parse().unwrap(), Some(8));
+    lpm.insert(&mut writer, "10.0.0.0/24".parse().unwrap(), Some(24));
+    lpm.insert(&mut writer, "10.0.0.7".parse().unwrap(), None);
+    reader.quiescent();
+    let find = |address: &str| {
+        let address = Address::from(address.parse::<IpAddr>().unwrap());
+        let remembered = lpm.remember(address, lpm.parts(address), &reader, |value| value.as_ref())?;
+        remembered.get(&lpm, &reader).copied()
+    };
+    assert_eq!([find("10.0.0.7"), find("10.0.1.7"), find("11.0.0.7")], [Some(24), Some(8), None]);
+}
+
+#[test]
+#[should_panic(expected = "all parts of this address")]
+fn value_is_not_remembered_without_the_part_of_short_prefixes() {
+    let mut writer = Writer::new();
+    let mut reader = writer.reader();
+    let lpm = Lpm::new(&writer, 16);
+    lpm.insert(&mut writer, "10.0.0.0/8".parse().unwrap(), 8);
+    reader.quiescent();
+    // Both may be the same by chance.
+    let apart = (0..).map(scattered).map(Address::from).find(|a| {
+        let [near, short] = lpm.parts(*a);
+        near != short
+    });
+    let address = apart.unwrap();
+    let [near, _] = lpm.parts(address);
+    let _ = lpm.remember(address, [near], &reader, whole);
 }

@@ -6,6 +6,8 @@
 
 #![cfg(loom)]
 
+mod remembered;
+
 use loom::{cell::UnsafeCell, sync::Arc, thread};
 use std::hash::{Hash, Hasher};
 use wayfarer_dataplane::table::{Cell, Map, Reader, Writer};

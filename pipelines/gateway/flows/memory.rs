@@ -1,0 +1,93 @@
+//! The flows that a worker remembers, and those that it has missed.
+
+use super::{
+    super::io::Io,
+    entry::{InboundEntry, InboundKey, InnerEntry, InnerKey, OutboundEntry, OutboundKey},
+    ways::{Hash, Ways},
+};
+use arrayvec::ArrayVec;
+
+/// The most flows that are learnt after one burst.
+const MISSED: usize = 16;
+
+/// The flows that a worker remembers.
+#[derive(Debug)]
+pub(super) struct Memory {
+    hash: Hash,
+    pub outbound: Ways<OutboundEntry>,
+    pub inbound: Ways<InboundEntry>,
+    pub inner: Ways<InnerEntry>,
+    /// Flows of this burst that are not known.
+    missed: ArrayVec<Missed, MISSED>,
+}
+
+/// A flow that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missed {
+    Outbound(OutboundKey),
+    Inbound(InboundKey),
+    Inner(InnerKey),
+}
+
+impl Memory {
+    pub(super) fn new(entries: usize) -> Self {
+        Self {
+            hash: Hash::default(),
+            outbound: Ways::new(entries),
+            inbound: Ways::new(entries),
+            inner: Ways::new(entries),
+            missed: ArrayVec::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.outbound.is_empty()
+    }
+
+    /// Prefetches what is remembered of a flow from this side. Returns its slot.
+    #[inline(always)]
+    pub(super) fn expect_outbound(&self, key: OutboundKey) -> u32 {
+        self.outbound.expect(self.hash.of(key.words()))
+    }
+
+    /// Prefetches what is remembered of an SA. Returns its slot.
+    #[inline(always)]
+    pub(super) fn expect_inbound(&self, key: InboundKey) -> u32 {
+        self.inbound.expect(self.hash.of(key.words()))
+    }
+
+    /// Prefetches what is remembered of a destination. Returns its slot.
+    #[inline(always)]
+    pub(super) fn expect_inner(&self, key: InnerKey) -> u32 {
+        self.inner.expect(self.hash.of(key.words()))
+    }
+
+    /// Notes a flow that is not known.
+    #[cold]
+    pub(super) fn miss(&mut self, missed: Missed, io: &Io) {
+        io.counters().flow_misses.add(1);
+        if !self.missed.contains(&missed) {
+            // The others are learnt by later packets.
+            let _ = self.missed.try_push(missed);
+        }
+    }
+
+    #[inline]
+    pub(super) fn has_missed(&self) -> bool {
+        !self.missed.is_empty()
+    }
+
+    /// Takes out the flows that were not known, each with the hash of its key.
+    pub(super) fn take_missed(&mut self) -> impl Iterator<Item = (u64, Missed)> + use<> {
+        let hash = self.hash;
+        std::mem::take(&mut self.missed).into_iter().map(move |missed| {
+            let words = match missed {
+                Missed::Outbound(key) => key.words(),
+                Missed::Inbound(key) => key.words(),
+                Missed::Inner(key) => key.words(),
+            };
+            (hash.of(words), missed)
+        })
+    }
+}

@@ -1,0 +1,265 @@
+//! Packets of known flows from this side: numbers, seals and sends them.
+
+use super::{
+    super::{batch::Batch, encapsulate::emit_outer, io::Io, profile::Stage, rings::Event, tables::Tables},
+    entry::{Exit, OutboundEntry, OutboundKey},
+    memory::{Memory, Missed},
+    order::{HeldFlows, Rest},
+};
+use wayfarer_dataplane::{
+    crypto::{self, SealJob},
+    drop::DropReason,
+    packet::Packet,
+    port::Mac,
+    prefetch,
+    sa::{Due, Endpoint, OutboundSa},
+    table::Reader,
+    wire::{
+        esp,
+        ethernet::{self, Ethernet},
+        ip::{self, protocol},
+        plain::PlainV4,
+    },
+};
+
+/// A note on a plain packet from this side. The packet's data is its frame.
+#[derive(Debug)]
+pub(super) struct Note<'r> {
+    key: OutboundKey,
+    /// `None` if the flow is not known, or the packet is not for the short way.
+    sa: Option<&'r OutboundSa>,
+    endpoint: Option<&'r Endpoint>,
+    seq: u64,
+    exit: Exit,
+    slot: u32,
+    total_len: u16,
+    traffic_class: u8,
+    dont_fragment: bool,
+    /// The packet's place in its burst.
+    place: u8,
+    /// The reason for a drop, if the packet is to be dropped.
+    fate: Result<(), DropReason>,
+}
+
+const _: () = assert!(size_of::<Note<'_>>() == prefetch::LINE);
+
+/// Plain packets from this side, most of them of known flows.
+pub(super) type Known<'r> = Batch<Note<'r>>;
+
+impl<'r> Note<'r> {
+    #[inline(always)]
+    pub(super) fn new(header: PlainV4, key: OutboundKey, slot: u32, place: u8) -> Self {
+        Self {
+            key,
+            sa: None,
+            endpoint: None,
+            seq: 0,
+            exit: Exit::NONE,
+            slot,
+            total_len: header.total_len() as u16,
+            traffic_class: header.traffic_class(),
+            dont_fragment: header.dont_fragment(),
+            place,
+            fate: Ok(()),
+        }
+    }
+
+    /// Returns the SA that the packet goes through, and the endpoint, unless it is dropped.
+    #[inline(always)]
+    fn way(&self) -> Option<(&'r OutboundSa, &'r Endpoint)> {
+        self.fate.ok()?;
+        Some((self.sa?, self.endpoint?))
+    }
+
+    #[inline(always)]
+    fn has_sa_of(&self, other: &Self) -> bool {
+        self.sa.map(std::ptr::from_ref) == other.sa.map(std::ptr::from_ref)
+    }
+}
+
+/// Carries the packets of known flows all the way, and leaves the others in `rest`.
+#[inline(never)]
+pub(super) fn run<'r>(
+    memory: &mut Memory,
+    departing: &mut Known<'r>,
+    rest: &mut Rest,
+    tables: &'r Tables,
+    reader: &'r Reader,
+    io: &mut Io,
+) {
+    for (_, note) in departing.iter_mut() {
+        let renew = |entry: &mut OutboundEntry| entry.renew(tables, reader);
+        match memory.outbound.find(note.slot, note.key, reader, renew) {
+            Some(entry) => {
+                note.exit = entry.exit;
+                note.sa = entry.sa.get(&tables.policies, reader).filter(|_| !entry.exit.is_none());
+            }
+            None => memory.miss(Missed::Outbound(note.key), io),
+        }
+        if let Some(sa) = note.sa {
+            prefetch::whole(sa);
+        }
+    }
+    io.mark(Stage::Policy);
+    for (_, note) in departing.iter_mut() {
+        if let Some(sa) = note.sa {
+            sa.prefetch_parts();
+        }
+    }
+    let mut held = HeldFlows::default();
+    for (_, note) in departing.iter_mut() {
+        let Some(sa) = note.sa else { continue };
+        note.endpoint = sa.endpoint(reader);
+        let fits = |endpoint: &Endpoint| usize::from(note.total_len) <= endpoint.payload_limit();
+        if !note.endpoint.is_some_and(fits) || held.has(&note.key) {
+            // It is cut, or its sender told.
+            note.sa = None;
+            held.hold(note.key);
+        }
+    }
+    if reader.has_news() {
+        follow_moves(departing, tables, reader);
+    }
+    let mut is_shared = false;
+    for (_, note) in departing.iter_mut() {
+        let Some(sa) = note.sa else { continue };
+        is_shared |= sa.is_shared();
+        if !sa.is_shared() {
+            number(std::slice::from_mut(note), sa, io);
+        }
+    }
+    if is_shared {
+        number_shared(departing.columns().1, io);
+    }
+    io.mark(Stage::Number);
+    crypto::seal_burst(departing.iter_mut().filter_map(|(packet, note)| {
+        let (sa, endpoint) = note.way()?;
+        let own = tables.settings.ports[usize::from(note.exit.port)].mac.get();
+        match encapsulate(packet, note, sa, endpoint, own) {
+            Some(esp) => Some(SealJob { key: &sa.key, seq: note.seq, iv: sa.iv(note.seq), esn: sa.esn, esp }),
+            None => {
+                note.fate = Err(DropReason::NoHeadroom);
+                None
+            }
+        }
+    }));
+    io.mark(Stage::Seal);
+    let (mut sealed, mut bytes) = (0, 0);
+    for (packet, note) in departing.finish() {
+        match (note.sa, note.fate) {
+            (None, _) => rest.push(packet, note.place),
+            (Some(_), Ok(())) => {
+                sealed += 1;
+                bytes += u64::from(note.total_len);
+                io.send(packet, note.exit.port);
+            }
+            (Some(_), Err(reason)) => io.drop(packet, reason),
+        }
+    }
+    let counters = io.counters();
+    counters.flow_hits.add(sealed);
+    counters.sealed.add(sealed);
+    counters.sealed_bytes.add(bytes);
+    io.mark(Stage::Route);
+}
+
+/// Finds the exits of packets again. An endpoint may be a new one, which the remembered exit is not for.
+#[cold]
+#[inline(never)]
+fn follow_moves(departing: &mut Known<'_>, tables: &Tables, reader: &Reader) {
+    let mut held = HeldFlows::default();
+    for (_, note) in departing.iter_mut() {
+        let Some(endpoint) = note.endpoint.filter(|_| note.sa.is_some()) else { continue };
+        note.exit = Exit::to(endpoint, tables, reader);
+        if note.exit.is_none() || held.has(&note.key) {
+            note.sa = None;
+            held.hold(note.key);
+        }
+    }
+}
+
+/// Numbers the packets of SAs that several workers use, by one operation for each run of packets of one
+/// SA.
+#[inline(never)]
+fn number_shared(notes: &mut [Note<'_>], io: &mut Io) {
+    for run in notes.chunk_by_mut(Note::has_sa_of) {
+        if let Some(sa) = run[0].sa.filter(|sa| sa.is_shared()) {
+            number(run, sa, io);
+        }
+    }
+}
+
+/// Counts a run of packets against the lifetime of their SA, and numbers those within it.
+#[inline(always)]
+fn number(run: &mut [Note<'_>], sa: &OutboundSa, io: &mut Io) {
+    let bytes = run.iter().map(|note| u64::from(note.total_len)).sum();
+    if !sa.life.charge_run(run.len() as u64, bytes) {
+        charge(run, sa, io);
+    }
+    let within = run.iter().filter(|note| note.fate.is_ok()).count();
+    let first = sa.take_sequence(within as u64);
+    for (note, seq) in run.iter_mut().filter(|note| note.fate.is_ok()).zip(first..) {
+        note.seq = seq;
+        if seq > sa.last_sequence() {
+            exhausted(note, sa, io);
+        }
+    }
+}
+
+/// Counts each packet of a run against the limits of its SA.
+#[cold]
+fn charge(run: &mut [Note<'_>], sa: &OutboundSa, io: &mut Io) {
+    let tunnel = sa.tunnel;
+    for note in run {
+        let tell = |due| io.tell(Event::Due { tunnel, inbound: false, due });
+        if !sa.life.charge(note.total_len.into(), tell) {
+            note.fate = Err(DropReason::SaExpired);
+        }
+    }
+}
+
+#[cold]
+fn exhausted(note: &mut Note<'_>, sa: &OutboundSa, io: &mut Io) {
+    let tunnel = sa.tunnel;
+    sa.life.once(Due::Sequence, |due| io.tell(Event::Due { tunnel, inbound: false, due }));
+    note.fate = Err(DropReason::SequenceExhausted);
+}
+
+/// Makes the frame a numbered ESP packet from the MAC address `own`, of which only the cryptography is
+/// missing. Returns its ESP.
+#[inline(always)]
+fn encapsulate<'p>(
+    packet: &'p mut Packet,
+    note: &Note<'_>,
+    sa: &OutboundSa,
+    endpoint: &Endpoint,
+    own: Mac,
+) -> Option<&'p mut [u8]> {
+    let length = usize::from(note.total_len);
+    let esp_at = ethernet::HEADER + endpoint.outer_len();
+    let head = esp_at + esp::HEADER + sa.overhead.iv();
+    let tail = esp::padding(length, sa.overhead.align()) + esp::TRAILER;
+    let headroom = (packet.headroom() + ethernet::HEADER).checked_sub(head)?;
+    packet.reshape(headroom, head + length + tail + sa.overhead.icv())?;
+    let frame = packet.data_mut();
+    let (head, inner) = frame.split_at_mut_checked(head)?;
+    ip::decrement_ttl(inner.first_chunk_mut()?);
+    let behind = inner.get_mut(length..)?;
+    match behind.first_chunk_mut() {
+        Some(space) if tail <= space.len() => esp::emit_short_trailer(space, tail, protocol::IPV4),
+        _ => esp::emit_trailer(behind.get_mut(..tail)?, protocol::IPV4),
+    }
+    let ethertype = if endpoint.is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };
+    Ethernet { dst: note.exit.mac, src: own, ethertype }.emit(head);
+    emit_outer(
+        &mut frame[ethernet::HEADER..],
+        note.traffic_class,
+        note.dont_fragment,
+        sa,
+        endpoint,
+        note.seq,
+    );
+    let esp = frame.get_mut(esp_at..)?;
+    esp::emit_header(esp, sa.spi.0, note.seq);
+    Some(esp)
+}
