@@ -37,14 +37,21 @@ fn without_mobike() -> Connection {
     Connection { mobike: false, ..terminal() }
 }
 
-/// Connects a terminal in the same way to a gateway that can forget MOBIKE.
+/// Connects a terminal in the same way to libreswan's gateway, which can forget MOBIKE.
 fn behind_with_libreswan(forgets_mobike: bool, terminal: Connection) -> Pair {
-    let mut pair = Pair::with(gateway(), terminal, Settings { log_keys: true, ..Settings::default() });
+    let mut pair = connected_to_libreswan(forgets_mobike, terminal);
+    pair.pass(3 * SECOND);
+    pair
+}
+
+/// Connects a terminal behind a NAT to libreswan's gateway, which it has not asked yet how it sees it.
+fn connected_to_libreswan(forgets_mobike: bool, terminal: Connection) -> Pair {
+    let settings = Settings { log_keys: true, vendor_id: false, ..Settings::default() };
+    let mut pair = Pair::with(gateway(), terminal, settings);
     pair.gateway.libreswan_answers = Some(LibreswanAnswers::default());
     set_forgets_mobike(&mut pair, forgets_mobike);
     pair.nat = Some(nat());
     pair.connect();
-    pair.pass(3 * SECOND);
     pair
 }
 
@@ -112,21 +119,25 @@ impl Traffic {
             let newest = pair.terminal.connected_peers().pop().unwrap();
             let so_far = self.0.entry(newest).or_default();
             *so_far = [so_far[0] + sent, so_far[1] + received];
-            let known = pair.terminal.events.len();
+            let mut known = pair.terminal.events.len();
             pair.pass(SECOND);
-            for event in &pair.terminal.events[known..] {
-                match event {
-                    Event::TrafficDue { peer } => {
-                        let [sent, received] = self.0.get(peer).copied().unwrap_or_default();
-                        pair.terminal.endpoint.handle_traffic(pair.now, *peer, sent, received);
+            while known < pair.terminal.events.len() {
+                let new = known..pair.terminal.events.len();
+                known = new.end;
+                for event in &pair.terminal.events[new] {
+                    match event {
+                        Event::TrafficDue { peer } => {
+                            let [sent, received] = self.0.get(peer).copied().unwrap_or_default();
+                            pair.terminal.endpoint.handle_traffic(pair.now, *peer, sent, received);
+                        }
+                        Event::LivenessDue { peer } => {
+                            pair.terminal.endpoint.handle_liveness(pair.now, *peer, received > 0);
+                        }
+                        _ => {}
                     }
-                    Event::LivenessDue { peer } => {
-                        pair.terminal.endpoint.handle_liveness(pair.now, *peer, received > 0);
-                    }
-                    _ => {}
                 }
+                pair.settle();
             }
-            pair.settle();
         }
         seconds
     }
@@ -215,6 +226,44 @@ fn gateway_hears_of_another_port_within_seconds_if_the_terminal_sends_in_vain() 
     }
 }
 
+/// libreswan answers with the terminal's earlier end until it is told of the new one.
+#[test]
+fn gateway_that_sees_no_change_is_told_after_silence() {
+    let mut pair = behind_with_libreswan(false, terminal());
+    let mut traffic = Traffic::default();
+    for times in 1..=3 {
+        traffic.pass(&mut pair, 60, [5, 5], never);
+        restart_nat(&mut pair);
+        (0..3).for_each(|_| check(&mut pair));
+        assert_eq!(changes_and_updates(&pair), [0, times - 1], "only silence shows it");
+        let dark = traffic.pass(&mut pair, 60, [5, 0], |pair| changes_and_updates(pair)[1] == times);
+        assert!(dark <= 6, "{dark} s");
+        assert_reachable(&mut pair);
+    }
+    traffic.pass(&mut pair, 60, [5, 5], never);
+    assert_eq!((changes_and_updates(&pair), starts_and_silences(&pair)), ([0, 3], [1, 0]));
+}
+
+#[test]
+fn traffic_one_way_causes_ever_fewer_updates_and_nothing_else() {
+    let mut pair = behind_with_libreswan(false, terminal());
+    let mut traffic = Traffic::default();
+    let updates = [60, 540, 1500, 1500].map(|seconds| {
+        let before = changes_and_updates(&pair)[1];
+        traffic.pass(&mut pair, seconds, [5, 0], never);
+        changes_and_updates(&pair)[1] - before
+    });
+    assert!(updates.iter().all(|updates| (3..=6).contains(updates)), "{updates:?}");
+    assert_eq!(starts_and_silences(&pair), [1, 0]);
+    // What comes shows that the next silence is another one.
+    traffic.pass(&mut pair, 5, [5, 5], never);
+    restart_nat(&mut pair);
+    let all = changes_and_updates(&pair)[1];
+    let dark = traffic.pass(&mut pair, 60, [5, 0], |pair| changes_and_updates(pair)[1] > all);
+    assert!(dark <= 6, "{dark} s");
+    assert_reachable(&mut pair);
+}
+
 #[test]
 fn gateway_that_never_says_how_it_sees_the_terminal_gets_no_update() {
     let mut pair = behind_with_libreswan(true, terminal());
@@ -247,6 +296,28 @@ fn terminal_authenticates_again_if_a_gateway_that_has_forgotten_mobike_sends_not
         // The new IKE SA has not said anything that it could have forgotten.
         traffic.pass(&mut pair, 30, [5, 0], never);
         assert_eq!(starts_and_silences(&pair)[0], 2);
+    }
+}
+
+/// In IKE_SA_INIT, it has still said how it sees the terminal.
+#[test]
+fn gateway_may_forget_mobike_before_it_is_asked() {
+    for by_terminal in [true, false] {
+        let mut pair = connected_to_libreswan(false, terminal());
+        let [here, there] = pair.connected_peers().map(|all| all[0]);
+        match by_terminal {
+            true => pair.terminal.endpoint.rekey(pair.now, here, true),
+            false => pair.gateway.endpoint.rekey(pair.now, there, true),
+        }
+        pair.settle();
+        set_forgets_mobike(&mut pair, true);
+        let mut traffic = Traffic::default();
+        traffic.pass(&mut pair, 8, [5, 5], never);
+        restart_nat(&mut pair);
+        traffic.pass(&mut pair, 10, [5, 0], never);
+        assert_eq!(starts_and_silences(&pair), [2, 1]);
+        traffic.pass(&mut pair, 30, [5, 0], never);
+        assert_eq!((changes_and_updates(&pair), starts_and_silences(&pair)), ([0; 2], [2, 1]));
     }
 }
 

@@ -97,7 +97,7 @@ pub(super) struct Node {
 /// Habits of a node, most of them of other implementations.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Habits {
-    /// The node answers probes as libreswan does. Its endpoint must log keys.
+    /// The node answers probes and NAT detection as libreswan does. Its endpoint must log keys.
     pub(super) libreswan_answers: bool,
     /// It sends by the child SA of a peer's request at once, before the peer has its answer.
     pub(super) sends_at_once: bool,
@@ -169,7 +169,7 @@ impl Node {
     /// Returns an IKE message of the endpoint as the node sends it.
     pub(super) fn as_sent(&mut self, message: Vec<u8>) -> Vec<u8> {
         match &mut self.libreswan_answers {
-            Some(habit) => habit.apply(message),
+            Some(habit) => habit.apply(&self.endpoint, message),
             None => message,
         }
     }

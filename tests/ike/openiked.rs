@@ -1,5 +1,5 @@
-//! Traffic selectors as OpenIKED sends them: the unspecified address for whatever address it gets, and answers
-//! with more than was asked for.
+//! Traffic selectors as OpenIKED sends them: the unspecified address for whatever address it gets, in
+//! requests and in answers, and answers with more than was asked for.
 
 use crate::pair::Pair;
 use std::{net::IpAddr, time::Duration};
@@ -68,6 +68,20 @@ fn traffic(side: &Side) -> [Vec<TrafficSelector>; 2] {
 /// Counts the events that say that the other side has answered with too much.
 fn widened(side: &Side) -> usize {
     side.events.iter().filter(|event| matches!(event, Event::ChildWidened { .. })).count()
+}
+
+/// Has the gateway rekey the child SA, which the terminal answers with these selectors for its own side.
+/// Returns how often that has failed so far.
+fn rekey(pair: &mut Pair, answered: TrafficSelector) -> usize {
+    let there = pair.connected_peers()[1][0];
+    pair.gateway.endpoint.rekey(pair.now, there, false);
+    pair.down().iter().for_each(|request| pair.deliver_down(request));
+    let answer = pair.up().remove(0);
+    let answer = with_own_side(pair, answer, &[answered]);
+    pair.deliver_up(&answer);
+    pair.settle();
+    pair.pass(10 * SECOND);
+    pair.gateway.events.iter().filter(|event| matches!(event, Event::CreateFailed { .. })).count()
 }
 
 #[test]
@@ -140,17 +154,7 @@ fn first_answer_counts_as_far_as_it_was_asked_for() {
 fn answer_to_new_keys_counts_as_far_as_it_was_asked_for() {
     let mut pair = pair(gateway(), terminal());
     pair.connect();
-    let (before, there) = (traffic(&pair.gateway), pair.connected_peers()[1][0]);
-    let rekey = |pair: &mut Pair, answered| {
-        pair.gateway.endpoint.rekey(pair.now, there, false);
-        pair.down().iter().for_each(|request| pair.deliver_down(request));
-        let answer = pair.up().remove(0);
-        let answer = with_own_side(pair, answer, &[answered]);
-        pair.deliver_up(&answer);
-        pair.settle();
-        pair.pass(10 * SECOND);
-        pair.gateway.events.iter().filter(|event| matches!(event, Event::CreateFailed { .. })).count()
-    };
+    let before = traffic(&pair.gateway);
     let mut spis = vec![pair.gateway.newest_child().spi_in];
     for rekeys in 1..=3 {
         assert_eq!(rekey(&mut pair, everything()), 0);
@@ -163,4 +167,19 @@ fn answer_to_new_keys_counts_as_far_as_it_was_asked_for() {
     }
     assert_eq!(rekey(&mut pair, elsewhere()), 1);
     assert_eq!((traffic(&pair.gateway), widened(&pair.gateway)), (before, 3));
+}
+
+#[test]
+fn unspecified_address_in_an_answer_to_new_keys_stands_for_the_assigned_one() {
+    let [v4, v6] = [IpAddr::from([0; 4]), IpAddr::from([0; 16])].map(TrafficSelector::host);
+    let mut pair = pair(gateway(), terminal());
+    pair.connect();
+    let (before, first) = (traffic(&pair.gateway), pair.gateway.newest_child().spi_in);
+    assert_eq!(rekey(&mut pair, v4), 0);
+    assert_eq!((traffic(&pair.gateway), widened(&pair.gateway)), (before.clone(), 0));
+    let second = pair.gateway.newest_child().spi_in;
+    assert_ne!(second, first, "it has new keys");
+    pair.assert_one_each();
+    assert_eq!(rekey(&mut pair, v6), 1, "it was assigned no address of that family");
+    assert_eq!(traffic(&pair.gateway), before);
 }

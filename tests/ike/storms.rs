@@ -379,8 +379,9 @@ fn darkness(world: &mut World, time: Duration) -> Vec<Duration> {
     longest
 }
 
-/// libreswan's gateway follows neither ESP nor IKE from elsewhere. Terminals have to announce that the NAT in
-/// front of them has given them another port (RFC 4555 §3.8), and nothing else.
+/// libreswan's gateway follows neither ESP nor IKE from elsewhere, and does not say that it hears a terminal
+/// there. Terminals have to find by silence that the NAT in front of them has given them another port, and
+/// announce that (RFC 4555 §3.8), and nothing else.
 #[test]
 fn terminals_behind_restarted_nats_tell_a_gateway_that_follows_only_updates() {
     for probes_paths in [false, true] {

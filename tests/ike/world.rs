@@ -172,7 +172,9 @@ impl World {
         let (mut ike, mut esp) = (self.offers.clone(), self.offers.clone());
         let Habits { crash_tokens, probes_paths, stays_without_udp, follows_only_updates, .. } = self.habits;
         let of_gateway = Habits { crash_tokens, probes_paths, stays_without_udp, ..Habits::default() };
-        let of_gateway = Habits { follows_only_updates, ..of_gateway };
+        // Without MOBIKE, libreswan's would say nothing. Others say where they see the terminal.
+        let libreswan_answers = follows_only_updates && !self.habits.without_mobike;
+        let of_gateway = Habits { follows_only_updates, libreswan_answers, ..of_gateway };
         let of_terminal = Habits { stays_without_udp: false, ..self.habits };
         let habits = if node == GATE { of_gateway } else { of_terminal };
         let without_pfs = |offer: &Offer| Offer { kex: vec![], more_kex: vec![], ..offer.clone() };

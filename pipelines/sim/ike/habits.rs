@@ -1,14 +1,18 @@
 //! Habits of other implementations, put on an endpoint of ours.
 
 use super::keys::LoggedKeys;
+use crate::primitives::Primitives;
 use wayfarer_mobility::ike::{
+    endpoint::Endpoint,
     event::Event,
+    nat::nat_detection,
     protection::Fragments,
     wire::{self, ExchangeType, Header, Payload, notify},
 };
 
 /// Takes COOKIE2 out of answers without NAT_DETECTION: libreswan returns it only beside that
-/// (`process_v2N_mobike_requests`).
+/// (`process_v2N_mobike_requests`). In the others, NAT_DETECTION is about the end to which the side sends,
+/// wherever the request has come from (`ikev2_out_nat_v2n`).
 #[derive(Debug, Default)]
 pub struct LibreswanAnswers {
     keys: Vec<LoggedKeys>,
@@ -24,12 +28,12 @@ impl LibreswanAnswers {
         self.keys.extend(LoggedKeys::of(event));
     }
 
-    /// Returns a message of the side as the other implementation would send it.
-    pub fn apply(&mut self, message: Vec<u8>) -> Vec<u8> {
-        self.without_mobike(&message).unwrap_or(message)
+    /// Returns a message of the side with this endpoint as the other implementation would send it.
+    pub fn apply(&mut self, endpoint: &Endpoint, message: Vec<u8>) -> Vec<u8> {
+        self.try_apply(endpoint, &message).unwrap_or(message)
     }
 
-    fn without_mobike(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+    fn try_apply(&mut self, endpoint: &Endpoint, message: &[u8]) -> Option<Vec<u8>> {
         let header = Header::parse(message).ok().filter(Header::is_response)?;
         let keys = self.keys.iter_mut().find(|keys| keys.spis() == [header.spi_i, header.spi_r])?;
         if header.exchange != ExchangeType::Informational.number() {
@@ -37,13 +41,23 @@ impl LibreswanAnswers {
         }
         let protection = keys.protection(header.is_from_initiator());
         let opened = protection.open(&header, message, &mut Fragments::default()).ok()??;
+        let hash;
         let mut payloads = wire::parse(opened.first, &opened.body).ok()?;
         if !self.forgets_mobike && wire::notified(&payloads, notify::NAT_DETECTION_SOURCE_IP).is_some() {
-            return None;
+            let peer = endpoint.peers().find(|peer| peer.spis() == Some(keys.spis()))?;
+            hash = nat_detection(&Primitives, header.spi_i, header.spi_r, peer.addresses().remote);
+            for payload in &mut payloads {
+                if let Payload::Notify(n) = payload
+                    && n.kind == notify::NAT_DETECTION_DESTINATION_IP
+                {
+                    n.data = &hash;
+                }
+            }
+        } else {
+            let of_mobike =
+                [notify::COOKIE2, notify::NAT_DETECTION_SOURCE_IP, notify::NAT_DETECTION_DESTINATION_IP];
+            payloads.retain(|payload| !matches!(payload, Payload::Notify(n) if of_mobike.contains(&n.kind)));
         }
-        let of_mobike =
-            [notify::COOKIE2, notify::NAT_DETECTION_SOURCE_IP, notify::NAT_DETECTION_DESTINATION_IP];
-        payloads.retain(|payload| !matches!(payload, Payload::Notify(n) if of_mobike.contains(&n.kind)));
         let mut body = vec![];
         let first = wire::emit(&payloads, &mut body);
         Some(keys.seal(header, first, body, None).remove(0))

@@ -105,15 +105,16 @@ impl Side {
         if let Some(habit) = libreswan_answers {
             events[known..].iter().for_each(|event| habit.learn(event));
         }
-        let sent = std::iter::from_fn(|| endpoint.poll_transmit());
-        sent.filter_map(|t| match (t.payload, &mut *libreswan_answers) {
-            (Payload::Message(message) | Payload::Probe(message), Some(habit)) => {
-                Some((t.addresses, habit.apply(message)))
-            }
-            (Payload::Message(message) | Payload::Probe(message), None) => Some((t.addresses, message)),
-            (Payload::Keepalive, _) => None,
-        })
-        .collect()
+        let sent: Vec<_> = std::iter::from_fn(|| endpoint.poll_transmit()).collect();
+        sent.into_iter()
+            .filter_map(|t| match (t.payload, &mut *libreswan_answers) {
+                (Payload::Message(message) | Payload::Probe(message), Some(habit)) => {
+                    Some((t.addresses, habit.apply(endpoint, message)))
+                }
+                (Payload::Message(message) | Payload::Probe(message), None) => Some((t.addresses, message)),
+                (Payload::Keepalive, _) => None,
+            })
+            .collect()
     }
 }
 

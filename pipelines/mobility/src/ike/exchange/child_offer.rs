@@ -200,7 +200,7 @@ impl Peer {
 
     /// Returns the peer's selectors for its own side, with the inner address leased to it in place of the
     /// unspecified one of the same family: OpenIKED asks so for whatever address it gets, instead of for all
-    /// addresses (RFC 7296 §2.19).
+    /// addresses (RFC 7296 §2.19), and answers so when it is asked for new keys.
     fn with_lease(&self, theirs: &[TrafficSelector]) -> Vec<TrafficSelector> {
         let lease = |is_v4: bool| self.leases.iter().copied().find(|lease| lease.is_ipv4() == is_v4);
         let leased = |asked: &TrafficSelector| {
@@ -295,6 +295,7 @@ impl Peer {
         replaces: Option<ChildId>,
     ) -> Option<AgreedChild> {
         let ChildOffer { proposals, ts_i, ts_r, transport } = answer;
+        let ts_r = &self.with_lease(ts_r);
         let chosen = proposal::choose_esp(offers, proposal::only(proposals)?, pfs)?;
         let spi_out = proposal::esp_spi(&chosen.spi)?;
         let child = connection.children.get(policy)?;

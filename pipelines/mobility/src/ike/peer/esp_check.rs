@@ -11,8 +11,9 @@
 //! sent and received.
 
 use super::{
+    request::QueuedRequest,
     state::Peer,
-    upkeep::{EspCheck, UNANSWERED, Upkeep},
+    upkeep::{Announcement, EspCheck, UNANSWERED, Upkeep},
 };
 use crate::ike::{context::Context, event::Event};
 use core::time::Duration;
@@ -77,7 +78,7 @@ impl Peer {
 
     /// Handles the driver's answer: the packets that it has sent and received so far. If some were sent
     /// before each of several answers and none have come, we ask how the peer sees us, and then may
-    /// authenticate again.
+    /// announce our end or authenticate again.
     pub(in crate::ike) fn handle_traffic(&mut self, cx: &mut Context<'_>, sent: u64, received: u64) {
         let goes_on = self.goes_on_checking();
         let Some(check) = self.upkeep.as_mut().and_then(|upkeep| upkeep.esp_check.as_mut()) else { return };
@@ -86,10 +87,14 @@ impl Peer {
             return;
         };
         if received > received_before {
-            (check.before, check.unanswered, check.renews_after) = (Some([sent, received]), 0, None);
+            check.begin_anew([sent, received]);
             if !goes_on {
                 self.end_esp_check();
             }
+        } else if check.announcement == Announcement::Due {
+            check.announcement = Announcement::Made;
+            self.enqueue(QueuedRequest::Update);
+            self.start_queued(cx);
         } else if check.renews_after.is_some_and(|after| check.unanswered >= after) {
             check.renews_after = None;
             if !goes_on {
@@ -103,7 +108,7 @@ impl Peer {
         } else if sent > sent_before {
             check.before = Some([sent, received]);
             check.unanswered = check.unanswered.saturating_add(1);
-            if check.unanswered == UNANSWERED {
+            if check.begins_mapping_check() {
                 self.check_mapping(cx);
             }
         }

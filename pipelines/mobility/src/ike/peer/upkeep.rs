@@ -8,6 +8,8 @@ pub(in crate::ike) const UNANSWERED: u32 = 2;
 /// The same if nothing else shows that the peer's packets do not find us: programs may send for some time
 /// what needs no answer.
 pub(in crate::ike) const LONG_UNANSWERED: u32 = 10;
+/// The most questions, five minutes' worth, from one check of the mapping to the next while nothing comes.
+const MOST_BETWEEN: u32 = 150;
 
 /// What a peer behind a NAT, or we behind one, make necessary.
 #[derive(Debug, Default)]
@@ -31,6 +33,23 @@ pub(in crate::ike) struct EspCheck {
     pub(super) unanswered: u32,
     /// The number of these after which we authenticate again, if we do.
     pub(in crate::ike) renews_after: Option<u32>,
+    /// The number of these at which the mapping is checked next.
+    checked_at: u32,
+    /// What silence has led to.
+    pub(in crate::ike) announcement: Announcement,
+}
+
+/// Whether our end is announced although the peer has not said that it sees us elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ike) enum Announcement {
+    /// It is not.
+    No,
+    /// It is, if the peer answers the check of the mapping.
+    Awaited,
+    /// It is, if nothing has come by the driver's next answer.
+    Due,
+    /// The update is queued, or not answered yet.
+    Made,
 }
 
 /// What is known of the mapping of the NAT in front of us: how the peer sees us.
@@ -47,7 +66,30 @@ pub(in crate::ike) struct Mapping {
 impl EspCheck {
     /// Returns a check that begins at `due_at`.
     pub(super) fn new(due_at: Duration, renews_after: Option<u32>) -> Self {
-        Self { due_at, before: None, unanswered: 0, renews_after }
+        let (unanswered, checked_at, announcement) = (0, UNANSWERED, Announcement::No);
+        Self { due_at, before: None, unanswered, renews_after, checked_at, announcement }
+    }
+
+    /// Begins anew, because packets have come. `traffic` says how many were sent and received so far.
+    pub(super) fn begin_anew(&mut self, traffic: [u64; 2]) {
+        let announcement = match self.announcement {
+            Announcement::Made => Announcement::Made,
+            Announcement::No | Announcement::Awaited | Announcement::Due => Announcement::No,
+        };
+        *self = Self { before: Some(traffic), announcement, ..Self::new(self.due_at, None) };
+    }
+
+    /// Returns true if the mapping must be checked: soon, and then more and more rarely, because nothing may
+    /// come for as long as programs send what needs no answer.
+    pub(super) fn begins_mapping_check(&mut self) -> bool {
+        let is_due = self.unanswered >= self.checked_at;
+        if is_due {
+            self.checked_at = self.checked_at.saturating_add(self.checked_at.min(MOST_BETWEEN));
+            if self.announcement != Announcement::Made {
+                self.announcement = Announcement::Awaited;
+            }
+        }
+        is_due
     }
 
     /// Returns true if packets of the peer are known to have come.

@@ -85,6 +85,7 @@ impl Peer {
             ike_sa.change(|life| life.replace(until));
         }
         self.active = new;
+        self.expect_mapping();
         self.renew_crash_token(cx);
         self.drop_followup(cx);
         self.count_rekey(cx);

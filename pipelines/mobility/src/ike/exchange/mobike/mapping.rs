@@ -6,6 +6,10 @@
 //! because the hash in its answer includes the SPIs, before we replace one, with each liveness check, and
 //! if we send packets and none come. If the answer is another one than the last, we announce our end.
 //!
+//! libreswan (4.10, 5.4) answers with the end that it sends to, wherever it has heard us. So if a peer that
+//! is not Wayfarer answers, and still sends nothing, we announce our end all the same, which RFC 4555 §3.8
+//! allows, but more and more rarely.
+//!
 //! A peer without MOBIKE should follow us itself (RFC 7296 §2.23). Not all do, and nothing can be announced
 //! to them. If one sees us elsewhere, and we send packets and none come, we authenticate again. One that does
 //! not say how it sees us, as libreswan's, may be such a one: then we do so only if its packets have come
@@ -19,7 +23,7 @@ use crate::ike::{
     peer::{
         Peer,
         request::{LivenessSent, QueuedRequest},
-        upkeep::{LONG_UNANSWERED, UNANSWERED},
+        upkeep::{Announcement, EspCheck, LONG_UNANSWERED, UNANSWERED},
     },
     wire::Malformed,
 };
@@ -67,6 +71,37 @@ impl Peer {
         Some(NatDetection::new(cx.crypto, spis, addresses))
     }
 
+    /// Notes that another IKE SA has taken the place of the active one. A peer with MOBIKE has said in
+    /// IKE_SA_INIT how it sees us, even if it was not asked since. If it does not by this one, it has lost
+    /// MOBIKE.
+    pub(in crate::ike) fn expect_mapping(&mut self) {
+        if self.mobike && self.checks_mapping() {
+            self.upkeep().mapping.get_or_insert_default().is_answered = true;
+        }
+    }
+
+    /// Has the driver say whether anything comes, after an answer by which the peer sees us where it did. If
+    /// the check was because of silence, our end is announced unless something has come.
+    fn doubt_mapping(&mut self, cx: &mut Context<'_>) {
+        let may_announce = self.mobike && !self.is_wayfarer;
+        let check = self.upkeep.as_mut().and_then(|upkeep| upkeep.esp_check.as_mut());
+        // If we are about to authenticate again, that announces our end too.
+        let is_doubtful = |check: &&mut EspCheck| {
+            check.announcement == Announcement::Awaited && check.renews_after.is_none()
+        };
+        if let Some(check) = check.filter(is_doubtful).filter(|_| may_announce) {
+            check.announcement = Announcement::Due;
+            cx.tell(Event::TrafficDue { peer: self.id });
+        }
+    }
+
+    /// Returns true if the update that was just answered was made only because of silence.
+    pub(super) fn end_announcement(&mut self) -> bool {
+        let check = self.upkeep.as_mut().and_then(|upkeep| upkeep.esp_check.as_mut());
+        let made = check.filter(|check| check.announcement == Announcement::Made);
+        made.map(|check| check.announcement = Announcement::No).is_some()
+    }
+
     /// Notes how the peer saw us in its answer to our update, by the IKE SA with these SPIs.
     pub(in crate::ike) fn note_mapping(&mut self, spis: [u64; 2], seen: Option<[u8; 20]>) {
         if let Some(seen) = seen.filter(|_| self.checks_mapping() && self.active_spis() == Some(spis)) {
@@ -77,9 +112,9 @@ impl Peer {
 }
 
 impl LivenessSent {
-    /// Announces our end if the peer sees it otherwise than before or, if the peer follows no announcement,
-    /// authenticates again if its packets do not come. A peer that no longer says how it sees us has lost
-    /// MOBIKE together with an IKE SA, as libreswan does.
+    /// Announces our end if the peer sees it otherwise than before, or still sends nothing, or, if the peer
+    /// follows no announcement, authenticates again if its packets do not come. A peer that no longer says
+    /// how it sees us has lost MOBIKE together with an IKE SA, as libreswan does.
     pub(in crate::ike) fn handle_response(
         self,
         peer: &mut Peer,
@@ -93,7 +128,7 @@ impl LivenessSent {
         let (Ok(response), true, Some(upkeep)) = (response, is_current, &mut peer.upkeep) else { return };
         let Some(known) = upkeep.mapping.as_mut().filter(|known| known.is_by(self.spi)) else { return };
         let renews_after = match response.nat.as_ref().and_then(NatDetection::destination) {
-            Some(seen) if !known.note(seen) => return,
+            Some(seen) if !known.note(seen) => return peer.doubt_mapping(cx),
             Some(_) if peer.mobike => {
                 cx.tell(Event::MappingChanged { peer: peer.id });
                 return peer.enqueue(QueuedRequest::Update);

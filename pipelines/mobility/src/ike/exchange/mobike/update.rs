@@ -121,6 +121,7 @@ impl UpdateSent {
             // We moved again meanwhile, so another update follows.
             return;
         }
+        let is_repetition = peer.end_announcement();
         let nat = response.as_ref().ok().and_then(|response| response.nat.as_ref());
         let seen = nat.and_then(NatDetection::destination);
         match response
@@ -133,13 +134,18 @@ impl UpdateSent {
                 peer.udp = peer.asks_for_udp().then_some(true);
                 peer.schedule_keepalive(cx);
                 peer.note_mapping(self.spis, seen);
-                peer.begin_esp_check(cx.now);
+                // The check that led to the repetition goes on. Otherwise each would be the first again.
+                if !is_repetition {
+                    peer.begin_esp_check(cx.now);
+                }
                 let (peer, path, cause) = (peer.id, peer.path(connection), MoveCause::Own);
                 cx.tell(Event::PeerMoved { peer, from, path, cause, confirmed: true, nat });
                 cx.tell(Event::MoveAnswered { peer, refusal: None });
             }
             // The IKE SA must be closed if COOKIE2 does not come back (RFC 4555 §3.7).
             Err(Reason::Protocol) => peer.close(cx, Reason::Protocol),
+            // We have not moved, so the link may be as good as before.
+            Err(_) if is_repetition => {}
             Err(reason) => self.handle_refusal(peer, cx, reason),
         }
     }
