@@ -54,10 +54,17 @@ def check_opened(folder, cases):
     count = 0
     for port, mode, router in [("inside", "tunnel", forwarded), ("host", "transport", lambda packet: packet)]:
         found = rdpcap(str(folder / f"{port}-out.pcap"))
-        wanted = [(case, turn) for turn in range(ROUNDS) for case in cases if case["mode"] == mode]
-        for frame, (case, turn) in zip(found, wanted):
-            same(frame.payload, router(inner(case, "in", turn)), f"{case['name']} in {turn}")
-        assert len(found) == len(wanted), f"{len(found)} packets came out of {port}, not {len(wanted)}"
+        turns = [(case, turn) for turn in range(ROUNDS) for case in cases if case["mode"] == mode]
+        wanted = {raw(router(inner(case, "in", turn))): (case["name"], turn) for case, turn in turns}
+        assert len(wanted) == len(turns), "packets that cannot be told apart"
+        # Flows have no order among one another.
+        last = {}
+        for frame in found:
+            name, turn = wanted.pop(raw(frame.payload), (None, 0))
+            assert name, f"not wanted, or once more:\n{frame.show(dump=True)}"
+            assert last.get(name, -1) < turn, f"{name} in {turn} came late"
+            last[name] = turn
+        assert not wanted, f"packets did not come out of {port}: {sorted(wanted.values())}"
         count += len(found)
     return count
 
