@@ -100,6 +100,24 @@ fn line_of(text: &str, part: &str) -> usize {
 }
 
 #[test]
+fn workers_remember_a_power_of_two_of_flows_or_none() {
+    for (keys, flows) in [
+        ("", Some(1 << 14)),
+        ("flow_cache = 0", Some(0)),
+        ("flow_cache = 1", Some(2)),
+        ("flow_cache = 3", Some(4)),
+        ("flow_cache = 16777216", Some(1 << 24)),
+        ("flow_cache = 16777217", None),
+        ("tunnels = 20000", Some(1 << 16)),
+        ("tunnels = 1048576", Some(1 << 18)),
+    ] {
+        let text = format!("[gateway]\n{keys}\n{PORTS}");
+        let config = Folder::new().parse(&text).ok();
+        assert_eq!(config.map(|config| config.gateway.flow_cache), flows, "{keys}");
+    }
+}
+
+#[test]
 fn path_of_a_tunnel_is_probed_as_its_key_says() {
     for (key, wanted) in
         [("off", PathProbing::Off), ("udp", PathProbing::Udp), ("always", PathProbing::Always)]

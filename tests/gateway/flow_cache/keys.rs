@@ -110,12 +110,14 @@ fn flows_that_are_remembered_hold_no_sa() {
     for round in 0..3 {
         for (spec, terminal) in specs.iter().zip(&mut terminals) {
             let down: Vec<_> =
-                (0..8).map(|port| udp_packet(server(0), inner(spec.n), (53, port), b"down")).collect();
+                (0..8).map(|port| udp_packet(server(0), inner(spec.n), (53, port), &[7; 64])).collect();
             assert_eq!(gateway.exchange(INSIDE, &down, OUTSIDE).len(), 8, "{round}");
             let up = terminal.seal(&udp_packet(inner(spec.n), server(0), (1, 53), b"up"));
             assert_eq!(gateway.exchange(OUTSIDE, &[up], INSIDE).len(), 1, "{round}");
         }
     }
+    let hits = gateway.worker.counters.flow_hits.value();
+    assert!(hits > 600, "only {hits} packets were of remembered flows");
     for n in 0..40 {
         let pair = &gateway.pairs[&n];
         let ghost = Ghost::new(&pair.outbound, &pair.inbound);

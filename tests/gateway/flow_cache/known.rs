@@ -44,8 +44,9 @@ impl Known {
         let other = Spec::new(9);
         let gateway = TestGateway::new(FLOWS, discards, &[spec.clone(), other.clone()]);
         let mut this = Self { gateway, terminal: spec.terminal(), other: other.terminal() };
-        // The first packet shows its SA, the second its destination.
-        this.mixed_bursts();
+        // The first packet shows its SA, the second its destination. Nothing overtakes before.
+        let (down, _) = this.mixed_bursts();
+        assert_eq!(down.iter().map(|frame| terminal_of(frame)).collect::<Vec<_>>(), [9, 1]);
         this.assert_known();
         this
     }

@@ -186,6 +186,8 @@ fn whole_gateways_send_the_same_with_and_without_remembered_flows() {
         }
         let sealed = twins.worlds[1].counters().sealed.value();
         assert!(sealed > 200, "only {sealed} packets were sealed");
+        let [without, with] = twins.worlds.each_ref().map(|world| world.counters().flow_hits.value());
+        assert!(without == 0 && with > 0, "{without} and {with} hits");
     }
 }
 

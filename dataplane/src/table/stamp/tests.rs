@@ -91,6 +91,8 @@ fn nothing_is_remembered_while_the_reader_may_see_a_change() {
     assert!(remember(&map, 1, &reader).is_some());
     map.insert(&mut writer, 2, 20);
     assert!(remember(&map, 1, &reader).is_none());
+    reader.quiescent();
+    assert!(remember(&map, 1, &reader).is_some());
     assert!(remember(&map, 3, &reader).is_none(), "there is no such key");
 }
 
