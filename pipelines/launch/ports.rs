@@ -195,7 +195,7 @@ fn absent(port: &model::Port, mtu_limit: usize, reopener: Reopener, workers: usi
         mtu_limit,
         stations: Stations::Ask,
         device_name: Some(reopener.device.clone()),
-        monitor: Some(Box::new(AbsentDevice)),
+        monitor: Some(Box::new(AbsentDevice::default())),
         reopener: Some(reopener),
         ..open_other(port, "-", (0..workers).map(|_| Box::new(AbsentPort) as _).collect())
     }
@@ -414,7 +414,7 @@ mod tests {
             (1500, usize::MAX, [(1500, 1500), (1492, 1492), (1500, 1500)]),
         ] {
             let divide = |ports: &[usize]| {
-                let monitor: Option<Box<dyn Monitor>> = Some(Box::new(AbsentDevice));
+                let monitor: Option<Box<dyn Monitor>> = Some(Box::new(AbsentDevice::default()));
                 let whole = open_other(&config.ports[0], "tap", vec![]);
                 let device = OpenPort { mtu: 1500, mtu_limit, frames_hold, monitor, ..whole };
                 sub_ports::divide(&config, ports, device)

@@ -229,7 +229,9 @@ impl SlowPath {
         self.network.ports[port].shared = None;
         if !self.can_return(port) {
             // The monitor keeps DPDK's device open.
-            self.network.ports[port].monitor = Some(Box::new(AbsentDevice));
+            let monitor = &mut self.network.ports[port].monitor;
+            let last = monitor.as_ref().map(|monitor| monitor.state()).unwrap_or_default();
+            *monitor = Some(Box::new(AbsentDevice::after(&last)));
         }
         self.nats.share_pings(port, None);
         for worker in &self.workers {
