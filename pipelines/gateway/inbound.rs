@@ -265,23 +265,18 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
 /// Opens the whole burst at once, except for packets that the window already refuses.
 #[inline(always)]
 fn open(arrivals: &mut Arrivals<'_>) {
-    let mut jobs: ArrayVec<OpenJob<'_>, BURST> = ArrayVec::new();
-    for (packet, arrival) in arrivals.iter_mut() {
-        let (Ok(()), Some(sa)) = (arrival.fate, arrival.sa) else { continue };
-        match sa.window.check_at(&arrival.slot) {
-            Ok(()) => {
-                let esp = &mut packet.data_mut()[arrival.esp_at()..];
-                jobs.push(OpenJob { key: &sa.key, seq: arrival.seq, esn: sa.esn, esp, authentic: false });
-            }
-            Err(why) => arrival.fate = Err(replayed(sa, why)),
+    let authentic = crypto::open_burst(arrivals.iter_mut().filter_map(|(packet, arrival)| {
+        let (sa, slot) = arrival.authentic()?;
+        if let Err(why) = sa.window.check_at(slot) {
+            arrival.fate = Err(replayed(sa, why));
+            return None;
         }
-    }
-    crypto::open(&mut jobs);
-    let authentic: ArrayVec<bool, BURST> = jobs.iter().map(|job| job.authentic).collect();
-    drop(jobs);
-    let tried = arrivals.iter_mut().filter(|(_, arrival)| arrival.fate.is_ok());
-    for ((_, arrival), authentic) in tried.zip(authentic) {
-        if !authentic {
+        let esp = &mut packet.data_mut()[arrival.esp_at()..];
+        Some(OpenJob { key: &sa.key, seq: arrival.seq, esn: sa.esn, esp, authentic: false })
+    }));
+    let tried = arrivals.iter_mut().filter(|(_, arrival)| arrival.authentic().is_some());
+    for (i, (_, arrival)) in tried.enumerate() {
+        if authentic >> i & 1 == 0 {
             arrival.fate = Err(forged(arrival.sa));
         }
     }

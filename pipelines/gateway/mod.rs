@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! port ─► flows: those that are remembered, all the way ─► port
-//!        └► classify ─┬─► inbound:  look up SA ─► open ─► decapsulate ─► forward ─► port
+//!      └► classify ─┬─► inbound:  look up SA ─► open ─► decapsulate ─► forward ─► port
 //!                   ├─► reassembly: fragments for the gateway ─► (classified again)
 //!                   ├─► policy_fragments: those that policy judges together ─► (outbound)
 //!                   ├─► outbound: policy ─► encapsulate ─► seal ─► route ───────► port

@@ -10,11 +10,10 @@ use super::{
     rings::Event,
     tables::{Hop, Tables},
 };
-use arrayvec::ArrayVec;
 use wayfarer_dataplane::{
     crypto::{self, SealJob},
     drop::DropReason,
-    packet::{BURST, Packet},
+    packet::Packet,
     sa::{Due, OutboundSa},
     table::Reader,
     wire::{Address, icmp::Problem},
@@ -98,15 +97,13 @@ fn protect(departures: &mut Departures<'_>, io: &mut Io) {
     io.mark(Stage::Encapsulate);
     number(departures, io);
     io.mark(Stage::Number);
-    let mut jobs: ArrayVec<SealJob<'_>, BURST> = ArrayVec::new();
-    for (packet, Departure { sa, layout, seq, fate, .. }) in departures.iter_mut() {
-        if let (Some(sa), Fate::Protect) = (sa, fate) {
-            let esp = &mut packet.data_mut()[layout.esp_at()..];
-            jobs.push(SealJob { key: &sa.key, seq: *seq, iv: sa.iv(*seq), esn: sa.esn, esp });
-        }
-    }
-    crypto::seal(&mut jobs);
-    drop(jobs);
+    crypto::seal_burst(departures.iter_mut().filter_map(|(packet, departure)| {
+        let Departure { sa: Some(sa), layout, seq, fate: Fate::Protect, .. } = *departure else {
+            return None;
+        };
+        let esp = &mut packet.data_mut()[layout.esp_at()..];
+        Some(SealJob { key: &sa.key, seq, iv: sa.iv(seq), esn: sa.esn, esp })
+    }));
     io.mark(Stage::Seal);
 }
 
@@ -164,14 +161,14 @@ fn number(departures: &mut Departures<'_>, io: &mut Io) {
     }
 }
 
+/// Returns whether both are the same SA, or none.
 #[inline]
-fn same(a: Option<&OutboundSa>, b: Option<&OutboundSa>) -> bool {
+pub(super) fn same(a: Option<&OutboundSa>, b: Option<&OutboundSa>) -> bool {
     a.map(std::ptr::from_ref) == b.map(std::ptr::from_ref)
 }
 
 #[inline]
 fn number_run(packets: &mut [Packet], run: &mut [Departure<'_>], sa: &OutboundSa, io: &mut Io) {
-    let tunnel = sa.tunnel;
     let within = charge(run, sa, io);
     let first = sa.take_sequence(within);
     let protected = packets.iter_mut().zip(run).filter(|(_, d)| d.fate == Fate::Protect);
@@ -183,9 +180,26 @@ fn number_run(packets: &mut [Packet], run: &mut [Departure<'_>], sa: &OutboundSa
             }
             continue;
         }
-        sa.life.once(Due::Sequence, |due| io.tell(Event::Due { tunnel, inbound: false, due }));
-        d.fate = Fate::Drop(DropReason::SequenceExhausted);
+        d.fate = Fate::Drop(exhausted(sa, io));
     }
+}
+
+/// Tells the slow path that the numbers of `sa` have run out. Returns the reason for the packet's drop.
+#[cold]
+pub(super) fn exhausted(sa: &OutboundSa, io: &Io) -> DropReason {
+    let tunnel = sa.tunnel;
+    sa.life.once(Due::Sequence, |due| io.tell(Event::Due { tunnel, inbound: false, due }));
+    DropReason::SequenceExhausted
+}
+
+/// Counts one packet, whose inner length is `length` bytes, against the limits of `sa`.
+///
+/// # Errors
+/// `SaExpired`.
+pub(super) fn charge_one(sa: &OutboundSa, length: u16, io: &Io) -> Result<(), DropReason> {
+    let tunnel = sa.tunnel;
+    let tell = |due| io.tell(Event::Due { tunnel, inbound: false, due });
+    if sa.life.charge(length.into(), tell) { Ok(()) } else { Err(DropReason::SaExpired) }
 }
 
 /// Counts a run of packets of one SA against its lifetime; returns how many are within it.
@@ -199,14 +213,11 @@ fn charge(run: &mut [Departure<'_>], sa: &OutboundSa, io: &mut Io) -> u64 {
     if sa.life.charge_run(within, bytes) {
         return within;
     }
-    let tunnel = sa.tunnel;
     let mut within = 0;
     for d in run.iter_mut().filter(|d| d.fate == Fate::Protect) {
-        let tell = |due| io.tell(Event::Due { tunnel, inbound: false, due });
-        if sa.life.charge(usize::from(d.inner_len), tell) {
-            within += 1;
-        } else {
-            d.fate = Fate::Drop(DropReason::SaExpired);
+        match charge_one(sa, d.inner_len, io) {
+            Ok(()) => within += 1,
+            Err(reason) => d.fate = Fate::Drop(reason),
         }
     }
     within

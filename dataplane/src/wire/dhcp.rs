@@ -18,8 +18,7 @@ pub fn has_ports(header: &IpHeader, packet: &[u8]) -> bool {
 /// Returns whether packets with these source and destination UDP ports may be from a DHCP server to a
 /// client.
 pub fn are_ports((src, dst): (u16, u16)) -> bool {
-    let [[a, b], [c, d]] = [src, dst].map(u16::to_be_bytes);
-    [a, b, c, d] == PORTS
+    u32::from(src) << 16 | u32::from(dst) == u32::from_be_bytes(PORTS)
 }
 
 /// Returns whether `packet`, which begins with `header` and [`has_ports`] of DHCP, is from a server to the

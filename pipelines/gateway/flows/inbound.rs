@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        admission::charge,
         batch::Batch,
         decapsulate::{self, decapsulated_class},
         departure::Departures,
@@ -268,10 +269,8 @@ fn finish<'r>(
         };
         match forward(memory, &mut packet, note, sa, tables, reader, io) {
             Some((port, length)) => {
-                let tunnel = sa.tunnel;
-                let tell = |due| io.tell(Event::Due { tunnel, inbound: true, due });
-                if sa.life.is_limited() && !sa.life.charge(length, tell) {
-                    io.drop(packet, DropReason::SaExpired);
+                if let Err(reason) = charge(sa, length, io) {
+                    io.drop(packet, reason);
                     continue;
                 }
                 hits += 1;

@@ -1,7 +1,14 @@
 //! Packets of known flows from this side: numbers, seals and sends them.
 
 use super::{
-    super::{batch::Batch, encapsulate::emit_outer, io::Io, profile::Stage, rings::Event, tables::Tables},
+    super::{
+        batch::Batch,
+        encapsulate::emit_outer,
+        io::Io,
+        profile::Stage,
+        seal::{charge_one, exhausted, same},
+        tables::Tables,
+    },
     entry::{Exit, OutboundEntry, OutboundKey},
     memory::{Memory, Missed},
     order::{HeldFlows, Rest},
@@ -12,7 +19,7 @@ use wayfarer_dataplane::{
     packet::Packet,
     port::Mac,
     prefetch,
-    sa::{Due, Endpoint, OutboundSa},
+    sa::{Endpoint, OutboundSa},
     table::Reader,
     wire::{
         esp,
@@ -69,11 +76,6 @@ impl<'r> Note<'r> {
     fn way(&self) -> Option<(&'r OutboundSa, &'r Endpoint)> {
         self.fate.ok()?;
         Some((self.sa?, self.endpoint?))
-    }
-
-    #[inline(always)]
-    fn has_sa_of(&self, other: &Self) -> bool {
-        self.sa.map(std::ptr::from_ref) == other.sa.map(std::ptr::from_ref)
     }
 }
 
@@ -182,7 +184,7 @@ fn follow_moves(departing: &mut Known<'_>, tables: &Tables, reader: &Reader) {
 /// SA.
 #[inline(never)]
 fn number_shared(notes: &mut [Note<'_>], io: &mut Io) {
-    for run in notes.chunk_by_mut(Note::has_sa_of) {
+    for run in notes.chunk_by_mut(|a, b| same(a.sa, b.sa)) {
         if let Some(sa) = run[0].sa.filter(|sa| sa.is_shared()) {
             number(run, sa, io);
         }
@@ -194,35 +196,16 @@ fn number_shared(notes: &mut [Note<'_>], io: &mut Io) {
 fn number(run: &mut [Note<'_>], sa: &OutboundSa, io: &mut Io) {
     let bytes = run.iter().map(|note| u64::from(note.total_len)).sum();
     if !sa.life.charge_run(run.len() as u64, bytes) {
-        charge(run, sa, io);
+        run.iter_mut().for_each(|note| note.fate = charge_one(sa, note.total_len, io));
     }
     let within = run.iter().filter(|note| note.fate.is_ok()).count();
     let first = sa.take_sequence(within as u64);
     for (note, seq) in run.iter_mut().filter(|note| note.fate.is_ok()).zip(first..) {
         note.seq = seq;
         if seq > sa.last_sequence() {
-            exhausted(note, sa, io);
+            note.fate = Err(exhausted(sa, io));
         }
     }
-}
-
-/// Counts each packet of a run against the limits of its SA.
-#[cold]
-fn charge(run: &mut [Note<'_>], sa: &OutboundSa, io: &mut Io) {
-    let tunnel = sa.tunnel;
-    for note in run {
-        let tell = |due| io.tell(Event::Due { tunnel, inbound: false, due });
-        if !sa.life.charge(note.total_len.into(), tell) {
-            note.fate = Err(DropReason::SaExpired);
-        }
-    }
-}
-
-#[cold]
-fn exhausted(note: &mut Note<'_>, sa: &OutboundSa, io: &mut Io) {
-    let tunnel = sa.tunnel;
-    sa.life.once(Due::Sequence, |due| io.tell(Event::Due { tunnel, inbound: false, due }));
-    note.fate = Err(DropReason::SequenceExhausted);
 }
 
 /// Makes the frame a numbered ESP packet from the MAC address `own`, of which only the cryptography is

@@ -52,7 +52,6 @@ pub(super) struct Sorter<'t> {
     /// The port's own MAC address, in the upper bits.
     mac: u64,
     encap_ports: &'t [u16],
-    is_host: bool,
 }
 
 impl<'t> Sorter<'t> {
@@ -62,7 +61,6 @@ impl<'t> Sorter<'t> {
             port,
             mac: u64::from_be_bytes([a, b, c, d, e, f, 0, 0]),
             encap_ports: &tables.settings.encap_ports,
-            is_host: tables.is_host_port(port),
         }
     }
 
@@ -72,7 +70,7 @@ impl<'t> Sorter<'t> {
         let frame = packet.data();
         let h = frame.first_chunk::<MIN_FRAME>()?;
         // Room to seal it in any way.
-        if packet.headroom() < MAX_HEADERS || packet.tailroom() < MAX_TRAILER || self.is_host {
+        if packet.headroom() < MAX_HEADERS || packet.tailroom() < MAX_TRAILER {
             return None;
         }
         let to = u64::from_be_bytes(std::array::from_fn(|i| h[i])) >> 16 << 16;
