@@ -9,7 +9,8 @@ use wayfarer::sim::nat::{Behavior, Endpoints, Kind, Nat};
 use wayfarer_mobility::{
     ike::{
         connection::{Connection, Remote},
-        event::{Event, MoveCause, Reason},
+        event::{Event, MoveCause},
+        reason::Reason,
         settings::Settings,
         view::State,
         wire::notify,

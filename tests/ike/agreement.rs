@@ -13,8 +13,8 @@ use wayfarer_mobility::{
     ike::{
         connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, RemoteAuth, SharedKey},
         counter::Counter,
-        event::Reason,
         proposal::Offer,
+        reason::Reason,
         view::State,
         wire::notify,
     },

@@ -16,8 +16,8 @@ use wayfarer_mobility::{
     ike::{
         bars::BarError,
         connection::{Connection, IdentityPattern, LocalAuth, Remote, RemoteAuth},
-        event::Reason,
         pool::Pool,
+        reason::Reason,
         settings::Settings,
         wire::notify,
     },

@@ -16,8 +16,9 @@ use wayfarer_mobility::{
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, Remote, RemoteAuth},
         counter::Counter,
-        event::{Event, Reason},
+        event::Event,
         proposal::Offer,
+        reason::Reason,
         settings::Settings,
         suite::IkeSuite,
         wire::{self, ErrorNotify, ExchangeType, Header, Payload, notify},

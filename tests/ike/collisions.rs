@@ -11,7 +11,8 @@ use wayfarer::sim::ike::{
 };
 use wayfarer_mobility::ike::{
     counter::Counter,
-    event::{Event, Reason},
+    event::Event,
+    reason::Reason,
     settings::Settings,
     wire::{Delete, ExchangeType, Header, Payload},
 };

@@ -13,8 +13,8 @@ use wayfarer::sim::ike::{
 use wayfarer_mobility::ike::{
     connection::{Connection, LocalAuth, RemoteAuth, SharedKey},
     counter::Counter,
-    event::Reason,
     protection::Fragments,
+    reason::Reason,
     settings::Settings,
     wire::{HEADER, Header, Notify, Payload, emit, emit_message, flags, kind, notified, notify, parse},
 };

@@ -12,8 +12,8 @@ use wayfarer::sim::ike::{
     side::to_gateway,
 };
 use wayfarer_mobility::ike::{
-    event::Reason,
     protection::Plaintext,
+    reason::Reason,
     settings::Settings,
     wire::{self, ErrorNotify, ExchangeType, Header, Payload, flags, kind, notify},
 };

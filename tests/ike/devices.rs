@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use wayfarer::sim::ike::connections::{GATEWAY, TERMINAL, gateway, prefix, terminal};
 use wayfarer_mobility::ike::{
     connection::{ChildPolicy, Connection, Remote},
-    event::{Event, Reason},
+    event::Event,
+    reason::Reason,
     settings::Settings,
     view::State,
 };

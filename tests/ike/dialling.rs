@@ -12,7 +12,8 @@ use wayfarer::sim::ike::{
 use wayfarer_mobility::{
     ike::{
         connection::{Connection, IdentityPattern, Remote},
-        event::{Event, Found, LookUpId, Reason},
+        event::{Event, Found, LookUpId},
+        reason::Reason,
         settings::Settings,
         view::{State, View},
         wire::Header,

@@ -83,7 +83,7 @@ fn packet_without_an_answer_shows_nothing() {
 #[test]
 fn terminal_does_not_authenticate_again_without_a_reason() {
     let behind = || Some(nat(Kind::ALL[0]));
-    // The gateway is Wayfarer, or its packets came in UDP before, or there is no NAT.
+    // The gateway is Wayfarer, or its packets came in UDP before and may be late, or there is no NAT.
     for (first, knows, then) in
         [(None, true, behind()), (behind(), false, behind()), (behind(), false, None), (None, false, None)]
     {

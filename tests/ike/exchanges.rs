@@ -10,7 +10,8 @@ use wayfarer_mobility::{
     ike::{
         connection::Connection,
         counter::Counter,
-        event::{Event, Reason},
+        event::Event,
+        reason::Reason,
         settings::Settings,
         view::State,
         wire::{self, ExchangeType, Header, Notify, Payload, flags, notify},

@@ -18,8 +18,9 @@ use wayfarer_mobility::{
         bounds,
         connection::Connection,
         counter::Counter,
-        event::{Event, Reason},
+        event::Event,
         proposal::Offer,
+        reason::Reason,
         settings::Settings,
         wire::{
             Delete, ExchangeType, Header, Notify, Payload, Proposal, TrafficSelector, Transform, flags, kind,

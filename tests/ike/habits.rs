@@ -26,8 +26,9 @@ use wayfarer_mobility::{
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth},
         counter::Counter,
-        event::{Event, PeerId, Reason},
+        event::{Event, PeerId},
         nat::NatDetection,
+        reason::Reason,
         settings::Settings,
         wire::{self, ExchangeType, Header, Payload, Proposal, Transform, notified, notify},
     },

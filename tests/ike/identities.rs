@@ -17,8 +17,9 @@ use wayfarer_mobility::{
     ike::{
         bounds,
         connection::{ChildPolicy, Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
-        event::{Event, Reason},
+        event::Event,
         proposal::Offer,
+        reason::Reason,
         wire::{self, Header, Payload, TrafficSelector, notify},
     },
 };

@@ -11,7 +11,7 @@ use wayfarer_mobility::{
         connection::Connection,
         counter::Counter,
         description,
-        event::Reason,
+        reason::Reason,
         settings::Settings,
         wire::{
             self, Delete, ExchangeType, Header, Notify, Payload, Proposal, TrafficSelector, Transform, flags,

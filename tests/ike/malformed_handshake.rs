@@ -16,8 +16,8 @@ use wayfarer_mobility::{
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth},
         counter::Counter,
-        event::Reason,
         proposal::Offer,
+        reason::Reason,
         wire::{self, ExchangeType, Header, Payload, flags, kind, notify},
     },
     path::Addresses,

@@ -13,7 +13,8 @@ use wayfarer::sim::{
 };
 use wayfarer_mobility::ike::{
     connection::{Connection, Lifetimes},
-    event::{Event, PeerId, Reason},
+    event::{Event, PeerId},
+    reason::Reason,
     settings::Settings,
     wire::{self, Header, Payload, flags, notify},
 };
@@ -46,10 +47,16 @@ fn behind_with_libreswan(forgets_mobike: bool, terminal: Connection) -> Pair {
 
 /// Connects a terminal behind a NAT to libreswan's gateway, which it has not asked yet how it sees it.
 fn connected_to_libreswan(forgets_mobike: bool, terminal: Connection) -> Pair {
+    let mut answers = LibreswanAnswers::default();
+    answers.forgets_mobike = forgets_mobike;
+    connected_to_other(Some(answers), terminal)
+}
+
+/// Connects a terminal behind a NAT to a gateway that is not Wayfarer.
+fn connected_to_other(libreswan_answers: Option<LibreswanAnswers>, terminal: Connection) -> Pair {
     let settings = Settings { log_keys: true, vendor_id: false, ..Settings::default() };
     let mut pair = Pair::with(gateway(), terminal, settings);
-    pair.gateway.libreswan_answers = Some(LibreswanAnswers::default());
-    set_forgets_mobike(&mut pair, forgets_mobike);
+    pair.gateway.libreswan_answers = libreswan_answers;
     pair.nat = Some(nat());
     pair.connect();
     pair
@@ -235,13 +242,31 @@ fn gateway_that_sees_no_change_is_told_after_silence() {
         traffic.pass(&mut pair, 60, [5, 5], never);
         restart_nat(&mut pair);
         (0..3).for_each(|_| check(&mut pair));
-        assert_eq!(changes_and_updates(&pair), [0, times - 1], "only silence shows it");
+        assert_eq!(changes_and_updates(&pair), [times - 1; 2], "only silence shows it");
         let dark = traffic.pass(&mut pair, 60, [5, 0], |pair| changes_and_updates(pair)[1] == times);
         assert!(dark <= 6, "{dark} s");
         assert_reachable(&mut pair);
     }
     traffic.pass(&mut pair, 60, [5, 5], never);
-    assert_eq!((changes_and_updates(&pair), starts_and_silences(&pair)), ([0, 3], [1, 0]));
+    assert_eq!((changes_and_updates(&pair), starts_and_silences(&pair)), ([3; 2], [1, 0]));
+}
+
+/// OpenIKED's on Linux: its kernel keeps the addresses that the SAs began with.
+#[test]
+fn gateway_that_accepts_updates_and_carries_none_out_is_dialled_anew() {
+    let mut pair = connected_to_other(None, terminal());
+    let mut traffic = Traffic::default();
+    for times in 1..=3 {
+        traffic.pass(&mut pair, 60, [5, 5], never);
+        restart_nat(&mut pair);
+        let dark = traffic.pass(&mut pair, 60, [5, 0], |pair| starts_and_silences(pair) == [1 + times, times]);
+        assert!((15..=30).contains(&dark), "{dark} s");
+        assert_eq!(changes_and_updates(&pair), [times; 2]);
+        assert_reachable(&mut pair);
+    }
+    // A new link by which nothing has come may carry what needs no answer.
+    traffic.pass(&mut pair, 600, [5, 0], never);
+    assert_eq!(starts_and_silences(&pair), [4, 3]);
 }
 
 #[test]
@@ -254,6 +279,7 @@ fn traffic_one_way_causes_ever_fewer_updates_and_nothing_else() {
         changes_and_updates(&pair)[1] - before
     });
     assert!(updates.iter().all(|updates| (3..=6).contains(updates)), "{updates:?}");
+    assert_eq!(changes_and_updates(&pair)[0], 0, "the mapping is the same");
     assert_eq!(starts_and_silences(&pair), [1, 0]);
     // What comes shows that the next silence is another one.
     traffic.pass(&mut pair, 5, [5, 5], never);

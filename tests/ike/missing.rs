@@ -12,8 +12,9 @@ use wayfarer::sim::ike::{
 use wayfarer_mobility::{
     ike::{
         connection::{ChildPolicy, Connection},
-        event::{Event, Reason},
+        event::Event,
         proposal::Offer,
+        reason::Reason,
         settings::Settings,
         wire::{Delete, ErrorNotify, ExchangeType, Payload, Proposal, Transform, notified, notify},
     },

@@ -14,12 +14,7 @@ use wayfarer::sim::{
     nat::Endpoints,
 };
 use wayfarer_mobility::{
-    ike::{
-        connection::Connection,
-        counter::Counter,
-        event::{PeerId, Reason},
-        view::State,
-    },
+    ike::{connection::Connection, counter::Counter, event::PeerId, reason::Reason, view::State},
     path::Path,
 };
 

@@ -10,8 +10,9 @@ use wayfarer::sim::ike::{
 };
 use wayfarer_mobility::ike::{
     connection::Connection,
-    event::{Event, Reason},
+    event::Event,
     protection::Fragments,
+    reason::Reason,
     settings::Settings,
     wire::{self, Header, Payload, TrafficSelector, notify},
 };

@@ -13,8 +13,8 @@ use wayfarer_mobility::{
     ike::{
         connection::Connection,
         counter::Counter,
-        event::Reason,
         proposal::Offer,
+        reason::Reason,
         settings::Settings,
         wire::{ExchangeType, Header},
     },

@@ -12,8 +12,8 @@ use wayfarer_mobility::{
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth, SharedKey},
         counter::Counter,
-        event::Reason,
         protection::Fragments,
+        reason::Reason,
         settings::Settings,
         wire::{self, Header, Payload, notify},
     },

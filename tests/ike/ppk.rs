@@ -14,7 +14,7 @@ use wayfarer_mobility::{
     crypto::{Crypto, Prf, Secret, Signer},
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, Ppk, RemoteAuth, SharedKey},
-        event::Reason,
+        reason::Reason,
         schedule::IkeSaKeys,
         wire::notify,
     },

@@ -25,9 +25,10 @@ use wayfarer_mobility::{
     ike::{
         connection::{ChildPolicy, Connection, LocalAuth, RemoteAuth},
         counter::Counter,
-        event::{Event, Reason},
+        event::Event,
         leases::GrantError,
         protection::Fragments,
+        reason::Reason,
         settings::Settings,
         view::State,
         wire::{self, Header, Payload, notify},

@@ -14,9 +14,10 @@ use wayfarer_mobility::{
     crypto::Encr,
     ike::{
         connection::{Connection, IdentityPattern, LocalAuth, Remote, RemoteAuth, SharedKey},
-        event::{Event, Reason},
+        event::Event,
         pool::Pool,
         proposal::Offer,
+        reason::Reason,
         settings::Settings,
     },
 };

@@ -25,8 +25,9 @@ use wayfarer_mobility::{
     ike::{
         bounds,
         connection::{ChildPolicy, Connection, Lifetimes, LocalAuth, RemoteAuth},
-        event::{Event, Reason},
+        event::Event,
         pool::Pool,
+        reason::Reason,
         settings::Settings,
         wire::{ExchangeType, Header, Payload, flags, notify},
     },

@@ -20,8 +20,9 @@ use wayfarer::sim::{
 use wayfarer_mobility::ike::{
     bounds,
     connection::{ChildPolicy, Connection, Lifetimes, LocalAuth, SharedKey},
-    event::{ChildId, Event, Reason},
+    event::{ChildId, Event},
     pool::Pool,
+    reason::Reason,
     settings::Settings,
     view::State,
     wire::{ExchangeType, Header, TrafficSelector},

@@ -6,7 +6,7 @@ use wayfarer::sim::ike::connections::{TERMINAL, gateway, identity, terminal};
 use wayfarer_mobility::ike::{
     connection::{Connection, IdentityPattern},
     counter::Counter,
-    event::Reason,
+    reason::Reason,
     wire::Header,
 };
 

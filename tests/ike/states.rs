@@ -13,7 +13,8 @@ use wayfarer_mobility::{
     ike::{
         connection::Connection,
         counter::Counter,
-        event::{Event, Reason},
+        event::Event,
+        reason::Reason,
         settings::Settings,
         sizes::StateSizes,
         wire::{self, Delete, ExchangeType, Header, Payload, notify},

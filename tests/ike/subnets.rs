@@ -9,8 +9,9 @@ use wayfarer_mobility::{
     crypto::Encr,
     ike::{
         connection::{ChildPolicy, Connection},
-        event::{Event, Reason},
+        event::Event,
         proposal::Offer,
+        reason::Reason,
         settings::Settings,
         wire::{ExchangeType, Payload, Proposal, TrafficSelector, Transform, flags, notify},
     },

@@ -21,7 +21,8 @@ use wayfarer_mobility::{
     crypto::VerifyErrorKind,
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth},
-        event::{Event, Reason},
+        event::Event,
+        reason::Reason,
         settings::Settings,
     },
     task::{Outcome, Task, TaskId},

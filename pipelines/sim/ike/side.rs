@@ -11,8 +11,9 @@ use wayfarer_mobility::{
     ike::{
         connection::Connection,
         endpoint::Endpoint,
-        event::{ChildSa, Event, PeerId, Reason},
+        event::{ChildSa, Event, PeerId},
         pool::Pool,
+        reason::Reason,
         settings::Settings,
         view::State,
     },

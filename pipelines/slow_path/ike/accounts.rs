@@ -20,10 +20,7 @@ use wayfarer_mobility::{
         },
     },
     crypto::Random,
-    ike::{
-        event::{PeerId, Reason},
-        view::View,
-    },
+    ike::{event::PeerId, reason::Reason, view::View},
     timers::Timers,
 };
 

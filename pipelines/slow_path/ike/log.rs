@@ -23,9 +23,10 @@ use wayfarer_mobility::{
     ike::{
         bounds,
         endpoint::Endpoint,
-        event::{MoveCause, PeerId, Reason},
+        event::{MoveCause, PeerId},
         leases::GrantError,
         method::Method,
+        reason::Reason,
         wire::{TrafficSelector, notify},
     },
     rate::{NetworkRates, Rate},
@@ -266,7 +267,7 @@ pub(super) fn mapping_changed(about: About<'_>, left_out: Option<u64>) {
     info!(
         name: "mapping_changed",
         peer, proved, connection, left_out,
-        "the NAT in front of us gives our packets another address or port; we tell the peer"
+        "the NAT in front of us gives our packets another address or port, which the peer is told"
     );
 }
 

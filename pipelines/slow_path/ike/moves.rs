@@ -3,7 +3,7 @@
 use crate::control::protocol::{Answer, MOST_CLIENTS, MOVE_TIME, Outcome, Reply, VERSION};
 use crossbeam::channel::Sender;
 use std::{net::IpAddr, time::Duration};
-use wayfarer_mobility::ike::event::{PeerId, Reason};
+use wayfarer_mobility::ike::{event::PeerId, reason::Reason};
 
 /// The moves that no peer has answered yet.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use wayfarer::sim::{
     ike::{configured::ike, peer::Peer},
     world::World,
 };
-use wayfarer_mobility::ike::event::Reason;
+use wayfarer_mobility::ike::reason::Reason;
 
 /// Connects to a remote gateway that has only this address to assign; returns that gateway, once it
 /// has answered, and our own.

@@ -3,7 +3,6 @@
 use super::{
     context::Context,
     counter::Counter,
-    event::Reason,
     exchange::{
         create_child::{
             followup_message::{Followup, FollowupResponse},
@@ -23,6 +22,7 @@ use super::{
     },
     proposal::protocol,
     protection::{OpenError, Plaintext},
+    reason::Reason,
     wire::{Delete, ExchangeType, Header, Malformed, notify},
 };
 use crate::{

@@ -3,8 +3,9 @@
 use super::{
     bars::{Bar, BarError},
     endpoint::Endpoint,
-    event::{PeerId, Reason},
+    event::PeerId,
     peer::Peer,
+    reason::Reason,
 };
 use crate::identity::Identity;
 use alloc::vec::Vec;

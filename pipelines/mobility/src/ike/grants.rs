@@ -1,10 +1,6 @@
 //! Changes that RADIUS servers make to connected peers.
 
-use super::{
-    endpoint::Endpoint,
-    event::{PeerId, Reason},
-    peer::grant,
-};
+use super::{endpoint::Endpoint, event::PeerId, peer::grant, reason::Reason};
 use alloc::vec::Vec;
 use core::time::Duration;
 

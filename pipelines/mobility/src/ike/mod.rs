@@ -26,7 +26,7 @@
 //! | `doubt` | decides whose moves are followed before they are confirmed |
 //! | [`view`] | the visible state of a peer |
 //! | [`connection`] | who may connect, and on which terms |
-//! | [`event`] | events for the driver |
+//! | [`event`], [`reason`] | events for the driver; why connections end |
 //! | [`wire`] | messages as bytes |
 //! | [`protection`] | encrypted messages and their fragments |
 //! | [`schedule`] | the key schedule |
@@ -51,6 +51,7 @@ pub mod nat;
 pub mod pool;
 pub mod proposal;
 pub mod protection;
+pub mod reason;
 pub mod schedule;
 pub mod selector;
 mod shut_down;

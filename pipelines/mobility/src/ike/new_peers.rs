@@ -1,12 +1,8 @@
 //! Peers that have just been authenticated, and those that make room for them.
 
 use super::{
-    bounds,
-    connected::NewPeer,
-    counter::Counter,
-    endpoint::Endpoint,
-    event::{PeerId, Reason},
-    peer::Peer,
+    bounds, connected::NewPeer, counter::Counter, endpoint::Endpoint, event::PeerId, peer::Peer,
+    reason::Reason,
 };
 use alloc::vec::Vec;
 use core::time::Duration;

@@ -4,13 +4,14 @@ use super::{
     connection::Connection,
     connections::Connections,
     endpoint::Endpoint,
-    event::{PeerId, Reason},
+    event::PeerId,
     peer::{
         Peer, Phase,
         choose::Candidates,
         responder::{InitKex, ResponderState},
     },
     pool::Pool,
+    reason::Reason,
     settings::Settings,
 };
 use crate::path::Addresses;

@@ -6,8 +6,9 @@ use super::{
     counter::Counter,
     crash::CrashToken,
     endpoint::Endpoint,
-    event::{Event, Reason},
+    event::Event,
     exchange::init::message::InitMessage,
+    reason::Reason,
     wire::{ErrorNotify, Header, Notify, notify},
 };
 use crate::{

@@ -4,7 +4,6 @@ use crate::{
     crypto::{KexSecret, Refused, Secret},
     ike::{
         context::Context,
-        event::Reason,
         exchange::key_exchange::KeyExchange,
         peer::{
             Peer,
@@ -19,6 +18,7 @@ use crate::{
             transcript::Side,
         },
         protection::Plaintext,
+        reason::Reason,
         wire::{ExchangeType, Header, notify},
     },
     task::Task,

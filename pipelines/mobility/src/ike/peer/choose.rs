@@ -13,12 +13,12 @@ use crate::{
         bounds,
         connection::{Connection, IdentityPattern, Ppk, RemoteAuth},
         connections::Connections,
-        event::Reason,
         exchange::{
             auth::message::{AuthRequest, SHARED_KEY},
             init::message::InitMessage,
         },
         proposal::{self, Chosen, Offer},
+        reason::Reason,
         suite::IkeSuite,
         wire::Header,
     },

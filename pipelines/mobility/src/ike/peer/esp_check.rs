@@ -1,8 +1,8 @@
 //! Checks whether the peer's packets come through the NATs on the way.
 //!
 //! After a move of ours that has put a NAT on the way, a gateway may go on as it connected. libreswan's
-//! does: it sends ESP without UDP, which no NAT lets in, and drops ours in UDP. The NAT detection of a new
-//! IKE_SA_INIT sets it right.
+//! does: it sends ESP without UDP, which no NAT lets in, and drops ours in UDP. OpenIKED's on Linux accepts
+//! every move, and carries none out. A new IKE_SA_INIT sets both right.
 //!
 //! The NAT in front of us may also forget its mapping. Then the peer's packets go to where we no longer
 //! are, until it is told (`exchange::mobike::mapping`) or, without MOBIKE, we authenticate again.
@@ -13,7 +13,7 @@
 use super::{
     request::QueuedRequest,
     state::Peer,
-    upkeep::{Announcement, EspCheck, UNANSWERED, Upkeep},
+    upkeep::{Announcement, EspCheck, LONG_UNANSWERED, UNANSWERED, Upkeep},
 };
 use crate::ike::{context::Context, event::Event};
 use core::time::Duration;
@@ -33,12 +33,13 @@ impl Peer {
         self.checks_mapping() && self.may_be_replaced()
     }
 
-    /// Begins the check anew, after a move of ours. If a NAT is on the way and the peer's ESP has come
-    /// without UDP so far, we authenticate again if it does not come; a gateway of ours says itself what
-    /// it uses.
+    /// Begins the check anew, after a move of ours. If a NAT is on the way and the peer's ESP does not come,
+    /// we authenticate again: soon if it has come without UDP so far, and after long silence if it has come
+    /// in UDP. A gateway of ours says itself what it uses.
     pub(in crate::ike) fn begin_esp_check(&mut self, now: Duration) {
-        let may_renew = self.nat.any() && !self.keeps_udp && !self.is_wayfarer;
-        let renews_after = may_renew.then_some(UNANSWERED);
+        let may_renew = self.nat.any() && !self.is_wayfarer;
+        let silence = if self.keeps_udp { LONG_UNANSWERED } else { UNANSWERED };
+        let renews_after = may_renew.then_some(silence);
         self.end_esp_check();
         if may_renew || self.goes_on_checking() {
             self.upkeep().esp_check = Some(EspCheck::new(now + WAIT, renews_after));
@@ -95,7 +96,7 @@ impl Peer {
             check.announcement = Announcement::Made;
             self.enqueue(QueuedRequest::Update);
             self.start_queued(cx);
-        } else if check.renews_after.is_some_and(|after| check.unanswered >= after) {
+        } else if check.must_renew() {
             check.renews_after = None;
             if !goes_on {
                 self.end_esp_check();

@@ -1,6 +1,6 @@
 //! Failures of a handshake.
 
-use crate::ike::{event::Reason, wire::ErrorNotify};
+use crate::ike::{reason::Reason, wire::ErrorNotify};
 
 /// The failure of a handshake.
 #[derive(Debug)]

@@ -13,7 +13,8 @@ use crate::{
     ike::{
         connected::NewPeer,
         context::Context,
-        event::{ChildId, Event, Reason},
+        event::{ChildId, Event},
+        reason::Reason,
         selector,
         wire::{ErrorNotify, ExchangeType, Payload},
     },

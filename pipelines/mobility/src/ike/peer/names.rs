@@ -9,8 +9,8 @@ use crate::{
         bars::{NameHash, hash},
         connection::RemoteAuth,
         context::Context,
-        event::Reason,
         pool::Owner,
+        reason::Reason,
     },
 };
 use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};

@@ -8,7 +8,8 @@ use super::{
 use crate::{
     ike::{
         context::Context,
-        event::{ChildId, Event, PeerId, Reason},
+        event::{ChildId, Event, PeerId},
+        reason::Reason,
     },
     retransmission::back_off,
 };

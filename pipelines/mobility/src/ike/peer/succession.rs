@@ -1,6 +1,9 @@
 //! The peers before and after a peer, when one side authenticates again.
 
-use crate::ike::event::{ChildId, PeerId, Reason};
+use crate::ike::{
+    event::{ChildId, PeerId},
+    reason::Reason,
+};
 use alloc::vec::Vec;
 use core::{net::IpAddr, time::Duration};
 

@@ -10,11 +10,8 @@ use super::{
 };
 use crate::{
     ike::{
-        context::Context,
-        counter::Counter,
-        event::{Event, Reason},
-        exchange::auth_lifetime::AuthLifetime,
-        settings::Settings,
+        context::Context, counter::Counter, event::Event, exchange::auth_lifetime::AuthLifetime,
+        reason::Reason, settings::Settings,
     },
     transmit::{Payload, Transmit},
 };

@@ -92,6 +92,13 @@ impl EspCheck {
         is_due
     }
 
+    /// Returns true if nothing has come for so long that we authenticate again. After long silence, we do so
+    /// only if the peer has ever sent anything.
+    pub(super) fn must_renew(&self) -> bool {
+        self.renews_after
+            .is_some_and(|after| self.unanswered >= after && (after < LONG_UNANSWERED || self.has_received()))
+    }
+
     /// Returns true if packets of the peer are known to have come.
     pub(in crate::ike) fn has_received(&self) -> bool {
         self.before.is_some_and(|[_, received]| received > 0)

@@ -12,7 +12,6 @@ use crate::{
         connection::{Connection, IdentityPattern, LocalAuth, RemoteAuth},
         context::Context,
         crash::CrashToken,
-        event::Reason,
         exchange::{auth_lifetime::AuthLifetime, child_offer::esp_proposals, mobike::addresses::Additional},
         method::Method,
         peer::{
@@ -28,6 +27,7 @@ use crate::{
             transcript::Side,
         },
         protection::Plaintext,
+        reason::Reason,
         selector,
         wire::{ExchangeType, Payload, certificate, notify},
     },

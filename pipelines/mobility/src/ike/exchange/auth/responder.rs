@@ -10,7 +10,6 @@ use crate::{
         context::Context,
         counter::Counter,
         crash::CrashToken,
-        event::Reason,
         exchange::{auth_lifetime::AuthLifetime, mobike::addresses::Additional},
         method::Method,
         peer::{
@@ -27,6 +26,7 @@ use crate::{
             transcript::Side,
         },
         protection::Plaintext,
+        reason::Reason,
         wire::{ErrorNotify, ExchangeType, Payload, notify},
     },
     path::Addresses,

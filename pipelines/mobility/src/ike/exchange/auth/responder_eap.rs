@@ -10,7 +10,7 @@ use crate::{
     ike::{
         context::Context,
         counter::Counter,
-        event::{Event, Reason},
+        event::Event,
         method::Method,
         peer::{
             Peer,
@@ -21,6 +21,7 @@ use crate::{
             transcript::Side,
         },
         protection::Plaintext,
+        reason::Reason,
         wire::{ExchangeType, Payload},
     },
     path::Addresses,

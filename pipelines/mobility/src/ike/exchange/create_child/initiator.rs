@@ -12,7 +12,7 @@ use crate::{
         bounds,
         connection::Connection,
         context::Context,
-        event::{Event, Reason},
+        event::Event,
         exchange::child_offer::esp_proposals,
         peer::{
             Peer,
@@ -24,6 +24,7 @@ use crate::{
             state::PendingTask,
         },
         proposal::{self, Offer},
+        reason::Reason,
         schedule::{NONCE, Seed},
         wire::{ErrorNotify, ExchangeType, Malformed, notify},
     },

@@ -4,11 +4,11 @@ use super::message::InformationalRequest;
 use crate::ike::{
     context::Context,
     crash::CrashToken,
-    event::Reason,
     peer::{
         Peer,
         request::{CrashTokenSent, QueuedRequest, Request},
     },
+    reason::Reason,
     wire::ExchangeType,
 };
 use alloc::boxed::Box;

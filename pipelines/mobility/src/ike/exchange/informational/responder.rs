@@ -4,7 +4,6 @@ use super::message::InformationalRequest;
 use crate::{
     ike::{
         context::Context,
-        event::Reason,
         peer::{
             Peer,
             child::ChildState,
@@ -12,6 +11,7 @@ use crate::{
             state::PendingTask,
         },
         proposal::protocol,
+        reason::Reason,
         wire::{Delete, ExchangeType, notify},
     },
     path::Addresses,

@@ -6,7 +6,7 @@ use crate::{
     ike::{
         connection::Connection,
         context::Context,
-        event::{PeerId, Reason},
+        event::PeerId,
         nat::{IKE_PORT, NAT_T_PORT, NatDetection},
         peer::{
             Peer, Phase,
@@ -19,6 +19,7 @@ use crate::{
             transcript::Transcript,
         },
         proposal,
+        reason::Reason,
         schedule::{IkeSaKeys, NONCE},
         wire::{self, ExchangeType, Header, Payload, notify},
     },

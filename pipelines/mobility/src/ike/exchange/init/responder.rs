@@ -9,7 +9,7 @@ use crate::{
         connections::Connections,
         context::Context,
         counter::Counter,
-        event::{PeerId, Reason},
+        event::PeerId,
         nat::NatDetection,
         peer::{
             Peer, Phase,
@@ -20,6 +20,7 @@ use crate::{
             state::PendingTask,
             transcript::Transcript,
         },
+        reason::Reason,
         schedule::{IkeSaKeys, NONCE},
         wire::{self, ErrorNotify, ExchangeType, Header, Payload, certificate, notify},
     },

@@ -8,7 +8,7 @@
 //!
 //! libreswan (4.10, 5.4) answers with the end that it sends to, wherever it has heard us. So if a peer that
 //! is not Wayfarer answers, and still sends nothing, we announce our end all the same, which RFC 4555 §3.8
-//! allows, but more and more rarely.
+//! allows, but more and more rarely. Its answer to that shows whether there was a reason.
 //!
 //! A peer without MOBIKE should follow us itself (RFC 7296 §2.23). Not all do, and nothing can be announced
 //! to them. If one sees us elsewhere, and we send packets and none come, we authenticate again. One that does
@@ -102,12 +102,12 @@ impl Peer {
         made.map(|check| check.announcement = Announcement::No).is_some()
     }
 
-    /// Notes how the peer saw us in its answer to our update, by the IKE SA with these SPIs.
-    pub(in crate::ike) fn note_mapping(&mut self, spis: [u64; 2], seen: Option<[u8; 20]>) {
-        if let Some(seen) = seen.filter(|_| self.checks_mapping() && self.active_spis() == Some(spis)) {
-            let active = self.active;
-            self.upkeep().mapping_by(active).note(seen);
-        }
+    /// Notes how the peer saw us in its answer to our update, by the IKE SA with these SPIs. Returns true if
+    /// that has changed.
+    pub(in crate::ike) fn note_mapping(&mut self, spis: [u64; 2], seen: Option<[u8; 20]>) -> bool {
+        let seen = seen.filter(|_| self.checks_mapping() && self.active_spis() == Some(spis));
+        let active = self.active;
+        seen.is_some_and(|seen| self.upkeep().mapping_by(active).note(seen))
     }
 }
 
@@ -135,9 +135,7 @@ impl LivenessSent {
             }
             Some(_) => UNANSWERED,
             None if known.is_answered => UNANSWERED,
-            None if !peer.mobike && is_rare && upkeep.esp_check.is_some_and(|check| check.has_received()) => {
-                LONG_UNANSWERED
-            }
+            None if !peer.mobike && is_rare => LONG_UNANSWERED,
             None => return,
         };
         if let Some(check) = &mut upkeep.esp_check {

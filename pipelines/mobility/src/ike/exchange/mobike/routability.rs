@@ -8,7 +8,7 @@ use crate::{
     ike::{
         context::Context,
         counter::Counter,
-        event::{Event, MoveCause, Reason},
+        event::{Event, MoveCause},
         exchange::informational::message::{InformationalRequest, InformationalResponse},
         nat::NatDetection,
         peer::{
@@ -16,6 +16,7 @@ use crate::{
             move_check::{MoveCheck, PeerMove, PeerPath, Waiting, is_reachable},
             request::{ProbeSent, QueuedRequest, Request, Withdrawn},
         },
+        reason::Reason,
         wire::{ExchangeType, Malformed},
     },
     path::{Addresses, Nat, Path},

@@ -6,13 +6,14 @@ use crate::{
         context::Context,
         counter::Counter,
         description::{self, Description},
-        event::{Event, MoveCause, Reason},
+        event::{Event, MoveCause},
         exchange::informational::message::{InformationalRequest, InformationalResponse},
         nat::{IKE_PORT, NAT_T_PORT, NatDetection},
         peer::{
             Peer,
             request::{QueuedRequest, Request, Retry, UpdateSent},
         },
+        reason::Reason,
         wire::{ExchangeType, Malformed, notify},
     },
     path::Nat,
@@ -133,7 +134,10 @@ impl UpdateSent {
                 peer.nat = nat;
                 peer.udp = peer.asks_for_udp().then_some(true);
                 peer.schedule_keepalive(cx);
-                peer.note_mapping(self.spis, seen);
+                let has_changed = peer.note_mapping(self.spis, seen);
+                if is_repetition && has_changed {
+                    cx.tell(Event::MappingChanged { peer: peer.id });
+                }
                 // The check that led to the repetition goes on. Otherwise each would be the first again.
                 if !is_repetition {
                     peer.begin_esp_check(cx.now);
