@@ -100,6 +100,29 @@ fn bounds_peers_that_replace_one_another() {
     }
 }
 
+/// The peer may have restarted and send nothing, so that only its silence shows that the old SAs are dead.
+#[test]
+fn silent_peer_that_another_replaces_is_given_up_within_seconds() {
+    for unique in [true, false] {
+        let settings = Settings { log_keys: true, ..Settings::default() };
+        let mut pair = Pair::with(Connection { unique, ..gateway() }, terminal(), settings);
+        connect(&mut pair, "cl.test", [192, 0, 2, 1]);
+        let old = pair.gateway.connected_peers();
+        let before = pair.now;
+        connect(&mut pair, "cl.test", [192, 0, 2, 1]);
+        assert_eq!(pair.gateway.connected_peers().len(), 2, "it may be authenticating again");
+        while pair.gateway.connected_peers().contains(&old[0]) {
+            pair.now = pair.gateway.endpoint.poll_timeout().unwrap();
+            pair.gateway.endpoint.handle_timeout(pair.now);
+            drop(pair.gateway.work(pair.now));
+        }
+        let dark = pair.now - before;
+        assert!((5 * SECOND..10 * SECOND).contains(&dark), "{dark:?}");
+        assert_eq!((pair.gateway.connected_peers().len(), sends(&pair.gateway)), (1, true));
+        assert_eq!(pair.gateway.end_reasons(), [Reason::Timeout]);
+    }
+}
+
 #[test]
 fn unnamed_peers_leave_room_for_others() {
     let eap = || Arc::new(FakeEap::new(None));

@@ -5,6 +5,7 @@
 //! that flap: a bucket of [`BURST`] moves that regains one every [`REFILL`]. A move that finds the
 //! bucket empty waits; a later one replaces it.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 /// Moves that a peer may make at once.
@@ -43,10 +44,11 @@ pub struct Roaming<P> {
     /// Moves left in the bucket.
     moves: u32,
     refilled: Duration,
-    /// When a path was last decided about, and that path.
-    last: Option<(Duration, P)>,
+    /// When a path was last decided about, and that path. Like the next one boxed, since most links have
+    /// none.
+    last: Option<Box<(Duration, P)>>,
     /// A move that has to wait: until when, and its path.
-    waiting: Option<(Duration, P)>,
+    waiting: Option<Box<(Duration, P)>>,
 }
 
 impl<P: Copy + PartialEq> Roaming<P> {
@@ -71,19 +73,20 @@ impl<P: Copy + PartialEq> Roaming<P> {
             return None;
         }
         // Several tunnels of a link show the same move.
-        if self.waiting.is_none() && self.last.is_some_and(|(at, last)| last == path && now < at + REFILL) {
+        let is_last = |(at, last): &(Duration, P)| *last == path && now < *at + REFILL;
+        if self.waiting.is_none() && self.last.as_deref().is_some_and(is_last) {
             return (!notifies).then_some(Decision::Follow(path));
         }
         self.refill(now);
         if self.moves == 0 {
-            let until = self.waiting.map_or(self.refilled + REFILL, |(until, _)| until);
-            return match self.waiting.replace((until, path)) {
+            let until = self.waiting.as_deref().map_or(self.refilled + REFILL, |(until, _)| *until);
+            return match self.waiting.replace(Box::new((until, path))) {
                 None => Some(Decision::Wait(until)),
                 Some(_) => None,
             };
         }
         self.moves -= 1;
-        (self.last, self.waiting) = (Some((now, path)), None);
+        (self.last, self.waiting) = (Some(Box::new((now, path))), None);
         Some(if notifies { Decision::Notify(path) } else { Decision::Follow(path) })
     }
 
@@ -94,7 +97,7 @@ impl<P: Copy + PartialEq> Roaming<P> {
 
     /// Decides about the move whose wait is over at `now`, if there is one.
     pub fn handle_timeout(&mut self, now: Duration) -> Option<Decision<P>> {
-        let (_, path) = self.waiting.take_if(|(until, _)| *until <= now)?;
+        let (_, path) = *self.waiting.take_if(|waiting| waiting.0 <= now)?;
         self.handle_report(now, path)
     }
 

@@ -2,12 +2,15 @@
 
 use super::keys::LoggedKeys;
 use crate::primitives::Primitives;
-use wayfarer_mobility::ike::{
-    endpoint::Endpoint,
-    event::Event,
-    nat::nat_detection,
-    protection::Fragments,
-    wire::{self, ExchangeType, Header, Payload, notify},
+use wayfarer_mobility::{
+    ike::{
+        endpoint::Endpoint,
+        event::Event,
+        nat::nat_detection,
+        protection::Fragments,
+        wire::{self, ExchangeType, Header, Payload, notify},
+    },
+    path::Addresses,
 };
 
 /// Takes COOKIE2 out of answers without NAT_DETECTION: libreswan returns it only beside that
@@ -19,6 +22,9 @@ pub struct LibreswanAnswers {
     /// `true` if both are taken out of all answers, as version 4.10 leaves them out once it has forgotten
     /// MOBIKE.
     pub forgets_mobike: bool,
+    /// `true` if answers go to where the peer is known, wherever the request has come from, as those of
+    /// version 5.4 without MOBIKE.
+    pub answers_known_end: bool,
 }
 
 impl LibreswanAnswers {
@@ -31,6 +37,15 @@ impl LibreswanAnswers {
     /// Returns a message of the side with this endpoint as the other implementation would send it.
     pub fn apply(&mut self, endpoint: &Endpoint, message: Vec<u8>) -> Vec<u8> {
         self.try_apply(endpoint, &message).unwrap_or(message)
+    }
+
+    /// Returns the addresses by which a message of the side goes that ours would send by `addresses`.
+    pub fn way(&self, endpoint: &Endpoint, addresses: Addresses, message: &[u8]) -> Addresses {
+        let answer =
+            Header::parse(message).ok().filter(|header| self.answers_known_end && header.is_response());
+        let spis = answer.map(|header| [header.spi_i, header.spi_r]);
+        let peer = spis.and_then(|spis| endpoint.peers().find(|peer| peer.spis() == Some(spis)));
+        peer.map_or(addresses, |peer| peer.addresses())
     }
 
     fn try_apply(&mut self, endpoint: &Endpoint, message: &[u8]) -> Option<Vec<u8>> {

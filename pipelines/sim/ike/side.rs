@@ -110,7 +110,7 @@ impl Side {
         sent.into_iter()
             .filter_map(|t| match (t.payload, &mut *libreswan_answers) {
                 (Payload::Message(message) | Payload::Probe(message), Some(habit)) => {
-                    Some((t.addresses, habit.apply(endpoint, message)))
+                    Some((habit.way(endpoint, t.addresses, &message), habit.apply(endpoint, message)))
                 }
                 (Payload::Message(message) | Payload::Probe(message), None) => Some((t.addresses, message)),
                 (Payload::Keepalive, _) => None,

@@ -41,6 +41,9 @@ pub const FOLLOWUP_WAIT: Duration = Duration::from_secs(20);
 /// Time for which a peer that another one replaces is kept if it does not end before, so that its
 /// device can move its traffic (RFC 7296 §2.8.3).
 pub const REPLACED_WAIT: Duration = Duration::from_secs(30);
+/// Number of times that a request is sent again to a peer that the other side has replaced: some eight
+/// seconds.
+pub const REPLACED_TRIES: u32 = 4;
 
 /// Repeated requests that are answered at once, and the time until one more is: what a peer on a
 /// lossy path needs.

@@ -60,7 +60,8 @@ impl Endpoint {
         if !self.peers.get(&old).is_some_and(Peer::is_established) {
             return self.with(now, *id, |peer, cx| peer.lose_predecessor(cx, old));
         }
-        let until = (*takes_over || new.is_initiator).then_some(now + bounds::REPLACED_WAIT);
+        let is_ours = new.is_initiator;
+        let until = (*takes_over || is_ours).then_some(now + bounds::REPLACED_WAIT);
         self.dials.hand_over(old, *id);
         // The two count as one for the limits. A longer chain does not, or it could have any length.
         let is_first = self.peers.get(&old).is_some_and(|old| old.predecessor().is_none());
@@ -68,7 +69,14 @@ impl Endpoint {
         let path_mtu = self.peers.get(&old).and_then(|old| old.path_mtu.as_ref());
         let path_mtu = path_mtu.map(|known| Box::new(known.for_successor(now)));
         self.with(now, *id, |peer, _| peer.path_mtu = path_mtu);
-        self.with(now, old, |peer, _| peer.be_replaced(*id, until));
+        self.with(now, old, |peer, cx| {
+            peer.be_replaced(*id, until);
+            // The peer may have restarted. Then it no longer takes packets by the old SAs, and if it sends
+            // none, only its silence shows that.
+            if !is_ours {
+                peer.check_liveness(cx);
+            }
+        });
     }
 
     /// Moves the traffic of a predecessor's child SAs to those of `id` that are new, and closes the

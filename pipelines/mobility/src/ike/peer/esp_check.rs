@@ -81,7 +81,7 @@ impl Peer {
     /// before each of several answers and none have come, we ask how the peer sees us, and then may
     /// announce our end or authenticate again.
     pub(in crate::ike) fn handle_traffic(&mut self, cx: &mut Context<'_>, sent: u64, received: u64) {
-        let goes_on = self.goes_on_checking();
+        let (goes_on, is_wayfarer) = (self.goes_on_checking(), self.is_wayfarer);
         let Some(check) = self.upkeep.as_mut().and_then(|upkeep| upkeep.esp_check.as_mut()) else { return };
         let Some([sent_before, received_before]) = check.before else {
             check.before = Some([sent, received]);
@@ -97,7 +97,7 @@ impl Peer {
             self.enqueue(QueuedRequest::Update);
             self.start_queued(cx);
         } else if check.must_renew() {
-            check.renews_after = None;
+            check.renewed();
             if !goes_on {
                 self.end_esp_check();
             }
@@ -110,6 +110,9 @@ impl Peer {
             check.before = Some([sent, received]);
             check.unanswered = check.unanswered.saturating_add(1);
             if check.begins_mapping_check() {
+                if !is_wayfarer {
+                    check.asked_at.get_or_insert(check.unanswered);
+                }
                 self.check_mapping(cx);
             }
         }

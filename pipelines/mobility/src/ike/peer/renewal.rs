@@ -7,9 +7,11 @@ use super::{
 };
 use crate::{
     ike::{
+        bounds,
         context::Context,
         event::{ChildId, Event, PeerId},
         reason::Reason,
+        settings::Settings,
     },
     retransmission::back_off,
 };
@@ -51,6 +53,14 @@ impl Peer {
         if let Some(until) = until {
             self.retire_by(until);
         }
+    }
+
+    /// Returns how often a request is sent again before the peer is given up: less often if the other side
+    /// has made another peer in its place.
+    pub(super) fn tries(&self, settings: &Settings) -> u32 {
+        let is_replaced = self.succession.as_ref().is_some_and(|s| s.successor.is_some());
+        let most = if is_replaced && !self.is_initiator { bounds::REPLACED_TRIES } else { u32::MAX };
+        settings.retransmission.tries.min(most)
     }
 
     /// Closes the peer at `until`, if it does not end before.

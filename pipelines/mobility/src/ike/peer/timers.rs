@@ -222,6 +222,7 @@ impl Peer {
     /// Repeats unanswered requests, or gives the peer up.
     fn resend(&mut self, cx: &mut Context<'_>) {
         let probed = self.probed_addresses().filter(|probed| *probed != self.addresses);
+        let most = self.tries(cx.settings);
         let mut silent = false;
         let mut unconfirmed = false;
         for ike_sa in &mut self.ike_sas {
@@ -241,9 +242,9 @@ impl Peer {
             if let Request::Liveness(check) = &outstanding.request
                 && cx.now < check.until
             {
-                outstanding.tries = outstanding.tries.min(cx.settings.retransmission.tries);
+                outstanding.tries = outstanding.tries.min(most);
             }
-            let is_over = outstanding.tries > cx.settings.retransmission.tries;
+            let is_over = outstanding.tries > most;
             if is_over && matches!(outstanding.request, Request::Probe(_)) {
                 // The peer may still be at its confirmed address. The probe keeps its place in the
                 // window.

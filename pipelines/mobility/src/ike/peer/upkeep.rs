@@ -35,6 +35,9 @@ pub(in crate::ike) struct EspCheck {
     pub(in crate::ike) renews_after: Option<u32>,
     /// The number of these at which the mapping is checked next.
     checked_at: u32,
+    /// The value of `unanswered` at the first check of the mapping to which the peer has not answered, if
+    /// its silence counts.
+    pub(in crate::ike) asked_at: Option<u32>,
     /// What silence has led to.
     pub(in crate::ike) announcement: Announcement,
 }
@@ -67,7 +70,7 @@ impl EspCheck {
     /// Returns a check that begins at `due_at`.
     pub(super) fn new(due_at: Duration, renews_after: Option<u32>) -> Self {
         let (unanswered, checked_at, announcement) = (0, UNANSWERED, Announcement::No);
-        Self { due_at, before: None, unanswered, renews_after, checked_at, announcement }
+        Self { due_at, before: None, unanswered, renews_after, checked_at, asked_at: None, announcement }
     }
 
     /// Begins anew, because packets have come. `traffic` says how many were sent and received so far.
@@ -92,11 +95,19 @@ impl EspCheck {
         is_due
     }
 
-    /// Returns true if nothing has come for so long that we authenticate again. After long silence, we do so
-    /// only if the peer has ever sent anything.
+    /// Returns true if nothing has come for so long that we authenticate again: as long as was decided, or
+    /// long while the peer does not answer either. After long silence, we do so only if the peer has ever
+    /// sent anything.
     pub(super) fn must_renew(&self) -> bool {
-        self.renews_after
-            .is_some_and(|after| self.unanswered >= after && (after < LONG_UNANSWERED || self.has_received()))
+        let soon = self.renews_after.filter(|after| *after < LONG_UNANSWERED || self.has_received());
+        let late = self.asked_at.filter(|_| self.has_received());
+        let late = late.map(|asked_at| asked_at.saturating_add(LONG_UNANSWERED - UNANSWERED));
+        [soon, late].into_iter().flatten().any(|after| self.unanswered >= after)
+    }
+
+    /// Notes that we authenticate again.
+    pub(super) fn renewed(&mut self) {
+        (self.renews_after, self.asked_at) = (None, None);
     }
 
     /// Returns true if packets of the peer are known to have come.

@@ -14,6 +14,9 @@
 //! to them. If one sees us elsewhere, and we send packets and none come, we authenticate again. One that does
 //! not say how it sees us, as libreswan's, may be such a one: then we do so only if its packets have come
 //! before, after long silence, and rarely.
+//!
+//! libreswan 5.4 without MOBIKE, or once it has forgotten it, answers where it has known us, and not where
+//! our request comes from. So we do the same if the check has no answer for long.
 
 use crate::ike::{
     context::Context,
@@ -126,6 +129,9 @@ impl LivenessSent {
         let liveness = peer.connection(cx).and_then(|connection| connection.liveness);
         let is_rare = liveness.is_some_and(|liveness| cx.now >= peer.up_at + RARELY * liveness);
         let (Ok(response), true, Some(upkeep)) = (response, is_current, &mut peer.upkeep) else { return };
+        if let Some(check) = &mut upkeep.esp_check {
+            check.asked_at = None;
+        }
         let Some(known) = upkeep.mapping.as_mut().filter(|known| known.is_by(self.spi)) else { return };
         let renews_after = match response.nat.as_ref().and_then(NatDetection::destination) {
             Some(seen) if !known.note(seen) => return peer.doubt_mapping(cx),
