@@ -5,7 +5,7 @@ use wayfarer_dataplane::{
     packet::Packet,
     sa::{InboundSa, Mode},
     wire::{
-        checksum, esp,
+        Address, checksum, esp,
         ip::{self, IpHeader, protocol},
         udp,
     },
@@ -95,33 +95,45 @@ fn transport(
     next_header: u8,
 ) -> Result<IpHeader, DropReason> {
     let header_len = outer.header_len();
-    let data = packet.data_mut();
-    data.copy_within(..header_len, start - header_len);
+    packet.data_mut().copy_within(..header_len, start - header_len);
     packet.pull_front(start - header_len).ok_or(DropReason::InnerMalformed)?;
     packet.set_len(header_len + length).ok_or(DropReason::InnerMalformed)?;
     let data = packet.data_mut();
-    data[outer.protocol_at()] = next_header;
-    ip::set_total_len(data, header_len, header_len + length);
+    name_payload(data, header_len, outer.protocol_at(), next_header);
     let inner = IpHeader::parse(data).map_err(|_| DropReason::InnerMalformed)?;
     if esp_at != header_len && inner.fragment == ip::Fragment::Whole {
-        // A NAT changed the addresses that the sender's checksum covers, but ESP has authenticated
-        // the bytes (RFC 3948 §3.1.2).
-        renew_checksum(data, &inner);
+        renew_checksum(data, inner.header_len(), inner.protocol, (inner.src, inner.dst));
     }
     Ok(inner)
 }
 
-fn renew_checksum(packet: &mut [u8], inner: &IpHeader) {
-    let segment = &mut packet[inner.header_len()..];
-    match inner.protocol {
+/// Writes to the header of `header_len` bytes of the packet that fills `packet` what its payload is and how
+/// long. The protocol is named at `protocol_at`.
+pub(super) fn name_payload(packet: &mut [u8], header_len: usize, protocol_at: usize, protocol: u8) {
+    let total = packet.len();
+    packet[protocol_at] = protocol;
+    ip::set_total_len(packet, header_len, total);
+}
+
+/// Computes the checksum of UDP or TCP of a packet that came in transport mode behind UDP, whose header has
+/// `header_len` bytes. A NAT changed the addresses that the sender's checksum covers, but ESP has
+/// authenticated the bytes (RFC 3948 §3.1.2).
+pub(super) fn renew_checksum(
+    packet: &mut [u8],
+    header_len: usize,
+    protocol: u8,
+    (src, dst): (Address, Address),
+) {
+    let segment = &mut packet[header_len..];
+    match protocol {
         protocol::UDP
             if udp::Udp::parse(segment).is_ok_and(|u| u.checksum != 0 && u.length == segment.len()) =>
         {
-            udp::set_checksum(segment, inner.src, inner.dst);
+            udp::set_checksum(segment, src, dst);
         }
         protocol::TCP if segment.len() >= 20 => {
             segment[16..18].fill(0);
-            let pseudo = checksum::pseudo_header(inner.src, inner.dst, protocol::TCP, segment.len());
+            let pseudo = checksum::pseudo_header(src, dst, protocol::TCP, segment.len());
             let sum = checksum::finish(checksum::add(pseudo, segment));
             segment[16..18].copy_from_slice(&sum.to_be_bytes());
         }

@@ -25,6 +25,10 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The layout of ESP in UDP over IPv6 without extension headers.
+    pub(super) const UDP_OVER_V6: Self =
+        Self { ip_len: ip::V6_HEADER as u16, esp_at: (ip::V6_HEADER + udp::HEADER) as u16 };
+
     fn new(ip_len: usize, esp_at: usize) -> Self {
         Self { ip_len: ip_len as u16, esp_at: esp_at as u16 }
     }
@@ -42,15 +46,44 @@ impl Layout {
     }
 }
 
-/// Returns the longest IP packet, in bytes, that one SA can carry in one outer packet to
-/// `endpoint`.
+/// The header of a packet that stays before ESP in transport mode.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeptHeader {
+    /// Its length in bytes, with options or extension headers.
+    pub(super) length: usize,
+    /// The offset of the byte that names the protocol.
+    pub(super) protocol_at: usize,
+    /// The protocol of the payload.
+    pub(super) protocol: u8,
+}
+
+impl KeptHeader {
+    /// Returns a header without options or extension headers.
+    pub(super) fn plain(is_ipv4: bool, protocol: u8) -> Self {
+        match is_ipv4 {
+            true => Self { length: ip::V4_HEADER, protocol_at: ip::V4_PROTOCOL_AT, protocol },
+            false => Self { length: ip::V6_HEADER, protocol_at: ip::V6_PROTOCOL_AT, protocol },
+        }
+    }
+}
+
+impl From<&IpHeader> for KeptHeader {
+    #[inline]
+    fn from(header: &IpHeader) -> Self {
+        let (length, protocol_at) = (header.header_len(), header.protocol_at());
+        Self { length, protocol_at, protocol: header.protocol }
+    }
+}
+
+/// Returns the longest IP packet with a header of `header_len` bytes, in bytes, that one SA can carry in
+/// one outer packet to `endpoint`.
 #[inline]
-pub fn payload_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) -> usize {
+pub fn payload_limit(sa: &OutboundSa, endpoint: &Endpoint, header_len: usize) -> usize {
     match sa.mode {
         Mode::Tunnel => endpoint.payload_limit(),
         Mode::Transport => {
-            let outer = header.header_len() + endpoint.outer_len() - endpoint.ip_len();
-            header.header_len() + sa.overhead.payload_limit(outer, endpoint.mtu())
+            let outer = header_len + endpoint.outer_len() - endpoint.ip_len();
+            header_len + sa.overhead.payload_limit(outer, endpoint.mtu())
         }
     }
 }
@@ -58,7 +91,7 @@ pub fn payload_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) ->
 /// Returns the longest IP packet, in bytes, that one SA carries to `endpoint` without cutting it: in
 /// one outer packet, or in one that is cut into fragments instead (RFC 2473 §7).
 pub fn whole_limit(sa: &OutboundSa, endpoint: &Endpoint, header: &IpHeader) -> usize {
-    let limit = payload_limit(sa, endpoint, header);
+    let limit = payload_limit(sa, endpoint, header.header_len());
     // In transport mode, packets are cut only after they are sealed (RFC 4303 §3.3.4). In tunnel mode, the
     // peer's selectors of ports would refuse all inner fragments but the first.
     if !header.dont_fragment && (sa.mode == Mode::Transport || sa.selects_ports) {
@@ -92,7 +125,7 @@ pub fn encapsulate(
 ) -> Result<Layout, DropReason> {
     match sa.mode {
         Mode::Tunnel => tunnel(packet, header, sa, endpoint),
-        Mode::Transport => transport(packet, header, sa, endpoint),
+        Mode::Transport => transport(packet, header.into(), sa, endpoint),
     }
     .ok_or(DropReason::NoHeadroom)
 }
@@ -112,7 +145,7 @@ pub fn dummy(
         Mode::Tunnel => {
             packet.pull_front(header.header_len()).and_then(|()| wrap(packet, protocol::NONE, sa, endpoint))
         }
-        Mode::Transport => transport(packet, header, sa, endpoint),
+        Mode::Transport => transport(packet, header.into(), sa, endpoint),
     };
     wrapped.ok_or(DropReason::NoHeadroom)
 }
@@ -144,17 +177,24 @@ fn lengthen(packet: &mut Packet, sa: &OutboundSa, endpoint: &Endpoint) -> Option
     Some(())
 }
 
-fn transport(packet: &mut Packet, header: &IpHeader, sa: &OutboundSa, endpoint: &Endpoint) -> Option<Layout> {
-    pad(packet, header.header_len(), sa, header.protocol)?;
+/// Wraps the payload of the IP packet in `packet`, whose header stays.
+pub(super) fn transport(
+    packet: &mut Packet,
+    header: KeptHeader,
+    sa: &OutboundSa,
+    endpoint: &Endpoint,
+) -> Option<Layout> {
+    let KeptHeader { length, protocol_at, protocol } = header;
+    pad(packet, length, sa, protocol)?;
     let udp_len = endpoint.outer_len() - endpoint.ip_len();
     let added = udp_len + esp::HEADER + sa.overhead.iv();
     packet.push_front(added)?;
     let data = packet.data_mut();
-    data.copy_within(added..added + header.header_len(), 0);
-    let esp_at = header.header_len() + udp_len;
-    data[header.protocol_at()] = if endpoint.has_udp() { protocol::UDP } else { protocol::ESP };
-    data[header.header_len()..esp_at + 4].copy_from_slice(endpoint.behind_ip());
-    Some(Layout::new(header.header_len(), esp_at))
+    data.copy_within(added..added + length, 0);
+    let esp_at = length + udp_len;
+    data[protocol_at] = if endpoint.has_udp() { protocol::UDP } else { protocol::ESP };
+    data[length..esp_at + 4].copy_from_slice(endpoint.behind_ip());
+    Some(Layout::new(length, esp_at))
 }
 
 /// Appends padding, trailer and room for the ICV to a packet whose ESP payload begins at `from`.
@@ -185,16 +225,19 @@ pub fn number(
     let data = packet.data_mut();
     match sa.mode {
         Mode::Tunnel => emit_outer(data, header.traffic_class, header.dont_fragment, sa, endpoint, seq),
-        Mode::Transport => {
-            let total = data.len();
-            if layout.esp_at() != layout.ip_len() {
-                let length = (total - layout.ip_len()) as u16;
-                data[layout.ip_len() + 4..layout.ip_len() + 6].copy_from_slice(&length.to_be_bytes());
-            }
-            ip::set_total_len(data, layout.ip_len(), total);
-        }
+        Mode::Transport => emit_lengths(data, layout),
     }
     esp::emit_header(&mut data[layout.esp_at()..], sa.spi.0, seq);
+}
+
+/// Writes the lengths of the packet that fills `packet` to its outer headers, which stayed before ESP.
+pub(super) fn emit_lengths(packet: &mut [u8], layout: Layout) {
+    let total = packet.len();
+    if layout.esp_at() != layout.ip_len() {
+        let length = (total - layout.ip_len()) as u16;
+        packet[layout.ip_len() + 4..layout.ip_len() + 6].copy_from_slice(&length.to_be_bytes());
+    }
+    ip::set_total_len(packet, layout.ip_len(), total);
 }
 
 /// Writes the outer headers of a tunnel to the start of `packet`. `traffic_class` and `dont_fragment` are

@@ -40,9 +40,10 @@ pub struct Arrival<'r> {
     spi: Spi,
     /// The hash bucket of the SPI.
     bucket: Bucket,
-    /// The full sequence number, which is authentic only after the packet was opened.
-    pub(super) seq: u64,
-    /// The slot of that number in the window of the SA.
+    /// The low half of the sequence number.
+    low: u32,
+    /// The slot of the full sequence number in the window of the SA. The number is authentic only after the
+    /// packet was opened.
     slot: window::Slot,
     /// `true` if the number was the highest so far.
     newest: bool,
@@ -60,7 +61,7 @@ impl<'r> Arrival<'r> {
     pub fn new(packet: &Packet, header: &'r IpHeader, esp_at: u16, tables: &Tables) -> Self {
         let esp = esp::header(&packet.data()[usize::from(esp_at)..]);
         // A reserved SPI stands for a missing header.
-        let (spi, seq) = esp.unwrap_or_default();
+        let (spi, low) = esp.unwrap_or_default();
         let bucket = tables.inbound.bucket(&Spi(spi));
         tables.inbound.prefetch_bucket(bucket);
         let fate = match (esp, spi) {
@@ -68,8 +69,8 @@ impl<'r> Arrival<'r> {
             (_, 0..=255) => Err(DropReason::SpiReserved),
             _ => Ok(()),
         };
-        let (slot, seq) = (window::Slot::default(), seq.into());
-        Self { header, esp_at, spi: Spi(spi), bucket, seq, slot, newest: false, sa: None, fate }
+        let (spi, slot) = (Spi(spi), window::Slot::default());
+        Self { header, esp_at, spi, bucket, low, slot, newest: false, sa: None, fate }
     }
 
     /// Notes an opened packet of `sa` whose ESP is at `esp_at`, and which `fate` may want dropped. Its
@@ -81,7 +82,12 @@ impl<'r> Arrival<'r> {
         fate: Result<(), DropReason>,
     ) -> Self {
         let (spi, bucket, slot) = (sa.spi, Bucket::default(), window::Slot::default());
-        Self { header, esp_at, spi, bucket, seq: 0, slot, newest: false, sa: Some(sa), fate }
+        Self { header, esp_at, spi, bucket, low: 0, slot, newest: false, sa: Some(sa), fate }
+    }
+
+    /// Returns the full sequence number.
+    pub(super) fn number(&self) -> u64 {
+        self.slot.seq()
     }
 
     #[inline]
@@ -103,14 +109,20 @@ impl<'r> Arrival<'r> {
     }
 }
 
-/// A note on a packet whose number is to be marked in the window of its SA.
+/// A note on an ESP packet that is to be opened, and whose number is to be marked in the window of its SA.
 pub(super) trait Numbered<'r> {
     /// Returns the SA of the packet and the slot of its number there, if nothing was found wrong with it so
     /// far.
     fn authentic(&self) -> Option<(&'r InboundSa, &window::Slot)>;
 
-    /// Notes what the window of `sa` says.
-    fn accepted(&mut self, sa: &InboundSa, result: Result<window::Newest, Replay>);
+    /// Returns the ESP packet within `packet`, or `None` if that is too short.
+    fn esp_in<'p>(&self, packet: &'p mut Packet) -> Option<&'p mut [u8]>;
+
+    /// Notes that the packet is to be dropped for `reason`.
+    fn refuse(&mut self, reason: DropReason);
+
+    /// Notes whether the number, now marked, was the highest so far.
+    fn set_newest(&mut self, newest: window::Newest);
 }
 
 impl<'r> Numbered<'r> for Arrival<'r> {
@@ -120,11 +132,18 @@ impl<'r> Numbered<'r> for Arrival<'r> {
     }
 
     #[inline(always)]
-    fn accepted(&mut self, sa: &InboundSa, result: Result<window::Newest, Replay>) {
-        match result {
-            Ok(newest) => self.newest = newest,
-            Err(why) => self.fate = Err(replayed(sa, why)),
-        }
+    fn esp_in<'p>(&self, packet: &'p mut Packet) -> Option<&'p mut [u8]> {
+        packet.data_mut().get_mut(self.esp_at()..)
+    }
+
+    #[inline(always)]
+    fn refuse(&mut self, reason: DropReason) {
+        self.fate = Err(reason);
+    }
+
+    #[inline(always)]
+    fn set_newest(&mut self, newest: window::Newest) {
+        self.newest = newest;
     }
 }
 
@@ -254,31 +273,37 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
     if length < esp::HEADER + sa.overhead.iv() + esp::TRAILER + sa.overhead.icv() {
         return Err(DropReason::EspTruncated);
     }
-    if sa.esn {
-        arrival.seq = sa.window.infer(arrival.seq as u32);
-    }
-    arrival.slot = sa.window.slot(arrival.seq);
+    let seq = if sa.esn { sa.window.infer(arrival.low) } else { arrival.low.into() };
+    arrival.slot = sa.window.slot(seq);
     sa.prefetch_parts(&arrival.slot);
     Ok(())
 }
 
 /// Opens the whole burst at once, except for packets that the window already refuses.
 #[inline(always)]
-fn open(arrivals: &mut Arrivals<'_>) {
-    let authentic = crypto::open_burst(arrivals.iter_mut().filter_map(|(packet, arrival)| {
-        let (sa, slot) = arrival.authentic()?;
+pub(super) fn open<'r, N: Numbered<'r>>(burst: &mut Batch<N>) {
+    let authentic = crypto::open_burst(burst.iter_mut().filter_map(|(packet, note)| {
+        let (sa, slot) = note.authentic()?;
         if let Err(why) = sa.window.check_at(slot) {
-            arrival.fate = Err(replayed(sa, why));
+            note.refuse(replayed(sa, why));
             return None;
         }
-        let esp = &mut packet.data_mut()[arrival.esp_at()..];
-        Some(OpenJob { key: &sa.key, seq: arrival.seq, esn: sa.esn, esp, authentic: false })
-    }));
-    let tried = arrivals.iter_mut().filter(|(_, arrival)| arrival.authentic().is_some());
-    for (i, (_, arrival)) in tried.enumerate() {
-        if authentic >> i & 1 == 0 {
-            arrival.fate = Err(forged(arrival.sa));
+        let seq = slot.seq();
+        match note.esp_in(packet) {
+            Some(esp) => Some(OpenJob { key: &sa.key, seq, esn: sa.esn, esp, authentic: false }),
+            None => {
+                note.refuse(DropReason::EspTruncated);
+                None
+            }
         }
+    }));
+    let mut tried = 0;
+    for (_, note) in burst.iter_mut() {
+        let Some((sa, _)) = note.authentic() else { continue };
+        if authentic >> tried & 1 == 0 {
+            note.refuse(forged(sa));
+        }
+        tried += 1;
     }
 }
 
@@ -342,7 +367,7 @@ pub(super) fn accept<'r, N: Numbered<'r>>(mut notes: &mut [N]) {
             [one] => {
                 if let Some((sa, slot)) = one.authentic() {
                     let result = sa.window.accept_at(slot);
-                    one.accepted(sa, result);
+                    accepted(one, sa, result);
                 }
             }
             several => accept_run(several),
@@ -358,20 +383,27 @@ fn accept_run<'r, N: Numbered<'r>>(run: &mut [N]) {
     let mut results = [Ok(false); BURST];
     sa.window.accept_run(&slots, &mut results[..slots.len()]);
     for (note, result) in run.iter_mut().zip(results) {
-        note.accepted(sa, result);
+        accepted(note, sa, result);
+    }
+}
+
+/// Notes what the window of `sa` says about the number of a packet.
+#[inline(always)]
+fn accepted<'r>(note: &mut impl Numbered<'r>, sa: &InboundSa, result: Result<window::Newest, Replay>) {
+    match result {
+        Ok(newest) => note.set_newest(newest),
+        Err(why) => note.refuse(replayed(sa, why)),
     }
 }
 
 #[cold]
-pub(super) fn forged(sa: Option<&InboundSa>) -> DropReason {
-    if let Some(sa) = sa {
-        sa.refused.forged.fetch_add(1, Relaxed);
-    }
+fn forged(sa: &InboundSa) -> DropReason {
+    sa.refused.forged.fetch_add(1, Relaxed);
     DropReason::NotAuthentic
 }
 
 #[cold]
-pub(super) fn replayed(sa: &InboundSa, why: Replay) -> DropReason {
+fn replayed(sa: &InboundSa, why: Replay) -> DropReason {
     sa.refused.replayed.fetch_add(1, Relaxed);
     match why {
         Replay::Zero => DropReason::SequenceZero,

@@ -77,7 +77,7 @@ fn open(
             io.counters().opened_bytes.add(bytes);
             // With limits, it was charged before.
             let _ = sa.life.charge_run(1, bytes);
-            let inner = Inner { header: &header, flow: &flow, sa, admitted, number: arrival.seq };
+            let inner = Inner { header: &header, flow: &flow, sa, admitted, number: arrival.number() };
             inner.forward(&mut packet, frame, &mut pieces, tables, reader, io);
         }
         Err(DropReason::FragmentPorts) if copy(&packet, &mut frame) => {

@@ -139,14 +139,15 @@ fn treat<'r>(
     treat_flow(flow, departure.buckets, from_wire.then(|| packet.port()), tables, reader)
 }
 
-/// Does the same for a flow of forwardable packets that come from a wire by `port`.
-pub(super) fn treat_from_wire<'r>(
+/// Does the same for a flow of forwardable packets. `wire` is the port that they come by in clear; there is
+/// none if they come from the host's own stack.
+pub(super) fn treat_forwardable<'r>(
     flow: &Flow,
-    port: u16,
+    wire: Option<u16>,
     tables: &'r Tables,
     reader: &'r Reader,
 ) -> Treatment<'r> {
-    treat_flow(flow, tables.policies.buckets(flow.dst), Some(port), tables, reader)
+    treat_flow(flow, tables.policies.buckets(flow.dst), wire, tables, reader)
 }
 
 /// Does the same with the hash `buckets` of the packets' destination. `wire` is the port that they came by
@@ -236,7 +237,7 @@ fn protect<'r>(
     let Some(endpoint) = sa.endpoint(reader) else { return Fate::Drop(DropReason::NoEndpoint) };
     departure.endpoint = Some(endpoint);
     let header = departure.header;
-    let limit = payload_limit(sa, endpoint, header);
+    let limit = payload_limit(sa, endpoint, header.header_len());
     let is_hop = sa.mode == Mode::Tunnel;
     if !is_hop && header.fragment != Fragment::Whole {
         return Fate::Drop(DropReason::TransportFragment);
@@ -352,7 +353,7 @@ fn seal_in_pieces(departures: &mut Departures<'_>, tables: &Tables, reader: &Rea
                 queue.push(packet, Departure { fate: Fate::Protect, ..departure }, true, at, io);
             }
             (Fate::Pieces, Some((sa, endpoint))) => {
-                let limit = payload_limit(sa, endpoint, departure.header);
+                let limit = payload_limit(sa, endpoint, departure.header.header_len());
                 let done = fragment(&packet, departure.header, limit, io, |io, mut piece, header| {
                     let mut part = Departure { fate: Fate::Protect, ..departure };
                     part.fate = wrap(&mut piece, &header, &mut part, sa, endpoint);

@@ -169,7 +169,9 @@ fn prepare(
         }
         Mode::Transport => {}
         Mode::Tunnel if header.hop_limit <= 1 => return Err(DropReason::HopLimit),
-        Mode::Tunnel => outbound::pass(packet, &header, tables, payload_limit(sa, endpoint, &header)),
+        Mode::Tunnel => {
+            outbound::pass(packet, &header, tables, payload_limit(sa, endpoint, header.header_len()))
+        }
     }
     Ok(header)
 }

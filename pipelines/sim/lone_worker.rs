@@ -37,7 +37,7 @@ pub struct LoneWorker {
     pub tables: Arc<Tables>,
     /// Changes the tables.
     pub writer: Writer,
-    /// The far end of each port.
+    /// The far end of each wire.
     pub wires: Vec<Wire>,
     /// The worker's counters.
     pub counters: Arc<WorkerCounters>,
@@ -53,12 +53,27 @@ impl LoneWorker {
     /// # Panics
     /// If there is no memory for frames.
     pub fn new(settings: Settings, tunnels: usize, flow_cache: usize) -> Self {
-        let (mut ports, mut wires) = (vec![], vec![]);
-        for _ in settings.ports.iter() {
-            let (port, wire) = memory::pair(DEPTH, FRAME);
-            ports.push(Box::new(port) as Box<dyn Port>);
-            wires.push(wire);
-        }
+        let (ports, wires) = settings.ports.iter().map(|_| Self::port()).unzip();
+        Self::on((ports, wires), settings, tunnels, flow_cache)
+    }
+
+    /// Makes a port and the far end of its wire.
+    pub fn port() -> (Box<dyn Port>, Wire) {
+        let (port, wire) = memory::pair(DEPTH, FRAME);
+        (Box::new(port), wire)
+    }
+
+    /// Does the same as [`LoneWorker::new`] on these ports, whose far ends are `wires`. Ports may share a
+    /// wire.
+    ///
+    /// # Panics
+    /// If there is no memory for frames.
+    pub fn on(
+        (ports, wires): (Vec<Box<dyn Port>>, Vec<Wire>),
+        settings: Settings,
+        tunnels: usize,
+        flow_cache: usize,
+    ) -> Self {
         let roles = ports.iter().map(|_| Role::Plain).collect();
         let counters = Arc::new(WorkerCounters::new(ports.len()));
         let rings = Arc::new(Rings::new(FRAME, ports.len()));
@@ -85,9 +100,10 @@ impl LoneWorker {
         assert_eq!(self.worker.unaccounted(), 0, "packets whose end was not counted, or counted twice");
     }
 
-    /// Takes the frames that have come out of `port`.
-    pub fn take(&mut self, port: usize) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| self.wires[port].receive(<[u8]>::to_vec)).collect()
+    /// Takes the frames that have come out of a wire: that of the port with the same number, unless ports
+    /// share one.
+    pub fn take(&mut self, wire: usize) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| self.wires[wire].receive(<[u8]>::to_vec)).collect()
     }
 
     /// Takes the frames that were handed to the slow path.

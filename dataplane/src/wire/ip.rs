@@ -7,6 +7,10 @@ use std::net::IpAddr;
 pub const V4_HEADER: usize = 20;
 /// Length of the IPv6 header in bytes.
 pub const V6_HEADER: usize = 40;
+/// The offset of the byte that names the protocol of an IPv4 packet.
+pub const V4_PROTOCOL_AT: usize = 9;
+/// The offset of the byte that names the next header of an IPv6 packet.
+pub const V6_PROTOCOL_AT: usize = 6;
 /// The smallest MTU of an IPv6 link, in bytes (RFC 8200 §5).
 pub const V6_MIN_MTU: usize = 1280;
 
@@ -198,8 +202,8 @@ impl IpHeader {
         self.is_ipv4 = true;
         self.to_group = dst >> 28 == 0xe;
         self.forwardable = address::is_routable_v4(src) && address::is_routable_v4(dst);
-        self.protocol = h[9];
-        self.protocol_at = 9;
+        self.protocol = h[V4_PROTOCOL_AT];
+        self.protocol_at = V4_PROTOCOL_AT as u16;
         self.header_len = header_len as u16;
         self.total_len = total_len as u16;
         self.traffic_class = h[1];
@@ -221,8 +225,8 @@ impl IpHeader {
         let mut this = Self {
             src: v6_at(h, 8).ok_or(FormatError::Field)?,
             dst: v6_at(h, 24).ok_or(FormatError::Field)?,
-            protocol: h[6],
-            protocol_at: 6,
+            protocol: h[V6_PROTOCOL_AT],
+            protocol_at: V6_PROTOCOL_AT as u16,
             header_len: V6_HEADER as u16,
             total_len: fits.ok_or(FormatError::TotalLength)?,
             traffic_class: h[0] << 4 | h[1] >> 4,

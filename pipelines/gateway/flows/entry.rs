@@ -1,95 +1,16 @@
-//! The keys of flows, and what is remembered of a flow.
+//! What is remembered of a flow.
 
 use super::{
     super::tables::{Hop, Tables},
+    key::{InboundKey, InnerKey, OutboundKey, V6Destination, V6Ends},
     ways::Entry,
 };
 use wayfarer_dataplane::{
     port::Mac,
-    sa::{Endpoint, Flow, InboundSa, OutboundSa, Spi},
+    sa::{Endpoint, InboundSa, Mode, OutboundSa},
     table::{Reader, Remembered, Stamp},
-    wire::{Address, plain::PlainV4},
+    wire::Address,
 };
-
-/// A flow of packets from this side: source and destination, then ports, protocol and input port, all as
-/// in the packet, the first byte lowest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OutboundKey {
-    addresses: u64,
-    rest: u64,
-}
-
-/// The ESP packets of an SA: destination and SPI as in the packet, then the offset of ESP in the frame and
-/// the input port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct InboundKey {
-    dst_spi: u64,
-    rest: u64,
-}
-
-/// The destination of packets out of tunnels, as a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct InnerKey(pub u32);
-
-impl OutboundKey {
-    #[inline(always)]
-    pub(super) fn new(header: PlainV4, ports: u32, port: u16) -> Self {
-        let rest = u64::from(ports) | u64::from(header.protocol()) << 32 | u64::from(port) << 48;
-        Self { addresses: header.addresses, rest }
-    }
-
-    #[inline(always)]
-    pub(super) fn words(self) -> [u64; 2] {
-        [self.addresses, self.rest]
-    }
-
-    /// Returns the input port.
-    pub(super) fn port(self) -> u16 {
-        (self.rest >> 48) as u16
-    }
-
-    /// Returns the flow.
-    pub(super) fn flow(self) -> Flow {
-        let address = |bits: u64| Address::v4((bits as u32).swap_bytes());
-        let udp_port = |bits: u64| (bits as u16).swap_bytes();
-        Flow {
-            src: address(self.addresses),
-            dst: address(self.addresses >> 32),
-            protocol: (self.rest >> 32) as u8,
-            ports: Some((udp_port(self.rest), udp_port(self.rest >> 16))),
-            is_later_fragment: false,
-        }
-    }
-}
-
-impl InboundKey {
-    #[inline(always)]
-    pub(super) fn new(header: PlainV4, spi: [u8; 4], esp_at: usize, port: u16) -> Self {
-        let dst = header.addresses >> 32;
-        let rest = esp_at as u64 | u64::from(port) << 48;
-        Self { dst_spi: dst | u64::from(u32::from_le_bytes(spi)) << 32, rest }
-    }
-
-    #[inline(always)]
-    pub(super) fn words(self) -> [u64; 2] {
-        [self.dst_spi, self.rest]
-    }
-
-    pub(super) fn dst(self) -> Address {
-        Address::v4((self.dst_spi as u32).swap_bytes())
-    }
-
-    pub(super) fn spi(self) -> Spi {
-        Spi(((self.dst_spi >> 32) as u32).swap_bytes())
-    }
-}
-
-impl InnerKey {
-    #[inline(always)]
-    pub(super) fn words(self) -> [u64; 2] {
-        [self.0.into(), 0]
-    }
-}
 
 /// Where a packet leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,12 +29,20 @@ impl Exit {
         self.port == u16::MAX
     }
 
-    /// Returns the exit of packets to `endpoint`, or none if the short way does not make all that they need.
-    pub(super) fn to(endpoint: &Endpoint, tables: &Tables, reader: &Reader) -> Self {
-        // UDP over IPv6 may have a checksum.
-        let is_plain = endpoint.is_ipv4() || !endpoint.has_udp();
-        let hop = tables.routes.find(endpoint.remote(), reader).filter(|_| is_plain);
-        Self::of(hop).unwrap_or(Self::NONE)
+    /// Returns the exit of packets that `sa` seals for `endpoint`, or none if they take the whole way for
+    /// now. In transport mode they go where `dst`, their own destination, is.
+    pub(super) fn of_sealed(
+        sa: &OutboundSa,
+        endpoint: &Endpoint,
+        dst: Address,
+        tables: &Tables,
+        reader: &Reader,
+    ) -> Self {
+        let to = match sa.mode {
+            Mode::Tunnel => endpoint.remote(),
+            Mode::Transport => dst,
+        };
+        Self::of(tables.routes.find(to, reader)).unwrap_or(Self::NONE)
     }
 
     /// Returns the exit if `hop` leads to a station.
@@ -123,6 +52,15 @@ impl Exit {
             _ => None,
         }
     }
+}
+
+/// Where packets out of SAs to a destination go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InnerExit {
+    /// To a station.
+    Station(Exit),
+    /// To the host's own stack: the destination is here.
+    Host,
 }
 
 /// The SA of a flow, and the way to its peer.
@@ -142,7 +80,7 @@ pub(super) struct OutboundEntry {
 pub(super) struct InboundEntry {
     pub key: InboundKey,
     pub sa: Remembered<InboundSa, 3>,
-    /// Source address and UDP ports of the last packet.
+    /// Source address and UDP ports of the last packet over IPv4.
     pub from: u64,
     /// The tag of its path; 0 before the first packet.
     pub tag: u64,
@@ -155,7 +93,7 @@ pub(super) struct InnerEntry {
     pub key: InnerKey,
     pub stamp: Stamp<4>,
     /// `None` if packets take the whole way.
-    pub exit: Option<Exit>,
+    pub exit: Option<InnerExit>,
 }
 
 const _: () = assert!(size_of::<OutboundEntry>() == 64 && size_of::<InboundEntry>() == 64);
@@ -163,8 +101,8 @@ const _: () = assert!(size_of::<InnerEntry>() == 64);
 
 impl Entry for OutboundEntry {
     type Key = OutboundKey;
-    const NONE: Self =
-        Self { key: OutboundKey { addresses: 0, rest: 0 }, sa: Remembered::NONE, exit: Exit::NONE };
+    type Addresses = V6Ends;
+    const NONE: Self = Self { key: OutboundKey::NONE, sa: Remembered::NONE, exit: Exit::NONE };
 
     #[inline(always)]
     fn key(&self) -> OutboundKey {
@@ -183,20 +121,23 @@ impl Entry for OutboundEntry {
 
 impl OutboundEntry {
     /// Returns whether the answer still holds, although something has changed. The peer may have moved.
-    pub(super) fn renew(&mut self, tables: &Tables, reader: &Reader) -> bool {
+    /// `ends` are the flow's addresses if it is IPv6.
+    pub(super) fn renew(&mut self, ends: &V6Ends, tables: &Tables, reader: &Reader) -> bool {
         if !self.sa.renew(reader) {
             return false;
         }
-        let endpoint = self.sa.get(&tables.policies, reader).and_then(|sa| sa.endpoint(reader));
-        self.exit = endpoint.map_or(Exit::NONE, |to| Exit::to(to, tables, reader));
+        let dst = self.key.dst(ends);
+        let sa = self.sa.get(&tables.policies, reader);
+        let way = sa.and_then(|sa| Some((sa, sa.endpoint(reader)?)));
+        self.exit = way.map_or(Exit::NONE, |(sa, to)| Exit::of_sealed(sa, to, dst, tables, reader));
         true
     }
 }
 
 impl Entry for InboundEntry {
     type Key = InboundKey;
-    const NONE: Self =
-        Self { key: InboundKey { dst_spi: 0, rest: 0 }, sa: Remembered::NONE, from: 0, tag: 0 };
+    type Addresses = V6Destination;
+    const NONE: Self = Self { key: InboundKey::NONE, sa: Remembered::NONE, from: 0, tag: 0 };
 
     #[inline(always)]
     fn key(&self) -> InboundKey {
@@ -215,7 +156,9 @@ impl Entry for InboundEntry {
 
 impl Entry for InnerEntry {
     type Key = InnerKey;
-    const NONE: Self = Self { key: InnerKey(0), stamp: Stamp::NONE, exit: None };
+    /// The key has the whole address.
+    type Addresses = ();
+    const NONE: Self = Self { key: InnerKey(Address::UNSPECIFIED), stamp: Stamp::NONE, exit: None };
 
     #[inline(always)]
     fn key(&self) -> InnerKey {

@@ -1,11 +1,14 @@
 //! ESP packets of known SAs: opens and checks them, and forwards the inner ones.
 
+mod inner;
+
 use super::{
     super::{
         admission::charge,
         batch::Batch,
-        decapsulate::{self, decapsulated_class},
+        decapsulate::{name_payload, renew_checksum},
         departure::Departures,
+        encapsulate::KeptHeader,
         inbound::{self, Arrival, Numbered, Tally},
         io::Io,
         outbound,
@@ -13,24 +16,24 @@ use super::{
         rings::Event,
         tables::Tables,
     },
-    entry::{InboundEntry, InboundKey, InnerEntry, InnerKey},
+    entry::{Exit, InboundEntry, InnerEntry, InnerExit},
+    key::{InboundKey, InnerKey, V6Destination, split_ports, v6_addresses, v6_destination, v6_ends},
     memory::{Memory, Missed},
     order::Rest,
-    plain::EspPlace,
+    plain::{EspPlace, Shape},
 };
+use inner::{Inner, look_inside};
 use wayfarer_dataplane::{
-    crypto::{self, OpenJob},
     drop::DropReason,
     packet::{BURST, Packet},
     prefetch,
-    sa::{Encap, Flow, InboundSa, Path},
+    sa::{Encap, InboundSa, Mode, Path},
     table::Reader,
-    window::{self, Newest, Replay},
+    window::{self, Newest},
     wire::{
         Address, esp,
         ethernet::{self, Ethernet},
-        ip::{self, IpHeader, V4_HEADER, protocol},
-        plain::PlainV4,
+        ip::{self, IpHeader},
     },
 };
 
@@ -41,14 +44,11 @@ pub(super) struct Note<'r> {
     sa: Option<&'r InboundSa>,
     /// The slot of the full sequence number, which is authentic only after the packet was opened.
     number: window::Slot,
-    /// The tag of the path that the packet came by.
+    /// The tag of the path that the packet came by, if that is IPv4.
     tag: u64,
-    /// The header of the packet inside.
-    inner: PlainV4,
-    /// Its ports, as [`PlainV4::ports`] gives them; `None` if it is not plain.
-    inner_ports: Option<u32>,
-    /// The slot of what is remembered of its destination.
-    inner_slot: u32,
+    /// The packet inside, if that is plain.
+    inner: Option<Inner>,
+    /// The outer source as in the packet, the first byte lowest, if that is IPv4.
     src: u32,
     slot: u32,
     esp: EspPlace,
@@ -67,49 +67,84 @@ pub(super) struct Note<'r> {
 pub(super) type Known<'r> = Batch<Note<'r>>;
 
 impl<'r> Note<'r> {
+    /// Notes an ESP packet of this shape. The lower half of `addresses` is the source as in the packet, if
+    /// that is IPv4.
     #[inline(always)]
-    pub(super) fn new(header: PlainV4, key: InboundKey, slot: u32, esp: EspPlace, place: u8) -> Self {
+    pub(super) fn new(
+        addresses: u64,
+        shape: Shape,
+        key: InboundKey,
+        slot: u32,
+        esp: EspPlace,
+        place: u8,
+    ) -> Self {
         Self {
             key,
             sa: None,
             number: window::Slot::default(),
             tag: 0,
-            inner: header,
-            inner_ports: None,
-            inner_slot: 0,
-            src: header.src(),
+            inner: None,
+            src: addresses as u32,
             slot,
             esp,
-            end: (ethernet::HEADER + header.total_len()) as u16,
-            traffic_class: header.traffic_class(),
+            end: ethernet::HEADER as u16 + shape.total_len,
+            traffic_class: shape.traffic_class,
             place,
             newest: false,
             fate: Ok(()),
         }
     }
 
-    /// Returns the offset of the packet inside in the frame.
+    /// Returns the offset of the ESP payload in the frame: of the packet inside in tunnel mode.
     #[inline(always)]
-    fn inner_at(&self, sa: &InboundSa) -> usize {
+    fn payload_at(&self, sa: &InboundSa) -> usize {
         usize::from(self.esp.at) + esp::HEADER + sa.overhead.iv()
     }
 
-    /// Returns source address and UDP ports as one number.
+    /// Returns source address and UDP ports as one number, if the packet is IPv4.
     #[inline(always)]
     fn from(&self) -> u64 {
         u64::from(self.src) | u64::from(self.esp.udp_ports) << 32
     }
 
-    /// Returns the path that the packet came by.
-    #[cold]
-    fn path(&self) -> Path {
-        let ports = self.esp.udp_ports;
-        let udp_port = |bits: u32| (bits as u16).swap_bytes();
-        let encap = match ports {
+    /// Returns outer source and destination. `frame` is the packet's.
+    fn ends(&self, frame: &[u8]) -> (Address, Address) {
+        match self.key.is_ipv4() {
+            true => (Address::v4(self.src.swap_bytes()), self.key.dst(&V6Destination::default())),
+            false => v6_addresses(&v6_ends(frame)),
+        }
+    }
+
+    /// Returns the encapsulation of the packet.
+    fn encap(&self) -> Encap {
+        match self.esp.udp_ports {
             0 => Encap::None,
-            _ => Encap::Udp { local: udp_port(ports >> 16), remote: udp_port(ports) },
-        };
-        Path { local: self.key.dst().into(), remote: Address::v4(self.src).into(), encap }
+            ports => {
+                let (remote, local) = split_ports(ports);
+                Encap::Udp { local, remote }
+            }
+        }
+    }
+
+    /// Returns the path that the packet came by. `frame` is the packet's.
+    #[cold]
+    fn path(&self, frame: &[u8]) -> Path {
+        let (src, dst) = self.ends(frame);
+        Path { local: dst.into(), remote: src.into(), encap: self.encap() }
+    }
+
+    /// Tells `sa` where its newest packet came from. `frame` is the packet's.
+    #[inline(always)]
+    fn tell_path(&self, sa: &InboundSa, frame: &[u8], io: &Io) {
+        let tunnel = sa.tunnel;
+        let report = |path| io.tell(Event::NewPath { tunnel, path });
+        match self.key.is_ipv4() {
+            true => sa.seen_on(self.tag, || self.path(frame), report),
+            false => {
+                let (src, dst) = v6_addresses(&v6_ends(frame));
+                sa.seen_from(src, dst, self.encap(), report);
+            }
+        }
     }
 }
 
@@ -120,11 +155,18 @@ impl<'r> Numbered<'r> for Note<'r> {
     }
 
     #[inline(always)]
-    fn accepted(&mut self, sa: &InboundSa, result: Result<Newest, Replay>) {
-        match result {
-            Ok(newest) => self.newest = newest,
-            Err(why) => self.fate = Err(inbound::replayed(sa, why)),
-        }
+    fn esp_in<'p>(&self, packet: &'p mut Packet) -> Option<&'p mut [u8]> {
+        packet.data_mut().get_mut(usize::from(self.esp.at)..usize::from(self.end))
+    }
+
+    #[inline(always)]
+    fn refuse(&mut self, reason: DropReason) {
+        self.fate = Err(reason);
+    }
+
+    #[inline(always)]
+    fn set_newest(&mut self, newest: Newest) {
+        self.newest = newest;
     }
 }
 
@@ -141,20 +183,19 @@ pub(super) fn run<'r>(
     reader: &'r Reader,
     io: &mut Io,
 ) {
-    for (_, note) in arriving.iter_mut() {
-        match memory
-            .inbound
-            .find(note.slot, note.key, reader, |entry: &mut InboundEntry| entry.sa.renew(reader))
-        {
+    for (packet, note) in arriving.iter_mut() {
+        let dst = (!note.key.is_ipv4()).then(|| v6_destination(&v6_ends(packet.data())));
+        let renew = |entry: &mut InboundEntry, _: &V6Destination| entry.sa.renew(reader);
+        match memory.inbound.find(note.slot, note.key, dst.as_ref(), reader, renew) {
             Some(entry) => {
-                if entry.from != note.from() || entry.tag == 0 {
+                if note.key.is_ipv4() && (entry.from != note.from() || entry.tag == 0) {
                     // The tag is only a number of the path, authentic or not.
-                    (entry.from, entry.tag) = (note.from(), note.path().tag());
+                    (entry.from, entry.tag) = (note.from(), note.path(packet.data()).tag());
                 }
                 note.tag = entry.tag;
                 note.sa = entry.sa.get(&tables.inbound, reader);
             }
-            None => memory.miss(Missed::Inbound(note.key), io),
+            None => memory.miss(Missed::Inbound(note.key, dst.unwrap_or_default()), io),
         }
         if let Some(sa) = note.sa {
             prefetch::whole(sa);
@@ -166,16 +207,18 @@ pub(super) fn run<'r>(
         }
     }
     io.mark(Stage::LookUp);
-    open(arriving);
+    inbound::open(arriving);
     io.mark(Stage::Open);
     inbound::accept(arriving.columns().1);
     for (packet, note) in arriving.iter_mut() {
         let Some((sa, _)) = note.authentic() else { continue };
         if note.newest {
-            let tunnel = sa.tunnel;
-            sa.seen_on(note.tag, || note.path(), |path| io.tell(Event::NewPath { tunnel, path }));
+            note.tell_path(sa, packet.data(), io);
         }
-        look_inside(packet, note, sa, memory);
+        note.inner = look_inside(packet.data(), note, sa);
+        if let Some(inner) = &mut note.inner {
+            inner.slot = memory.expect_inner(InnerKey(inner.dst));
+        }
     }
     finish(memory, arriving, rest, headers, tables, reader, io);
 }
@@ -191,61 +234,6 @@ fn check(note: &mut Note<'_>, sa: &InboundSa) {
     let seq = if sa.esn { sa.window.infer(note.esp.seq) } else { note.esp.seq.into() };
     note.number = sa.window.slot(seq);
     sa.prefetch_parts(&note.number);
-}
-
-/// Opens the whole burst at once, except for packets that the window already refuses.
-#[inline(always)]
-fn open(arriving: &mut Known<'_>) {
-    let authentic = crypto::open_burst(arriving.iter_mut().filter_map(|(packet, note)| {
-        let (sa, number) = note.authentic()?;
-        if let Err(why) = sa.window.check_at(number) {
-            note.fate = Err(inbound::replayed(sa, why));
-            return None;
-        }
-        let seq = number.seq();
-        match packet.data_mut().get_mut(usize::from(note.esp.at)..usize::from(note.end)) {
-            Some(esp) => Some(OpenJob { key: &sa.key, seq, esn: sa.esn, esp, authentic: false }),
-            None => {
-                note.fate = Err(DropReason::EspTruncated);
-                None
-            }
-        }
-    }));
-    let tried = arriving.iter_mut().filter(|(_, note)| note.authentic().is_some());
-    for (i, (_, note)) in tried.enumerate() {
-        if authentic >> i & 1 == 0 {
-            note.fate = Err(inbound::forged(note.sa));
-        }
-    }
-}
-
-/// Reads the packet within an opened one, if it is plain and not changed by the outer header. Prefetches
-/// what is remembered of its destination.
-#[inline(always)]
-fn look_inside(packet: &Packet, note: &mut Note<'_>, sa: &InboundSa, memory: &Memory) -> Option<()> {
-    let at = note.inner_at(sa);
-    let text = packet.data().get(at..usize::from(note.end))?;
-    let ([padding, next_header], ip) = (esp_end(text, sa)?, text.first_chunk::<V4_HEADER>()?);
-    let header = PlainV4::read(ip, false)?;
-    let ports = header.ports(text[V4_HEADER..].first_chunk()?)?;
-    let length = text.len() - sa.overhead.icv() - esp::TRAILER;
-    let is_changed = note.traffic_class & decapsulate::ECN != 0
-        && decapsulated_class(note.traffic_class, header.traffic_class()) != Ok(header.traffic_class());
-    let is_longer = header.total_len() + usize::from(padding) > length;
-    if next_header != protocol::IPV4 || is_longer || header.hop_limit() <= 1 || is_changed {
-        return None;
-    }
-    note.inner = header;
-    note.inner_ports = Some(ports);
-    note.inner_slot = memory.expect_inner(InnerKey(header.dst()));
-    Some(())
-}
-
-/// Returns pad length and next header of an opened packet: `text` with the ICV.
-#[inline(always)]
-fn esp_end(text: &[u8], sa: &InboundSa) -> Option<[u8; 2]> {
-    let end = text.len().checked_sub(sa.overhead.icv())?;
-    text.get(..end)?.last_chunk().copied()
 }
 
 /// Forwards or drops all packets.
@@ -310,34 +298,83 @@ fn forward(
     io: &Io,
 ) -> Option<(u16, usize)> {
     note.fate.ok()?;
-    let (header, ports, slot) = (note.inner, note.inner_ports?, note.inner_slot);
-    let (key, length) = (InnerKey(header.dst()), header.total_len());
-    let renew = |entry: &mut InnerEntry| entry.stamp.renew(reader);
-    let Some(entry) = memory.inner.find(slot, key, reader, renew) else {
+    let inner = note.inner.as_ref()?;
+    let key = InnerKey(inner.dst);
+    let renew = |entry: &mut InnerEntry, _: &()| entry.stamp.renew(reader);
+    let Some(entry) = memory.inner.find(inner.slot, key, None, reader, renew) else {
         memory.miss(Missed::Inner(key), io);
         return None;
     };
     let exit = entry.exit?;
-    let udp_port = |bits: u32| (bits as u16).swap_bytes();
-    let flow = Flow {
-        src: Address::v4(header.src()),
-        dst: Address::v4(header.dst()),
-        protocol: header.protocol(),
-        ports: Some((udp_port(ports), udp_port(ports >> 16))),
-        is_later_fragment: false,
-    };
-    sa.selector_of(&flow)?;
-    if !flow.src.is_routable() || length > tables.settings.ports[usize::from(exit.port)].mtu() {
+    sa.selector_of(&inner.flow())?;
+    match (exit, sa.mode) {
+        (InnerExit::Station(exit), Mode::Tunnel) => to_station(packet, note, inner, sa, exit, tables),
+        (InnerExit::Station(_), Mode::Transport) => None,
+        (InnerExit::Host, _) => to_host(packet, note, inner, sa, tables),
+    }
+}
+
+/// Does the same for a packet that is forwarded.
+#[inline(always)]
+fn to_station(
+    packet: &mut Packet,
+    note: &Note<'_>,
+    inner: &Inner,
+    sa: &InboundSa,
+    exit: Exit,
+    tables: &Tables,
+) -> Option<(u16, usize)> {
+    let (port, length) = (&tables.settings.ports[usize::from(exit.port)], usize::from(inner.length));
+    if !inner.src.is_routable() || length > port.mtu() {
         return None;
     }
     // In front of the packet there is room for its Ethernet header, since ESP was there.
-    let headroom = packet.headroom() + note.inner_at(sa) - ethernet::HEADER;
+    let headroom = packet.headroom() + note.payload_at(sa) - ethernet::HEADER;
     packet.reshape(headroom, ethernet::HEADER + length)?;
-    let (head, inner) = packet.data_mut().split_first_chunk_mut::<{ ethernet::HEADER }>()?;
-    let own = tables.settings.ports[usize::from(exit.port)].mac.get();
-    Ethernet { dst: exit.mac, src: own, ethertype: ethernet::IPV4 }.emit(head);
-    ip::decrement_ttl(inner.first_chunk_mut()?);
+    let (head, ip) = packet.data_mut().split_first_chunk_mut::<{ ethernet::HEADER }>()?;
+    Ethernet { dst: exit.mac, src: port.mac.get(), ethertype: inner.ethertype() }.emit(head);
+    match inner.is_ipv4 {
+        true => ip::decrement_ttl(ip.first_chunk_mut()?),
+        false => ip::decrement_hop_limit(ip),
+    }
     Some((exit.port, length))
+}
+
+/// Does the same for a packet to the host's own stack, which is no hop.
+#[inline(never)]
+fn to_host(
+    packet: &mut Packet,
+    note: &Note<'_>,
+    inner: &Inner,
+    sa: &InboundSa,
+    tables: &Tables,
+) -> Option<(u16, usize)> {
+    // Packets from the host must not go back to it.
+    let host = tables.settings.host.as_ref().filter(|host| host.port != packet.port())?;
+    let KeptHeader { length: header_len, protocol_at, protocol } =
+        KeptHeader::plain(inner.is_ipv4, inner.protocol);
+    let (payload_at, length) = (note.payload_at(sa), usize::from(inner.length));
+    let start = match sa.mode {
+        Mode::Tunnel => payload_at,
+        Mode::Transport => {
+            packet
+                .data_mut()
+                .copy_within(ethernet::HEADER..ethernet::HEADER + header_len, payload_at - header_len);
+            payload_at - header_len
+        }
+    };
+    // It becomes shorter.
+    packet.reshape(packet.headroom() + start - ethernet::HEADER, ethernet::HEADER + length)?;
+    let (head, ip) = packet.data_mut().split_first_chunk_mut::<{ ethernet::HEADER }>()?;
+    if sa.mode == Mode::Transport {
+        name_payload(ip, header_len, protocol_at, protocol);
+        if note.esp.udp_ports != 0 {
+            renew_checksum(ip, header_len, protocol, (inner.src, inner.dst));
+        }
+    }
+    let src = tables.settings.ports[usize::from(host.port)].mac.get();
+    Ethernet { dst: host.mac.get(), src, ethertype: inner.ethertype() }.emit(head);
+    Some((host.port, length))
 }
 
 /// Takes an opened packet the rest of the whole way. Returns its inner length in bytes if it was accepted.

@@ -3,18 +3,19 @@
 
 use super::{
     super::{
-        outbound::treat_from_wire,
+        outbound::treat_forwardable,
         policy::{Action, Rules},
         tables::{Hop, Tables},
     },
-    entry::{Exit, InboundEntry, InboundKey, InnerEntry, InnerKey, OutboundEntry, OutboundKey},
+    entry::{Exit, InboundEntry, InnerEntry, InnerExit, OutboundEntry},
+    key::{InboundKey, InnerKey, OutboundKey, V6Destination, V6Ends},
     memory::{Memory, Missed},
     ways::Entry,
 };
 use wayfarer_dataplane::{
-    sa::{Flow, InboundSa, Mode, OutboundSa},
+    sa::{Flow, InboundSa, OutboundSa},
     table::{Reader, Remembered, Stamp},
-    wire::{Address, dhcp},
+    wire::dhcp,
 };
 
 /// Learns the flows that were not known.
@@ -23,25 +24,27 @@ use wayfarer_dataplane::{
 pub(super) fn learn(memory: &mut Memory, tables: &Tables, reader: &Reader) {
     for (hash, missed) in memory.take_missed() {
         match missed {
-            Missed::Outbound(key) => {
-                let renew = |entry: &mut OutboundEntry| entry.renew(tables, reader);
-                memory.outbound.learn(hash, key, reader, renew, || outbound(key, tables, reader));
+            Missed::Outbound(key, ends) => {
+                let renew = |entry: &mut OutboundEntry, own: &V6Ends| entry.renew(own, tables, reader);
+                let ask = || outbound(key, &ends, tables, reader);
+                memory.outbound.learn(hash, (key, ends), reader, renew, ask);
             }
-            Missed::Inbound(key) => {
-                let renew = |entry: &mut InboundEntry| entry.sa.renew(reader);
-                memory.inbound.learn(hash, key, reader, renew, || inbound(key, tables, reader));
+            Missed::Inbound(key, dst) => {
+                let renew = |entry: &mut InboundEntry, _: &V6Destination| entry.sa.renew(reader);
+                let ask = || inbound(key, &dst, tables, reader);
+                memory.inbound.learn(hash, (key, dst), reader, renew, ask);
             }
             Missed::Inner(key) => {
-                let renew = |entry: &mut InnerEntry| entry.stamp.renew(reader);
-                memory.inner.learn(hash, key, reader, renew, || inner(key, tables, reader));
+                let renew = |entry: &mut InnerEntry, _: &()| entry.stamp.renew(reader);
+                memory.inner.learn(hash, (key, ()), reader, renew, || inner(key, tables, reader));
             }
         }
     }
 }
 
-/// Returns what is to be remembered of a flow from this side.
-fn outbound(key: OutboundKey, tables: &Tables, reader: &Reader) -> Option<OutboundEntry> {
-    let flow = key.flow();
+/// Returns what is to be remembered of a flow from this side, whose addresses are `ends` if it is IPv6.
+fn outbound(key: OutboundKey, ends: &V6Ends, tables: &Tables, reader: &Reader) -> Option<OutboundEntry> {
+    let flow = key.flow(ends);
     let Tables { policies, routes, .. } = tables;
     let ([a, short], [b, _]) = (policies.parts(flow.src), policies.parts(flow.dst));
     let ([c, short_routes], [d, _]) = (routes.parts(flow.src), routes.parts(flow.dst));
@@ -49,20 +52,22 @@ fn outbound(key: OutboundKey, tables: &Tables, reader: &Reader) -> Option<Outbou
     let Some(sa) = protected(&flow, key.port(), tables, reader) else {
         return Some(OutboundEntry { key, sa: Remembered::nothing(parts, reader)?, exit: Exit::NONE });
     };
-    let exit = sa.endpoint(reader).map_or(Exit::NONE, |to| Exit::to(to, tables, reader));
+    let exit_to = |to| Exit::of_sealed(sa, to, flow.dst, tables, reader);
+    let exit = sa.endpoint(reader).map_or(Exit::NONE, exit_to);
     let sa = policies.remember(flow.dst, parts, reader, |rules| protecting(rules, &flow, sa))?;
     Some(OutboundEntry { key, sa, exit })
 }
 
-/// Returns the SA that protects a flow, if its packets may take the short way.
+/// Returns the SA that protects a flow which comes by `port`, if its packets may take the short way.
 fn protected<'r>(flow: &Flow, port: u16, tables: &'r Tables, reader: &'r Reader) -> Option<&'r OutboundSa> {
     let is_here = matches!(tables.routes.find(flow.dst, reader), Some(Hop::Local | Hop::Host));
     let is_forwardable = flow.src.is_routable() && flow.dst.is_routable();
     if is_here || !is_forwardable || flow.ports.is_some_and(dhcp::are_ports) {
         return None;
     }
-    let sa = treat_from_wire(flow, port, tables, reader).ok()??;
-    (sa.mode == Mode::Tunnel && sa.tfc() == 0).then_some(sa)
+    let wire = (!tables.is_host_port(port)).then_some(port);
+    let sa = treat_forwardable(flow, wire, tables, reader).ok()??;
+    (sa.tfc() == 0).then_some(sa)
 }
 
 /// Returns `sa` by the rule of these that protects `flow` with it.
@@ -73,13 +78,15 @@ fn protecting<'v>(rules: &'v Rules, flow: &Flow, sa: &OutboundSa) -> Option<&'v 
     }
 }
 
-/// Returns what is to be remembered of the ESP packets of an SA.
-fn inbound(key: InboundKey, tables: &Tables, reader: &Reader) -> Option<InboundEntry> {
-    let (dst, spi) = (key.dst(), key.spi());
+/// Returns what is to be remembered of the ESP packets of an SA, whose destination is `v6` if they are IPv6.
+/// Those from the host's own stack take the whole way.
+fn inbound(key: InboundKey, v6: &V6Destination, tables: &Tables, reader: &Reader) -> Option<InboundEntry> {
+    let (dst, spi) = (key.dst(v6), key.spi());
     let [a, b] = tables.routes.parts(dst);
     let parts = [tables.inbound.part(tables.inbound.bucket(&spi)), a, b];
     let is_here = matches!(tables.routes.find(dst, reader), Some(Hop::Local));
-    let is_plain = |sa: &InboundSa| is_here && sa.mode == Mode::Tunnel && sa.pin.is_none() && sa.is_at(dst);
+    let may_arrive = is_here && !tables.is_host_port(key.port());
+    let is_plain = |sa: &InboundSa| may_arrive && sa.pin.is_none() && sa.is_at(dst);
     let sa = match tables.inbound.get(&spi, reader) {
         Some(sa) if is_plain(sa) => tables.inbound.remember(&spi, parts, reader, |sa| Some(&**sa))?,
         _ => Remembered::nothing(parts, reader)?,
@@ -87,15 +94,17 @@ fn inbound(key: InboundKey, tables: &Tables, reader: &Reader) -> Option<InboundE
     Some(InboundEntry { key, sa, ..InboundEntry::NONE })
 }
 
-/// Returns what is to be remembered of a destination of packets out of tunnels. They take the whole way if
-/// a rule of policy may be for it, or for their sources.
+/// Returns what is to be remembered of a destination of packets out of SAs. They take the whole way if a
+/// rule of policy may be for it, or for their sources.
 fn inner(key: InnerKey, tables: &Tables, reader: &Reader) -> Option<InnerEntry> {
-    let dst = Address::v4(key.0);
+    let dst = key.0;
     let ([a, b], [c, d]) = (tables.policies.parts(dst), tables.routes.parts(dst));
+    let has_nat = |exit: &Exit| tables.settings.ports[usize::from(exit.port)].has_nat;
     let is_ruled = tables.settings.discards || tables.policies.find(dst, reader).is_some();
-    let exit = Exit::of(tables.routes.find(dst, reader)).filter(|exit| {
-        let has_nat = tables.settings.ports[usize::from(exit.port)].has_nat;
-        !is_ruled && !has_nat && dst.is_routable()
-    });
+    let exit = match tables.routes.find(dst, reader) {
+        _ if is_ruled || tables.nat.has_address(dst) => None,
+        Some(Hop::Local | Hop::Host) => tables.settings.host.is_some().then_some(InnerExit::Host),
+        hop => Exit::of(hop).filter(|exit| dst.is_routable() && !has_nat(exit)).map(InnerExit::Station),
+    };
     Some(InnerEntry { key, stamp: Stamp::new([a, b, c, d], reader)?, exit })
 }

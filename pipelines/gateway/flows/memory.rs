@@ -2,7 +2,8 @@
 
 use super::{
     super::io::Io,
-    entry::{InboundEntry, InboundKey, InnerEntry, InnerKey, OutboundEntry, OutboundKey},
+    entry::{InboundEntry, InnerEntry, OutboundEntry},
+    key::{InboundKey, InnerKey, OutboundKey, V6Destination, V6Ends},
     ways::{Hash, Ways},
 };
 use arrayvec::ArrayVec;
@@ -21,11 +22,11 @@ pub(super) struct Memory {
     missed: ArrayVec<Missed, MISSED>,
 }
 
-/// A flow that is not known.
+/// A flow that is not known, with its addresses if they are IPv6 ones of which its key has a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Missed {
-    Outbound(OutboundKey),
-    Inbound(InboundKey),
+    Outbound(OutboundKey, V6Ends),
+    Inbound(InboundKey, V6Destination),
     Inner(InnerKey),
 }
 
@@ -45,16 +46,29 @@ impl Memory {
         self.outbound.is_empty()
     }
 
+    /// Returns the hash of keys.
+    pub(super) fn hash(&self) -> &Hash {
+        &self.hash
+    }
+
     /// Prefetches what is remembered of a flow from this side. Returns its slot.
     #[inline(always)]
     pub(super) fn expect_outbound(&self, key: OutboundKey) -> u32 {
-        self.outbound.expect(self.hash.of(key.words()))
+        let slot = self.outbound.expect(self.hash.of(key.words()));
+        if !key.is_ipv4() {
+            self.outbound.expect_addresses(slot);
+        }
+        slot
     }
 
     /// Prefetches what is remembered of an SA. Returns its slot.
     #[inline(always)]
     pub(super) fn expect_inbound(&self, key: InboundKey) -> u32 {
-        self.inbound.expect(self.hash.of(key.words()))
+        let slot = self.inbound.expect(self.hash.of(key.words()));
+        if !key.is_ipv4() {
+            self.inbound.expect_addresses(slot);
+        }
+        slot
     }
 
     /// Prefetches what is remembered of a destination. Returns its slot.
@@ -83,8 +97,8 @@ impl Memory {
         let hash = self.hash;
         std::mem::take(&mut self.missed).into_iter().map(move |missed| {
             let words = match missed {
-                Missed::Outbound(key) => key.words(),
-                Missed::Inbound(key) => key.words(),
+                Missed::Outbound(key, _) => key.words(),
+                Missed::Inbound(key, _) => key.words(),
                 Missed::Inner(key) => key.words(),
             };
             (hash.of(words), missed)

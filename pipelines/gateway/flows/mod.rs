@@ -17,6 +17,7 @@
 
 mod entry;
 mod inbound;
+mod key;
 mod learn;
 mod memory;
 mod order;
@@ -29,7 +30,7 @@ use memory::Memory;
 use order::{HeldFlows, Rest};
 use plain::{Kind, Plain, Sorter};
 use wayfarer_dataplane::{
-    packet::{BURST, Burst, Taken},
+    packet::{BURST, Burst, Packet, Taken},
     table::Reader,
     wire::ip::IpHeader,
 };
@@ -62,34 +63,23 @@ impl Flows {
         io: &mut Io,
     ) -> Burst {
         let memory = &mut self.0;
-        let (mut departing, mut arriving) = (outbound::Known::default(), inbound::Known::default());
-        let (mut rest, mut held) = (Rest::default(), HeldFlows::default());
-        let sorter = Sorter::new(port, tables);
+        let mut sorted = Sorted::default();
+        let sorter = Sorter::new(port, tables, memory.hash());
         for (packet, place) in burst.zip(0..) {
-            match sorter.sort(&packet) {
-                Some(Plain { header, .. }) if held.has(&header.addresses) => rest.push(packet, place),
-                Some(Plain { header, kind: Kind::Outbound(key) }) => {
-                    let slot = memory.expect_outbound(key);
-                    departing.push(packet, outbound::Note::new(header, key, slot, place));
-                }
-                Some(Plain { header, kind: Kind::Inbound(key, esp) }) => {
-                    let slot = memory.expect_inbound(key);
-                    arriving.push(packet, inbound::Note::new(header, key, slot, esp, place));
-                }
-                None => {
-                    plain::hold_flow(&packet, &mut held);
-                    rest.push(packet, place);
-                }
+            match sorter.sort_v4(&packet) {
+                Some(plain) => sorted.push(packet, plain, place, memory),
+                None => sorted.push_other(packet, place, &sorter, memory),
             }
         }
         io.mark(Stage::Classify);
+        let Sorted { departing, arriving, rest, .. } = &mut sorted;
         if !departing.is_empty() {
-            outbound::run(memory, &mut departing, &mut rest, tables, reader, io);
+            outbound::run(memory, departing, rest, tables, reader, io);
         }
         if !arriving.is_empty() {
-            inbound::run(memory, &mut arriving, &mut rest, headers, tables, reader, io);
+            inbound::run(memory, arriving, rest, headers, tables, reader, io);
         }
-        rest.into_burst()
+        sorted.rest.into_burst()
     }
 
     /// Learns flows of the last burst that were not known, after the whole way has brought the entries of
@@ -98,6 +88,46 @@ impl Flows {
     pub fn learn(&mut self, tables: &Tables, reader: &Reader) {
         if self.0.has_missed() {
             learn::learn(&mut self.0, tables, reader);
+        }
+    }
+}
+
+/// The packets of a burst, by the way that they take.
+#[derive(Default)]
+struct Sorted<'r> {
+    departing: outbound::Known<'r>,
+    arriving: inbound::Known<'r>,
+    rest: Rest,
+    held: HeldFlows<u64>,
+}
+
+impl Sorted<'_> {
+    /// Appends the plain packet that came at `place` of its burst.
+    #[inline(always)]
+    fn push(&mut self, packet: Packet, plain: Plain, place: u8, memory: &Memory) {
+        let Plain { addresses, shape, kind } = plain;
+        match kind {
+            _ if self.held.has(&addresses) => self.rest.push(packet, place),
+            Kind::Outbound(key) => {
+                let slot = memory.expect_outbound(key);
+                self.departing.push(packet, outbound::Note::new(shape, key, slot, place));
+            }
+            Kind::Inbound(key, esp) => {
+                let slot = memory.expect_inbound(key);
+                self.arriving.push(packet, inbound::Note::new(addresses, shape, key, slot, esp, place));
+            }
+        }
+    }
+
+    /// Appends a packet that is not plain IPv4.
+    #[inline(never)]
+    fn push_other(&mut self, packet: Packet, place: u8, sorter: &Sorter<'_>, memory: &Memory) {
+        match sorter.sort_v6(&packet) {
+            Some(plain) => self.push(packet, plain, place, memory),
+            None => {
+                sorter.hold_flow(&packet, &mut self.held);
+                self.rest.push(packet, place);
+            }
         }
     }
 }

@@ -25,6 +25,12 @@ impl Hash {
     pub(super) fn of(&self, [a, b]: [u64; 2]) -> u64 {
         fold(fold(a ^ self.0[0], b ^ self.0[1]), self.0[2])
     }
+
+    /// Returns the hash of IPv6 addresses.
+    pub(super) fn of_v6<const N: usize>(&self, addresses: &[u8; N]) -> u64 {
+        let (words, _) = addresses.as_chunks::<8>();
+        words.iter().fold(0, |hash, word| self.of([hash, u64::from_le_bytes(*word)]))
+    }
 }
 
 /// Returns the two halves of a product, mixed.
@@ -36,8 +42,11 @@ fn fold(a: u64, b: u64) -> u64 {
 
 /// An answer that is remembered.
 pub(super) trait Entry: Copy {
-    /// What the answer is for.
+    /// What the answer is for. Of IPv6 addresses, a key may have only a hash.
     type Key: Copy + PartialEq;
+
+    /// The IPv6 addresses of which keys have only a hash.
+    type Addresses: Copy + PartialEq + Default;
 
     /// An entry without an answer.
     const NONE: Self;
@@ -54,8 +63,11 @@ pub(super) trait Entry: Copy {
 
 /// Answers by key.
 #[derive(Debug)]
-pub(super) struct Ways<E> {
+pub(super) struct Ways<E: Entry> {
     entries: Box<[E]>,
+    /// The IPv6 addresses of each entry that is for some. They are apart from the entries, so that those of
+    /// IPv4 take one line each.
+    addresses: Box<[E::Addresses]>,
     /// The state of a generator of pseudo-random numbers, which decide who is admitted.
     dice: u64,
 }
@@ -64,7 +76,8 @@ impl<E: Entry> Ways<E> {
     /// Makes room for `entries` answers: a power of two, at least 2, or none.
     pub(super) fn new(entries: usize) -> Self {
         debug_assert!(entries == 0 || entries.is_power_of_two() && entries > 1);
-        Self { entries: vec![E::NONE; entries].into(), dice: 0 }
+        let addresses = vec![E::Addresses::default(); entries].into();
+        Self { entries: vec![E::NONE; entries].into(), addresses, dice: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -87,21 +100,29 @@ impl<E: Entry> Ways<E> {
         slot
     }
 
-    /// Returns the entry of `key` whose first way is `slot`, if it is current. Calls `renew` for one that
-    /// is not.
+    /// Prefetches the IPv6 addresses of the entry in `slot`.
+    pub(super) fn expect_addresses(&self, slot: u32) {
+        if let Some(addresses) = self.addresses.get(slot as usize) {
+            prefetch::whole(addresses);
+        }
+    }
+
+    /// Returns the entry of `key` whose first way is `slot`, if it is current. `addresses` are those of which
+    /// `key` has a hash, if it has one. Calls `renew` for an entry that is not current.
     #[inline(always)]
     pub(super) fn find(
         &mut self,
         slot: u32,
         key: E::Key,
+        addresses: Option<&E::Addresses>,
         reader: &Reader,
-        renew: impl Fn(&mut E) -> bool,
+        renew: impl Fn(&mut E, &E::Addresses) -> bool,
     ) -> Option<&mut E> {
         let first = self.entries.get(slot as usize)?;
-        let slot = if first.key() == key && first.is_current(reader) {
+        let slot = if first.key() == key && first.is_current(reader) && self.is_for(slot, addresses) {
             slot
         } else {
-            self.find_other(slot, key, reader, renew)?
+            self.find_other(slot, key, addresses, reader, renew)?
         };
         self.entries.get_mut(slot as usize)
     }
@@ -112,40 +133,54 @@ impl<E: Entry> Ways<E> {
         &mut self,
         slot: u32,
         key: E::Key,
+        addresses: Option<&E::Addresses>,
         reader: &Reader,
-        renew: impl Fn(&mut E) -> bool,
+        renew: impl Fn(&mut E, &E::Addresses) -> bool,
     ) -> Option<u32> {
         [slot, slot ^ 1].into_iter().find(|&way| {
-            self.entries
-                .get_mut(way as usize)
-                .is_some_and(|entry| entry.key() == key && (entry.is_current(reader) || renew(entry)))
+            self.is_for(way, addresses)
+                && self.entry(way as usize).is_some_and(|(entry, own)| {
+                    entry.key() == key && (entry.is_current(reader) || renew(entry, own))
+                })
         })
     }
 
-    /// Learns the answer for `key`, whose hash is `hash`. Asks for it only if there is an entry for it: its
-    /// own, one that is neither current nor to be renewed, one that refuses, or now and then one in use. An
-    /// answer that refuses takes the place of no other kind.
+    /// Returns whether the entry in `slot` is for these IPv6 addresses, or there are none.
+    #[inline(always)]
+    fn is_for(&self, slot: u32, addresses: Option<&E::Addresses>) -> bool {
+        addresses.is_none_or(|addresses| self.addresses.get(slot as usize) == Some(addresses))
+    }
+
+    /// Returns an entry with its IPv6 addresses.
+    fn entry(&mut self, way: usize) -> Option<(&mut E, &E::Addresses)> {
+        Some((self.entries.get_mut(way)?, self.addresses.get(way)?))
+    }
+
+    /// Learns the answer for `key`, whose hash is `hash`, and for the IPv6 addresses of which it has a hash.
+    /// Asks for it only if there is an entry for it: its own, one that is neither current nor to be renewed,
+    /// one that refuses, or now and then one in use. An answer that refuses takes the place of no other kind.
     pub(super) fn learn(
         &mut self,
         hash: u64,
-        key: E::Key,
+        (key, addresses): (E::Key, E::Addresses),
         reader: &Reader,
-        renew: impl Fn(&mut E) -> bool,
+        renew: impl Fn(&mut E, &E::Addresses) -> bool,
         ask: impl FnOnce() -> Option<E>,
     ) {
         let first = self.slot(hash) as usize;
         let ways = [first, first ^ 1];
-        let mut find = |is: &dyn Fn(&mut E) -> bool| {
-            ways.into_iter().find(|&way| self.entries.get_mut(way).is_some_and(is))
+        let mut find = |is: &dyn Fn(&mut E, &E::Addresses) -> bool| {
+            ways.into_iter().find(|&way| self.entry(way).is_some_and(|(entry, own)| is(entry, own)))
         };
-        let free = find(&|entry| entry.key() == key)
-            .or_else(|| find(&|entry| !entry.is_current(reader) && !renew(entry)))
-            .or_else(|| find(&|entry| entry.is_refusal()));
+        let free = find(&|entry, _| entry.key() == key)
+            .or_else(|| find(&|entry, own| !entry.is_current(reader) && !renew(entry, own)))
+            .or_else(|| find(&|entry, _| entry.is_refusal()));
         let Some(way) = free.or_else(|| self.admit(ways)) else { return };
-        if let (Some(entry), Some(answer)) = (self.entries.get_mut(way), ask())
+        if let (Some(entry), Some(own)) = (self.entries.get_mut(way), self.addresses.get_mut(way))
+            && let Some(answer) = ask()
             && (free.is_some() || !answer.is_refusal())
         {
-            *entry = answer;
+            (*entry, *own) = (answer, addresses);
         }
     }
 
@@ -155,5 +190,73 @@ impl<E: Entry> Ways<E> {
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let is_admitted = self.dice >> (u64::BITS - ADMITTED_BITS) == 0;
         is_admitted.then(|| ways[(self.dice >> 32) as usize % 2])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wayfarer_dataplane::table::{Stamp, Writer};
+
+    /// An answer for an address of which keys have a hash.
+    #[derive(Clone, Copy, Debug)]
+    struct Answer {
+        key: u64,
+        stamp: Stamp<0>,
+        value: u32,
+    }
+
+    impl Entry for Answer {
+        type Key = u64;
+        type Addresses = [u8; 4];
+        const NONE: Self = Self { key: 0, stamp: Stamp::NONE, value: 0 };
+
+        fn key(&self) -> u64 {
+            self.key
+        }
+
+        fn is_current(&self, reader: &Reader) -> bool {
+            self.stamp.is_current(reader)
+        }
+
+        fn is_refusal(&self) -> bool {
+            self.value == 0
+        }
+    }
+
+    const KEY: u64 = 7;
+
+    fn learn(ways: &mut Ways<Answer>, address: u8, value: u32, reader: &Reader) {
+        let ask = || Some(Answer { key: KEY, stamp: Stamp::new([], reader)?, value });
+        ways.learn(0, (KEY, [address; 4]), reader, |_, _| false, ask);
+    }
+
+    fn find(ways: &mut Ways<Answer>, address: Option<u8>, reader: &Reader) -> Option<u32> {
+        let addresses = address.map(|address| [address; 4]);
+        ways.find(0, KEY, addresses.as_ref(), reader, |_, _| false).map(|answer| answer.value)
+    }
+
+    #[test]
+    fn keys_that_are_the_same_hash_are_told_apart_by_their_addresses() {
+        let writer = Writer::new();
+        let reader = writer.reader();
+        let mut ways = Ways::new(2);
+        learn(&mut ways, 1, 10, &reader);
+        assert_eq!([1, 2].map(|address| find(&mut ways, Some(address), &reader)), [Some(10), None]);
+        learn(&mut ways, 2, 20, &reader);
+        assert_eq!([1, 2].map(|address| find(&mut ways, Some(address), &reader)), [None, Some(20)]);
+        // A key that has no hash is all.
+        assert_eq!(find(&mut ways, None, &reader), Some(20));
+    }
+
+    #[test]
+    fn every_bit_of_ipv6_addresses_counts() {
+        let hash = Hash::default();
+        let mut seen = std::collections::BTreeSet::from([hash.of_v6(&[0; 32])]);
+        for bit in 0..256 {
+            let mut addresses = [0_u8; 32];
+            addresses[bit / 8] |= 1 << (bit % 8);
+            assert!(seen.insert(hash.of_v6(&addresses)), "bit {bit}");
+        }
     }
 }

@@ -1,7 +1,11 @@
 //! Random changes of tables and ports, which are made to several gateways alike.
 
 use super::{
-    gateway::{SERVERS, Spec, TestGateway, inner_host, path, prefix, server},
+    gateway::{
+        GATEWAY6, SERVERS, SERVERS6, Spec, TestGateway, inner_host, inner_host6, path, prefix, server,
+        server6,
+    },
+    ports::{HOST, MACS, STATIONS},
     traffic::Traffic,
     varied::{TERMINALS, is_counted, varied},
 };
@@ -11,18 +15,25 @@ use wayfarer::{
         policy::{Action, Rule},
         tables::{Awaited, Hop},
     },
-    sim::{fixtures::*, lone_worker::LoneWorker},
+    sim::{fixtures::*, lone_worker::LoneWorker, random::Random},
 };
 use wayfarer_dataplane::{
     port::Mac,
-    sa::{Encap, Path, TunnelId},
+    sa::{Encap, Mode, Path, TunnelId},
     table::Prefix,
     wire::Address,
 };
 
 /// Networks whose routes go and come back, with their port.
-const NETWORKS: [(&str, usize); 3] =
-    [(SERVERS, INSIDE), ("192.0.2.0/24", OUTSIDE), ("198.51.100.0/24", OUTSIDE)];
+const NETWORKS: [(&str, usize); 5] = [
+    (SERVERS, INSIDE),
+    (SERVERS6, INSIDE),
+    ("192.0.2.0/24", OUTSIDE),
+    ("198.51.100.0/24", OUTSIDE),
+    ("2001:db8:2::/48", OUTSIDE),
+];
+/// Lengths of IPv6 prefixes that policies are for.
+const V6_LENGTHS: [u8; 8] = [40, 48, 64, 80, 96, 112, 120, 128];
 /// MTUs of ports and paths in bytes.
 const MTUS: [u16; 4] = [1500, 1300, 700, 576];
 
@@ -49,6 +60,7 @@ pub(super) enum Change {
     Backward(Spec, Option<u32>),
     PortMtu(usize, u16),
     PortMac(usize, Mac),
+    HostMac(Mac),
     PortDown(usize, bool),
     /// The inbound SA is about to be made, or is not any more.
     Await(Spec, bool),
@@ -80,6 +92,11 @@ impl Change {
                 gateway.worker.tables.settings.ports[*port].set_mtu(usize::from(*mtu));
             }
             Self::PortMac(port, mac) => gateway.worker.tables.settings.ports[*port].mac.set(*mac),
+            Self::HostMac(mac) => {
+                if let Some(host) = &gateway.worker.tables.settings.host {
+                    host.mac.set(*mac);
+                }
+            }
             Self::PortDown(port, is_down) => gateway.worker.rings.set_down(*port, *is_down),
             Self::Await(spec, is_awaited) => {
                 let LoneWorker { tables, writer, .. } = &mut gateway.worker;
@@ -123,7 +140,7 @@ impl Disorder {
         let n = traffic.random.below(TERMINALS.into()) as u32;
         let spec = traffic.peers[n as usize].spec.clone();
         let random = &mut traffic.random;
-        let drawn = match random.below(19) {
+        let drawn = match random.below(20) {
             0 | 1 => {
                 let to = Prefix::host(spec.path.remote);
                 self.route(to, traffic, [OUTSIDE, INSIDE])
@@ -135,8 +152,7 @@ impl Disorder {
                 Change::Move { n, path: spec.path, mtu }
             }
             5 | 6 => {
-                let host = inner_host(n, random.below(4) as u32);
-                let to = Prefix::new(host, 17 + random.below(16) as u8).expect("a length of IPv4");
+                let to = draw_prefix(&spec, random);
                 let action = match random.below(3) {
                     0 if self.discards => Action::Discard,
                     1 => Action::Bypass,
@@ -164,30 +180,32 @@ impl Disorder {
             }
             11 | 12 => return vec![self.draw_rekey(&spec, traffic)],
             13 => {
-                let to = Prefix::host(server(random.below(4) as u32));
-                self.route(to, traffic, [INSIDE, OUTSIDE])
+                let n = random.below(4) as u32;
+                let to = if random.percent(50) { server(n) } else { server6(n) };
+                self.route(Prefix::host(to), traffic, [INSIDE, OUTSIDE])
             }
             14 => Change::PortMtu(random.index(2), MTUS[random.index(MTUS.len())]),
             15 => {
-                let port = random.index(2);
+                let port = random.index(MACS.len());
                 traffic.macs[port] = [2, 0, 0, 0, 5, traffic.random.next() as u8];
                 Change::PortMac(port, traffic.macs[port])
             }
-            16 => Change::PortDown(random.index(2), random.percent(40)),
+            16 => Change::PortDown(random.index(MACS.len()), random.percent(40)),
             17 => {
                 let (network, port) = NETWORKS[random.index(NETWORKS.len())];
                 let hop = Hop::Port { port: port as u16, mac: STATION_MAC[port] };
                 self.routes.insert(prefix(network));
                 Change::Route(prefix(network), random.percent(60).then_some(hop))
             }
+            18 => Change::HostMac([2, 0, 0, 0, 6, random.next() as u8]),
             _ => match random.below(3) {
                 0 => {
                     // Never one of its own, where single fragments would wait for others.
-                    let own = [inner_host(n, 1), GATEWAY][random.index(2)];
+                    let own = [inner_host(n, 1), inner_host6(n, 1), GATEWAY, GATEWAY6][random.index(4)];
                     self.routes.insert(Prefix::host(own));
                     Change::Route(Prefix::host(own), random.percent(50).then_some(Hop::Host))
                 }
-                1 if !is_counted(&spec) => {
+                1 if !is_counted(&spec) && spec.mode == Mode::Tunnel => {
                     self.backward.insert(n);
                     Change::Backward(spec, Some(random.below(4) as u32))
                 }
@@ -215,7 +233,8 @@ impl Disorder {
         Change::Route(to, hop)
     }
 
-    /// Draws another path to terminal `n`. Mostly, that sends by it too.
+    /// Draws another path to terminal `n`. Mostly, that sends by it too. In transport mode, the addresses
+    /// stay.
     fn draw_move(&mut self, n: u32, traffic: &mut Traffic) -> Change {
         let Traffic { random, peers, .. } = traffic;
         let local = [4500, 14_500][random.index(2)];
@@ -223,8 +242,12 @@ impl Disorder {
             true => Encap::None,
             false => Encap::Udp { local, remote: 40_000 + random.below(3) as u16 },
         };
-        let path = path(n, random.below(3) as u32, encap);
+        let drawn = path(n, random.below(4) as u32, encap);
         let peer = &mut peers[n as usize];
+        let path = match peer.spec.mode {
+            Mode::Tunnel => drawn,
+            Mode::Transport => Path { encap, ..peer.spec.path },
+        };
         peer.spec.path = path;
         if random.percent(70) {
             peer.send_by(path);
@@ -239,7 +262,7 @@ impl Disorder {
         if Address::from(spec.local) != Address::UNSPECIFIED {
             spec.local = spec.path.local;
         }
-        if traffic.random.percent(30) {
+        if traffic.random.percent(30) && spec.mode == Mode::Tunnel {
             spec.selectors[0].local = Prefix::host(server(0));
         }
         self.ended.remove(&old.n);
@@ -255,7 +278,8 @@ impl Disorder {
             let mut networks = NETWORKS.iter().filter(|(network, _)| prefix(network) == to);
             let port = networks.next().map(|(_, port)| *port);
             let by_port = port.map(|port| Hop::Port { port: port as u16, mac: STATION_MAC[port] });
-            by_port.or((to == Prefix::host(GATEWAY)).then_some(Hop::Local))
+            let is_own = [GATEWAY, GATEWAY6].map(Prefix::host).contains(&to);
+            by_port.or(is_own.then_some(Hop::Local))
         };
         let spec = |n: u32| traffic.peers[n as usize].spec.clone();
         let mut changes = vec![];
@@ -268,14 +292,32 @@ impl Disorder {
         changes.extend(std::mem::take(&mut self.ended).into_iter().map(|n| Change::Resume(spec(n))));
         let wide = |n| Change::Move { n, path: spec(n).path, mtu: 1500 };
         changes.extend(std::mem::take(&mut self.narrow).into_iter().map(wide));
-        for port in [OUTSIDE, INSIDE] {
+        for port in [OUTSIDE, INSIDE, HOST] {
             changes.extend([
                 Change::PortMtu(port, 1500),
-                Change::PortMac(port, GATEWAY_MAC[port]),
+                Change::PortMac(port, MACS[port]),
                 Change::PortDown(port, false),
             ]);
         }
-        traffic.macs = GATEWAY_MAC;
+        changes.push(Change::HostMac(STATIONS[HOST]));
+        traffic.macs = MACS;
         changes
     }
+}
+
+/// Draws a prefix around an inner address of a tunnel's peer, or now and then around one of the gateway's
+/// own.
+fn draw_prefix(spec: &Spec, random: &mut Random) -> Prefix {
+    let host = random.below(4) as u32;
+    let address = match spec.mode {
+        _ if random.percent(10) => return Prefix::host([GATEWAY, GATEWAY6][random.index(2)]),
+        Mode::Transport => spec.path.remote,
+        Mode::Tunnel if random.percent(60) => inner_host(spec.n, host),
+        Mode::Tunnel => inner_host6(spec.n, host),
+    };
+    let length = match address.is_ipv4() {
+        true => 17 + random.below(16) as u8,
+        false => V6_LENGTHS[random.index(V6_LENGTHS.len())],
+    };
+    Prefix::new(address, length).expect("a length of its family")
 }

@@ -9,6 +9,7 @@ use super::{
     changes::{Change, Disorder},
     gateway::TestGateway,
     output::{Output, compare},
+    ports::Ports,
     traffic::Traffic,
     varied::{TERMINALS, varied},
 };
@@ -36,19 +37,20 @@ fn number(name: &str, usual: u64) -> u64 {
     env::var(name).map_or(usual, parse)
 }
 
-/// Runs comparisons with gateways whose policies discard if `discards`, each with new ones: fragments that
-/// wait for the rest of their packets crowd each gateway's reassembly in another way in the end.
-fn run(discards: bool) {
+/// Runs comparisons with gateways on these ports whose policies discard if `discards`, each with new ones:
+/// fragments that wait for the rest of their packets crowd each gateway's reassembly in another way in the
+/// end.
+fn run(ports: Ports, discards: bool) {
     let (seed, packets) = (number("WAYFARER_FLOW_SEED", SEED), number("WAYFARER_FLOW_PACKETS", PACKETS));
     for n in 0..packets.div_ceil(PACKETS) {
-        run_once(discards, seed + n, PACKETS.min(packets - n * PACKETS));
+        run_once(ports, discards, seed + n, PACKETS.min(packets - n * PACKETS));
     }
 }
 
-fn run_once(discards: bool, seed: u64, packets: u64) {
+fn run_once(ports: Ports, discards: bool, seed: u64, packets: u64) {
     println!("seed {seed}, {packets} packets");
     let specs: Vec<_> = (0..TERMINALS).map(varied).collect();
-    let mut gateways = [0, 1 << 14].map(|flow_cache| TestGateway::new(flow_cache, discards, &specs));
+    let mut gateways = [0, 1 << 14].map(|flow_cache| TestGateway::on(ports, flow_cache, discards, &specs));
     let mut traffic = Traffic::new(seed);
     let mut disorder = Disorder::new(discards);
     let (mut sent, mut round, mut overtaken) = (0, 0, 0);
@@ -136,10 +138,15 @@ fn assert_all_occurred(gateway: &TestGateway) {
 
 #[test]
 fn same_comes_out_with_and_without_remembered_flows() {
-    run(false);
+    run(Ports::WithHost, false);
+}
+
+#[test]
+fn same_comes_out_with_and_without_remembered_flows_in_vlans() {
+    run(Ports::InVlans, false);
 }
 
 #[test]
 fn same_comes_out_with_and_without_remembered_flows_where_policy_discards() {
-    run(true);
+    run(Ports::WithHost, true);
 }

@@ -1,77 +1,121 @@
-//! Packets from servers to terminals.
+//! Packets to terminals, from servers and from the host's own stack.
 
 use super::{
-    gateway::{inner, inner_host, inner6, server, server6},
+    gateway::{GATEWAY6, Spec, inner, inner_host, inner_host6, server, server6},
     odd::*,
-    traffic::{SIZES, Traffic},
+    ports::{HOST, STATIONS},
+    traffic::{SIZES, Traffic, is_short},
     varied::{TERMINALS, is_counted},
 };
-use std::collections::BTreeMap;
-use wayfarer::sim::{fixtures::*, frames::*};
+use std::{collections::BTreeMap, net::IpAddr};
+use wayfarer::sim::{fixtures::*, frames::*, random::Random};
 use wayfarer_dataplane::{
-    sa::Selector,
+    sa::{Mode, Selector},
     wire::{ethernet, icmp::Problem, ip::protocol, tcp},
 };
 
-/// The kind of the packets of a flow from a server.
+/// The kind of the packets of a flow to a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Down {
     Udp,
     Tcp,
     Marked,
     Padded,
-    Uncut,
     LastHop,
     Syn,
     Ping,
-    Error,
-    Fragment,
     Options,
-    WrongSum,
+    WrongHeader,
     Cut,
-    Stranger,
     ForeignMac,
     Group,
     Priority,
     OtherVlan,
-    V6,
     Gre,
     Sctp,
     Dhcp,
+    Stranger,
+    Uncut,
+    Error,
+    Fragment,
     ToGateway,
     Noise,
 }
 
 impl Down {
     const PLAIN: [Self; 4] = [Self::Udp, Self::Tcp, Self::Marked, Self::Padded];
-    const OTHER: [Self; 20] = [
-        Self::Uncut,
+    /// Those that are made of both families, by servers and the host.
+    const OTHER: [Self; 13] = [
         Self::LastHop,
         Self::Syn,
         Self::Ping,
-        Self::Error,
-        Self::Fragment,
         Self::Options,
-        Self::WrongSum,
+        Self::WrongHeader,
         Self::Cut,
-        Self::Stranger,
         Self::ForeignMac,
         Self::Group,
         Self::Priority,
         Self::OtherVlan,
-        Self::V6,
         Self::Gre,
         Self::Sctp,
         Self::Dhcp,
-        Self::ToGateway,
-        Self::Noise,
     ];
+    /// Those that only servers make, of IPv4.
+    const OF_SERVERS: [Self; 6] =
+        [Self::Stranger, Self::Uncut, Self::Error, Self::Fragment, Self::ToGateway, Self::Noise];
+
+    /// Draws a kind for packets between `ends`.
+    fn draw(ends: Ends, random: &mut Random) -> Self {
+        match random.below(100) {
+            0..70 => Self::PLAIN[random.index(Self::PLAIN.len())],
+            70..90 if ends == Ends::V4 => {
+                let all = [&Self::OTHER[..], &Self::OF_SERVERS[..]].concat();
+                all[random.index(all.len())]
+            }
+            _ => Self::OTHER[random.index(Self::OTHER.len())],
+        }
+    }
 }
 
-/// A flow from a server. All of its packets are of one kind and one length.
+/// The ends of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    /// A server and the inner address of a terminal.
+    V4,
+    V6,
+    /// The host, and the inner address of a terminal. In transport mode, the outer one.
+    Host,
+    Host6,
+}
+
+impl Ends {
+    /// Draws the ends of a flow through the tunnel of `spec`.
+    fn draw(spec: &Spec, random: &mut Random) -> Self {
+        match random.below(100) {
+            _ if spec.mode == Mode::Transport && spec.path.remote.is_ipv4() => Self::Host,
+            _ if spec.mode == Mode::Transport => Self::Host6,
+            0..60 => Self::V4,
+            60..88 => Self::V6,
+            88..95 => Self::Host,
+            _ => Self::Host6,
+        }
+    }
+
+    fn is_v6(self) -> bool {
+        matches!(self, Self::V6 | Self::Host6)
+    }
+
+    /// Returns the port by which packets come.
+    fn port(self) -> usize {
+        if matches!(self, Self::Host | Self::Host6) { HOST } else { INSIDE }
+    }
+}
+
+/// A flow to a terminal. All of its packets are of one kind and one length.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
     n: u32,
+    ends: Ends,
     host: u32,
     server: u32,
     kind: Down,
@@ -79,8 +123,22 @@ struct Flow {
     port: u16,
 }
 
+impl Flow {
+    /// Returns source and destination of packets through the tunnel of `spec`.
+    fn addresses(&self, spec: &Spec) -> (IpAddr, IpAddr) {
+        let Self { n, host, .. } = *self;
+        match self.ends {
+            Ends::V4 => (server(self.server), inner_host(n, host)),
+            Ends::V6 => (server6(self.server), inner_host6(n, host)),
+            _ if spec.mode == Mode::Transport => (spec.path.local, spec.path.remote),
+            Ends::Host => (GATEWAY, inner_host(n, host)),
+            Ends::Host6 => (GATEWAY6, inner_host6(n, host)),
+        }
+    }
+}
+
 impl Traffic {
-    pub(super) fn send_from_servers(
+    pub(super) fn send_to_terminals(
         &mut self,
         until: usize,
         is_strict: bool,
@@ -92,14 +150,13 @@ impl Traffic {
             let spec = &self.peers[n as usize].spec;
             let is_single = is_strict || is_counted(spec);
             let is_cut_outside = spec.outer_fragments || spec.selectors.iter().any(Selector::has_ports);
-            let kind = match self.random.percent(70) {
-                true => Down::PLAIN[self.random.index(Down::PLAIN.len())],
-                false => Down::OTHER[self.random.index(Down::OTHER.len())],
-            };
+            let ends = Ends::draw(spec, &mut self.random);
+            let kind = Down::draw(ends, &mut self.random);
             // What is changed at random may be for another tunnel.
             let kind = if is_single && kind == Down::Noise { Down::Udp } else { kind };
             let flow = Flow {
                 n,
+                ends,
                 host: if self.random.percent(80) { 1 } else { self.random.below(4) as u32 },
                 server: if self.random.percent(60) { 0 } else { self.random.below(4) as u32 },
                 kind,
@@ -107,28 +164,30 @@ impl Traffic {
                 port: [1001, 1002, 2500][self.random.index(3)],
             };
             let flow = if is_single { *only.entry(n).or_insert(flow) } else { flow };
-            let may_be_cut = flow.kind == Down::Uncut || is_cut_outside;
+            // Outer packets of IPv6 ones are cut if those are not longer than every path takes.
+            let may_be_cut = flow.kind == Down::Uncut || is_cut_outside || flow.ends.is_v6();
             if may_be_cut && !self.may_cut(flow.size) {
                 continue;
             }
-            let copies = if may_be_cut { 1 } else { 1 + self.random.below(3) };
+            let is_alone = flow.kind == Down::Uncut || is_cut_outside || !is_short(flow.size);
+            let copies = if may_be_cut && is_alone { 1 } else { 1 + self.random.below(3) };
             for _ in 0..copies {
-                frames.push((INSIDE, self.frame_of(&flow)));
+                frames.push((flow.ends.port(), self.frame_of(&flow)));
             }
         }
     }
 
     /// Makes the next frame of a flow.
     fn frame_of(&mut self, flow: &Flow) -> Vec<u8> {
-        let Flow { n, host, kind, size, .. } = *flow;
+        let Flow { n, kind, size, .. } = *flow;
         let payload = self.payload(size);
         let id = self.serial as u16;
-        let (src, dst) = (server(flow.server), inner_host(n, host));
+        let (src, dst) = flow.addresses(&self.peers[n as usize].spec);
         // They tell kinds and lengths apart.
         let ports = (2000 + kind as u16 * 16 + size as u16, flow.port);
         let datagram = || udp_packet(src, dst, ports, &payload);
-        let mac = self.macs[INSIDE];
-        let station = STATION_MAC[INSIDE];
+        let port = flow.ends.port();
+        let (mac, station) = (self.macs[port], STATIONS[port]);
         let packet = match kind {
             Down::Udp | Down::Padded | Down::ForeignMac | Down::Group | Down::Priority | Down::OtherVlan => {
                 datagram()
@@ -148,11 +207,7 @@ impl Traffic {
                 fragments(&whole, 200, id).swap_remove(usize::from(id & 1))
             }
             Down::Options => with_options(datagram()),
-            Down::WrongSum => {
-                let mut packet = datagram();
-                packet[10] ^= 0x55;
-                packet
-            }
+            Down::WrongHeader => with_wrong_header(datagram()),
             Down::Cut => {
                 let mut packet = datagram();
                 packet.pop();
@@ -166,9 +221,6 @@ impl Traffic {
                     1001 => udp_packet(strangers[size % 5], dst, ports, &payload),
                     _ => udp_packet(src, nowhere[size % 5], ports, &payload),
                 }
-            }
-            Down::V6 => {
-                udp_packet(server6(flow.server), inner6(n), ports, &payload[..payload.len().min(200)])
             }
             Down::Gre => ip_packet(src, dst, 47, &payload),
             Down::Sctp => {

@@ -1,16 +1,18 @@
 //! A worker with tunnels to numbered terminals, whose tables a test changes itself.
 
+use super::ports::{HOST, MACS, Ports, STATIONS};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::Range,
     sync::Arc,
 };
 use wayfarer::{
     gateway::{
         policy::{Action, Rule, Rules},
-        tables::{Hop, PortSettings, Settings},
+        tables::{Hop, HostSettings, PortSettings, Settings, SharedMac},
     },
-    sim::{fixtures::*, frames::to_gateway, lone_worker::LoneWorker, terminal::Terminal},
+    sim::{fixtures::*, frames::frame, lone_worker::LoneWorker, terminal::Terminal},
 };
 use wayfarer_dataplane::{
     crypto::{Backend, Key, Suite},
@@ -50,18 +52,25 @@ pub(super) fn inner(n: u32) -> IpAddr {
     inner_host(n, 1)
 }
 
-/// Returns the inner IPv6 address of terminal `n`.
-pub(super) fn inner6(n: u32) -> IpAddr {
-    Ipv6Addr::new(0xfd00, 0x98, 0, 0, 0, 0, 0, n as u16).into()
+/// Returns an inner IPv6 address of terminal `n`: one of those of a /112.
+pub(super) fn inner_host6(n: u32, host: u32) -> IpAddr {
+    Ipv6Addr::new(0xfd00, 0x98, 0, 0, 0, 0, n as u16, host as u16).into()
 }
 
-/// Returns the path to terminal `n` at one of its outer addresses: two of IPv4, and one of IPv6.
+/// Returns the inner IPv6 address that terminal `n` uses itself.
+pub(super) fn inner6(n: u32) -> IpAddr {
+    inner_host6(n, 1)
+}
+
+/// Returns the path to terminal `n` at one of its outer addresses: two of IPv4, and two of IPv6.
 pub(super) fn path(n: u32, address: u32, encap: Encap) -> Path {
     let last = n as u8 + 1;
-    let (local, remote) = match address % 3 {
+    let v6 = |subnet| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 2, subnet, 0, 0, 0, last.into()));
+    let (local, remote) = match address % 4 {
         0 => (GATEWAY, Ipv4Addr::new(192, 0, 2, last).into()),
         1 => (GATEWAY, Ipv4Addr::new(198, 51, 100, last).into()),
-        _ => (GATEWAY6, Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, last.into()).into()),
+        2 => (GATEWAY6, v6(0)),
+        _ => (GATEWAY6, v6(1)),
     };
     Path { local, remote, encap }
 }
@@ -74,6 +83,7 @@ pub(super) struct Spec {
     /// The number of the pair of SAs among those of the terminal, below 256. It chooses SPIs and keys.
     pub(super) generation: u32,
     pub(super) suite: Suite,
+    pub(super) mode: Mode,
     pub(super) esn: bool,
     pub(super) path: Path,
     pub(super) selectors: Vec<Selector>,
@@ -100,6 +110,7 @@ impl Spec {
             n,
             generation: 0,
             suite: suite("aes128gcm16"),
+            mode: Mode::Tunnel,
             esn: false,
             path: path(n, 0, Encap::None),
             selectors,
@@ -113,6 +124,13 @@ impl Spec {
             local: IpAddr::from([0u16; 8]),
             sharing: Sharing::One,
         }
+    }
+
+    /// Returns the usual parameters for terminal `n` in transport mode, on `path`.
+    pub(super) fn transport(n: u32, path: Path) -> Self {
+        let [local, remote] = [path.local, path.remote].map(|end| end.to_string());
+        let selectors = vec![selector(&local, &remote)];
+        Self { mode: Mode::Transport, path, local: path.local, selectors, ..Self::new(n) }
     }
 
     /// Returns the SPI of packets from the terminal, or of those to it.
@@ -144,7 +162,7 @@ impl Spec {
                 spi: self.spi(false),
                 key: self.key(false),
                 esn: self.esn,
-                mode: Mode::Tunnel,
+                mode: self.mode,
                 outer_fragments: self.outer_fragments,
                 selects_ports: self.selectors.iter().any(Selector::has_ports),
                 marking: self.marking,
@@ -167,7 +185,7 @@ impl Spec {
             spi: self.spi(true),
             key: self.key(true),
             esn: self.esn,
-            mode: Mode::Tunnel,
+            mode: self.mode,
             local: self.local,
             pin: self.is_pinned.then_some(self.path.remote),
             watch: true,
@@ -213,6 +231,9 @@ struct Layers {
 /// A worker with tunnels.
 pub(super) struct TestGateway {
     pub(super) worker: LoneWorker,
+    ports: Ports,
+    /// Frames that have come out of each port, without the tags of VLANs.
+    taken: [Vec<Vec<u8>>; 3],
     /// The tunnels that were not forgotten, by the number of their terminal.
     pub(super) pairs: BTreeMap<u32, Pair>,
     rules: BTreeMap<Prefix, Layers>,
@@ -222,17 +243,25 @@ impl TestGateway {
     /// Makes a gateway with the tunnels of `specs` that remembers `flow_cache` flows. With `discards`,
     /// there may be rules that discard.
     pub(super) fn new(flow_cache: usize, discards: bool, specs: &[Spec]) -> Self {
-        let port = |index: usize| PortSettings::new(GATEWAY_MAC[index], 1500, false, false);
+        Self::on(Ports::Two, flow_cache, discards, specs)
+    }
+
+    /// Does the same on these ports.
+    pub(super) fn on(ports: Ports, flow_cache: usize, discards: bool, specs: &[Spec]) -> Self {
+        let fills = |index| ports == Ports::Filling && index == OUTSIDE;
+        let port = |index: usize| PortSettings::new(MACS[index], 1500, fills(index), false);
+        let host = || HostSettings { port: HOST as u16, mac: SharedMac::new(STATIONS[HOST]) };
         let settings = Settings {
-            ports: Box::new([port(OUTSIDE), port(INSIDE)]),
+            ports: ports.indices().map(port).collect(),
             encap_ports: Box::new([4500, 14500]),
-            host: None,
+            host: ports.indices().contains(&HOST).then(host),
             mss_clamp: true,
             discards,
             nats: Box::new([]),
         };
-        let worker = LoneWorker::new(settings, 64, flow_cache);
-        let mut this = Self { worker, pairs: BTreeMap::new(), rules: BTreeMap::new() };
+        let worker = LoneWorker::on(ports.open(), settings, 64, flow_cache);
+        let (pairs, rules, taken) = (BTreeMap::new(), BTreeMap::new(), Default::default());
+        let mut this = Self { worker, ports, taken, pairs, rules };
         for own in [GATEWAY, GATEWAY6] {
             this.route(Prefix::host(own), Some(Hop::Local));
         }
@@ -347,12 +376,27 @@ impl TestGateway {
 
     /// Puts an IP packet on the wire of `port`.
     pub(super) fn put(&mut self, port: usize, packet: &[u8]) {
-        self.put_frame(port, &to_gateway(port, packet));
+        self.put_frame(port, &frame(MACS[port], STATIONS[port], packet));
     }
 
-    /// Puts a frame on the wire of `port`.
+    /// Puts a frame on the wire of `port`, with its tag if it is in a VLAN.
     pub(super) fn put_frame(&mut self, port: usize, frame: &[u8]) {
-        assert!(self.worker.wires[port].send(frame), "the wire is full");
+        let frame = self.ports.tagged(port, frame);
+        assert!(self.worker.wires[self.ports.wire(port)].send(&frame), "the wire is full");
+    }
+
+    /// Takes the frames that have come out of `port`.
+    pub(super) fn take(&mut self, port: usize) -> Vec<Vec<u8>> {
+        for frame in self.worker.take(self.ports.wire(port)) {
+            let (from, frame) = self.ports.untagged(port, frame);
+            self.taken[from].push(frame);
+        }
+        std::mem::take(&mut self.taken[port])
+    }
+
+    /// Returns the indices of all ports.
+    pub(super) fn all_ports(&self) -> Range<usize> {
+        self.ports.indices()
     }
 
     /// Turns until there is nothing left to do, then frees what nobody can use any more.
@@ -365,7 +409,7 @@ impl TestGateway {
     pub(super) fn exchange(&mut self, port: usize, packets: &[Vec<u8>], exit: usize) -> Vec<Vec<u8>> {
         packets.iter().for_each(|packet| self.put(port, packet));
         self.settle();
-        self.worker.take(exit)
+        self.take(exit)
     }
 
     /// Returns the drops of every reason that has occurred.

@@ -1,12 +1,27 @@
 //! Flows that somebody makes in order to fill what workers remember cost a miss each, and nothing more.
 
 use super::{
-    gateway::{Spec, TestGateway, inner, server},
-    known::Known,
+    gateway::{Spec, TestGateway, inner, inner6, path, server, server6},
+    known::{Known, terminal_of},
+    odd::tcp_packet,
+    ports::Ports,
 };
 use crate::allocation::counted;
-use wayfarer::sim::{fixtures::*, frames::udp_packet, random::Random};
-use wayfarer_dataplane::{drop::DropReason, wire::ip};
+use std::net::IpAddr;
+use wayfarer::{
+    gateway::tables::Hop,
+    sim::{
+        fixtures::*,
+        frames::{forwarded, udp_packet},
+        random::Random,
+    },
+};
+use wayfarer_dataplane::{
+    drop::DropReason,
+    sa::{Encap, PortRange, Selector},
+    table::Prefix,
+    wire::{ethernet, ip::protocol, tcp},
+};
 
 const TERMINALS: u32 = 32;
 
@@ -92,42 +107,119 @@ fn flow_is_remembered_again_soon_after_a_flood() {
     assert_eq!(known.gateway.drops(), []);
 }
 
-/// The hash of flows is not the only thing that somebody may choose: these differ in one field only.
+/// How often the flows of a test are sent that must not be taken for one another.
+const ROUNDS: u64 = 8;
+/// The slots of gateways without and with a cache of flows.
+const CACHES: [usize; 2] = [0, 1 << 14];
+
+/// Returns the functions that number servers and terminals in one family.
+fn addresses(v6: bool) -> [fn(u32) -> IpAddr; 2] {
+    if v6 { [server6, inner6] } else { [server, inner] }
+}
+
+/// The hash of flows is not the only thing that somebody may choose. These differ from the first one in one
+/// field each, by which each has a tunnel of its own. Only their input port leaves them none.
 #[test]
 fn flows_that_differ_in_one_field_are_not_taken_for_one_another() {
-    let specs = [Spec::new(1), Spec::new(2)];
-    let mut gateways = [0, 1 << 14].map(|flow_cache| TestGateway::new(flow_cache, false, &specs));
-    let flow = |from: u32, n: u32, ports: (u16, u16), protocol: u8| {
-        let mut packet = udp_packet(server(from), inner(n), ports, &[0; 40]);
-        packet[9] = protocol;
-        let length = packet.len();
-        ip::set_total_len(&mut packet, ip::V4_HEADER, length);
-        packet
-    };
-    // The last is not one that a tunnel carries.
-    let mut flows = vec![
-        flow(0, 1, (1, 2), ip::protocol::UDP),
-        flow(1, 1, (1, 2), ip::protocol::UDP),
-        flow(0, 2, (1, 2), ip::protocol::UDP),
-        flow(0, 1, (3, 2), ip::protocol::UDP),
-        flow(0, 1, (1, 3), ip::protocol::UDP),
-        flow(0, 1, (2, 1), ip::protocol::UDP),
-        flow(0, 1, (1, 2), ip::protocol::TCP),
-        flow(0, 3, (1, 2), ip::protocol::UDP),
-    ];
-    for round in 0..8 {
-        for packet in &flows {
-            let packet = std::slice::from_ref(packet);
-            let [without, with] = [0, 1].map(|at| gateways[at].exchange(INSIDE, packet, OUTSIDE));
-            assert!(without == with, "round {round}: {:?} {:?}", gateways[0].drops(), gateways[1].drops());
+    for (ports, v6) in
+        [Ports::Two, Ports::InVlans].into_iter().flat_map(|ports| [(ports, false), (ports, true)])
+    {
+        let [server, inner] = addresses(v6);
+        let flows = [
+            (server(0), inner(1), protocol::UDP, (1, 2)),
+            (server(1), inner(1), protocol::UDP, (1, 2)),
+            (server(0), inner(2), protocol::UDP, (1, 2)),
+            (server(0), inner(1), protocol::TCP, (1, 2)),
+            (server(0), inner(1), protocol::UDP, (3, 2)),
+            (server(0), inner(1), protocol::UDP, (1, 3)),
+            (server(0), inner(1), protocol::UDP, (2, 1)),
+        ];
+        let specs: Vec<_> =
+            (1..).zip(flows).map(|(n, flow)| Spec { selectors: only(flow), ..Spec::new(n) }).collect();
+        let packets = flows.map(|(src, dst, protocol, ends)| match protocol {
+            protocol::TCP => tcp_packet(src, dst, ends, tcp::ACK, &[0; 40]),
+            _ => udp_packet(src, dst, ends, &[0; 40]),
+        });
+        let nobodys = udp_packet(server(0), inner(3), (1, 2), &[0; 40]);
+        let mut gateways = CACHES.map(|flow_cache| TestGateway::on(ports, flow_cache, false, &specs));
+        for round in 0..ROUNDS {
+            for (n, packet) in (1..).zip(packets.iter().chain([&nobodys])) {
+                let expected = if packet == &nobodys { vec![] } else { vec![n] };
+                let packet = std::slice::from_ref(packet);
+                let [without, with] = [0, 1].map(|at| gateways[at].exchange(INSIDE, packet, OUTSIDE));
+                let tunnels: Vec<_> = with.iter().map(|frame| terminal_of(frame)).collect();
+                let drops = gateways[1].drops();
+                assert_eq!(tunnels, expected, "{ports:?} {v6}, round {round}: {drops:?}");
+                assert!(without == with, "{ports:?} {v6}, round {round}: {n}");
+                // By the other port, sources on this side are spoofed.
+                let [without, with] = [0, 1].map(|at| gateways[at].exchange(OUTSIDE, packet, OUTSIDE));
+                assert_eq!((without.len(), with.len()), (0, 0), "{ports:?} {v6}, round {round}: {n}");
+            }
         }
-        // By the other port, sources on this side are spoofed.
-        let packet = std::slice::from_ref(&flows[0]);
-        let [without, with] = [0, 1].map(|at| gateways[at].exchange(OUTSIDE, packet, OUTSIDE));
-        assert_eq!((without.len(), with.len()), (0, 0));
-        flows.rotate_left(1);
+        let flows = flows.len() as u64;
+        for gateway in &gateways {
+            let drops = [(DropReason::NoPolicy, 2 * ROUNDS), (DropReason::SourcePort, flows * ROUNDS)];
+            assert_eq!(gateway.drops(), drops, "{ports:?} {v6}");
+        }
+        assert_hits(&gateways, flows * (ROUNDS - 2));
     }
-    for gateway in &gateways {
-        assert_eq!(gateway.drops(), [(DropReason::NoPolicy, 8 + 1), (DropReason::SourcePort, 7)]);
+}
+
+/// Returns selectors of one flow from this side, given as source, destination, protocol and ports.
+fn only((src, dst, protocol, (src_port, dst_port)): (IpAddr, IpAddr, u8, (u16, u16))) -> Vec<Selector> {
+    let [local_ports, remote_ports] = [src_port, dst_port].map(|port| PortRange { first: port, last: port });
+    let addresses = selector(&src.to_string(), &dst.to_string());
+    vec![Selector { protocol: Some(protocol), local_ports, remote_ports, ..addresses }]
+}
+
+/// Those of another SA, to another address of the gateway, and to another station inside.
+#[test]
+fn packets_out_of_tunnels_that_differ_in_one_field_are_not_taken_for_one_another() {
+    let macs = [STATION_MAC[INSIDE], [2, 0, 0, 0, 0, 0x99]];
+    // The path to an IPv4 or IPv6 address of the terminal.
+    for (outer, another) in [(0, ip("203.0.113.77")), (2, ip("2001:db8:1::77"))] {
+        for v6 in [false, true] {
+            let [server, inner] = addresses(v6);
+            let specs = [1, 2].map(|n| {
+                let path = path(n, outer, Encap::None);
+                Spec { local: path.local, path, ..Spec::new(n) }
+            });
+            let mut gateways = CACHES.map(|flow_cache| {
+                let mut gateway = TestGateway::new(flow_cache, false, &specs);
+                gateway.route(Prefix::host(another), Some(Hop::Local));
+                let hop = Hop::Port { port: INSIDE as u16, mac: macs[1] };
+                gateway.route(Prefix::host(server(1)), Some(hop));
+                gateway
+            });
+            let mut terminals = specs.each_ref().map(Spec::terminal);
+            for round in 0..ROUNDS {
+                for (n, to, is_elsewhere) in
+                    [(0, 0, false), (1, 0, false), (0, 1, false), (1, 1, false), (0, 0, true)]
+                {
+                    let plain = udp_packet(inner(n + 1), server(to), (1, 2), &[0; 40]);
+                    let terminal = &mut terminals[n as usize];
+                    terminal.gateway = if is_elsewhere { another } else { specs[0].local };
+                    let packet = [terminal.seal(&plain)];
+                    let [without, with] = [0, 1].map(|at| gateways[at].exchange(OUTSIDE, &packet, INSIDE));
+                    let passed = with.iter().map(|frame| (&frame[..6], &frame[ethernet::HEADER..]));
+                    let plain = forwarded(&plain);
+                    let expected = (!is_elsewhere).then_some((&macs[to as usize][..], &plain[..]));
+                    let drops = gateways[1].drops();
+                    assert!(passed.eq(expected), "{outer} {v6}, round {round}: {drops:?}");
+                    assert!(without == with, "{outer} {v6}, round {round}");
+                }
+            }
+            for gateway in &gateways {
+                assert_eq!(gateway.drops(), [(DropReason::WrongDestination, ROUNDS)]);
+            }
+            // The first packet of an SA shows that, the next one its destination.
+            assert_hits(&gateways, 4 * (ROUNDS - 2));
+        }
     }
+}
+
+/// Asserts that packets of the second gateway only were of flows that it remembered, and at least so many.
+fn assert_hits(gateways: &[TestGateway; 2], least: u64) {
+    let [without, with] = gateways.each_ref().map(|gateway| gateway.worker.counters.flow_hits.value());
+    assert!(without == 0 && with >= least, "{without} and {with} hits");
 }

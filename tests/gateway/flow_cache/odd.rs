@@ -24,7 +24,8 @@ pub(super) fn tcp_packet(src: IpAddr, dst: IpAddr, ports: (u16, u16), flags: u8,
 
 /// Makes an echo request.
 pub(super) fn ping(src: IpAddr, dst: IpAddr, payload: &[u8]) -> Vec<u8> {
-    ip_packet(src, dst, protocol::ICMP, &[&[8, 0, 0, 0, 0, 1, 0, 1][..], payload].concat())
+    let (protocol, kind) = if src.is_ipv4() { (protocol::ICMP, 8) } else { (protocol::ICMPV6, 128) };
+    ip_packet(src, dst, protocol, &[&[kind, 0, 0, 0, 0, 1, 0, 1][..], payload].concat())
 }
 
 /// Makes the error of a router `from` about a packet.
@@ -33,10 +34,14 @@ pub(super) fn error_about(packet: &[u8], from: IpAddr, problem: Problem) -> Vec<
     icmp::error(problem, from, &header, packet).expect("both of one family")
 }
 
-/// Returns an IPv4 packet with another time to live.
+/// Returns a packet with another time to live or hop limit.
 pub(super) fn with_ttl(mut packet: Vec<u8>, ttl: u8) -> Vec<u8> {
-    packet[8] = ttl;
-    resum(&mut packet);
+    if packet[0] >> 4 == 6 {
+        packet[7] = ttl;
+    } else {
+        packet[8] = ttl;
+        resum(&mut packet);
+    }
     packet
 }
 
@@ -52,8 +57,15 @@ pub(super) fn uncut(mut packet: Vec<u8>, id: u16) -> Vec<u8> {
     packet
 }
 
-/// Returns an IPv4 packet with options that say nothing.
+/// Returns a packet with options that say nothing: in its IPv4 header, or in an IPv6 extension header.
 pub(super) fn with_options(mut packet: Vec<u8>) -> Vec<u8> {
+    if packet[0] >> 4 == 6 {
+        let next_header = std::mem::replace(&mut packet[ip::V6_PROTOCOL_AT], protocol::DESTINATION);
+        packet.splice(ip::V6_HEADER..ip::V6_HEADER, [next_header, 0, 1, 4, 0, 0, 0, 0]);
+        let length = packet.len();
+        ip::set_total_len(&mut packet, ip::V6_HEADER, length);
+        return packet;
+    }
     packet.splice(ip::V4_HEADER..ip::V4_HEADER, [1, 1, 1, 0]);
     packet[0] = 0x46;
     let length = packet.len();
@@ -61,11 +73,20 @@ pub(super) fn with_options(mut packet: Vec<u8>) -> Vec<u8> {
     packet
 }
 
-/// Returns an IPv4 packet of `length` bytes, of which the rest is missing.
+/// Returns a packet of `length` bytes, of which the rest is missing.
 pub(super) fn cut_to(mut packet: Vec<u8>, length: usize) -> Vec<u8> {
     packet.truncate(length);
     let length = packet.len();
     ip::set_total_len(&mut packet, ip::V4_HEADER, length);
+    packet
+}
+
+/// Returns a packet with a header that is wrong: its IPv4 checksum, or its version.
+pub(super) fn with_wrong_header(mut packet: Vec<u8>) -> Vec<u8> {
+    match packet[0] >> 4 {
+        6 => packet[0] ^= 0x10,
+        _ => packet[10] ^= 0x55,
+    }
     packet
 }
 

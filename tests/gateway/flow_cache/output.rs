@@ -12,7 +12,7 @@ use wayfarer::{
     gateway::{counters::WorkerCounters, rings::Event},
     sim::{
         fixtures::*,
-        frames::joined,
+        frames::{ip_packet, joined},
         lone_worker::Punted,
         terminal::{Terminal, esp_in},
     },
@@ -20,6 +20,7 @@ use wayfarer::{
 use wayfarer_dataplane::{
     crypto::{self, OpenJob},
     drop::DropReason,
+    sa::Mode,
     wire::{
         esp, ethernet,
         fragment::Part,
@@ -30,7 +31,8 @@ use wayfarer_dataplane::{
 
 /// Everything that came out of a gateway after one burst, and its counts.
 pub(super) struct Output {
-    frames: [Vec<Vec<u8>>; 2],
+    /// By port.
+    frames: Vec<Vec<Vec<u8>>>,
     punted: Vec<Punted>,
     events: Vec<Event>,
     counts: Vec<(String, u64)>,
@@ -39,8 +41,8 @@ pub(super) struct Output {
 impl Output {
     /// Takes everything that has come out of `gateway`.
     pub(super) fn take(gateway: &mut TestGateway) -> Self {
+        let frames = gateway.all_ports().map(|port| gateway.take(port)).collect();
         let worker = &mut gateway.worker;
-        let frames = [OUTSIDE, INSIDE].map(|port| worker.take(port));
         let (punted, events) = (worker.take_punted(), worker.take_events());
         for event in &events {
             if let Event::NewPath { tunnel, .. } = event {
@@ -179,13 +181,12 @@ impl Flows {
 
     /// Adds a packet that came out at `place`, behind `head`.
     fn add(&mut self, place: String, head: &[u8], packet: &[u8], peers: &[Peer]) -> Result<(), String> {
-        let header = IpHeader::parse(packet).ok();
-        if !header.is_some_and(|header| is_own(&header)) {
+        if !is_sealed(packet) {
             self.packets.entry(label(place, packet)).or_default().push([head, packet].concat());
             return Ok(());
         }
         let sealed = Sealed::open(packet, peers).ok_or_else(|| format!("nobody can open {packet:02x?}"))?;
-        let label = label(place, &sealed.plain);
+        let label = label(place, &sealed.inner);
         self.numbers.entry(sealed.spi).or_default().push(sealed.seq);
         if let Some(last) = self.last.insert(label.clone(), sealed.seq)
             && last >= sealed.seq
@@ -205,6 +206,8 @@ struct Sealed {
     outer: Vec<u8>,
     /// The plaintext with its trailer.
     plain: Vec<u8>,
+    /// The packet that was sealed.
+    inner: Vec<u8>,
 }
 
 impl Sealed {
@@ -222,7 +225,14 @@ impl Sealed {
             // The sum over the ciphertext.
             outer[ip::V6_HEADER + udp::HEADER - 2..ip::V6_HEADER + udp::HEADER].fill(0);
         }
-        Some(Self { spi, seq, outer, plain })
+        let inner = match peer.spec.mode {
+            Mode::Tunnel => plain.clone(),
+            Mode::Transport => {
+                let (length, protocol) = esp::trailer(&plain)?;
+                ip_packet(header.src.into(), header.dst.into(), protocol, &plain[..length])
+            }
+        };
+        Some(Self { spi, seq, outer, plain, inner })
     }
 }
 
@@ -241,9 +251,24 @@ fn open(terminal: &Terminal, sealed: &[u8]) -> Option<(u64, Vec<u8>)> {
     })
 }
 
-/// Returns whether a packet is the gateway's own: it sends nothing but ESP.
+/// Returns whether a packet is from one of the gateway's addresses, which the host has too.
 fn is_own(header: &IpHeader) -> bool {
     header.src == GATEWAY || header.src == GATEWAY6
+}
+
+/// Returns whether a packet is ESP that the gateway has made. The host sends from other UDP ports.
+fn is_sealed(packet: &[u8]) -> bool {
+    let Some(header) = IpHeader::parse(packet).ok().filter(is_own) else { return false };
+    match header.protocol {
+        protocol::ESP => true,
+        protocol::UDP => matches!(source_port(header.payload(packet)), Some(4500 | 14_500)),
+        _ => false,
+    }
+}
+
+/// Returns the source port at the start of a UDP datagram.
+fn source_port(datagram: &[u8]) -> Option<u16> {
+    datagram.first_chunk().map(|port| u16::from_be_bytes(*port))
 }
 
 /// Returns the label of a packet that came out at `place`.

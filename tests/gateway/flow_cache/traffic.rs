@@ -1,4 +1,4 @@
-//! Random traffic of terminals and servers, most of it plain.
+//! Random traffic of terminals, servers and the host's own stack, most of it plain.
 //!
 //! Packets that are not plain come later out of a gateway that remembers flows than out of one that does
 //! not. So all packets of a flow in one burst are of one kind, and so are the outer packets of a terminal:
@@ -7,9 +7,10 @@
 
 use super::{
     gateway::Spec,
+    ports::MACS,
     varied::{TERMINALS, varied},
 };
-use wayfarer::sim::{fixtures::*, random::Random, terminal::Terminal};
+use wayfarer::sim::{random::Random, terminal::Terminal};
 use wayfarer_dataplane::{
     port::Mac,
     sa::{Encap, Path},
@@ -49,12 +50,12 @@ impl Peer {
     }
 }
 
-/// All terminals and servers.
+/// All terminals, servers, and the host.
 pub(super) struct Traffic {
     pub(super) random: Random,
     pub(super) peers: Vec<Peer>,
     /// The gateway's MAC addresses, by port.
-    pub(super) macs: [Mac; 2],
+    pub(super) macs: [Mac; 3],
     /// The number of packets made so far.
     pub(super) serial: u32,
     /// Packets of this burst that the gateway may still have to cut.
@@ -64,7 +65,7 @@ pub(super) struct Traffic {
 impl Traffic {
     pub(super) fn new(seed: u64) -> Self {
         let peers = (0..TERMINALS).map(|n| Peer::new(varied(n))).collect();
-        Self { random: Random(seed), peers, macs: GATEWAY_MAC, serial: 0, cuts: 0 }
+        Self { random: Random(seed), peers, macs: MACS, serial: 0, cuts: 0 }
     }
 
     /// Gives a terminal new SAs.
@@ -80,7 +81,7 @@ impl Traffic {
         let mut frames = vec![];
         let inbound = [0, BURST, BURST / 2][self.random.index(3)];
         self.send_from_terminals(inbound, is_strict, &mut frames);
-        self.send_from_servers(BURST, is_strict, &mut frames);
+        self.send_to_terminals(BURST, is_strict, &mut frames);
         frames
     }
 
@@ -95,9 +96,14 @@ impl Traffic {
     /// Returns whether the gateway may be given another packet that it may have to cut, if one with a payload
     /// of `SIZES[size]` bytes is long enough for that.
     pub(super) fn may_cut(&mut self, size: usize) -> bool {
-        let is_short = SIZES[size] < 500;
+        let is_short = is_short(size);
         let may = is_short || self.cuts > 0;
         self.cuts -= usize::from(may && !is_short);
         may
     }
+}
+
+/// Returns whether no packet with a payload of `SIZES[size]` bytes has to be cut.
+pub(super) fn is_short(size: usize) -> bool {
+    SIZES[size] < 500
 }

@@ -97,8 +97,13 @@ impl Twins {
     fn burst(&mut self) -> [Vec<Vec<u8>>; 2] {
         for serial in 0..BURST {
             let n = self.draw_terminal();
-            let (inner, server) = (format!("10.98.0.{n}"), format!("10.99.0.{}", 7 + self.random.below(3)));
-            let payload = [&serial.to_be_bytes()[..], &vec![7; self.random.index(1400)][..]].concat();
+            let (server, is_v6) = (7 + self.random.below(3), self.random.percent(30));
+            // IPv6 packets of each length fit into one outer packet too.
+            let (inner, server, longest) = match is_v6 {
+                true => (format!("fd00:98::{n:x}"), format!("fd00:99::{server:x}"), 1200),
+                false => (format!("10.98.0.{n}"), format!("10.99.0.{server}"), 1400),
+            };
+            let payload = [&serial.to_be_bytes()[..], &vec![7; self.random.index(longest)][..]].concat();
             let (port, packet) = match self.random.below(10) {
                 0..4 => (INSIDE, datagram(&server, &inner, (53, 1000 + n as u16), &payload)),
                 4..8 => {
