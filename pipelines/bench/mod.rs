@@ -4,26 +4,41 @@
 pub mod crypto;
 pub mod esp;
 pub mod ike;
+mod machine;
 pub mod ports;
 pub mod rate;
 
+pub use machine::Machine;
+
+use core_affinity::CoreId;
 use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
-use std::{fs, time::Duration};
+use std::{fs, sync::OnceLock, time::Duration};
+
+/// Returns the cores that this process may use; none if the system does not say. They are asked for
+/// only once, because a thread that is pinned later has no other core than its own.
+fn cores() -> &'static [CoreId] {
+    static CORES: OnceLock<Vec<CoreId>> = OnceLock::new();
+    CORES.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default())
+}
+
+/// Returns the number of cores if there are fewer than `threads`, which would then share one, and
+/// whose figures would be those of the system's scheduler.
+fn fewer_cores(threads: usize) -> Option<usize> {
+    let cores = cores().len();
+    (1..threads).contains(&cores).then_some(cores)
+}
 
 /// Returns the core of the `nth` worker, counted from the last, so that the first one prepares the
 /// load; `None` if there are too few cores.
-fn core_of(nth: usize) -> Option<core_affinity::CoreId> {
-    let cores = core_affinity::get_core_ids()?;
+fn core_of(nth: usize) -> Option<CoreId> {
+    let cores = cores();
     cores.len().checked_sub(nth + 1).map(|at| cores[at])
 }
 
 /// Runs `body` in a thread of its own, pinned to `core` if there is one, and returns its result.
 /// The caller's thread stays where it is.
-fn run_on_core<R: Send>(
-    core: Option<core_affinity::CoreId>,
-    body: impl FnOnce() -> R + Send,
-) -> std::io::Result<R> {
+fn run_on_core<R: Send>(core: Option<CoreId>, body: impl FnOnce() -> R + Send) -> std::io::Result<R> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("wf-bench".to_owned()).spawn_scoped(scope, || {
             if let Some(core) = core {

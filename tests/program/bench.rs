@@ -100,6 +100,59 @@ fn two_workers_share_one_sa() {
 }
 
 #[test]
+fn more_workers_or_threads_than_cores_are_refused() {
+    let cores = core_affinity::get_core_ids().unwrap().len();
+    let (more, only) = (cores + 1, format!("need as many cores, but this process may use {cores} only\n"));
+    let mut runs = vec![(format!("esp --sas 1,2 --seconds 0.01 --workers {more}"), "workers")];
+    // Beyond this number, it is not a valid option on any machine.
+    if more <= 64 {
+        runs.push((format!("rate --port lo --threads {more} --json"), "threads"));
+    }
+    for (arguments, what) in runs {
+        let Output { status, stdout, stderr } = bench(&arguments);
+        assert_eq!((status.code(), &stdout[..]), (Some(1), &b""[..]), "{arguments}");
+        assert_eq!(String::from_utf8(stderr).unwrap(), format!("no figure: {more} {what} {only}"));
+    }
+}
+
+#[test]
+fn rate_without_a_device_still_writes_its_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let all = ["run.json", "run.csv", "run.html"].map(|name| file(name).display().to_string());
+    let output = bench(&format!("rate --port wf-nowhere --size imix --report {}", all.join(",")));
+    let why = "port wf-nowhere: no device named \"wf-nowhere\"";
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(1), format!("{why}\n").as_bytes()));
+    let report: Value = serde_json::from_slice(&std::fs::read(file("run.json")).unwrap()).unwrap();
+    assert_eq!((&report["rows"], &report["error"]), (&Value::Array(vec![]), &Value::from(why)));
+    assert_eq!(report["arguments"][1], "rate");
+    assert!(std::fs::read_to_string(file("run.csv")).unwrap().starts_with("test,direction,size,"));
+    assert!(std::fs::read_to_string(file("run.html")).unwrap().contains("wf-nowhere: no device named"));
+}
+
+#[test]
+fn rate_refuses_options_that_do_not_fit_together() {
+    for (arguments, code, part) in [
+        ("rate --port lo --report run.txt", 2, "must end with .json, .csv or .html"),
+        ("rate --port lo --test speed", 2, "must be throughput, latency, loss, back-to-back, rate"),
+        ("rate --port lo --size 63", 2, "must be 64 to 9216, or imix"),
+        ("rate --port lo --dst 198.19.0.0", 2, "--src"),
+        ("rate --port lo --src 198.18.0.1/16 --dst 198.19.0.1", 2, "must be an address, or a prefix"),
+        ("rate --port lo --ipv6 --replay x.pcap", 2, "cannot be used with"),
+        ("rate --port lo --trial 0", 2, "must be from 0.01 to 3600"),
+        ("rate --port lo --test rate", 1, "--test rate needs --rate"),
+        ("rate --port lo --direction both", 1, "--peer-port is needed"),
+        ("rate --port lo --replay x.pcap --test latency", 1, "without latencies"),
+        ("rate --port lo --esp nowhere.toml", 2, "cannot be read"),
+    ] {
+        let output = bench(arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let arguments = format!("{arguments}: {errors}");
+        assert_eq!((output.status.code(), errors.contains(part)), (Some(code), true), "{arguments}");
+    }
+}
+
+#[test]
 fn table_has_a_line_for_each_row() {
     let output = bench("esp --direction out --size 64,128 --sas 1,2 --seconds 0.01");
     let text = String::from_utf8(output.stdout).unwrap();

@@ -8,6 +8,13 @@ use wayfarer_dataplane::{crypto::KeyError, drop::DropReason};
 /// The reason why there is no figure.
 #[derive(Debug)]
 pub enum BenchError {
+    /// There are more workers than cores.
+    Cores {
+        /// Requested workers.
+        workers: usize,
+        /// Cores that this process may use.
+        cores: usize,
+    },
     /// Memory for frames could not be had.
     Memory(io::Error),
     /// A thread could not be started.
@@ -40,6 +47,10 @@ pub enum BenchError {
 impl fmt::Display for BenchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Cores { workers, cores } => write!(
+                f,
+                "no figure: {workers} workers need as many cores, but this process may use {cores} only"
+            ),
             Self::Memory(why) => write!(f, "no memory for frames: {why}"),
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
             Self::Key(why) => write!(f, "a key cannot be used: {why}"),

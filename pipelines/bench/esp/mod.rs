@@ -30,11 +30,23 @@ use rig::Rig;
 use std::time::Duration;
 use wayfarer_dataplane::crypto::Suite;
 
+/// Checks that each of so many workers can have a core of its own.
+///
+/// # Errors
+/// [`BenchError::Cores`].
+pub fn check_cores(workers: usize) -> Result<(), BenchError> {
+    match super::fewer_cores(workers) {
+        Some(cores) => Err(BenchError::Cores { workers, cores }),
+        None => Ok(()),
+    }
+}
+
 /// Measures every combination, and calls `each` with each row as soon as it is measured.
 ///
 /// # Errors
 /// See [`BenchError`].
 pub fn run(options: &Options, mut each: impl FnMut(&Row) + Send) -> Result<(), BenchError> {
+    check_cores(options.workers)?;
     // On a core without a worker if there is one, so that preparing does not fill a worker's
     // caches.
     let core = super::core_of(options.workers);

@@ -322,7 +322,7 @@ impl Rig {
             drops: DropReason::ALL.iter().map(drops).collect(),
             checked: self.checked,
             moves: self.load.total_moves(),
-            followed: self.slow_path.tunnels().iter().map(|(_, tunnel)| tunnel.moves).sum(),
+            followed: self.slow_path.tunnels().iter().map(|(_, tunnel)| tunnel.moves()).sum(),
             tunnel_changes: self.control_load.tunnel_changes(),
         }
     }

@@ -153,7 +153,7 @@ impl WholeGateway {
 
     /// Returns how often its tunnels moved.
     pub(super) fn moves(&self) -> u64 {
-        self.slow_path.tunnels().iter().map(|(_, tunnel)| tunnel.moves).sum()
+        self.slow_path.tunnels().iter().map(|(_, tunnel)| tunnel.moves()).sum()
     }
 }
 

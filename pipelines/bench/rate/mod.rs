@@ -1,122 +1,153 @@
-//! Measures the highest rate that a device under test carries without loss (RFC 2544 §26.1), and
-//! its latency at that rate (§26.2).
+//! Measures a device under test, or a cable, as RFC 2544 says: throughput, latency, loss and
+//! back-to-back frames, with many flows, in both directions, by several threads.
 //!
 //! ```text
 //! this program ═ --port ══► device under test, or a cable ══► --peer-port ═ this program
+//!                 (ESP)                                        (in clear)
 //! ```
 //!
-//! Frames are numbered and time-stamped UDP datagrams. One thread sends at an even rate and
-//! receives. Only frames that were really sent count as offered.
+//! Frames are numbered and time-stamped UDP datagrams, also inside ESP, or those of a capture. Only
+//! frames that a device took count as offered.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `options`, `error`, [`Row`] | what is asked for, why there is no figure, the figures |
+//! | `sizes`, `flows`, `stamp`, `source` | frames: lengths, headers, marks, and the bursts made of them |
+//! | `tunnels` | the other ends of the device's tunnels |
+//! | `traffic`, `devices` | the options as sources of frames; open devices |
+//! | `schedule` | when frames are due |
+//! | `thread`, `tester`, `tally` | threads that send and receive, trials of all of them, their counts |
+//! | `search`, `procedure`, `figures` | the tests, over any device |
+//! | [`report`] | JSON, CSV and a page with plots |
 
+mod devices;
 mod error;
+mod figures;
+mod flows;
 mod options;
+mod procedure;
+pub mod report;
+mod row;
+mod schedule;
+mod search;
+mod sizes;
+mod source;
+mod stamp;
+mod tally;
 mod tester;
+mod thread;
+mod traffic;
+mod tunnels;
 
 pub use error::RateError;
-pub use options::Options;
-pub use tester::{Latency, TrialSummary};
+pub use figures::{
+    BackToBack, Curve, Figures, FixedRate, Latencies, Latency, Limit, Spread, Step, Throughput, TrialSummary,
+};
+pub use options::{Direction, Options, Size, Test, Traffic, Unknown};
+pub use report::{LastNumber, Report};
+pub use row::Row;
 
-use crate::launch::host_addresses;
-use serde::Serialize;
-use tester::{Tester, Trial};
+use super::{Machine, cores, fewer_cores};
+use core_affinity::CoreId;
+use devices::Devices;
+use procedure::{Procedure, TestRun};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+use tester::Tester;
+use thread::Equipment;
+use traffic::Load;
 
-/// The maximum number of trials of one search.
-const TRIALS: usize = 30;
-
-/// The figures of one size.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    /// Bytes of a frame, with its check sequence.
-    pub size: u16,
-    /// The drivers by which the devices were opened.
-    pub drivers: Vec<String>,
-    /// The highest rate at which no more than the tolerated loss occurred, in frames per second; 0
-    /// if none was found.
-    pub fps: f64,
-    /// That rate in 10⁶ bits of frames per second.
-    pub mbps: f64,
-    /// Frames offered at that rate.
-    pub sent: u64,
-    /// Frames lost at that rate.
-    pub lost: u64,
-    /// Latencies from sending to receiving at that rate.
-    pub latency: Option<Latency>,
-    /// Every trial of the search, in order.
-    pub trials: Vec<TrialSummary>,
+/// Runs all tests, and calls `each` with each row as soon as it is measured. Returns the last sequence
+/// numbers of all tunnels, also after an error: with the same keys, the device takes only higher ones.
+pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> (Vec<LastNumber>, Result<(), RateError>) {
+    let opened = check(options).and_then(|cores| Ok((cores, devices::find(options)?)));
+    let loaded = opened.and_then(|(cores, found)| Ok((cores, Load::new(options, &found)?, found)));
+    let (cores, mut load, found) = match loaded {
+        Ok(loaded) => loaded,
+        Err(why) => return (Vec::new(), Err(why)),
+    };
+    let result = devices::open(&found, options.kind, &load.udp_ports, options.threads)
+        .and_then(|devices| measure(options, &cores, &mut load, devices, &mut each));
+    let last = |(name, last): &(String, Arc<AtomicU64>)| LastNumber {
+        tunnel: name.clone(),
+        number: last.load(Relaxed),
+    };
+    (load.numbers.iter().map(last).collect(), result)
 }
 
-/// Searches for each size, and calls `each` with each row as soon as it is measured.
-///
-/// # Errors
-/// See [`RateError`].
-pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> Result<(), RateError> {
-    let host = host_addresses().map_err(|why| RateError::Host(Box::new(why)))?;
-    let mut tester = Tester::open(options, host)?;
-    for &size in &options.sizes {
-        each(&search(options, &mut tester, size)?);
+/// Checks what can be checked without devices; returns the threads' cores, none if the system chooses.
+fn check(options: &Options) -> Result<Vec<CoreId>, RateError> {
+    if let Some(cores) = fewer_cores(options.threads) {
+        return Err(RateError::Cores { threads: options.threads, cores });
+    }
+    let needs_peer = options.directions.iter().any(|direction| *direction != Direction::Forward);
+    let is_capture = matches!(options.traffic, Traffic::Capture(_));
+    if is_capture && (needs_peer || options.tests.contains(&Test::Latency)) {
+        return Err(RateError::CaptureTest);
+    }
+    if needs_peer && options.peer_port.is_none() {
+        return Err(RateError::OnePort);
+    }
+    if options.tests.contains(&Test::Rate) && options.rate.is_none() {
+        return Err(RateError::NoRate);
+    }
+    let find = |id: &usize| cores().iter().find(|core| core.id == *id).copied().ok_or(RateError::Core(*id));
+    options.cores.iter().map(find).collect()
+}
+
+fn measure(
+    options: &Options,
+    cores: &[CoreId],
+    load: &mut Load,
+    devices: Devices,
+    each: &mut impl FnMut(&Row),
+) -> Result<(), RateError> {
+    let Devices { lanes, drivers, speed, keep } = devices;
+    let is_capture = matches!(options.traffic, Traffic::Capture(_));
+    let sources = std::mem::take(&mut load.sources);
+    let equipment = lanes.into_iter().zip(sources).map(|((ports, pool), sources)| Equipment {
+        ports,
+        pool,
+        sources,
+        openers: load.openers.clone(),
+        is_capture,
+    });
+    let equipment = equipment.collect();
+    let tunnels = load.numbers.iter().map(|(name, _)| name.clone()).collect();
+    let mut tester = Tester::start(equipment, cores, options.settle, tunnels, Some(keep))?;
+    for &direction in &options.directions {
+        for &size in &load.sizes {
+            tester.learn(direction, load.limits.packets(size), load.flows)?;
+            let procedure = Procedure {
+                trial: options.trial,
+                max_rate: options.max_rate.map(f64::from),
+                resolution: options.resolution,
+                loss: options.loss,
+                repeat: options.repeat,
+                frame: load.mean(size),
+            };
+            let mut tests = TestRun::default();
+            for &test in &options.tests {
+                let machine = Machine::now();
+                let figures = tests.run(test, options.rate.map(f64::from), &procedure, &mut tester)?;
+                each(&Row {
+                    figures,
+                    direction,
+                    size,
+                    mean_size: procedure.frame,
+                    ip: if load.ipv6 { 6 } else { 4 },
+                    ciphers: load.ciphers.clone(),
+                    tunnels: load.numbers.len(),
+                    flows: load.flows,
+                    threads: options.threads,
+                    drivers: drivers.clone(),
+                    link_mbps: speed,
+                    machine,
+                });
+            }
+        }
     }
     Ok(())
-}
-
-/// Bisects between a rate that passes and one that fails, and returns the best result.
-fn search(options: &Options, tester: &mut Tester, size: u16) -> Result<Row, RateError> {
-    tester.learn(size)?;
-    let passes = |trial: &Trial| trial.lost() as f64 <= trial.sent as f64 * options.loss;
-    let mut trials = Vec::new();
-    let mut best: Option<Trial> = None;
-    let (mut low, mut high) = (0.0, None);
-    let mut rate = options.max_rate.map(f64::from);
-    while trials.len() < TRIALS {
-        let trial = tester.trial(size, rate, options.duration);
-        trials.push(trial.summary());
-        let target = rate.unwrap_or(trial.fps());
-        if passes(&trial) {
-            low = target;
-            if best.as_ref().is_none_or(|best| best.fps() < trial.fps()) {
-                best = Some(trial);
-            }
-        } else {
-            // If the sender did not keep up, even the rate that was really offered was too high.
-            high = Some(target.min(trial.fps()).max(low));
-        }
-        let Some(high) = high.filter(|high| high - low > options.resolution * high) else { break };
-        rate = Some((low + high) / 2.0);
-    }
-    Ok(row(size, tester, best, trials))
-}
-
-fn row(size: u16, tester: &Tester, best: Option<Trial>, trials: Vec<TrialSummary>) -> Row {
-    let fps = best.as_ref().map_or(0.0, Trial::fps);
-    Row {
-        size,
-        drivers: tester.drivers().to_vec(),
-        fps,
-        mbps: fps * f64::from(size) * 8.0 / 1e6,
-        sent: best.as_ref().map_or(0, |best| best.sent),
-        lost: best.as_ref().map_or(0, Trial::lost),
-        latency: best.as_ref().and_then(Trial::latency),
-        trials,
-    }
-}
-
-impl Row {
-    /// Returns the titles of the columns of [`Row::line`].
-    pub fn titles() -> String {
-        format!(
-            "{:>5} {:>12} {:>10} {:>10} {:>6} {:>9} {:>9} {:>9} {:>9} {:>6}",
-            "SIZE", "FRAMES/S", "MBIT/S", "SENT", "LOST", "P50 µs", "P99 µs", "P99.9 µs", "MAX µs", "TRIALS"
-        )
-    }
-
-    /// Returns the row as a line of a table.
-    pub fn line(&self) -> String {
-        let Self { size, fps, mbps, sent, lost, latency, trials, .. } = self;
-        let latency = latency.map_or([0.0; 4], |l| [l.p50, l.p99, l.p999, l.max]);
-        let [p50, p99, p999, max] = latency;
-        format!(
-            "{size:>5} {fps:>12.0} {mbps:>10.1} {sent:>10} {lost:>6} {p50:>9.1} {p99:>9.1} {p999:>9.1} {max:>9.1} \
-             {:>6}",
-            trials.len()
-        )
-    }
 }

@@ -1,17 +1,14 @@
 //! The command line of `wayfarer bench`.
 
-use clap::{Args, Subcommand, ValueEnum};
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use super::rate_arguments::BenchRate;
+use clap::{Args, Subcommand};
+use std::{path::PathBuf, time::Duration};
 use wayfarer::bench::{
     crypto::Operation,
     esp::{self, Direction, Size},
     ike::{self, Mode},
-    rate,
 };
-use wayfarer_dataplane::{
-    crypto::{Suite, UnknownSuite},
-    port::{Mac, open::Kind},
-};
+use wayfarer_dataplane::crypto::{Suite, UnknownSuite};
 
 /// The benchmark to run.
 #[derive(Debug, Subcommand)]
@@ -71,11 +68,23 @@ others use.
 Example, with a build that has DPDK:
   wayfarer bench ports conf/bench-ports.toml")]
     Ports(BenchPorts),
-    /// Searches for the highest rate without loss through a device under test, on real ports.
+    /// Measures a device under test on real ports: rates, latencies, losses, bursts (RFC 2544).
     #[command(after_help = "\
-Numbered, time-stamped UDP frames go out by --port and must come back by --peer-port. The interval between a rate that
-passes and one that does not is halved until the highest rate without loss is found (RFC 2544 section 26.1). Latencies are
-those at that rate. RFC 2544 asks for trials of 60 seconds.
+Numbered, time-stamped UDP frames go out by --port and must come back by --peer-port, through a device under test or a
+cable; --direction reverses that. Each combination of direction, size and test is a row. Rates are those of all
+directions and threads together. Only frames that the devices really took count as offered.
+
+  throughput    the highest rate without loss: the interval between a rate that passes and one that does not is halved
+                (RFC 2544 section 26.1)
+  latency       at the throughput, or at --rate: streams of two --trial each, of whose second half frames count
+                (section 26.2; RFC 8219 sections 7.2 and 7.3.1)
+  loss          at 100 %, 90 %, 80 % ... of the highest rate, until two in a row lose nothing (section 26.3)
+  back-to-back  the longest burst without loss, up to two seconds (section 26.4, RFC 9004)
+  rate          loss and latencies at --rate
+
+With --esp, frames are in ESP on --port and in clear on --peer-port, and --size is that in clear. FILE is the
+configuration of the far end of the device's tunnels, with a fixed remote. Its ports are not opened. A device refuses
+sequence numbers that it knows: the next run needs the last ones, which are in the report, as `sequence` in FILE.
 
 It needs the same rights as a gateway on network devices. The kernel keeps the devices' addresses and answers ARP for
 them; --dst must not be one of the kernel's own addresses. A router under test needs a route and a neighbour for it:
@@ -84,8 +93,11 @@ them; --dst must not be one of the kernel's own addresses. A router under test n
 
 Examples:
   wayfarer bench rate --port eth1 --peer-port eth2                       a cable from one to the other
-  wayfarer bench rate --port eth1 --peer-port eth2 --dst-mac 02:00:00:00:00:01 --size 64,512,1518 --seconds 60")]
-    Rate(BenchRate),
+  wayfarer bench rate --port eth1 --peer-port eth2 --dst-mac 02:00:00:00:00:01 --flows 256 \\
+    --test throughput,latency,loss,back-to-back --report run.json,run.csv,run.html
+  wayfarer bench rate --port eth1 --peer-port eth2 --dst-mac 02:00:00:00:00:01 --esp conf/bench-rate.toml --size 64,imix
+  wayfarer bench rate --port eth1 --peer-port eth2 --replay traffic.pcap --test rate --rate 200000 --trial 10")]
+    Rate(Box<BenchRate>),
 }
 
 /// Options of `wayfarer bench ike`.
@@ -118,86 +130,6 @@ pub(in crate::cli) struct BenchPorts {
     /// Prints a JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
-}
-
-/// Options of `wayfarer bench rate`.
-#[derive(Clone, Debug, Args)]
-pub(in crate::cli) struct BenchRate {
-    /// Device that sends the frames.
-    #[arg(long, value_name = "DEVICE")]
-    pub port: String,
-    /// Device that receives them [default: the device of --port].
-    #[arg(long, value_name = "DEVICE")]
-    pub peer_port: Option<String>,
-    /// How to open the devices.
-    #[arg(long, value_name = "KIND", default_value = "auto")]
-    pub kind: PortKind,
-    /// Lengths of a frame, in bytes, with its check sequence (RFC 2544 section 9).
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,128,256,512,1024,1280,1518",
-        value_parser = clap::value_parser!(u16).range(i64::from(*rate::Options::SIZES.start())..=i64::from(*rate::Options::SIZES.end())))]
-    pub size: Vec<u16>,
-    /// Seconds for which each trial sends, 0.01 to 60.
-    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
-    pub seconds: Duration,
-    /// Rate to begin with, in frames a second [default: as many as can be sent].
-    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_rate: Option<u32>,
-    /// Precision of the search, in percent of the rate.
-    #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = percent)]
-    pub resolution: f64,
-    /// Tolerated loss, in percent of the frames.
-    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = percent)]
-    pub loss: f64,
-    /// Destination MAC address of the frames [default: that of the receiving device].
-    #[arg(long, value_name = "MAC", value_parser = mac)]
-    pub dst_mac: Option<Mac>,
-    /// Source address of the packets.
-    #[arg(long, value_name = "IPV4", default_value = "198.18.0.1")]
-    pub src: Ipv4Addr,
-    /// Destination address of the packets.
-    #[arg(long, value_name = "IPV4", default_value = "198.19.0.1")]
-    pub dst: Ipv4Addr,
-    /// Prints one JSON object for each size instead of a table.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The way to open a device.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(in crate::cli) enum PortKind {
-    /// AF_XDP, else AF_PACKET.
-    Auto,
-    /// AF_XDP.
-    #[value(name = "af_xdp")]
-    AfXdp,
-    /// AF_PACKET.
-    #[value(name = "af_packet")]
-    AfPacket,
-}
-
-impl From<PortKind> for Kind {
-    fn from(kind: PortKind) -> Self {
-        match kind {
-            PortKind::Auto => Self::Auto,
-            PortKind::AfXdp => Self::AfXdp,
-            PortKind::AfPacket => Self::AfPacket,
-        }
-    }
-}
-
-/// Parses a percentage as a fraction.
-fn percent(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(percent @ 0.0..=100.0) => Ok(percent / 100.0),
-        _ => Err("must be from 0 to 100".to_owned()),
-    }
-}
-
-fn mac(text: &str) -> Result<Mac, String> {
-    let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| "must be a MAC address like 02:00:00:00:00:01".to_owned())
 }
 
 /// Options of `wayfarer bench crypto`.
@@ -238,7 +170,7 @@ pub(in crate::cli) struct BenchEsp {
     /// Algorithms, by their names in a configuration.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "aes128gcm16", value_parser = cipher)]
     pub cipher: Vec<Suite>,
-    /// Number of workers, each on a core of its own.
+    /// Number of workers, each on a core of its own: no more than there are cores.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
     /// Seconds of processor time to measure for each row, 0.01 to 60.

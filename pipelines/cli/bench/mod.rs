@@ -1,19 +1,29 @@
 //! `wayfarer bench`.
 
 pub(super) mod arguments;
+mod rate_arguments;
 
 use super::failure::Failure;
-use arguments::{Bench, BenchCrypto, BenchEsp, BenchIke, BenchPorts, BenchRate};
+use arguments::{Bench, BenchCrypto, BenchEsp, BenchIke, BenchPorts};
+use rate_arguments::BenchRate;
 use serde::Serialize;
 use std::{
     env,
-    io::{self, Write},
+    fs::File,
+    io::{self, BufWriter, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
     process,
+    time::{SystemTime, UNIX_EPOCH},
 };
 use wayfarer::{
-    bench::{crypto, esp, ike, ports, rate},
+    bench::{
+        crypto, esp, ike, ports,
+        rate::{self, Report, Traffic},
+    },
     config,
 };
+use wayfarer_dataplane::table::Prefix;
 
 pub(super) fn run(what: &Bench) -> Result<(), Failure> {
     match what {
@@ -26,6 +36,7 @@ pub(super) fn run(what: &Bench) -> Result<(), Failure> {
 }
 
 fn esp(options: &BenchEsp) -> Result<(), Failure> {
+    esp::check_cores(usize::from(options.workers)).map_err(|why| Failure::Gateway(why.to_string()))?;
     if !options.json && !options.no_titles {
         writeln!(io::stdout(), "{}", esp::Row::titles())?;
     }
@@ -87,25 +98,86 @@ fn ports(options: &BenchPorts) -> Result<(), Failure> {
 }
 
 fn rate(options: &BenchRate) -> Result<(), Failure> {
-    let what = rate::Options {
-        port: options.port.clone(),
-        peer_port: options.peer_port.clone(),
-        kind: options.kind.into(),
-        sizes: options.size.clone(),
-        duration: options.seconds,
-        max_rate: options.max_rate,
-        resolution: options.resolution,
-        loss: options.loss,
-        dst_mac: options.dst_mac,
-        addresses: (options.src, options.dst),
-    };
+    let what = rate_options(options)?;
+    // Made before anything is measured, which may take hours.
+    let unwritten = |path: &Path, why: io::Error| Failure::Gateway(format!("{}: {why}", path.display()));
+    let mut files = Vec::new();
+    for (path, format) in &options.report {
+        let file = File::create(path).map_err(|why| unwritten(path, why))?;
+        files.push((path, *format, file));
+    }
     if !options.json {
         writeln!(io::stdout(), "{}", rate::Row::titles())?;
     }
-    let mut rows = Rows::new(options.json);
-    let done = rate::run(&what, |row| rows.show(row, rate::Row::line));
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let (mut rows, mut all) = (Rows::new(options.json), Vec::new());
+    let (numbers, done) = rate::run(&what, |row| {
+        rows.show(row, rate::Row::line);
+        all.push(row.clone());
+    });
+    let report = Report {
+        program: format!("wayfarer {}", env!("CARGO_PKG_VERSION")),
+        started,
+        arguments: env::args().skip(1).collect(),
+        rows: all,
+        numbers,
+        error: done.as_ref().err().map(ToString::to_string),
+    };
+    for (path, format, file) in files {
+        format.write(&report, BufWriter::new(file)).map_err(|why| unwritten(path, why))?;
+    }
+    if let Some(last) = report.numbers.iter().max_by_key(|last| last.number) {
+        let rate::LastNumber { tunnel, number } = last;
+        writeln!(io::stderr(), "last sequence number: {number} (tunnel {tunnel})")?;
+    }
     rows.written?;
     done.map_err(|why| Failure::Gateway(why.to_string()))
+}
+
+fn rate_options(options: &BenchRate) -> Result<rate::Options, Failure> {
+    let traffic = match (&options.esp, &options.replay) {
+        (Some(file), _) => {
+            let tunnels = config::load(file)?.tunnels;
+            if tunnels.is_empty() {
+                return Err(Failure::Gateway(format!("{}: has no [[tunnel]]", file.display())));
+            }
+            Traffic::Esp { tunnels, ipv6: options.ipv6, flows: options.flows }
+        }
+        (None, Some(file)) => Traffic::Capture(file.clone()),
+        (None, None) => {
+            // Networks for benchmarks (RFC 2544 appendix C, RFC 5180 §8).
+            let usual: [IpAddr; 2] = match options.ipv6 {
+                false => [[198, 18, 0, 1], [198, 19, 0, 1]].map(|octets| Ipv4Addr::from(octets).into()),
+                true => [[0x2001, 2, 0, 0, 0, 0, 0, 1], [0x2001, 2, 0, 0x8000, 0, 0, 0, 1]]
+                    .map(|segments: [u16; 8]| Ipv6Addr::from(segments).into()),
+            };
+            let [src, dst] = usual.map(Prefix::host);
+            Traffic::Clear {
+                src: options.src.unwrap_or(src),
+                dst: options.dst.unwrap_or(dst),
+                flows: options.flows.unwrap_or(1),
+            }
+        }
+    };
+    Ok(rate::Options {
+        port: options.port.clone(),
+        peer_port: options.peer_port.clone(),
+        kind: options.kind.into(),
+        tests: options.test.clone(),
+        directions: options.direction.clone(),
+        traffic,
+        sizes: options.size.clone(),
+        threads: if options.cores.is_empty() { options.threads.into() } else { options.cores.len() },
+        cores: options.cores.clone(),
+        trial: options.trial,
+        settle: options.settle,
+        rate: options.rate,
+        max_rate: options.max_rate,
+        resolution: options.resolution,
+        loss: options.loss,
+        repeat: options.repeat,
+        dst_macs: [options.dst_mac, options.peer_dst_mac],
+    })
 }
 
 /// Writes rows to standard output, each as soon as it is measured.
