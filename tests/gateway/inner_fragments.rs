@@ -1,7 +1,10 @@
 //! Inner packets in fragments through tunnels for a port, which only the first fragment shows (RFC 4301
 //! §7).
 
-use super::path_mtu::{in_udp, over_ipv6};
+use super::{
+    outer_fragments::{forwarded_whole, fragmentable},
+    path_mtu::{in_udp, over_ipv6},
+};
 use proptest::prelude::*;
 use wayfarer::{
     config::model::{Config, Policy, PolicyAction, Remote, Tunnel},
@@ -66,10 +69,6 @@ fn up(v6: bool, port: u16, length: usize) -> Vec<u8> {
     datagram(TERMINAL[family], HOST[family], (port, 9), &payload(v6, length))
 }
 
-fn whole(pieces: &[Vec<u8>]) -> Vec<u8> {
-    joined(pieces.to_vec()).remove(0)
-}
-
 /// Has the host inside send these fragments, of which the one at `first` comes first.
 fn send_down(world: &mut World, pieces: &[Vec<u8>], first: usize) {
     pieces.iter().cycle().skip(first).take(pieces.len()).for_each(|piece| world.put(INSIDE, piece));
@@ -101,10 +100,11 @@ fn datagram_in_fragments_goes_whole_and_is_cut_outside() {
             let shapes =
                 [(2000, 1500, 0), (2000, 1500, 1), (1200, 600, 2), (9000, 1500, 3), (60_000, 1500, 0)];
             for (id, (length, mtu, first)) in (1..).zip(shapes) {
-                let pieces = fragments(&down(v6, PORT, length), mtu, id);
+                let packet = down(v6, PORT, length);
+                let pieces = fragments(&packet, mtu, id);
                 assert!(pieces.len() > first);
                 send_down(&mut world, &pieces, first);
-                assert!(received(&mut world, 1) == forwarded(&whole(&pieces)), "{v6} {length}");
+                assert!(received(&mut world, 1) == forwarded_whole(&packet, id), "{v6} {length}");
             }
             assert_eq!((world.all_drops(), world.counters().sealed.value()), (vec![], 5));
         }
@@ -148,11 +148,15 @@ fn fragments_out_of_a_tunnel_pass_if_the_first_one_may() {
 #[test]
 fn datagram_that_came_whole_in_outer_fragments_is_cut_as_before() {
     let (mut world, mut one) = (gateway(|_| {}), terminal(1));
-    let inner = super::outer_fragments::fragmentable(up(false, PORT, 2000));
+    let inner = fragmentable(up(false, PORT, 2000));
     fragments(&one.seal(&inner), 1500, 7).iter().for_each(|piece| world.put(OUTSIDE, piece));
     world.settle();
-    let out = world.take(INSIDE);
-    assert_eq!((out.len(), &whole(&out)[20..], world.all_drops()), (2, &inner[20..], vec![]));
+    let [first, last] = &world.take(INSIDE)[..] else { panic!("two fragments: {:?}", world.all_drops()) };
+    assert_eq!([&first[20..], &last[20..]].concat(), inner[20..]);
+    // The first one has more behind it. The last one begins where that ends, in units of eight bytes.
+    let offset = (first.len() as u16 - 20) / 8;
+    assert_eq!([&first[6..8], &last[6..8]], [&[0x20, 0][..], &offset.to_be_bytes()]);
+    assert_eq!(world.all_drops(), []);
 }
 
 #[test]
@@ -165,11 +169,11 @@ fn fragments_go_on_whole_through_another_tunnel_for_a_port() {
         }
     });
     let mut one = terminal(1);
-    let pieces = datagram("10.98.0.1", "10.98.0.2", (PORT, PORT), &payload(false, 2000));
-    let pieces = fragments(&pieces, 1400, 7);
+    let packet = datagram("10.98.0.1", "10.98.0.2", (PORT, PORT), &payload(false, 2000));
+    let pieces = fragments(&packet, 1400, 7);
     for first in [0, 1] {
         send_up(&mut world, &mut one, &pieces, first);
-        assert!(received(&mut world, 2) == forwarded(&whole(&pieces)), "{first}");
+        assert!(received(&mut world, 2) == forwarded_whole(&packet, 7), "{first}");
     }
     assert_eq!(world.all_drops(), []);
 }
@@ -229,9 +233,9 @@ fn protocol_that_a_later_fragment_names_does_not_count() {
         pieces[1][V6_HEADER] = protocol::TCP;
         pieces
     };
-    let pieces = lying(down(true, PORT, 2000));
-    send_down(&mut world, &pieces, 1);
-    assert!(received(&mut world, 1) == forwarded(&whole(&pieces)));
+    let packet = down(true, PORT, 2000);
+    send_down(&mut world, &lying(packet.clone()), 1);
+    assert!(received(&mut world, 1) == forwarded_whole(&packet, 7));
     let pieces = lying(up(true, PORT, 2000));
     send_up(&mut world, &mut one, &pieces, 1);
     let passed: Vec<_> = pieces.iter().map(|piece| forwarded(piece)).collect();
@@ -249,9 +253,9 @@ fn options_in_fragments_stay() {
         ip::set_total_len(&mut packet, 28, total);
         packet
     };
-    let pieces = fragments(&with_options(down(false, PORT, 2000)), 1400, 7);
-    send_down(&mut world, &pieces, 1);
-    assert!(received(&mut world, 1) == forwarded(&whole(&pieces)));
+    let packet = with_options(down(false, PORT, 2000));
+    send_down(&mut world, &fragments(&packet, 1400, 7), 1);
+    assert!(received(&mut world, 1) == forwarded_whole(&packet, 7));
     let pieces = fragments(&with_options(up(false, PORT, 2000)), 1400, 7);
     send_up(&mut world, &mut one, &pieces, 1);
     let passed: Vec<_> = pieces.iter().map(|piece| forwarded(piece)).collect();
@@ -264,9 +268,9 @@ fn packet_that_is_too_long_to_be_sealed_is_counted() {
     let pieces = fragments(&down(false, PORT, 65_400), 1500, 7);
     send_down(&mut world, &pieces, 0);
     assert_eq!(world.all_drops(), [(ReassembledTooLong, pieces.len() as u64)]);
-    let pieces = fragments(&down(false, PORT, 2000), 1500, 8);
-    send_down(&mut world, &pieces, 0);
-    assert!(received(&mut world, 1) == forwarded(&whole(&pieces)), "the room is free again");
+    let packet = down(false, PORT, 2000);
+    send_down(&mut world, &fragments(&packet, 1500, 8), 0);
+    assert!(received(&mut world, 1) == forwarded_whole(&packet, 8), "the room is free again");
 }
 
 #[test]
@@ -341,10 +345,11 @@ fn ports_and_the_type_of_icmp_hide_behind_nothing() {
 #[test]
 fn smallest_fragments_pass_and_more_than_64_do_not() {
     let (mut world, mut one) = (gateway(bypass), terminal(1));
-    let pieces = fragments(&down(false, PORT, 20 + 8 * 60), 28, 7);
+    let packet = down(false, PORT, 20 + 8 * 60);
+    let pieces = fragments(&packet, 28, 7);
     assert_eq!(pieces.len(), 60);
     send_down(&mut world, &pieces, 1);
-    assert!(received(&mut world, 1) == forwarded(&whole(&pieces)));
+    assert!(received(&mut world, 1) == forwarded_whole(&packet, 7));
     let pieces = fragments(&up(false, PORT, 20 + 8 * 60), 28, 7);
     send_up(&mut world, &mut one, &pieces, 1);
     assert_eq!((world.take(INSIDE).len(), world.all_drops()), (60, vec![]));
@@ -379,9 +384,9 @@ fn fragments_without_end_leave_room_for_others() {
         }
     }
     // And so does what a host of the flooded network begins.
-    let pieces = fragments(&down(false, PORT, 2000), 1500, 2000);
-    send_down(&mut world, &pieces, 0);
-    assert!(received(&mut world, 1) == forwarded(&whole(&pieces)));
+    let packet = down(false, PORT, 2000);
+    send_down(&mut world, &fragments(&packet, 1500, 2000), 0);
+    assert!(received(&mut world, 1) == forwarded_whole(&packet, 2000));
     let crowded = world.drops(FragmentCrowded);
     assert_eq!(world.all_drops(), [(FragmentCrowded, crowded)]);
     assert!(crowded >= 2000 - 128, "{crowded}");
@@ -411,12 +416,13 @@ fn nobody_adds_to_the_packet_of_a_peer() {
 fn nobody_outside_adds_to_the_packet_of_a_host_inside() {
     for v6 in [false, true] {
         let mut world = gateway(|_| {});
-        let pieces = fragments(&down(v6, PORT, 2000), 1500, 7);
+        let packet = down(v6, PORT, 2000);
+        let pieces = fragments(&packet, 1500, 7);
         let mut forged = pieces[1].clone();
         forged[100] ^= 1;
         world.send(OUTSIDE, &forged);
         send_down(&mut world, &pieces, 0);
-        assert!(received(&mut world, 1) == forwarded(&whole(&pieces)));
+        assert!(received(&mut world, 1) == forwarded_whole(&packet, 7));
         assert_eq!(world.all_drops(), []);
     }
 }

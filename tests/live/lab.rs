@@ -19,6 +19,10 @@ use wayfarer::control::protocol::{CounterView, DropView, PeerView, PortView, SaV
 
 /// How long a test waits for an expected event.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a gateway may take to follow a change of a device: a second (docs/operating.md), and another one
+/// for the machine. Two cores also run other tests; the commands that make a change, and those that ask for
+/// it, start several programs each.
+const SOON: Duration = Duration::from_secs(2);
 /// Maximum run time of one command in seconds.
 const COMMAND_TIMEOUT: &str = "60";
 
@@ -129,6 +133,17 @@ impl Lab {
         succeed(&mut self.command(space, &format!("timeout -k 1 {COMMAND_TIMEOUT} {command}")))
     }
 
+    /// Runs a command that changes a device, waits until a gateway is seen to follow, and fails if that
+    /// takes longer than [`SOON`]. A gateway that polled its devices every few seconds would fail where
+    /// one change comes as soon as the one before is seen.
+    pub(crate) fn change(&self, space: &str, command: &str, is_followed: impl Fn() -> bool) {
+        let start = Instant::now();
+        self.run(space, command);
+        wait_for(command, || is_followed().then_some(()));
+        let took = start.elapsed();
+        assert!(took <= SOON, "{command}: followed after {took:?}");
+    }
+
     /// Starts a program whose output is read while it runs.
     pub(crate) fn spawn(&self, space: &str, command: &str) -> Program {
         Program::start(&mut self.command(space, command))
@@ -232,7 +247,8 @@ pub(crate) fn program() -> &'static str {
     env!("CARGO_BIN_EXE_wayfarer")
 }
 
-/// A running gateway, which is killed on drop. Before it ends, the counters of its workers must add up.
+/// A running gateway, which is killed on drop. Before it ends, the counters of its workers and of its slow
+/// path must add up.
 pub(crate) struct Gateway {
     child: Child,
     socket: PathBuf,
@@ -339,19 +355,29 @@ impl Gateway {
         succeed(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]));
     }
 
-    /// Returns the workers whose counters do not add up: none as soon as they do. `None` if the gateway
-    /// does not answer.
-    fn workers_out_of_balance(&self) -> Option<Vec<WorkerView>> {
+    /// Returns the counters of workers and of the slow path that do not add up: none as soon as they do.
+    /// `None` if the gateway does not answer.
+    fn out_of_balance(&self) -> Option<Vec<String>> {
         let adds_up = |worker: &WorkerView| {
             let came = worker.received + worker.injected + worker.made;
             came == worker.sent + worker.dropped + worker.consumed + worker.waiting
         };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let mut workers: Vec<WorkerView> = serde_json::from_str(&self.try_show("workers")?).unwrap();
-            workers.retain(|worker| !adds_up(worker));
-            if workers.is_empty() || Instant::now() > deadline {
-                return Some(workers);
+            let workers: Vec<WorkerView> = serde_json::from_str(&self.try_show("workers")?).unwrap();
+            let wrong = workers.iter().filter(|worker| !adds_up(worker)).map(|worker| format!("{worker:?}"));
+            let mut wrong: Vec<_> = wrong.collect();
+            let slow_path: Vec<CounterView> = serde_json::from_str(&self.try_show("slow-path")?).unwrap();
+            let sum = |names: &[&str]| {
+                let named = slow_path.iter().filter(|counter| names.contains(&&counter.name[..]));
+                named.map(|counter| counter.count).sum::<u64>()
+            };
+            let came = sum(&["punted", "received", "made"]);
+            if came != sum(&["injected", "sent", "consumed", "dropped", "waiting"]) {
+                wrong.push(format!("{slow_path:?}"));
+            }
+            if wrong.is_empty() || Instant::now() > deadline {
+                return Some(wrong);
             }
             // A worker that is asked while it has packets in hand is asked again.
             thread::sleep(Duration::from_millis(5));
@@ -360,7 +386,7 @@ impl Gateway {
 
     /// Ends the gateway with SIGTERM, and returns its exit status.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        assert_eq!(self.workers_out_of_balance(), Some(vec![]), "{}", self.log());
+        assert_eq!(self.out_of_balance(), Some(vec![]), "{}", self.log());
         self.signal("TERM");
         wait_for("the gateway to end", || self.child.try_wait().unwrap())
     }
@@ -370,7 +396,7 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let has_failed = thread::panicking();
         // A gateway that has ended does not answer.
-        let workers = if has_failed { None } else { self.workers_out_of_balance() };
+        let wrong = if has_failed { None } else { self.out_of_balance() };
         if has_failed {
             eprintln!("drops: {}", self.try_show("drops").unwrap_or_default());
         }
@@ -379,7 +405,8 @@ impl Drop for Gateway {
         if has_failed {
             eprintln!("{}:\n{}", self.log.display(), fs::read_to_string(&self.log).unwrap_or_default());
         }
-        assert_eq!(workers.unwrap_or_default(), [], "packets whose end was not counted, or counted twice");
+        let wrong = wrong.unwrap_or_default();
+        assert!(wrong.is_empty(), "packets whose end was not counted, or counted twice: {wrong:#?}");
     }
 }
 

@@ -8,6 +8,7 @@ mod devices;
 mod dpdk;
 #[cfg(feature = "bench")]
 mod exception;
+mod follow_times;
 mod host;
 mod lab;
 mod moves;
@@ -23,6 +24,7 @@ mod point_to_point;
 #[cfg(feature = "bench")]
 mod rate;
 mod strongswan;
+mod taps;
 mod traffic;
 mod transport;
 mod under_traffic;
@@ -64,6 +66,8 @@ for_each_kind! {
     devices::device_with_another_name_stays_the_ports,
     devices::mac_address_is_followed_and_announced,
     devices::packets_to_a_device_that_is_down_are_counted_as_such,
+    follow_times::name_mtu_and_mac_address,
+    follow_times::carrier_removal_and_return,
     under_traffic::stream_goes_on_while_its_device_changes,
     closed::host_stays_closed_until_opened,
     closed::no_form_of_a_packet_passes_in_clear,
@@ -82,4 +86,10 @@ for_each_kind! {
     rate::rate_of_a_cable,
     #[cfg(feature = "bench")]
     rate::rate_through_a_router,
+    #[cfg(feature = "bench")]
+    rate::every_test_of_a_cable,
+    #[cfg(feature = "bench")]
+    rate::capture_through_a_cable,
+    #[cfg(feature = "bench")]
+    rate::tunnels_of_a_gateway,
 }

@@ -1,8 +1,7 @@
 //! A TCP stream through a device that changes meanwhile.
 
 use super::{
-    devices::{assert_none_in_clear, port, wait_for_lines, watch_for_clear},
-    lab::wait_for,
+    devices::{assert_none_in_clear, count_lines, port, watch_for_clear},
     traffic::{IperfServer, wait_for_packets},
     world::{SERVER, start, terminal_lab},
 };
@@ -22,23 +21,18 @@ pub(crate) fn stream_goes_on_while_its_device_changes(kind: &str) {
     let _stream = lab.spawn("term", &format!("iperf3 -t 600 -b 5M -c {SERVER}"));
     let goes_on = || wait_for_packets(&gateway, COUNT);
     let set_mtu = |mtu: usize| {
-        for (space, device) in [("core", "k1"), ("gw", "g0")] {
-            lab.run(space, &format!("ip link set {device} mtu {mtu}"));
-        }
-        wait_for("the port to follow", || (port(&gateway, "outside").mtu == mtu).then_some(()));
+        lab.run("core", &format!("ip link set k1 mtu {mtu}"));
+        lab.change("gw", &format!("ip link set g0 mtu {mtu}"), || port(&gateway, "outside").mtu == mtu);
     };
     goes_on();
     set_mtu(1400);
     goes_on();
-    lab.run("gw", &format!("ip link set g0 address {MAC}"));
-    wait_for("the port to follow", || (port(&gateway, "outside").mac == MAC).then_some(()));
+    lab.change("gw", &format!("ip link set g0 address {MAC}"), || port(&gateway, "outside").mac == MAC);
     goes_on();
-    lab.run("gw", "ip link set g0 down");
-    wait_for_lines(&gateway, "the device is down", 1);
-    lab.run("gw", "ip link set g0 up");
+    lab.change("gw", "ip link set g0 down", || count_lines(&gateway, "the device is down") == 1);
+    lab.change("gw", "ip link set g0 up", || count_lines(&gateway, "the device is up") == 1);
     // The kernel's route went with the device.
     lab.run("gw", "ip route replace 10.98.0.0/24 via 192.0.2.254");
-    wait_for_lines(&gateway, "the device is up", 1);
     goes_on();
     set_mtu(1500);
     goes_on();

@@ -135,6 +135,14 @@ pub(crate) fn two_gateways_with(kind: &str, outside: Outside, more: [&str; 2]) -
 
 /// Does the same as [`two_gateways_with`] in a lab that has the namespaces.
 pub(crate) fn start_two_gateways(lab: &Lab, kind: &str, outside: Outside, more: [&str; 2]) -> [Gateway; 2] {
+    let [a, b] = lay_out_pair(lab, kind, outside, more);
+    let gateways = [lab.gateway("gwa", &a), lab.gateway("gwb", &b)];
+    wait_for_pair(lab);
+    gateways
+}
+
+/// Connects the namespaces of two gateways and their hosts, and returns the gateways' configurations.
+pub(crate) fn lay_out_pair(lab: &Lab, kind: &str, outside: Outside, more: [&str; 2]) -> [String; 2] {
     two_hosts(lab, ["gwa", "gwb"]);
     lab.link([
         ("gwa", "a0", &["192.0.2.1/24", "2001:db8:a::1/64"]),
@@ -151,12 +159,9 @@ pub(crate) fn start_two_gateways(lab: &Lab, kind: &str, outside: Outside, more: 
             (["2001:db8:a::1/64", "2001:db8:b::1/64"], ["2001:db8:a::fe", "2001:db8:b::fe"], "::/0")
         }
     };
-    let route = |via: &str| format!("[[route]]\nto = \"{all}\"\nvia = \"{via}\"\n");
     let [a, b] = pair_configs(kind, ["a0", "b0"], ends, more);
-    let gateways = [("gwa", a, routers[0]), ("gwb", b, routers[1])]
-        .map(|(space, config, via)| lab.gateway(space, &(config + &route(via))));
-    wait_for_pair(lab);
-    gateways
+    [(a, routers[0]), (b, routers[1])]
+        .map(|(config, via)| format!("{config}[[route]]\nto = \"{all}\"\nvia = \"{via}\"\n"))
 }
 
 /// Makes a host behind each of two gateways, which run in these namespaces.

@@ -7,6 +7,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{fs, path::Path, process::Command, time::Instant};
+use wayfarer::sim::frames::{datagram, frame};
 
 /// Packets of every case in each direction, as in pcap_peer.py.
 const ROUNDS: u64 = 2;
@@ -145,4 +146,36 @@ fn scapy_and_the_gateway_open_each_others_packets() {
 #[test]
 fn scapy_and_the_gateway_open_each_others_packets_in_vlans() {
     check([&[100], &[7, 100]]);
+}
+
+/// Runs `conf/dpdk-pcap.toml`, except for its control socket, with a capture of one frame.
+#[test]
+fn example_seals_a_capture_over_and_over_for_a_static_neighbour() {
+    let lab = Lab::new(&["gw"]);
+    let packet = datagram("10.99.0.7", "10.98.0.7", (53, 1000), b"over and over");
+    let frame = frame([0x02, 0x70, 0x63, 0x61, 0x70, 0x00], [2, 0, 0, 0, 0, 7], &packet);
+    let length = frame.len() as u32;
+    let words = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1, 0, 0, length, length];
+    let mut capture: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+    capture.extend(frame);
+    let file = lab.path("inside.pcap");
+    fs::write(&file, capture).unwrap();
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/keys");
+    lab.run("gw", "mkdir keys");
+    for key in ["example-alice-up", "example-alice-down"] {
+        lab.run("gw", &format!("install -m 600 {} keys/{key}", keys.join(key).display()));
+    }
+    let config = include_str!("../../../conf/dpdk-pcap.toml")
+        .replace("rx_pcap=inside.pcap", &format!("rx_pcap={}", file.display()))
+        .replace("[gateway]\n", "[gateway]\ncontrol = \"gw.sock\"\n");
+    fs::write(lab.path("gw.toml"), config).unwrap();
+    let mut gateway = lab.gateway_from_file("gw", &lab.path("gw.toml"));
+    let sealed = || gateway.tunnels()[0].outbound.packets;
+    wait_for("packets to be sealed", || (sealed() > 10_000).then_some(()));
+    let neighbours = gateway.command("show neighbours");
+    let lines: Vec<Vec<&str>> = neighbours.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[1..], [["outside", "203.0.113.254", "02:00:00:00:00:fe", "static"]]);
+    gateway.assert_no_drops();
+    assert!(gateway.stop().success(), "{}", gateway.log());
+    assert_only_info_logged(&gateway);
 }

@@ -1,7 +1,7 @@
 //! DPDK's devices in `wayfarer show ports`.
 
 use crate::{
-    devices::{wait_for_lines, wait_for_link},
+    devices::{count_lines, wait_for_link},
     dpdk::set_ups::assert_only_info_logged,
     lab::{Gateway, wait_for},
     traffic::wait_for_ping,
@@ -60,15 +60,12 @@ fn shows_and_logs_a_device_that_goes_down() {
     let (gateway, _terminal) = start(&lab, "net_tap", "192.0.2.1");
     let is = |state: &str| (outside(&gateway).link.as_deref() == Some(state)).then_some(());
     wait_for("the device to be up", || is("up"));
-    lab.run("gw", "ip link set tap-g0 down");
-    wait_for("the device to be shown as down", || is("down"));
-    let logged = |text: &str| {
-        gateway.log().lines().any(|line| line.contains(text) && line.contains("outside")).then_some(())
-    };
-    wait_for("a log line", || logged("the device is down"));
-    lab.run("gw", "ip link set tap-g0 up");
-    wait_for("the device to be shown as up", || is("up"));
-    wait_for("a log line", || logged("the device is up"));
+    let logged =
+        |text: &str| gateway.log().lines().any(|line| line.contains(text) && line.contains("outside"));
+    lab.change("gw", "ip link set tap-g0 down", || logged("the device is down"));
+    assert_eq!(is("down"), Some(()));
+    lab.change("gw", "ip link set tap-g0 up", || logged("the device is up"));
+    assert_eq!(is("up"), Some(()));
     wait_for_ping(&lab, "term", SERVER);
     assert_only_info_logged(&gateway);
 }
@@ -78,8 +75,8 @@ fn shows_and_logs_a_device_that_goes_down() {
 fn check_removal(driver: &str, interface: &str) {
     let lab = terminal_lab();
     let (gateway, _terminal) = start(&lab, driver, "192.0.2.1");
-    lab.run("gw", &format!("ip link del {interface}"));
-    wait_for_lines(&gateway, "this port has none until the gateway is started again", 1);
+    let gone = "this port has none until the gateway is started again";
+    lab.change("gw", &format!("ip link del {interface}"), || count_lines(&gateway, gone) == 1);
     wait_for_link(&gateway, "outside", "gone");
     let before = gateway.dropped("PortGone");
     // The driver of the other port may hold the last one back.

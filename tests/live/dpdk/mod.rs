@@ -10,7 +10,7 @@ mod links;
 mod set_ups;
 mod vlans;
 
-use crate::{devices, moves, nat, outer_fragments, paths};
+use crate::{devices, moves, nat, outer_fragments, path_mtu, paths};
 
 /// Uses net_tap, which leaves fragments alone: net_af_packet has the kernel reassemble them over IPv4, and
 /// truncates packets longer than its frames.
@@ -23,6 +23,12 @@ fn too_big() {
 #[test]
 fn fragments() {
     paths::fragments("net_tap");
+}
+
+/// Uses net_tap for the same reason.
+#[test]
+fn links_of_every_mtu() {
+    path_mtu::links_of_every_mtu("net_tap");
 }
 
 /// Uses net_af_packet, which is on the very device whose MTU changes.
