@@ -7,6 +7,10 @@
 use nix::time::{ClockId, clock_gettime};
 use std::{
     ops::{Add, Sub},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -38,6 +42,51 @@ impl Sub for Moment {
     }
 }
 
+/// The clock that a worker reads.
+#[derive(Clone, Debug, Default)]
+pub enum WorkerClock {
+    /// The machine's.
+    #[default]
+    Machine,
+    /// A simulation's.
+    Simulated(SimulatedClock),
+}
+
+impl WorkerClock {
+    /// Returns the present.
+    pub fn now(&self) -> Moment {
+        match self {
+            Self::Machine => Moment::now(),
+            Self::Simulated(clock) => clock.now(),
+        }
+    }
+}
+
+/// A clock that stands still until it is moved on. Its clones are the same clock.
+#[derive(Clone, Debug)]
+pub struct SimulatedClock {
+    /// Nanoseconds since the machine's boot.
+    shows: Arc<AtomicU64>,
+}
+
+impl SimulatedClock {
+    /// Makes a clock that shows the present.
+    pub fn start() -> Self {
+        let Moment(since_boot) = Moment::now();
+        Self { shows: Arc::new(AtomicU64::new(since_boot.as_nanos() as u64)) }
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, time: Duration) {
+        self.shows.fetch_add(time.as_nanos() as u64, Relaxed);
+    }
+
+    /// Returns what the clock shows.
+    pub fn now(&self) -> Moment {
+        Moment(Duration::from_nanos(self.shows.load(Relaxed)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +113,17 @@ mod tests {
             .unwrap();
         let said = String::from_utf8_lossy(&inside.stdout);
         assert!(inside.status.success() && said.contains("1 passed"), "{inside:?}");
+    }
+
+    #[test]
+    fn simulated_clock_moves_only_by_hand() {
+        let before = Moment::now();
+        let clock = SimulatedClock::start();
+        let (start, read) = (clock.now(), WorkerClock::Simulated(clock.clone()));
+        while Moment::now() <= start {}
+        assert!(before <= start && read.now() == start && WorkerClock::default().now() > start);
+        clock.advance(Duration::from_millis(1500));
+        assert_eq!(read.now() - start, Duration::from_millis(1500));
     }
 
     #[test]

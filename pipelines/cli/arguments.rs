@@ -178,7 +178,9 @@ Examples:
   wayfarer show nat                    mappings by inner address, free ports, what was refused
   wayfarer show ports                  state, MAC addresses, MTUs, packets received and sent
   wayfarer show ports --counters       each device's own counters, by its own names
+  wayfarer show neighbours             stations with their MAC addresses: static ones and learned ones
   wayfarer show workers                what became of all packets: the counters of each worker add up
+  wayfarer show slow-path              what became of the packets that workers did not handle themselves
   wayfarer show workers --json         JSON, for programs")]
     Show {
         /// The part to show.
@@ -206,9 +208,9 @@ Examples:
     /// Has a running gateway read its configuration again, or says why nothing has changed.
     #[command(after_help = "\
 What can change while a gateway runs: [[connection]] with all credentials (keys, certificates, users, revocation lists,
-RADIUS servers), [[pool]], and the limits of [ike]. Connected peers stay, with what they agreed to and with their
-addresses, even if their connection or pool is gone; `wayfarer peer down` ends one. Whoever connects from then on, or
-connects again, gets the new connections. A new connection with `remote` is made at once.
+RADIUS servers), [[pool]], the limits of [ike], and [[neighbour]]. Connected peers stay, with what they agreed to and
+with their addresses, even if their connection or pool is gone; `wayfarer peer down` ends one. Whoever connects from then
+on, or connects again, gets the new connections. A new connection with `remote` is made at once.
 
 If the file is wrong, or anything else in it has changed, nothing changes: the reason is printed and logged, and the exit
 code is 1. `wayfarer check` checks a file without a gateway.
@@ -330,8 +332,12 @@ pub(super) enum ViewName {
     Sa,
     /// Ports and their counters.
     Ports,
+    /// Neighbours and their MAC addresses.
+    Neighbours,
     /// Workers and their counters.
     Workers,
+    /// The slow path's counters.
+    SlowPath,
     /// Dropped packets by reason.
     Drops,
     /// IKE peers and their child SAs.
@@ -349,7 +355,9 @@ impl From<ViewName> for View {
         match name {
             ViewName::Sa => Self::Sa,
             ViewName::Ports => Self::Ports,
+            ViewName::Neighbours => Self::Neighbours,
             ViewName::Workers => Self::Workers,
+            ViewName::SlowPath => Self::SlowPath,
             ViewName::Drops => Self::Drops,
             ViewName::Peers => Self::Peers,
             ViewName::Bars => Self::Bars,

@@ -11,6 +11,7 @@ mod demo;
 mod failure;
 mod log;
 mod nat;
+mod neighbours;
 mod pki;
 mod ports;
 mod profile;

@@ -1,7 +1,7 @@
 //! `wayfarer show`.
 
 use super::{
-    nat, ports,
+    nat, neighbours, ports,
     table::{
         self,
         Align::{Left, Right},
@@ -18,7 +18,9 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
     match (reply, json) {
         (Reply::Sa(all), true) => write_json(out, all),
         (Reply::Ports(all), true) => write_json(out, all),
+        (Reply::Neighbours(all), true) => write_json(out, all),
         (Reply::Workers(all), true) => write_json(out, all),
+        (Reply::SlowPath(all), true) => write_json(out, all),
         (Reply::Drops(all), true) => write_json(out, all),
         (Reply::Peers(all), true) => write_json(out, all),
         (Reply::FailedPeers(all), true) => write_json(out, all),
@@ -27,12 +29,13 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::Nat(all), true) => write_json(out, all),
         (Reply::Sa(all), false) => sa(out, all),
         (Reply::Ports(all), false) => ports::write(out, all),
+        (Reply::Neighbours(all), false) => neighbours::write(out, all),
         (Reply::Workers(all), false) => workers(out, all),
         (Reply::Drops(all), false) => drops(out, all),
         (Reply::Peers(all), false) => peers(out, all),
         (Reply::FailedPeers(all), false) => failed_peers(out, all),
         (Reply::Bars(all), false) => bars(out, all),
-        (Reply::Ike(all), false) => counters(out, all),
+        (Reply::SlowPath(all) | Reply::Ike(all), false) => counters(out, all),
         (Reply::Nat(all), false) => nat::write(out, all),
         (Reply::Done, _) => Ok(()),
     }

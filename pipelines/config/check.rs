@@ -3,10 +3,10 @@
 use super::{
     connection, dpdk,
     error::{ConfigError, ConfigResult, Rule},
-    field::{Unique, cores, numbers, pairs, ports_of, prefixes},
+    field::{Unique, cores, numbers, pairs, port_towards, ports_of, prefixes},
     file::{self, RouteSource, Scalar},
     model::{Config, Gateway, Ike, Policy, PolicyAction, Port, PortKind, Route},
-    nat, port,
+    nat, neighbour, port,
     source::Source,
     tunnel, value,
 };
@@ -34,6 +34,7 @@ pub(super) fn config(source: &Source<'_>, file: &file::File) -> ConfigResult<Con
         ports: port::ports(source, &file.port)?,
         dpdk: None,
         routes: vec![],
+        neighbours: vec![],
         nats: vec![],
         tunnels: vec![],
         policies: vec![],
@@ -44,6 +45,7 @@ pub(super) fn config(source: &Source<'_>, file: &file::File) -> ConfigResult<Con
     config.gateway.workers = config.gateway.workers.or(cores);
     one_worker_for_files(source, file, &config)?;
     config.routes = routes(source, &file.route, &config.ports)?;
+    config.neighbours = neighbour::neighbours(source, &file.neighbour, &config.ports)?;
     config.nats = nat::nats(source, &file.nat, &config)?;
     config.tunnels = tunnel::tunnels(source, &file.tunnel, &config)?;
     config.gateway.tunnels = config.gateway.tunnels.max(config.tunnels.len());
@@ -149,19 +151,6 @@ fn route(source: &Source<'_>, raw: &Spanned<file::Route>, ports: &[Port]) -> Con
     let needs = || source.error("route", Some(place), Rule::Needs("via", "a route without \"port\"".into()));
     let port = via.map(|(_, port)| port).or(named).ok_or_else(needs)?;
     Ok(Route { to, via: via.map(|(via, _)| via), port })
-}
-
-/// Returns the port whose subnet contains `via`: the longest subnet of all ports, or one of the
-/// named port. A link-local address exists on every segment, so its port must be named.
-fn port_towards(via: IpAddr, named: Option<usize>, ports: &[Port]) -> Option<usize> {
-    if matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local()) && named.is_some() {
-        return named;
-    }
-    let candidates = ports.iter().enumerate().filter(|(index, _)| named.is_none_or(|n| n == *index));
-    let subnets =
-        candidates.flat_map(|(index, port)| port.addresses.iter().map(move |(_, net)| (net, index)));
-    let holding = subnets.filter(|(net, _)| net.contains(via));
-    holding.max_by_key(|(net, _)| net.length()).map(|(_, index)| index)
 }
 
 /// Parses a prefix. An error about host bits suggests the prefix without them.

@@ -3,9 +3,10 @@
 use super::model::{Config, Ike};
 
 /// Returns the first part that differs between the two configurations and takes effect only at the
-/// next start. The connections, their credentials, the pools and the limits of IKE can change.
+/// next start. Static neighbours, the connections, their credentials, the pools and the limits of IKE can
+/// change.
 pub fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
-    let Config { gateway, ports, dpdk, routes, nats, tunnels, policies, ike } = old;
+    let Config { gateway, ports, dpdk, routes, neighbours: _, nats, tunnels, policies, ike } = old;
     let Ike { connections, coa, key_log, crash_secret_file, .. } = ike;
     let parts = [
         ("[gateway]", *gateway != new.gateway),

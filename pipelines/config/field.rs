@@ -3,12 +3,14 @@
 use super::{
     error::{ConfigError, Rule},
     file::{self, Key, List, Scalar},
+    model::Port,
     source::Source,
     value,
 };
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     hash::Hash,
+    net::IpAddr,
     ops::{Range, RangeInclusive},
 };
 use wayfarer_dataplane::{sa::PortRange, table::Prefix, wire::ip};
@@ -34,6 +36,19 @@ impl<T: Eq + Hash> Unique<T> {
             }
         }
     }
+}
+
+/// Returns the port whose subnet contains `station`: the longest subnet of all ports, or one of the
+/// named port. A link-local address exists on every segment, so its port must be named.
+pub(super) fn port_towards(station: IpAddr, named: Option<usize>, ports: &[Port]) -> Option<usize> {
+    if matches!(station, IpAddr::V6(v6) if v6.is_unicast_link_local()) && named.is_some() {
+        return named;
+    }
+    let candidates = ports.iter().enumerate().filter(|(index, _)| named.is_none_or(|n| n == *index));
+    let subnets =
+        candidates.flat_map(|(index, port)| port.addresses.iter().map(move |(_, net)| (net, index)));
+    let holding = subnets.filter(|(net, _)| net.contains(station));
+    holding.max_by_key(|(net, _)| net.length()).map(|(_, index)| index)
 }
 
 /// Returns every number of a list once. All must be within `range`.

@@ -23,6 +23,8 @@ pub(super) struct File {
     #[serde(default)]
     pub route: Vec<Spanned<Route>>,
     #[serde(default)]
+    pub neighbour: Vec<Spanned<Neighbour>>,
+    #[serde(default)]
     pub nat: Vec<Spanned<Nat>>,
     #[serde(default)]
     pub tunnel: Vec<Spanned<Tunnel>>,
@@ -117,6 +119,14 @@ pub(super) enum Kind {
 pub(super) struct Route {
     pub to: Spanned<String>,
     pub via: Key<String>,
+    pub port: Key<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Neighbour {
+    pub address: Spanned<String>,
+    pub mac: Spanned<String>,
     pub port: Key<String>,
 }
 

@@ -6,7 +6,7 @@
 //! | [`model`] | a configuration as the gateway uses it |
 //! | `file` | the keys of the file, as TOML gives them |
 //! | `source` | reads the file, and finds the line of every value |
-//! | `check`, `port`, `dpdk`, `nat`, `tunnel`, `connection` | check the keys, and make the model of them |
+//! | `check`, `port`, `dpdk`, `neighbour`, `nat`, `tunnel`, `connection` | check the keys, and make the model of them |
 //! | [`algorithms`] | the names of algorithms and proposals |
 //! | [`Warning`] | what a valid configuration may still get wrong |
 //! | `value`, `keys` | single values, key files |
@@ -26,6 +26,7 @@ mod file;
 mod frames;
 mod keys;
 mod nat;
+mod neighbour;
 mod port;
 mod source;
 mod tunnel;

@@ -35,6 +35,8 @@ pub struct Config {
     pub dpdk: Option<dpdk::Options>,
     /// Static routes.
     pub routes: Vec<Route>,
+    /// Static neighbours, at most one for each address of a port.
+    pub neighbours: Vec<Neighbour>,
     /// Address translation of what leaves in clear.
     pub nats: Vec<Nat>,
     /// Tunnels with manual keys.
@@ -205,6 +207,17 @@ pub struct Route {
     pub via: Option<IpAddr>,
     /// Index of the port in [`Config::ports`].
     pub port: usize,
+}
+
+/// `[[neighbour]]`: a station that the gateway need not ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Index in [`Config::ports`] of the port that the station is at.
+    pub port: usize,
+    /// The station's address.
+    pub address: IpAddr,
+    /// The station's MAC address.
+    pub mac: Mac,
 }
 
 /// `[[nat]]`: translation of packets from inner hosts that leave in clear by a port.

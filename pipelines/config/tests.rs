@@ -4,6 +4,7 @@ mod diff;
 mod dpdk;
 mod ike;
 mod nat;
+mod neighbours;
 mod refused;
 mod texts;
 mod vlans;

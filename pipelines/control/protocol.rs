@@ -11,8 +11,10 @@
 //! The version increases only with changes that an old client would misread. New fields and
 //! commands do not change it: a client ignores fields that it does not know.
 
+mod neighbour;
 mod worker;
 
+pub use neighbour::NeighbourView;
 pub use worker::WorkerView;
 
 use serde::{Deserialize, Serialize};
@@ -108,8 +110,12 @@ pub enum View {
     Sa,
     /// Ports and their counters.
     Ports,
+    /// Neighbours and their MAC addresses.
+    Neighbours,
     /// Workers and their counters.
     Workers,
+    /// The slow path's counters.
+    SlowPath,
     /// Dropped packets by reason.
     Drops,
     /// IKE's peers.
@@ -152,8 +158,12 @@ pub enum Reply {
     Sa(Vec<SaView>),
     /// For [`View::Ports`].
     Ports(Vec<PortView>),
+    /// For [`View::Neighbours`], by port and address.
+    Neighbours(Vec<NeighbourView>),
     /// For [`View::Workers`].
     Workers(Vec<WorkerView>),
+    /// For [`View::SlowPath`].
+    SlowPath(Vec<CounterView>),
     /// For [`View::Drops`].
     Drops(Vec<DropView>),
     /// For [`View::Peers`].

@@ -50,6 +50,11 @@ impl Drops {
     pub fn of(&self, reason: DropReason) -> u64 {
         self.0[reason as usize].value()
     }
+
+    /// Returns the packets dropped for any reason.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(Counter::value).sum()
+    }
 }
 
 /// One worker's counters.
@@ -144,7 +149,7 @@ impl PortCounters {
 impl WorkerCounters {
     /// Returns the number of all dropped packets.
     pub fn dropped(&self) -> u64 {
-        DropReason::ALL.iter().map(|&reason| self.drops.of(reason)).sum()
+        self.drops.total()
     }
 
     /// Makes counters at zero for a worker with `ports` ports.

@@ -12,7 +12,7 @@ use super::{
     share::{ProblemShares, SenderShares, Share, Shares, network},
     tables::{Hop, Tables},
 };
-use crate::clock::Moment;
+use crate::clock::{Moment, WorkerClock};
 use std::{io, sync::Arc};
 use wayfarer_dataplane::{
     drop::DropReason,
@@ -60,6 +60,7 @@ pub struct Io {
     found_down: Box<[Option<bool>]>,
     /// Each port's role in the exception path.
     roles: Vec<Role>,
+    clock: WorkerClock,
     /// The time, if it was read in this turn.
     now: Option<Moment>,
     profile: Profile,
@@ -99,6 +100,7 @@ impl Io {
             room: Pool::new(1, MAX_FRAME)?,
             found_down,
             roles,
+            clock: WorkerClock::default(),
             now: None,
             profile: Profile::default(),
         })
@@ -270,7 +272,12 @@ impl Io {
 
     /// Returns the time, which is read once a turn at most.
     fn now(&mut self) -> Moment {
-        *self.now.get_or_insert_with(Moment::now)
+        *self.now.get_or_insert_with(|| self.clock.now())
+    }
+
+    /// Goes by this clock from now on.
+    pub fn use_clock(&mut self, clock: WorkerClock) {
+        self.clock = clock;
     }
 
     /// Drops a packet, and lets the slow path report `problem` to the sender if it has time. While many
@@ -340,8 +347,8 @@ impl Io {
         let Some(Role::Nic { tap, limits }) = self.roles.get_mut(usize::from(packet.port())) else {
             return self.free(packet);
         };
-        let (tap, now) = (*tap, &mut self.now);
-        if limits[traffic as usize].admits(|| *now.get_or_insert_with(Moment::now)) {
+        let (tap, now, clock) = (*tap, &mut self.now, &self.clock);
+        if limits[traffic as usize].admits(|| *now.get_or_insert_with(|| clock.now())) {
             self.send(packet, tap);
         } else {
             self.drop(packet, DropReason::ExceptionLimit);

@@ -16,6 +16,7 @@ use super::{
     rings::Inject,
     tables::{Hop, Tables},
 };
+use crate::clock::{SimulatedClock, WorkerClock};
 use nix::time::{ClockId, clock_gettime};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -149,7 +150,7 @@ impl Worker {
             while !burst.is_empty() {
                 let some = burst.len().min(RECEIVE);
                 let mut rest;
-                let rest = if flows.is_on() && !tables.is_host_port(port as u16) {
+                let rest = if flows.is_on() {
                     let (burst, at) = (burst.take(some), (&**tables, &*reader));
                     rest = flows.run(burst, port as u16, &mut headers.inner, at, io);
                     rest.take(BURST)
@@ -179,6 +180,11 @@ impl Worker {
         }
         self.io.mark(Stage::Turn);
         busy
+    }
+
+    /// Has the worker go by a simulation's clock from now on.
+    pub fn use_clock(&mut self, clock: SimulatedClock) {
+        self.io.use_clock(WorkerClock::Simulated(clock));
     }
 
     /// Returns the worker's stopwatch.

@@ -16,7 +16,7 @@ use crate::{
         worker::Worker,
     },
     slow_path::{
-        ControlRequest, NewIke, PortHandle, SlowPath, Stop, SubPort, WorkerHandle,
+        ControlRequest, NewConfig, PortHandle, SlowPath, Stop, SubPort, WorkerHandle,
         neighbours::{Segment, Stations},
     },
 };
@@ -132,8 +132,8 @@ pub struct Assembly {
     pub handles: Vec<WorkerHandle>,
     /// The sending end for requests to the slow path.
     pub requests: Sender<ControlRequest>,
-    /// The sending end for new configurations of IKE.
-    pub new_ike: Sender<NewIke>,
+    /// The sending end for new configurations.
+    pub new_config: Sender<NewConfig>,
 }
 
 /// A running gateway. Dropping it stops it.
@@ -187,7 +187,7 @@ impl Assembly {
             handles.push(handle);
         }
         let (requests, asked) = bounded(REQUESTS);
-        let (new_ike, given) = bounded(1);
+        let (new_config, given) = bounded(1);
         let has_device = ports.iter().any(|port| port.device.is_some() || port.reopener.is_some());
         let side = |port: &OpenPort| ports.get(port.exception?.of)?.device;
         let sides: Vec<_> = ports.iter().filter_map(side).collect();
@@ -198,7 +198,7 @@ impl Assembly {
             slow_path.follow_kernel(config.gateway.kernel_routes, sides).map_err(StartError::Kernel)?;
         }
         slow_path.start_ike(&config.ike).map_err(StartError::Ike)?;
-        Ok(Self { slow_path, workers, handles, requests, new_ike })
+        Ok(Self { slow_path, workers, handles, requests, new_config })
     }
 }
 

@@ -78,7 +78,7 @@ pub fn run(file: &Path, config: Config) -> Result<(), LaunchError> {
     // Before anything forwards: if another gateway already answers on this socket, this one must
     // not start.
     let (control, tunnels) = (config.gateway.control.clone(), config.tunnels.len());
-    let reloader = Arc::new(Reloader::new(file, config, barrier, assembly.new_ike.clone()));
+    let reloader = Arc::new(Reloader::new(file, config, barrier, assembly.new_config.clone()));
     let by_command = reloader.clone();
     let reload = Arc::new(move || by_command.reload());
     let control = control.map(|path| Server::start(&path, assembly.requests.clone(), reload)).transpose();

@@ -3,7 +3,7 @@
 use crate::{
     barrier::SharedBarrier,
     config::{self, ConfigError, model::Config},
-    slow_path::NewIke,
+    slow_path::NewConfig,
 };
 use crossbeam::channel::{Sender, bounded};
 use std::{
@@ -43,7 +43,7 @@ impl fmt::Display for ReloadError {
 #[derive(Debug)]
 pub(super) struct Reloader {
     file: PathBuf,
-    new_ike: Sender<NewIke>,
+    to_slow_path: Sender<NewConfig>,
     state: Mutex<State>,
 }
 
@@ -56,8 +56,13 @@ struct State {
 
 impl Reloader {
     /// Creates a reloader for the gateway of `config`, which was read from `file`.
-    pub(super) fn new(file: &Path, config: Config, barrier: SharedBarrier, new_ike: Sender<NewIke>) -> Self {
-        Self { file: file.to_owned(), new_ike, state: Mutex::new(State { config, barrier }) }
+    pub(super) fn new(
+        file: &Path,
+        config: Config,
+        barrier: SharedBarrier,
+        to_slow_path: Sender<NewConfig>,
+    ) -> Self {
+        Self { file: file.to_owned(), to_slow_path, state: Mutex::new(State { config, barrier }) }
     }
 
     /// Reads the file, and has the gateway use it.
@@ -105,7 +110,8 @@ impl Reloader {
             return Err(ReloadError::Barrier(why));
         }
         let (done, is_done) = bounded(1);
-        self.new_ike.send((Box::new(new.ike.clone()), done)).map_err(|_| ReloadError::Ended)?;
+        let to_use = NewConfig { neighbours: new.neighbours.clone(), ike: Box::new(new.ike.clone()), done };
+        self.to_slow_path.send(to_use).map_err(|_| ReloadError::Ended)?;
         is_done.recv().map_err(|_| ReloadError::Ended)?;
         *config = new;
         Ok(())

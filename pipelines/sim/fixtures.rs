@@ -129,6 +129,7 @@ pub fn bare_config(gateway: Gateway, routes: Vec<Route>, tunnels: Vec<Tunnel>) -
         ports: vec![],
         dpdk: None,
         routes,
+        neighbours: vec![],
         nats: vec![],
         tunnels,
         policies: vec![],

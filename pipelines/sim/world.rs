@@ -10,7 +10,10 @@ use crate::{
         model::{Config, Tunnel},
     },
     control::protocol::{Answer, Command, Outcome, Reply, View},
-    gateway::counters::WorkerCounters,
+    gateway::{
+        counters::{Counter, WorkerCounters},
+        rings::Rings,
+    },
     launch::{Assembly, OpenPort, WorkerResources},
 };
 use std::{sync::Arc, time::Duration};
@@ -18,6 +21,7 @@ use wayfarer_dataplane::{
     drop::DropReason,
     pool::Pool,
     port::memory::Wire,
+    ring::FrameRing,
     wire::{
         arp::{Arp, Operation},
         ethernet,
@@ -96,12 +100,33 @@ impl World {
     /// Turns workers and slow path until there is nothing left to do.
     ///
     /// # Panics
-    /// If a worker's counters do not add up.
+    /// If the counters of a worker or of the slow path do not add up, or not to each other.
     pub fn settle(&mut self) {
         self.run_until_idle();
-        for (worker, _) in &self.assembly.workers {
+        self.check_counters();
+    }
+
+    fn check_counters(&self) {
+        let Assembly { workers, handles, slow_path, .. } = &self.assembly;
+        for (worker, _) in workers {
             assert_eq!(worker.unaccounted(), 0, "packets whose end was not counted, or counted twice");
         }
+        assert_eq!(slow_path.unaccounted(), 0, "packets of the slow path likewise");
+        let by_workers = |counter: fn(&WorkerCounters) -> &Counter| {
+            handles.iter().map(|handle| counter(&handle.counters).value()).sum::<u64>()
+        };
+        let in_rings = |waiting: fn(&Rings) -> usize| {
+            handles.iter().map(|handle| waiting(&handle.rings) as u64).sum::<u64>()
+        };
+        let of_slow_path = slow_path.counters();
+        let to_slow_path = in_rings(|rings| rings.punts().map(FrameRing::len).sum());
+        let to_workers = in_rings(|rings| rings.inject.len());
+        assert_eq!(by_workers(|c| &c.punted), of_slow_path.punted.value() + to_slow_path, "punted frames");
+        assert_eq!(
+            of_slow_path.injected.value(),
+            by_workers(|c| &c.injected) + to_workers,
+            "injected frames"
+        );
     }
 
     fn run_until_idle(&mut self) {

@@ -57,6 +57,11 @@ impl EarlyPackets {
         Some((packets, late.len()))
     }
 
+    /// Returns the number of packets that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.count
+    }
+
     /// Forgets an SPI; returns the number of packets that were kept for it.
     pub(super) fn forget(&mut self, spi: Spi) -> usize {
         let dropped = self.kept.remove(&spi.0).map_or(0, |packets| packets.len());

@@ -57,9 +57,9 @@ struct Link {
     tunnels: Vec<TunnelId>,
     roaming: Roaming<Path>,
     /// The last path that the link was to follow, while [`Timer::ReportAgain`] is pending for it.
-    reports_again: Option<Path>,
+    reports_again: Option<Box<Path>>,
     /// The MTU of the path, if it is known and less than the port's.
-    path_mtu: Option<PathMtu>,
+    path_mtu: Option<Box<PathMtu>>,
     /// The search for that, if the keys are set by hand.
     probing: Probing,
     /// Limits the log's lines about moves and MTUs.
@@ -123,7 +123,8 @@ pub(super) enum IkeEvent {
 pub(super) struct Links {
     pub(super) tables: TableWriter,
     tunnels: Tunnels,
-    links: BTreeMap<LinkId, Link>,
+    /// Boxed, since much room in the nodes of a tree stays empty.
+    links: BTreeMap<LinkId, Box<Link>>,
     timers: BTreeSet<(Duration, Timer)>,
     events: VecDeque<Event>,
     early: EarlyPackets,
@@ -196,20 +197,22 @@ impl Links {
         if selectors.iter().any(|s| !s.remote.is_ipv4()) && room < V6_MIN_MTU {
             link_log::no_room_for_ipv6(tunnel, room);
         }
-        let [soft, hard] = tunnel.lifetimes;
-        let keepalive = tunnel.keepalive.map(|interval| now + interval);
+        let [soft, hard] = tunnel.lifetimes();
+        let keepalive = tunnel.keepalive().map(|interval| now + interval);
         for (when, timer) in
             [(keepalive, Timer::Keepalive(id)), (soft, Timer::SoftTime(id)), (hard, Timer::HardTime(id))]
         {
             self.timers.extend(when.map(|when| (when, timer)));
         }
-        let new = || Link {
-            tunnels: Vec::new(),
-            roaming: Roaming::new(now, roam, is_known),
-            reports_again: None,
-            path_mtu: None,
-            probing: Probing::new(probing),
-            lines: LineLimit::default(),
+        let new = || {
+            Box::new(Link {
+                tunnels: Vec::with_capacity(1),
+                roaming: Roaming::new(now, roam, is_known),
+                reports_again: None,
+                path_mtu: None,
+                probing: Probing::new(probing),
+                lines: LineLimit::default(),
+            })
         };
         let link = LinkId::of(tunnel.owner, id);
         self.links.entry(link).or_insert_with(new).tunnels.push(id);
@@ -255,7 +258,7 @@ impl Links {
             }
         }
         // The other timers expire soon by themselves, but a lifetime may last for hours.
-        for (when, timer) in tunnel.lifetimes.into_iter().zip([Timer::SoftTime(id), Timer::HardTime(id)]) {
+        for (when, timer) in tunnel.lifetimes().into_iter().zip([Timer::SoftTime(id), Timer::HardTime(id)]) {
             when.map(|when| self.timers.remove(&(when, timer)));
         }
         let TableWriter { tables, writer, reader } = &mut self.tables;
@@ -265,7 +268,7 @@ impl Links {
             tables.inbound.remove(writer, &spi);
         }
         policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
-        self.events.push_back(Event::tunnels_changed(&tunnel.inbound.selectors));
+        self.events.extend(Event::tunnels_changed(&tunnel.inbound.selectors, &self.tables.tables));
     }
 
     /// Removes an expired tunnel from the workers' tables, so that it carries nothing more.
@@ -288,7 +291,8 @@ impl Links {
             return Err(MoveError::Unreachable);
         }
         // A link without tunnels has nothing to move.
-        let Some(Link { tunnels, roaming, path_mtu, .. }) = self.links.get_mut(&link) else { return Ok(()) };
+        let Some(known) = self.links.get_mut(&link) else { return Ok(()) };
+        let Link { tunnels, roaming, path_mtu, .. } = &mut **known;
         if path_mtu.take_if(|known| !known.is_of(&path)).is_some() {
             self.events.extend(Event::path_mtu(link, None));
         }
@@ -406,7 +410,7 @@ impl Links {
                 let tunnels = self.links.get(&link).map_or(&[][..], |link| &link.tunnels);
                 for id in tunnels {
                     if let Some(tunnel) = self.tunnels.get_mut(*id) {
-                        tunnel.seen = Some(path);
+                        tunnel.see_at(path);
                     }
                 }
                 match link {
@@ -441,7 +445,7 @@ impl Links {
     /// link may refuse it now, or leave it later.
     fn report_again_later(&mut self, now: Duration, id: LinkId, path: Path) {
         if let Some(link) = self.links.get_mut(&id)
-            && link.reports_again.replace(path).is_none()
+            && link.reports_again.replace(Box::new(path)).is_none()
         {
             self.timers.insert((now + REPORT_AGAIN, Timer::ReportAgain(id)));
         }
@@ -450,12 +454,23 @@ impl Links {
     /// Lets the path that was reported last be reported again.
     fn report_again(&mut self, now: Duration, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let Some(path) = link.reports_again.take() else { return };
+        let Some(path) = link.reports_again.take().map(|path| *path) else { return };
         if link.roaming.is_waiting() {
             // The waiting move ends unless its path is the last one that was reported.
             return self.report_again_later(now, id, path);
         }
         self.tunnels_of(id).for_each(|tunnel| tunnel.inbound.report_again(&path));
+    }
+
+    /// Returns the number of packets that have come before their SA, and have not been handed back or dropped
+    /// yet.
+    pub(super) fn early_packets(&self) -> usize {
+        let pending = self.events.iter().map(|event| match event {
+            Event::Early(packets) => packets.len(),
+            Event::EarlyDropped(count) => *count,
+            _ => 0,
+        });
+        self.early.kept() + pending.sum::<usize>()
     }
 
     /// Returns the next event.

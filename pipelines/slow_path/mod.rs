@@ -5,6 +5,7 @@ pub mod neighbours;
 pub mod tunnels;
 
 mod clock;
+mod counters;
 mod device_changes;
 mod devices;
 mod early_packets;
@@ -26,6 +27,7 @@ mod table_writer;
 mod turn;
 mod view;
 
+pub use counters::SlowPathCounters;
 pub use handles::{PortHandle, SubPort, WorkerHandle, kind_in_vlan};
 pub use turn::Stop;
 
@@ -34,7 +36,6 @@ use crate::{
     config::model::{self, Config, PolicyAction},
     control::protocol::{Answer, Command},
     gateway::{
-        counters::Drops,
         policy::{Action, Rule},
         rings::{self, Inject},
         tables::Tables,
@@ -69,8 +70,16 @@ const MAX_EVENTS: usize = 512;
 /// A command of the control socket, and the channel for its answer.
 pub type ControlRequest = (Command, Sender<Answer>);
 
-/// A new configuration of IKE, and a channel on which the slow path says that it uses it.
-pub type NewIke = (Box<model::Ike>, Sender<()>);
+/// The parts of a new configuration that can change while the gateway runs.
+#[derive(Debug)]
+pub struct NewConfig {
+    /// Static neighbours.
+    pub neighbours: Vec<model::Neighbour>,
+    /// IKE's connections and their settings.
+    pub ike: Box<model::Ike>,
+    /// A channel on which the slow path says that it uses these.
+    pub done: Sender<()>,
+}
 
 /// The slow path.
 #[derive(Debug)]
@@ -86,8 +95,8 @@ pub struct SlowPath {
     kernel_sides: Vec<u32>,
     ike: Option<Ike>,
     requests: Receiver<ControlRequest>,
-    new_ike: Receiver<NewIke>,
-    drops: Drops,
+    new_config: Receiver<NewConfig>,
+    counters: SlowPathCounters,
     problems: ProblemLimit,
     devices: Devices,
     /// Keeps the host from forwarding by devices that appear later; `None` if nobody does.
@@ -106,7 +115,7 @@ impl SlowPath {
         tables: Arc<Tables>,
         workers: Vec<WorkerHandle>,
         ports: Vec<PortHandle>,
-        (requests, new_ike): (Receiver<ControlRequest>, Receiver<NewIke>),
+        (requests, new_config): (Receiver<ControlRequest>, Receiver<NewConfig>),
     ) -> Result<Self, KeyError> {
         let segments: Vec<Segment> = ports.iter().map(|p| p.segment.clone()).collect();
         let routes = Routes::new(segments.iter().map(|s| s.stations).collect());
@@ -119,14 +128,14 @@ impl SlowPath {
             kernel: None,
             kernel_sides: vec![],
             ike: None,
-            drops: Drops::default(),
+            counters: SlowPathCounters::default(),
             problems: ProblemLimit::default(),
             devices: Devices::default(),
             barrier: None,
             next_worker: 0,
             workers,
             requests,
-            new_ike,
+            new_config,
         };
         for (index, port) in this.network.ports.iter().enumerate() {
             this.nats.share_pings(index, port.shared.as_ref().map(|shared| shared.classifier.clone()));
@@ -143,6 +152,8 @@ impl SlowPath {
             },
         });
         policies::add(rules, &mut this.links.tables);
+        // Before the first packet.
+        this.reload_neighbours(this.clock.now(), &config.neighbours);
         Ok(this)
     }
 
@@ -183,6 +194,12 @@ impl SlowPath {
             ike.reload(now, config, &mut self.links, &mut self.network);
         }
         self.handle_ike(now);
+    }
+
+    /// Has these static neighbours from now on, and no others.
+    pub fn reload_neighbours(&mut self, now: Duration, neighbours: &[model::Neighbour]) {
+        self.neighbours.configure(neighbours.iter().map(|one| (one.port as u16, one.address, one.mac)));
+        self.handle_neighbours(now);
     }
 
     /// Starts to follow the kernel: its devices; the host's addresses on devices that are shared with
@@ -289,8 +306,8 @@ impl SlowPath {
     fn handle_links(&mut self, now: Duration) {
         while let Some(event) = self.links.poll_event() {
             match event {
-                Event::Keepalive(packet) => self.inject(Inject::Route, &packet),
-                Event::Dummy(sa, packet) => self.inject(Inject::Dummy(sa), &packet),
+                Event::Keepalive(packet) => self.inject_made(Inject::Route, &packet),
+                Event::Dummy(sa, packet) => self.inject_made(Inject::Dummy(sa), &packet),
                 Event::Early(packets) => {
                     // These are ESP packets whose SA is there now.
                     let early = |packet: &EarlyPacket| Inject::Early { esp_at: packet.esp_at };
@@ -298,7 +315,7 @@ impl SlowPath {
                 }
                 Event::TunnelsChanged(prefixes) => self.nats.check(now, &prefixes, &mut self.links),
                 Event::EarlyDropped(count) => {
-                    (0..count).for_each(|_| self.drops.count(DropReason::UnknownSpi));
+                    (0..count).for_each(|_| self.counters.drops.count(DropReason::UnknownSpi));
                 }
                 Event::Ike(peer, event) => {
                     if let Some(ike) = &mut self.ike {
@@ -317,6 +334,7 @@ impl SlowPath {
         while let Some(packets) =
             self.ike.as_mut().and_then(|ike| ike.poll_packets(&self.links, &self.network, longest))
         {
+            self.counters.made.add(packets.len() as u64);
             self.inject_all(packets.iter().map(|packet| (Inject::Route, &packet[..])));
             busy = true;
         }
@@ -372,8 +390,9 @@ impl SlowPath {
         }
     }
 
-    /// Passes a frame to one of the workers in turn.
-    fn inject(&mut self, what: Inject, frame: &[u8]) {
+    /// Passes a frame that the slow path has made to one of the workers in turn.
+    fn inject_made(&mut self, what: Inject, frame: &[u8]) {
+        self.counters.made.add(1);
         self.inject_all([(what, frame)]);
     }
 
@@ -382,9 +401,21 @@ impl SlowPath {
     fn inject_all<'f>(&mut self, frames: impl IntoIterator<Item = (Inject, &'f [u8])>) {
         self.next_worker = (self.next_worker + 1) % self.workers.len();
         for (what, frame) in frames {
-            if !self.workers[self.next_worker].rings.inject.push(what, frame) {
-                self.drops.count(DropReason::SlowPathLimit);
+            if let Err(reason) = self.inject_to(self.next_worker, what, frame) {
+                self.counters.drops.count(reason);
             }
         }
+    }
+
+    /// Passes a frame to this worker.
+    ///
+    /// # Errors
+    /// `SlowPathLimit` if the worker's ring is full.
+    fn inject_to(&self, worker: usize, what: Inject, frame: &[u8]) -> Result<(), DropReason> {
+        if !self.workers[worker].rings.inject.push(what, frame) {
+            return Err(DropReason::SlowPathLimit);
+        }
+        self.counters.injected.add(1);
+        Ok(())
     }
 }

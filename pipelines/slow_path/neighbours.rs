@@ -85,7 +85,8 @@ pub enum Action {
     },
     /// Send this IP packet, which waited for its next hop.
     Release(Vec<u8>),
-    /// The station does not answer, so the packets that waited for it are lost.
+    /// The station's MAC address is not known any more: the station does not answer, or it is no static
+    /// neighbour any more. The packets that waited for it are lost.
     Failed {
         /// Index of the port.
         port: u16,
@@ -112,12 +113,28 @@ impl Entry {
     }
 }
 
+/// A port's index, and the address of a station there.
 type Key = (u16, IpAddr);
+
+/// A neighbour whose MAC address is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownNeighbour {
+    /// Index of the port.
+    pub port: u16,
+    /// The station's address.
+    pub address: IpAddr,
+    /// The station's MAC address.
+    pub mac: Mac,
+    /// True if the configuration says so, false if the station does.
+    pub is_static: bool,
+}
 
 /// All neighbours of all ports.
 #[derive(Debug)]
 pub struct Neighbours {
     segments: Vec<Segment>,
+    /// The MAC addresses that the configuration has. None of these stations has an entry.
+    configured: BTreeMap<Key, Mac>,
     entries: BTreeMap<Key, Entry>,
     timers: BTreeSet<(Duration, Key)>,
     /// Addresses that no station has answered for, by the time of the first request.
@@ -132,6 +149,7 @@ impl Neighbours {
     pub fn new(segments: Vec<Segment>) -> Self {
         Self {
             segments,
+            configured: BTreeMap::new(),
             entries: BTreeMap::new(),
             timers: BTreeSet::new(),
             unanswered: BTreeSet::new(),
@@ -145,13 +163,40 @@ impl Neighbours {
         self.actions.pop_front()
     }
 
+    /// Returns the number of packets that wait for their next hop, or for an action that is not polled yet.
+    pub fn waiting(&self) -> usize {
+        let pending = self.actions.iter().map(|action| match action {
+            Action::Release(_) => 1,
+            Action::Failed { lost, .. } => lost.len(),
+            Action::Send { .. } | Action::Resolved { .. } => 0,
+        });
+        self.waiting + pending.sum::<usize>()
+    }
+
     /// Returns when [`Neighbours::handle_timeout`] must be called next.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.timers.first().map(|(when, _)| *when)
     }
 
+    /// Has these static neighbours from now on, and no others: stations with their ports, addresses and
+    /// MAC addresses. Nobody is asked for them, and nothing that a station says changes them.
+    pub fn configure(&mut self, all: impl IntoIterator<Item = (u16, IpAddr, Mac)>) {
+        let new = all.into_iter().map(|(port, address, mac)| ((port, address), mac)).collect();
+        let earlier = std::mem::replace(&mut self.configured, new);
+        let gone = earlier.keys().filter(|key| !self.configured.contains_key(*key));
+        let failed = |&(port, address): &Key| Action::Failed { port, address, lost: vec![] };
+        self.actions.extend(gone.map(failed));
+        let all = self.configured.iter().map(|(key, mac)| (*key, *mac));
+        let changed: Vec<_> = all.filter(|(key, mac)| earlier.get(key) != Some(mac)).collect();
+        for (key, mac) in changed {
+            self.actions.push_back(Action::Resolved { port: key.0, address: key.1, mac });
+            let waited = self.forget(key);
+            self.actions.extend(waited.into_iter().map(|waiting| Action::Release(waiting.packet)));
+        }
+    }
+
     /// Begins anew on a port whose device is another one or has another MAC address: `mac`, which the
-    /// stations are told. They are asked for theirs again.
+    /// stations are told. They are asked for theirs again; static neighbours stay.
     pub fn restart(&mut self, port: u16, mac: Mac, stations: Stations) {
         let Some(segment) = self.segments.get_mut(usize::from(port)) else { return };
         (segment.mac, segment.stations) = (mac, stations);
@@ -164,16 +209,32 @@ impl Neighbours {
         known.into_iter().for_each(|key| self.give_up(key));
     }
 
-    /// Returns the known addresses with port and MAC address.
-    pub fn known(&self) -> impl Iterator<Item = (u16, IpAddr, Mac)> {
-        self.entries.iter().filter_map(|(&(port, address), e)| Some((port, address, e.mac?)))
+    /// Returns the neighbours whose MAC addresses are known: first those of the configuration, on ports that
+    /// have more than one station.
+    pub fn known(&self) -> impl Iterator<Item = KnownNeighbour> {
+        let configured = self.configured.iter().filter(|((port, _), _)| self.asks(*port));
+        let configured =
+            configured.map(|(&(port, address), &mac)| KnownNeighbour { port, address, mac, is_static: true });
+        configured.chain(self.entries.iter().filter_map(|(&(port, address), entry)| {
+            Some(KnownNeighbour { port, address, mac: entry.mac?, is_static: false })
+        }))
+    }
+
+    /// Returns true if stations on `port` are found by their addresses.
+    fn asks(&self, port: u16) -> bool {
+        self.segments.get(usize::from(port)).is_some_and(|segment| segment.stations == Stations::Ask)
     }
 
     /// Requests `address` on `port`; `packet` waits for the answer. Returns false if it cannot be
-    /// kept. A host that scans a subnet crowds out its own requests: if there are too many, the
-    /// oldest unanswered one is dropped (RFC 6583 §7.1).
+    /// kept. A static neighbour is not asked for. A host that scans a subnet crowds out its own requests:
+    /// if there are too many, the oldest unanswered one is dropped (RFC 6583 §7.1).
     pub fn resolve(&mut self, now: Duration, port: u16, address: IpAddr, packet: Option<Waiting>) -> bool {
         let key = (port, address);
+        if self.configured.contains_key(&key) {
+            // The configuration named it while this packet was on its way here.
+            self.actions.extend(packet.map(|packet| Action::Release(packet.packet)));
+            return true;
+        }
         if !self.entries.contains_key(&key) {
             if self.entries.len() >= MAX_ENTRIES && !self.drop_oldest_unanswered() {
                 return false;
@@ -204,12 +265,19 @@ impl Neighbours {
     }
 
     fn give_up(&mut self, key: Key) {
-        let Some(entry) = self.entries.remove(&key) else { return };
+        if self.entries.contains_key(&key) {
+            let lost = self.forget(key).into();
+            self.actions.push_back(Action::Failed { port: key.0, address: key.1, lost });
+        }
+    }
+
+    /// Removes what is known of a station by its own words. Returns the packets that waited for it.
+    fn forget(&mut self, key: Key) -> VecDeque<Waiting> {
+        let Some(entry) = self.entries.remove(&key) else { return VecDeque::new() };
         self.timers.remove(&(entry.due, key));
         self.unanswered.remove(&(entry.since, key));
-        let lost: Vec<_> = entry.waiting.into();
-        self.waiting -= lost.len();
-        self.actions.push_back(Action::Failed { port: key.0, address: key.1, lost });
+        self.waiting -= entry.waiting.len();
+        entry.waiting
     }
 
     /// Handles the timers due at `now`.
@@ -314,11 +382,13 @@ impl Neighbours {
     }
 
     /// Records the MAC address of a station: if it was requested, or if a station of one of the
-    /// segment's subnets asks for the gateway (RFC 826). Nobody else can fill the table.
+    /// segment's subnets asks for the gateway (RFC 826). Nobody else can fill the table. What the
+    /// configuration says of a station holds, whatever the station says.
     fn learn(&mut self, now: Duration, port: u16, address: IpAddr, mac: Mac, asks_us: bool) {
         let key = (port, address);
         let Some(segment) = self.segments.get(usize::from(port)) else { return };
-        if segment.stations != Stations::Ask || segment.addresses.iter().any(|(own, _)| *own == address) {
+        let is_own = || segment.addresses.iter().any(|(own, _)| *own == address);
+        if segment.stations != Stations::Ask || self.configured.contains_key(&key) || is_own() {
             return;
         }
         let on_segment = segment.addresses.iter().any(|(_, subnet)| subnet.contains(address));

@@ -54,8 +54,8 @@ pub(super) enum HolderName {
 
 impl Holder {
     /// Returns the holder that a manually keyed tunnel of this name has.
-    pub(super) fn manual(tunnel: &str) -> Self {
-        let name = HolderName::Manual(tunnel.into());
+    pub(super) fn manual(tunnel: Arc<str>) -> Self {
+        let name = HolderName::Manual(tunnel);
         Self { principal: name.clone(), name }
     }
 
@@ -72,7 +72,7 @@ impl Holder {
 #[derive(Debug)]
 pub(super) struct TunnelParts {
     /// The name, for people.
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     /// The owner.
     pub(super) owner: Owner,
     /// Whoever has the inner addresses.
@@ -163,10 +163,11 @@ impl From<&model::Tunnel> for TunnelParts {
                 Encapsulation::Udp(local) => Encap::Udp { local, remote: udp_port },
             },
         });
+        let name: Arc<str> = tunnel.name.as_str().into();
         Self {
-            name: tunnel.name.clone(),
+            name: name.clone(),
             owner: Owner::Manual,
-            holder: Holder::manual(&tunnel.name),
+            holder: Holder::manual(name),
             mode: tunnel.mode,
             local: tunnel.local,
             any_local: false,

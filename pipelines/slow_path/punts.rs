@@ -39,7 +39,7 @@ impl SlowPath {
             for ring in rings.punts() {
                 for _ in 0..MAX_PUNTS {
                     if ring
-                        .pop(|(port, punt), frame| self.handle_punt(now, worker, port, punt, frame))
+                        .pop(|(port, punt), frame| self.take_punt(now, worker, port, punt, frame))
                         .is_none()
                     {
                         break;
@@ -61,9 +61,9 @@ impl SlowPath {
             for _ in 0..MAX_PUNTS {
                 let Some(length) = neighbours.recv(&mut frame) else { break };
                 busy = true;
-                if self.neighbours.handle_frame(now, index as u16, &frame[..length]).is_err() {
-                    self.drops.count(DropReason::ControlFormat);
-                }
+                self.counters.received.add(1);
+                let handled = self.neighbours.handle_frame(now, index as u16, &frame[..length]);
+                self.counters.count_end(handled.map_err(|_| DropReason::ControlFormat));
             }
         }
         busy
@@ -79,56 +79,59 @@ impl SlowPath {
             for _ in 0..MAX_PUNTS {
                 let Some(packet) = shared.too_big.recv(&mut frame) else { break };
                 busy = true;
-                if let Err(reason) = self.links.handle_kernels_too_big(now, packet) {
-                    self.drops.count(reason);
-                }
+                self.counters.received.add(1);
+                self.counters.count_end(self.links.handle_kernels_too_big(now, packet));
             }
         }
         busy
     }
 
-    fn handle_punt(&mut self, now: Duration, worker: usize, port: u16, punt: Punt, frame: &[u8]) {
+    /// Takes a frame from a worker.
+    fn take_punt(&mut self, now: Duration, worker: usize, port: u16, punt: Punt, frame: &[u8]) {
+        self.counters.punted.add(1);
+        match self.handle_punt(now, worker, port, punt, frame) {
+            Ok(()) if goes_on(punt) => {}
+            handled => self.counters.count_end(handled),
+        }
+    }
+
+    /// Handles a frame of a worker.
+    ///
+    /// # Errors
+    /// The reason to drop it.
+    fn handle_punt(
+        &mut self,
+        now: Duration,
+        worker: usize,
+        port: u16,
+        punt: Punt,
+        frame: &[u8],
+    ) -> Result<(), DropReason> {
         match punt {
             Punt::Neighbour => {
-                if self.neighbours.handle_frame(now, port, frame).is_err() {
-                    self.drops.count(DropReason::ControlFormat);
-                }
+                self.neighbours.handle_frame(now, port, frame).map_err(|_| DropReason::ControlFormat)
             }
-            Punt::Resolve { port: to, .. } if self.devices.is_gone(to) => {
-                self.drops.count(DropReason::PortGone);
-            }
+            Punt::Resolve { port: to, .. } if self.devices.is_gone(to) => Err(DropReason::PortGone),
             Punt::Resolve { port: to, next } => {
                 let waiting = Waiting { from: port, packet: frame.to_vec() };
-                if !self.neighbours.resolve(now, to, next, Some(waiting)) {
-                    self.drops.count(DropReason::SlowPathLimit);
-                }
+                let is_kept = self.neighbours.resolve(now, to, next, Some(waiting));
+                if is_kept { Ok(()) } else { Err(DropReason::SlowPathLimit) }
             }
-            Punt::Problem(problem) => self.answer_problem(now, port, problem, frame),
-            Punt::Unmapped { nat } => {
-                if let Err(reason) = self.handle_unmapped(now, worker, port, nat, frame) {
-                    self.drops.count(reason);
-                }
+            Punt::Problem(problem) => {
+                self.answer_problem(now, port, problem, frame);
+                Ok(())
             }
-            Punt::PathMtu => {
-                if let Err(reason) = self.links.handle_too_big(now, frame) {
-                    self.drops.count(reason);
-                }
+            Punt::Unmapped { nat } => self.handle_unmapped(now, worker, port, nat, frame),
+            Punt::PathMtu => self.links.handle_too_big(now, frame),
+            Punt::Probe { tunnel, probe } => self.links.handle_probe(now, tunnel, probe),
+            Punt::Early { spi, esp_at } => {
+                self.links.handle_early(now, spi, esp_at, frame);
+                Ok(())
             }
-            Punt::Probe { tunnel, probe } => {
-                if let Err(reason) = self.links.handle_probe(now, tunnel, probe) {
-                    self.drops.count(reason);
-                }
-            }
-            Punt::Early { spi, esp_at } => self.links.handle_early(now, spi, esp_at, frame),
-            Punt::Control | Punt::Peer => {
-                let handled = match &mut self.ike {
-                    Some(ike) => ike.handle_message(now, frame),
-                    None => Err(DropReason::NoKeyExchange),
-                };
-                if let Err(reason) = handled {
-                    self.drops.count(reason);
-                }
-            }
+            Punt::Control | Punt::Peer => match &mut self.ike {
+                Some(ike) => ike.handle_message(now, frame),
+                None => Err(DropReason::NoKeyExchange),
+            },
         }
     }
 
@@ -156,8 +159,7 @@ impl SlowPath {
             let end = End::of(&header, packet, Side::Source).map_err(|_| DropReason::NatProtocol)?;
             self.nats.map(now, nat, &end, answers, &mut self.links)?;
         }
-        let has_room = self.workers[worker].rings.inject.push(Inject::Mapped { port }, packet);
-        if has_room { Ok(()) } else { Err(DropReason::SlowPathLimit) }
+        self.inject_to(worker, Inject::Mapped { port }, packet)
     }
 
     /// Carries out the actions of neighbour discovery.
@@ -169,11 +171,11 @@ impl SlowPath {
                 Action::Resolved { port, address, mac } => {
                     routes.resolved(tables, port, address, mac);
                 }
-                Action::Release(packet) => self.inject(Inject::Route, &packet),
+                Action::Release(packet) => self.inject_all([(Inject::Route, &packet[..])]),
                 Action::Failed { port, address, lost } => {
                     routes.failed(tables, port, address);
                     for Waiting { from, packet } in lost {
-                        self.drops.count(DropReason::NeighbourFailed);
+                        self.counters.drops.count(DropReason::NeighbourFailed);
                         self.answer_problem(now, from, Problem::HostUnreachable, &packet);
                     }
                 }
@@ -183,13 +185,14 @@ impl SlowPath {
 
     fn send_neighbour_frame(&mut self, port: u16, frame: &[u8]) {
         match self.network.ports.get(usize::from(port)).and_then(PortHandle::neighbour_socket) {
-            None => self.inject(Inject::Frame { port }, frame),
+            None => self.inject_made(Inject::Frame { port }, frame),
             Some(neighbours) => {
-                if let Err(why) = neighbours.send(frame) {
-                    // Neighbour discovery retries by itself.
-                    let is_down = self.devices.is_down(port) || why.kind() == io::ErrorKind::NetworkDown;
-                    self.drops.count(if is_down { DropReason::PortDown } else { DropReason::TxRingFull });
-                }
+                self.counters.made.add(1);
+                let Err(why) = neighbours.send(frame) else { return self.counters.sent.add(1) };
+                // Neighbour discovery retries by itself.
+                let is_down = self.devices.is_down(port) || why.kind() == io::ErrorKind::NetworkDown;
+                let reason = if is_down { DropReason::PortDown } else { DropReason::TxRingFull };
+                self.counters.drops.count(reason);
             }
         }
     }
@@ -241,9 +244,15 @@ impl SlowPath {
         };
         let Some(answer) = from.and_then(|from| icmp::error(problem, from, &header, packet)) else { return };
         if self.problems.admits(now, port, header.src.into()) {
-            self.inject(if through_tunnel { Inject::Policy } else { Inject::Route }, &answer);
+            self.inject_made(if through_tunnel { Inject::Policy } else { Inject::Route }, &answer);
         }
     }
+}
+
+/// Returns whether a frame that was handled waits here or goes back to a worker, so that its end is counted
+/// elsewhere.
+fn goes_on(punt: Punt) -> bool {
+    matches!(punt, Punt::Resolve { .. } | Punt::Unmapped { .. } | Punt::Early { .. })
 }
 
 /// Returns the gateway's addresses on `ports` in the family of `to`.

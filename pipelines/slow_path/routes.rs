@@ -85,7 +85,7 @@ impl Routes {
         self.neighbour_changed(tables, port, address);
     }
 
-    /// Records that `port` has other stations.
+    /// Records that `port` has other stations. Routes by it and to its neighbours are published again.
     pub(super) fn set_stations(&mut self, tables: &mut TableWriter, port: u16, stations: Stations) {
         if let Some(known) = self.stations.get_mut(usize::from(port)) {
             *known = stations;
@@ -95,6 +95,8 @@ impl Routes {
             .iter()
             .filter(|(_, hop)| matches!(hop, NextHop::Port { port: by, .. } if *by == port));
         by_port.for_each(|((to, _), _)| self.publish(tables, *to));
+        let neighbours = self.neighbours.keys().filter(|(by, _)| *by == port);
+        neighbours.for_each(|(_, address)| self.publish(tables, Prefix::host(*address)));
     }
 
     /// Returns the next hop of the longest route to `address`.
@@ -167,6 +169,6 @@ impl Routes {
             return None;
         }
         let Some(NextHop::Port { port, via: None }) = self.find(address) else { return None };
-        self.neighbours.get(&(port, address)).map(|&mac| Hop::Port { port, mac })
+        self.neighbours.contains_key(&(port, address)).then(|| self.by_port(port, None, to))
     }
 }

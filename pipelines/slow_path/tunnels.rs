@@ -1,10 +1,14 @@
 //! The slow path's state of each tunnel, and its changes to the tunnel's SAs.
 
+mod history;
+mod records;
+
 use super::{
     mtu_source::MtuSource,
     parts::{Holder, Owner, SaParts, TunnelParts},
 };
 use crate::barrier::{Barrier, SharedBarrier};
+use history::{History, Times};
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::RandomState,
@@ -15,8 +19,7 @@ use std::{
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
     sa::{
-        Df, Due, Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, Selector, Spi,
-        TunnelId,
+        Df, Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, Selector, Spi, TunnelId,
     },
     sharing::Sharing,
     table::Writer,
@@ -24,11 +27,11 @@ use wayfarer_dataplane::{
 };
 use wayfarer_mobility::roaming::Policy;
 
-/// One tunnel.
+/// One tunnel. There may be a million of them, so what only some of them have is boxed.
 #[derive(Debug)]
 pub struct Tunnel {
     /// The name, for people.
-    pub name: String,
+    pub name: Arc<str>,
     /// The gateway's outer address at first.
     pub local: IpAddr,
     /// The owner, which decides about its path and its keys.
@@ -46,27 +49,19 @@ pub struct Tunnel {
     /// Longest outer packet that the path takes, in bytes, if that is less than the port's; and who has
     /// found that longer ones do not pass.
     path_mtu: Option<(u16, Option<MtuSource>)>,
-    /// The path by which the peer was last seen, if policy did not follow it.
-    pub seen: Option<Path>,
     /// The configured length of the largest outer packet, in bytes; `None` for the port's MTU.
-    pub(super) mtu_limit: Option<usize>,
+    mtu_limit: Option<u16>,
     /// True if the barrier knows of its traffic only by the tunnel, and must hear of its end.
     tells_barrier: bool,
-    /// Time between NAT keepalives; `None` for none.
-    pub keepalive: Option<Duration>,
-    /// Number of times that the peer moved.
-    pub moves: u64,
-    /// When the peer last moved, since the start.
-    pub moved_at: Option<Duration>,
     /// When the tunnel was installed, since the start.
     pub since: Duration,
-    /// When the soft and the hard lifetime in seconds end, since the start.
-    pub lifetimes: [Option<Duration>; 2],
-    /// Number of reports of soft limits: one for each SA and kind of limit.
-    pub soft_reports: u64,
-    /// Number of reports of hard limits and of the last sequence number.
-    pub hard_reports: u64,
+    /// `None` if it has no times.
+    times: Option<Box<Times>>,
+    /// `None` if nothing has happened to it yet.
+    history: Option<Box<History>>,
 }
+
+const _: () = assert!(size_of::<Tunnel>() <= 192);
 
 /// Why a path was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,8 +101,9 @@ impl std::fmt::Display for MoveError {
 /// All tunnels, by number and by name.
 #[derive(Debug)]
 pub struct Tunnels {
-    all: BTreeMap<TunnelId, Tunnel>,
-    names: BTreeMap<String, TunnelId>,
+    /// Boxed, since much room in the nodes of a tree stays empty.
+    all: BTreeMap<TunnelId, Box<Tunnel>>,
+    names: BTreeMap<Arc<str>, TunnelId>,
     /// By the SPI of packets to the peer.
     spis: BTreeSet<(Spi, TunnelId)>,
     /// By the address and UDP port of the peer; without UDP the port is 0.
@@ -182,22 +178,12 @@ impl Tunnel {
             is_used: parts.send,
             path: parts.path,
             path_mtu: None,
-            seen: None,
-            mtu_limit: parts.mtu,
+            mtu_limit: parts.mtu.map(|mtu| mtu.try_into().unwrap_or(u16::MAX)),
             tells_barrier: parts.tells_barrier,
-            keepalive: parts.keepalive,
-            moves: 0,
-            moved_at: None,
             since: now,
-            lifetimes: [parts.soft_time, parts.hard_time].map(|after| after.map(|after| now + after)),
-            soft_reports: 0,
-            hard_reports: 0,
+            times: Times::new(now, parts.keepalive, [parts.soft_time, parts.hard_time]),
+            history: None,
         })
-    }
-
-    /// Returns true if at least one of the SAs has expired.
-    pub fn is_expired(&self) -> bool {
-        self.hard_reports > 0
     }
 
     /// Marks the tunnel as used for sending. From then on, only other paths are reported.
@@ -283,14 +269,13 @@ impl Tunnel {
     ) -> Result<(), MoveError> {
         self.check_path(&path)?;
         if self.path.is_some_and(|old| old != path) {
-            self.moves += 1;
-            self.moved_at = Some(now);
+            self.count_move(now);
         }
         if self.path != Some(path) {
             self.path_mtu = None;
         }
         self.path = Some(path);
-        self.seen = None;
+        self.forget_seen();
         self.outbound.set_path(writer, path, self.mtu());
         self.inbound.set_path(path, self.inner_mtu());
         Ok(())
@@ -298,18 +283,10 @@ impl Tunnel {
 
     /// Makes packets fit a port with an MTU of `mtu` bytes, from the next burst on.
     pub(super) fn fit(&mut self, mtu: usize, writer: &mut Writer) {
-        let mtu = self.mtu_limit.map_or(mtu, |configured| configured.min(mtu));
+        let mtu = self.mtu_limit.map_or(mtu, |configured| mtu.min(configured.into()));
         if self.outbound.mtu() != mtu {
             self.outbound.set_mtu(mtu);
             self.set_path_mtu(self.path_mtu, writer);
-        }
-    }
-
-    /// Records that a limit of one of the SAs was reached.
-    pub(super) fn due(&mut self, due: Due) {
-        match due {
-            Due::Soft => self.soft_reports += 1,
-            Due::Hard | Due::Sequence => self.hard_reports += 1,
         }
     }
 }
@@ -354,7 +331,7 @@ impl Tunnels {
         self.names.entry(tunnel.name.clone()).or_insert(id);
         self.spis.insert((tunnel.outbound.spi, id));
         self.remotes.extend(tunnel.path.map(|path| remote_of(&path, id)));
-        Ok((id, self.all.entry(id).or_insert(tunnel)))
+        Ok((id, &**self.all.entry(id).or_insert(Box::new(tunnel))))
     }
 
     /// Returns the barrier if it knows of the tunnel's traffic only by the tunnel.
@@ -376,12 +353,12 @@ impl Tunnels {
 
     /// Returns the tunnel with this number.
     pub fn get(&self, id: TunnelId) -> Option<&Tunnel> {
-        self.all.get(&id)
+        self.all.get(&id).map(|tunnel| &**tunnel)
     }
 
     /// Returns the tunnel with this number, for changes.
     pub(super) fn get_mut(&mut self, id: TunnelId) -> Option<&mut Tunnel> {
-        self.all.get_mut(&id)
+        self.all.get_mut(&id).map(|tunnel| &mut **tunnel)
     }
 
     /// Returns the number of the tunnel with this name.
@@ -425,7 +402,7 @@ impl Tunnels {
 
     /// Returns all tunnels, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (TunnelId, &Tunnel)> {
-        self.all.iter().map(|(id, tunnel)| (*id, tunnel))
+        self.all.iter().map(|(id, tunnel)| (*id, &**tunnel))
     }
 
     /// Makes the packets of all tunnels fit the ports that they leave by. `mtu_of` returns the MTU
@@ -439,7 +416,7 @@ impl Tunnels {
 
     /// Removes and returns a tunnel.
     pub(super) fn remove(&mut self, id: TunnelId) -> Option<Tunnel> {
-        let tunnel = self.all.remove(&id)?;
+        let tunnel = *self.all.remove(&id)?;
         self.spis.remove(&(tunnel.outbound.spi, id));
         if let Some(path) = tunnel.path {
             self.remotes.remove(&remote_of(&path, id));

@@ -1,6 +1,6 @@
 //! The slow path's loop: each turn handles whatever arrived since the last one.
 
-use super::SlowPath;
+use super::{NewConfig, SlowPath};
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
@@ -67,7 +67,7 @@ impl SlowPath {
         busy |= self.handle_kernel(now);
         busy |= self.handle_timers(now);
         busy |= self.handle_requests(now);
-        busy |= self.handle_new_ike(now);
+        busy |= self.handle_new_config(now);
         self.handle_devices(now);
         self.close_old_ports();
         self.handle_neighbours(now);
@@ -75,9 +75,10 @@ impl SlowPath {
         busy
     }
 
-    fn handle_new_ike(&mut self, now: Duration) -> bool {
-        let Ok((config, done)) = self.new_ike.try_recv() else { return false };
-        self.reload_ike(now, &config);
+    fn handle_new_config(&mut self, now: Duration) -> bool {
+        let Ok(NewConfig { neighbours, ike, done }) = self.new_config.try_recv() else { return false };
+        self.reload_neighbours(now, &neighbours);
+        self.reload_ike(now, &ike);
         // Nobody may be waiting any more.
         let _ = done.send(());
         true

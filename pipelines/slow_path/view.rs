@@ -2,14 +2,16 @@
 
 use super::{
     SlowPath,
+    counters::SlowPathCounters,
     handles::{PortHandle, WorkerHandle},
     ike::{Ike, PeerError},
+    neighbours::KnownNeighbour,
     network::Network,
     tunnels::Tunnel,
 };
 use crate::control::protocol::{
-    Answer, Command, DeviceCounter, DropView, Outcome, PeerView, PortView, Reply, SaCounters, SaView,
-    VERSION, View, WorkerView,
+    Answer, Command, CounterView, DeviceCounter, DropView, NeighbourView, Outcome, PeerView, PortView, Reply,
+    SaCounters, SaView, VERSION, View, WorkerView,
 };
 use crossbeam::channel::Sender;
 use std::time::Duration;
@@ -29,7 +31,9 @@ impl SlowPath {
             Command::Show { what } => Outcome::Result(match what {
                 View::Sa => Reply::Sa(self.links.tunnels().iter().map(|(_, t)| sa(now, t)).collect()),
                 View::Ports => Reply::Ports(self.ports_view()),
+                View::Neighbours => Reply::Neighbours(self.neighbours_view()),
                 View::Workers => Reply::Workers(self.workers_view()),
+                View::SlowPath => Reply::SlowPath(self.slow_path_view()),
                 View::Drops => Reply::Drops(self.drops_view()),
                 View::Peers => Reply::Peers(self.peers_view(now)),
                 View::FailedPeers => {
@@ -102,7 +106,7 @@ impl SlowPath {
                     .iter()
                     .map(|(own, subnet)| format!("{own}/{}", subnet.length()))
                     .collect(),
-                neighbours: self.neighbours.known().filter(|(p, ..)| usize::from(*p) == index).count(),
+                neighbours: self.neighbours.known().filter(|known| usize::from(known.port) == index).count(),
                 rx_packets: sum(|s| s.rx_packets),
                 rx_bytes: sum(|s| s.rx_bytes),
                 rx_missed: sum(|s| s.rx_missed) + state.as_ref().map_or(0, |s| s.rx_missed),
@@ -120,6 +124,18 @@ impl SlowPath {
             }
         };
         self.network.ports.iter().enumerate().map(view).collect()
+    }
+
+    fn neighbours_view(&self) -> Vec<NeighbourView> {
+        let view = |known: KnownNeighbour| NeighbourView {
+            port: self.network.ports[usize::from(known.port)].name.clone(),
+            address: known.address.to_string(),
+            mac: mac_text(known.mac),
+            origin: if known.is_static { "static" } else { "learned" }.to_owned(),
+        };
+        let mut all: Vec<_> = self.neighbours.known().collect();
+        all.sort_unstable_by_key(|known| (known.port, known.address));
+        all.into_iter().map(view).collect()
     }
 
     fn workers_view(&self) -> Vec<WorkerView> {
@@ -152,6 +168,42 @@ impl SlowPath {
         self.workers.iter().enumerate().map(view).collect()
     }
 
+    /// Returns the slow path's counters.
+    pub fn counters(&self) -> &SlowPathCounters {
+        &self.counters
+    }
+
+    /// Returns how many packets came from workers and from sockets or were made, less those whose end was
+    /// counted and those that wait. It is zero whenever the slow path is not at work.
+    pub fn unaccounted(&self) -> i64 {
+        self.counters.unaccounted(self.waiting())
+    }
+
+    /// Returns the number of packets that wait for the MAC address of their next hop or for their SA.
+    fn waiting(&self) -> usize {
+        self.neighbours.waiting() + self.links.early_packets()
+    }
+
+    fn slow_path_view(&self) -> Vec<CounterView> {
+        let c = &self.counters;
+        let all: [(&str, u64, &str); 8] = [
+            ("punted", c.punted.value(), "frames taken from workers"),
+            ("received", c.received.value(), "copies of frames taken from devices that the kernel shares"),
+            ("made", c.made.value(), "packets made: messages of IKE, ARP, neighbour discovery, ICMP, probes"),
+            ("injected", c.injected.value(), "frames handed to workers"),
+            ("sent", c.sent.value(), "frames sent by devices that the kernel shares, past the workers"),
+            ("consumed", c.consumed.value(), "packets for the slow path itself"),
+            ("dropped", c.drops.total(), "packets dropped, which `wayfarer show drops` has by reason"),
+            ("waiting", self.waiting() as u64, "packets that wait for a MAC address or an SA"),
+        ];
+        let view = |(name, count, meaning): (&str, u64, &str)| CounterView {
+            name: name.to_owned(),
+            count,
+            meaning: meaning.to_owned(),
+        };
+        all.into_iter().map(view).collect()
+    }
+
     fn drops_view(&self) -> Vec<DropView> {
         let view = |&reason: &DropReason| {
             let by_workers: u64 = self.workers.iter().map(|w| w.counters.drops.of(reason)).sum();
@@ -163,7 +215,7 @@ impl SlowPath {
                     Severity::Error => "error",
                 }
                 .to_owned(),
-                packets: by_workers + self.drops.of(reason),
+                packets: by_workers + self.counters.drops.of(reason),
                 meaning: reason.meaning().to_owned(),
             }
         };
@@ -253,7 +305,7 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
     let (out_packets, out_bytes) = t.outbound.life.carried();
     let (path_mtu, path_mtu_source) = t.path_limit().map(|(mtu, by)| (mtu, by.to_string())).unzip();
     SaView {
-        tunnel: t.name.clone(),
+        tunnel: t.name.to_string(),
         mode: match t.inbound.mode {
             Mode::Tunnel => "tunnel",
             Mode::Transport => "transport",
@@ -268,11 +320,11 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
         local: t.path.map_or(t.local, |path| path.local).to_string(),
         remote: t.path.as_ref().map(remote_end),
         encap: t.path.map(|p| if p.encap == Encap::None { "esp" } else { "udp" }.to_owned()),
-        seen: t.seen.as_ref().map(remote_end),
+        seen: t.seen().map(remote_end),
         path_mtu,
         path_mtu_source,
-        moves: t.moves,
-        last_move_s: t.moved_at.map(|at| now.saturating_sub(at).as_secs_f64()),
+        moves: t.moves(),
+        last_move_s: t.moved_at().map(|at| now.saturating_sub(at).as_secs_f64()),
         age_s: now.saturating_sub(t.since).as_secs_f64(),
         inbound: SaCounters {
             spi: t.inbound.spi.to_string(),
@@ -291,8 +343,8 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
         replayed: count(&t.inbound.refused.replayed),
         forged: count(&t.inbound.refused.forged),
         selector: count(&t.inbound.refused.selector),
-        soft_reports: t.soft_reports,
-        hard_reports: t.hard_reports,
+        soft_reports: t.soft_reports(),
+        hard_reports: t.hard_reports(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Packets to the gateway in IP fragments: ESP and IKE in, IKE out, and what belongs to the host.
 
 use proptest::prelude::*;
+use std::time::Duration;
 use tempfile::TempDir;
+use wayfarer::clock::SimulatedClock;
 use wayfarer::control::protocol::{Command, Outcome, Reply, View, WorkerView};
 use wayfarer::pki::{Authority, KeyKind, Subject};
 use wayfarer::sim::{
@@ -124,6 +126,31 @@ fn fragments_that_wait_are_shown_and_the_counters_add_up() {
     assert_eq!((later.len(), shown(&mut world).waiting), (2, 2));
     world.send(OUTSIDE, first);
     assert_eq!((shown(&mut world).waiting, world.take(INSIDE)), (0, vec![forwarded(&inner)]));
+}
+
+#[test]
+fn worker_drops_fragments_that_wait_for_more_than_15_seconds() {
+    let (mut world, mut terminal) = (gateway(2048), terminal(false, None));
+    let clock = SimulatedClock::start();
+    world.assembly.workers[0].0.use_clock(clock.clone());
+    let free = free_frames(&mut world);
+    let inner = up(1300);
+    let [first, later @ ..] = &fragments(&terminal.seal(&inner), 576, 1)[..] else { panic!("fragments") };
+    later.iter().for_each(|fragment| world.put(OUTSIDE, fragment));
+    world.settle();
+    clock.advance(Duration::from_secs(15));
+    assert_eq!((shown(&mut world).waiting, world.counters().free_frames.value()), (2, free - 2));
+    clock.advance(Duration::from_nanos(1));
+    assert_eq!((shown(&mut world).waiting, world.counters().free_frames.value()), (0, free));
+    assert_eq!(world.all_drops(), [(FragmentTimeout, 2)]);
+    // The first one waits for others like any first fragment. It has 15 seconds of its own.
+    world.send(OUTSIDE, first);
+    assert_eq!((shown(&mut world).waiting, world.take(INSIDE)), (1, vec![]));
+    clock.advance(Duration::from_secs(15));
+    later.iter().for_each(|fragment| world.put(OUTSIDE, fragment));
+    world.settle();
+    assert_eq!((shown(&mut world).waiting, world.take(INSIDE)), (0, vec![forwarded(&inner)]));
+    assert_eq!(world.all_drops(), [(FragmentTimeout, 2)]);
 }
 
 #[test]

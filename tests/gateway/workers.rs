@@ -1,6 +1,7 @@
 //! Several workers in threads of their own on one SA: exact replay protection, unique numbers, no
 //! lost packets.
 
+use super::slow_path::{SHOW, counters_in};
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -89,9 +90,11 @@ fn collect(wires: &[Wire], port: usize, mut take: impl FnMut(&[u8])) -> u64 {
     packets
 }
 
-/// Ends a gateway. Its workers check that they have counted the end of every packet, and only once.
+/// Ends a gateway. Its workers check that they have counted the end of every packet, and only once, and so
+/// must the slow path have.
 fn stop(mut gateway: Gateway) {
     assert!(gateway.stop_workers());
+    counters_in(gateway.ask(SHOW).expect("the slow path runs"));
 }
 
 fn until(mut done: impl FnMut() -> bool) {

@@ -47,6 +47,13 @@ fn control(path: &Path) -> Server {
                     count: 3,
                     meaning: "cookies asked for".into(),
                 }])),
+                Control::Show { what: View::SlowPath } => {
+                    Outcome::Result(Reply::SlowPath(vec![CounterView {
+                        name: "punted".into(),
+                        count: 5,
+                        meaning: "frames taken from workers".into(),
+                    }]))
+                }
                 Control::Show { what: View::Ports } => Outcome::Result(Reply::Ports(vec![PortView {
                     port: "nic".into(),
                     counters: [("rx_good_bytes", 9), ("rx_errors", 0)]
@@ -101,6 +108,7 @@ fn help_and_version() {
         (&["profile", "--help"], "wayfarer profile --for apple --config gateway.toml > vpn.mobileconfig"),
         (&["show", "--help"], "wayfarer show drops"),
         (&["show", "--help"], "wayfarer show ports --counters"),
+        (&["show", "--help"], "wayfarer show neighbours"),
         (&["reload", "--help"], "wayfarer reload"),
         (&["peer", "down", "--help"], "wayfarer peer down 17"),
         (&["peer", "down", "--help"], "wayfarer peer down alice --bar 12h"),
@@ -132,7 +140,10 @@ fn wrong_command_line_exits_with_2() {
         (&[][..], "Usage"),
         (&["chekc", "x"], "similar subcommand exists: 'check'"),
         (&["gateway"], "--config"),
-        (&["show", "everything"], "possible values: sa, ports, workers, drops, peers, bars, ike"),
+        (
+            &["show", "everything"],
+            "possible values: sa, ports, neighbours, workers, slow-path, drops, peers, bars, ike",
+        ),
         (&["show", "sa", "--jsn"], "'--json'"),
         (&["sa", "move", "alice", "nowhere"], "must be an IP address"),
         (&["peer", "move", "alice"], "--local <ADDRESS>"),
@@ -159,6 +170,7 @@ fn valid_configuration_exits_with_0() {
     for (file, counts) in [
         ("conf/gateway.toml", "2 ports, 1 route, 1 tunnel, 0 connections, 0 policy rules"),
         ("conf/transport.toml", "2 ports, 0 routes, 1 tunnel, 0 connections, 2 policy rules"),
+        ("conf/dpdk-pcap.toml", "2 ports, 0 routes, 1 tunnel, 0 connections, 0 policy rules"),
     ] {
         let (code, out, _) = run(&["check", file]);
         assert_eq!(code, 0, "{out}");
@@ -253,6 +265,11 @@ fn shows_and_commands_a_running_gateway() {
     assert_eq!((code, &errors[..]), (1, "alice to 2001:db8::7 port Some(4501)\n"));
     let (code, out, _) = run(&["show", "ike", "--socket", path]);
     assert_eq!((code, &out[..]), (0, "COUNT  NAME         MEANING\n    3  CookiesSent  cookies asked for\n"));
+    let (code, out, _) = run(&["show", "slow-path", "--socket", path]);
+    assert_eq!((code, &out[..]), (0, "COUNT  NAME    MEANING\n    5  punted  frames taken from workers\n"));
+    let (_, out, _) = run(&["show", "slow-path", "--json", "--socket", path]);
+    let counters: Vec<CounterView> = serde_json::from_str(&out).unwrap();
+    assert_eq!((counters.len(), &counters[0].name[..], counters[0].count), (1, "punted", 5));
     let (code, out, _) = run(&["show", "ports", "--counters", "--socket", path]);
     assert_eq!((code, &out[..]), (0, "PORT  COUNT  NAME\nnic       9  rx_good_bytes\n"));
     let (code, out, _) = run(&["peer", "move", "office", "--local", "198.51.100.2", "--socket", path]);

@@ -88,12 +88,12 @@ impl Domain {
     pub(super) fn sum(&self, parts: &[Part]) -> u64 {
         parts.iter().map(|&Part(part)| self.parts[usize::from(part)].load(Acquire)).sum()
     }
+}
 
-    /// Returns whether `changes` is a number of changes of these tables.
-    #[inline]
-    pub(super) fn is_own(&self, changes: u64) -> bool {
-        self.changes.load(Relaxed) >> CHANGE_BITS == changes >> CHANGE_BITS
-    }
+/// Returns whether two numbers of changes are of the same tables.
+#[inline]
+pub(super) fn are_of_one_domain(one: u64, other: u64) -> bool {
+    one >> CHANGE_BITS == other >> CHANGE_BITS
 }
 
 /// The right to change a set of tables. There is one, so there is one writer.

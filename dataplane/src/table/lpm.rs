@@ -12,6 +12,7 @@ use super::{
     Bucket, Map, Part, Reader, Remembered, Table, TableNumber, Writer, domain::sealed::Sealed, hash,
 };
 use crate::wire::Address;
+use crossbeam::utils::CachePadded;
 use std::{
     collections::HashMap,
     fmt,
@@ -230,10 +231,12 @@ pub struct Lpm<V: Send + Sync + 'static> {
     /// The part of shorter prefixes than those of [`PART_BITS`].
     short: Part,
     number: TableNumber,
-    /// The number of prefixes by family, length and their first entry in the guide. Only the writer
-    /// uses it.
-    counts: Mutex<HashMap<(bool, usize, u8), u32>>,
+    /// Only the writer uses it, so it shares no line with what readers need.
+    counts: CachePadded<Mutex<Counts>>,
 }
+
+/// Numbers of prefixes by family (`true` is IPv6?), first entry in the guide, and length.
+type Counts = HashMap<(bool, usize, u8), u32>;
 
 impl<V: Send + Sync> Sealed for Lpm<V> {}
 
@@ -255,7 +258,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
             v6_factor: hash::random() | 1,
             short: Part::of_hash(hash::random() as u32),
             number: writer.domain.number(),
-            counts: Mutex::default(),
+            counts: CachePadded::default(),
         }
     }
 

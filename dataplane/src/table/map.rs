@@ -9,6 +9,7 @@ use crate::{
     prefetch,
     sync::{AtomicPtr, AtomicUsize},
 };
+use crossbeam::utils::CachePadded;
 use std::{
     hash::{BuildHasher, Hash},
     ptr,
@@ -33,7 +34,9 @@ struct Node<K, V> {
 #[derive(Debug)]
 pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     buckets: Box<[Pointer<K, V>]>,
-    entries: AtomicUsize,
+    /// The number of entries, which changes with each of them. Readers need the other fields for
+    /// every look-up, so it has lines of its own.
+    entries: CachePadded<AtomicUsize>,
     seed: Seed,
     /// The number of bits by which a [`Bucket`] is shifted to the right to index `buckets`.
     shift: u32,
@@ -71,7 +74,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         Self {
             buckets: empty(buckets),
             shift: u32::BITS - buckets.trailing_zeros(),
-            entries: AtomicUsize::new(0),
+            entries: CachePadded::new(AtomicUsize::new(0)),
             seed: Seed::default(),
             number: writer.domain.number(),
             tables: Membership::of(writer),

@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code, reason = "values that are freed at quiescent points")]
 
-use super::domain::{Part, Reader, TableNumber, sealed::Sealed};
+use super::domain::{Part, Reader, TableNumber, are_of_one_domain, sealed::Sealed};
 use crate::sync::fence;
 use std::{
     fmt,
@@ -54,7 +54,8 @@ impl<const N: usize> Stamp<N> {
     #[inline]
     pub fn renew(&mut self, reader: &Reader) -> bool {
         let seen = reader.seen();
-        let is_right = reader.domain.is_own(self.seen) && self.sum == reader.domain.sum(&self.parts);
+        // By the reader's own number: the writer's lies in a line that each change takes away.
+        let is_right = are_of_one_domain(self.seen, seen) && self.sum == reader.domain.sum(&self.parts);
         if is_right {
             self.seen = seen;
         }

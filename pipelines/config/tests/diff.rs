@@ -31,13 +31,16 @@ device = "net_tap0"
 [[route]]
 to = "0.0.0.0/0"
 via = "203.0.113.254"
+[[neighbour]]
+address = "203.0.113.254"
+mac = "02:00:00:00:00:fe"
 [[policy]]
 action = "discard"
 remote = "10.1.0.0/16"
 "#;
 
 #[test]
-fn ikes_connections_pools_and_limits_can_change() {
+fn neighbours_and_ikes_connections_pools_and_limits_can_change() {
     let folder = Folder::new();
     let base = format!("{PORTS}{MORE}{}{IKE}", TUNNEL.replace('$', ""));
     let old = folder.parse(&base).unwrap();
@@ -51,6 +54,7 @@ fn ikes_connections_pools_and_limits_can_change() {
         ("peers = 7", "peers = 8"),
         ("remote_id = \"cl.test\"", "remote_id = \"other.test\""),
         ("psk_file = \"psk\"", "psk_file = \"password\""),
+        ("02:00:00:00:00:fe", "02:00:00:00:00:ff"),
     ] {
         assert_eq!(changed(from, to), None, "{to}");
     }
@@ -63,7 +67,7 @@ fn ikes_connections_pools_and_limits_can_change() {
         ("eth1", "eth2", "a [[port]]"),
         ("iface=wf0", "iface=wf1", "[dpdk]"),
         ("10.0.0.5", "10.0.0.6", "[coa]"),
-        ("203.0.113.254", "203.0.113.253", "a [[route]]"),
+        ("via = \"203.0.113.254\"", "via = \"203.0.113.253\"", "a [[route]]"),
         ("[ike]", "[[nat]]\ninside = \"10.98.0.0/16\"\nport = \"outside\"\n[ike]", "a [[nat]]"),
         ("10.1.0.0/16", "10.2.0.0/16", "a [[policy]]"),
         ("key_file = \"in\"", "key_file = \"out\"", "a [[tunnel]]"),

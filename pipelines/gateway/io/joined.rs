@@ -1,12 +1,9 @@
 //! Packets that come in fragments: those that wait, and the room for one that is longer than a frame.
 
 use super::Io;
-use crate::{
-    clock::Moment,
-    gateway::{
-        input_port::is_from_tunnel,
-        reassembly::{Fragments, Sender, Whole},
-    },
+use crate::gateway::{
+    input_port::is_from_tunnel,
+    reassembly::{Fragments, Sender, Whole},
 };
 use wayfarer_dataplane::{drop::DropReason, packet::Packet, pool::MAX_FRAME, sa::Spi, wire::ip::IpHeader};
 
@@ -43,7 +40,7 @@ impl Io {
     /// Drops the fragments of packets that have taken too long to get complete.
     pub fn expire_fragments(&mut self) {
         // The next turn, which may be much later, has another time.
-        let now = self.now.take().unwrap_or_else(Moment::now);
+        let now = self.now.take().unwrap_or_else(|| self.clock.now());
         let Self { reassembly, counters, pool, .. } = self;
         reassembly.expire(now, &mut |packet, reason| {
             counters.drops.count(reason);

@@ -48,8 +48,8 @@ fn slow_path(config: &Config, ports: Vec<PortHandle>) -> SlowPath {
     };
     let writer = Writer::new();
     let tables = Arc::new(Tables::new(&writer, 16, settings));
-    let ((_, requests), (_, new_ike)) = (bounded(1), bounded(1));
-    SlowPath::new(config, writer, tables, vec![], ports, (requests, new_ike)).unwrap()
+    let ((_, requests), (_, new_config)) = (bounded(1), bounded(1));
+    SlowPath::new(config, writer, tables, vec![], ports, (requests, new_config)).unwrap()
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl ConnectionParts {
         let selectors = selectors(&sa, prefixes)?;
         let part = |spi, key| SaParts { spi: Spi(spi), cipher, key, sequence: 0 };
         Some(TunnelParts {
-            name,
+            name: name.into(),
             owner: Owner::Ike(peer, child),
             holder,
             mode: if sa.transport { Mode::Transport } else { Mode::Tunnel },

@@ -197,7 +197,7 @@ impl Ike {
             all
         };
         Some(ChildView {
-            name: tunnel.name.clone(),
+            name: tunnel.name.to_string(),
             spi_in: tunnel.inbound.spi.to_string(),
             spi_out: tunnel.outbound.spi.to_string(),
             suite: algorithms::esp(peer.child_suite(child)?),

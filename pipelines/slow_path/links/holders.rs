@@ -1,15 +1,22 @@
 //! Whoever gets the packets to inner addresses.
 
 use super::{Event, Links};
-use crate::slow_path::{parts::Holder, policies};
+use crate::{
+    gateway::tables::Tables,
+    slow_path::{parts::Holder, policies},
+};
 use wayfarer_dataplane::sa::{Flow, Selector};
 
 impl Event {
-    /// Returns the event that other tunnels may carry the traffic of these selectors now.
-    pub(super) fn tunnels_changed(selectors: &[Selector]) -> Self {
+    /// Returns the event that other tunnels may carry the traffic of these selectors now; `None` if there is
+    /// no NAT, which alone would need to know.
+    pub(super) fn tunnels_changed(selectors: &[Selector], tables: &Tables) -> Option<Self> {
+        if tables.settings.nats.is_empty() {
+            return None;
+        }
         let mut prefixes = policies::prefixes(selectors);
         prefixes.retain(|prefix| prefix.is_ipv4());
-        Self::TunnelsChanged(prefixes)
+        Some(Self::TunnelsChanged(prefixes))
     }
 }
 
@@ -27,6 +34,7 @@ impl Links {
 mod tests {
     use super::*;
     use crate::{
+        config::model::{Config, Nat},
         sim::{fixtures::*, world::World},
         slow_path::parts::{Owner, TunnelParts},
     };
@@ -79,9 +87,26 @@ mod tests {
         all.iter().map(ToString::to_string).collect()
     }
 
+    /// Makes a gateway without tunnels that has a NAT.
+    fn world_with_nat() -> World {
+        let minute = Duration::from_secs(60);
+        let nat = Nat {
+            inside: vec!["10.98.0.0/16".parse().unwrap()],
+            port: OUTSIDE,
+            address: "203.0.113.1".parse().unwrap(),
+            ports: 20_000..=20_999,
+            mappings: 4,
+            udp_timeout: minute,
+            tcp_timeout: minute,
+            tcp_transitory_timeout: minute,
+            icmp_timeout: minute,
+        };
+        World::with(Config { nats: vec![nat], ..config(vec![]) }, 512)
+    }
+
     #[test]
     fn a_tunnel_that_waits_gets_its_addresses_when_it_is_used() {
-        let mut world = World::with(config(vec![]), 512);
+        let mut world = world_with_nat();
         let links = &mut world.assembly.slow_path.links;
         install(links, 1, 1, "10.98.0.0/24");
         let waiting = install_as(links, 2, 2, selector("0.0.0.0/0", "10.98.0.7"), false);
@@ -129,10 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn only_changes_for_ipv4_are_told() {
-        let mut world = World::with(config(vec![]), 512);
-        let links = &mut world.assembly.slow_path.links;
-        install_as(links, 1, 1, selector("::/0", "2001:db8::7"), true);
-        assert!(changed(links).is_empty());
+    fn only_changes_for_ipv4_are_told_and_only_if_there_is_a_nat() {
+        for (mut world, told) in [(world_with_nat(), 1), (World::with(config(vec![]), 512), 0)] {
+            let links = &mut world.assembly.slow_path.links;
+            install_as(links, 1, 1, selector("::/0", "2001:db8::7"), true);
+            assert!(changed(links).is_empty());
+            install(links, 2, 2, "10.98.0.7");
+            assert_eq!(changed(links).len(), told);
+        }
     }
 }

@@ -179,10 +179,11 @@ impl Links {
     pub(in crate::slow_path) fn set_probed_mtu(&mut self, id: LinkId, found: FoundMtu) {
         let FoundMtu { path, mtu, is_limit } = found;
         let Some(link) = self.links.get_mut(&id) else { return };
-        let confirmed = link.path_mtu.filter(|known| known.is_of(&path) && Some(known.mtu) == mtu);
+        let known = link.path_mtu.as_deref();
+        let confirmed = known.filter(|known| known.is_of(&path) && Some(known.mtu) == mtu);
         let found_by = confirmed.and_then(|known| known.found_by).unwrap_or(MtuSource::Probe);
         let found_by = is_limit.then_some(found_by);
-        link.path_mtu = mtu.map(|mtu| PathMtu { path, mtu, found_by, until: None });
+        link.path_mtu = mtu.map(|mtu| Box::new(PathMtu { path, mtu, found_by, until: None }));
         self.apply_path_mtu(id);
     }
 
@@ -191,7 +192,8 @@ impl Links {
     pub(in crate::slow_path) fn set_path_mtu(&mut self, now: Duration, id: LinkId, path: Path, mtu: u16) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let until = now + LIFETIME;
-        link.path_mtu = Some(PathMtu { path, mtu, found_by: Some(MtuSource::Router), until: Some(until) });
+        let known = PathMtu { path, mtu, found_by: Some(MtuSource::Router), until: Some(until) };
+        link.path_mtu = Some(Box::new(known));
         self.timers.insert((until, Timer::PathMtu(id)));
         self.apply_path_mtu(id);
     }
@@ -201,11 +203,12 @@ impl Links {
     pub(in crate::slow_path) fn inherit_from(&mut self, now: Duration, old: TunnelId, new: TunnelId) {
         let link_of = |id| self.tunnels.get(id).map(|tunnel| LinkId::of(tunnel.owner, id));
         let (Some(old), Some(new)) = (link_of(old), link_of(new)) else { return };
-        let known = self.links.get(&old).and_then(|link| link.path_mtu).filter(|_| old != new);
+        let known = self.links.get(&old).and_then(|link| link.path_mtu.as_deref().copied());
+        let known = known.filter(|_| old != new);
         let Some(link) = self.links.get_mut(&new).filter(|link| link.path_mtu.is_none()) else { return };
         let Some(known) = known else { return };
         let until = known.until.unwrap_or(now + LIFETIME);
-        link.path_mtu = Some(PathMtu { until: Some(until), ..known });
+        link.path_mtu = Some(Box::new(PathMtu { until: Some(until), ..known }));
         self.timers.insert((until, Timer::PathMtu(new)));
         self.apply_path_mtu(new);
     }
@@ -224,11 +227,12 @@ impl Links {
         let Some(link) = self.links.get(&id) else { return };
         for id in &link.tunnels {
             if let Some(tunnel) = self.tunnels.get_mut(*id) {
-                let known = link.path_mtu.filter(|known| tunnel.path.is_some_and(|path| known.is_of(&path)));
+                let known = link.path_mtu.as_deref();
+                let known = known.filter(|known| tunnel.path.is_some_and(|path| known.is_of(&path)));
                 tunnel.set_path_mtu(known.map(|known| (known.mtu, known.found_by)), &mut self.tables.writer);
             }
         }
-        self.events.extend(Event::path_mtu(id, link.path_mtu.map(|known| known.mtu)));
+        self.events.extend(Event::path_mtu(id, link.path_mtu.as_deref().map(|known| known.mtu)));
     }
 
     /// Has the new tunnel `id` use the MTU of its link's path.

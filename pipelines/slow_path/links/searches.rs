@@ -110,7 +110,7 @@ impl Links {
         let (Some(tunnel), Some(link)) = (tunnels.get(id), links.get_mut(&LinkId::Manual(id))) else {
             return;
         };
-        let Link { probing, lines, .. } = link;
+        let Link { probing, lines, .. } = &mut **link;
         // Nothing more may be sent by an expired tunnel.
         probing.search.take_if(|_| tunnel.is_expired());
         let Some(search) = &mut probing.search else { return };

@@ -27,7 +27,9 @@ impl Links {
         let rules =
             used.iter().flat_map(|tunnel| policies::rules_of(&tunnel.outbound, &tunnel.inbound.selectors));
         policies::protect_all(rules, &mut self.tables);
-        let changed = used.iter().map(|tunnel| Event::tunnels_changed(&tunnel.inbound.selectors));
+        let changed = used
+            .iter()
+            .filter_map(|tunnel| Event::tunnels_changed(&tunnel.inbound.selectors, &self.tables.tables));
         self.events.extend(changed);
         Ok(())
     }
@@ -45,7 +47,7 @@ impl Links {
         let Some(tunnel) = self.tunnels.get_mut(id).filter(|tunnel| tunnel.is_used) else { return };
         tunnel.is_used = false;
         policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
-        self.events.push_back(Event::tunnels_changed(&tunnel.inbound.selectors));
+        self.events.extend(Event::tunnels_changed(&tunnel.inbound.selectors, &self.tables.tables));
     }
 
     /// Sends the traffic of a tunnel by it rather than by older tunnels of its link with the same
@@ -63,7 +65,7 @@ impl Links {
         let before = owners.into_iter().flat_map(tunnels_of);
         let older: Vec<_> = older.chain(before).copied().collect();
         policies::protect(&tunnel.outbound, &tunnel.inbound.selectors, &older, &mut self.tables);
-        self.events.push_back(Event::tunnels_changed(&tunnel.inbound.selectors));
+        self.events.extend(Event::tunnels_changed(&tunnel.inbound.selectors, &self.tables.tables));
     }
 }
 
@@ -139,10 +141,10 @@ mod tests {
             world.assembly.slow_path.links.holder_of(&flow).cloned()
         };
         for n in [0, 511, 512, 1_199] {
-            assert_eq!(holder(own_side, &address(n)), Some(Holder::manual(&format!("t{n}"))));
+            assert_eq!(holder(own_side, &address(n)), Some(Holder::manual(format!("t{n}").into())));
         }
         assert_eq!(holder(own_side, &address(1_200)), None);
-        assert_eq!(holder(own_port, "10.99.0.9"), Some(Holder::manual("t53")));
-        assert_eq!(holder(nothing_of_its_own, "10.99.0.9"), Some(Holder::manual("t0")));
+        assert_eq!(holder(own_port, "10.99.0.9"), Some(Holder::manual("t53".into())));
+        assert_eq!(holder(nothing_of_its_own, "10.99.0.9"), Some(Holder::manual("t0".into())));
     }
 }

@@ -45,7 +45,7 @@ impl Links {
 
     fn keep_alive(&mut self, now: Duration, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get(id).filter(|tunnel| !tunnel.is_expired()) else { return };
-        let Some(interval) = tunnel.keepalive else { return };
+        let Some(interval) = tunnel.keepalive() else { return };
         self.timers.insert((now + interval, Timer::Keepalive(id)));
         self.events.extend(tunnel.path.as_ref().and_then(keepalive).map(Event::Keepalive));
     }

@@ -158,11 +158,11 @@ fn unconfirmed_stations_cannot_fill_the_table() {
     let wanted = IpAddr::from([10, 0, 0, 9]);
     assert!(n.resolve(SECOND, 1, wanted, None));
     n.handle_frame(SECOND, 1, &answer(wanted)).unwrap();
-    assert!(n.known().any(|(_, address, _)| address == wanted));
+    assert!(n.known().any(|known| known.address == wanted));
     for i in 0..20_000u32 {
         n.resolve(SECOND, 1, Ipv4Addr::from_bits(0x0a01_0000 + i).into(), waiting(b"x"));
     }
-    assert!(n.known().any(|(_, address, _)| address == wanted), "a scan evicted a known station");
+    assert!(n.known().any(|known| known.address == wanted), "a scan evicted a known station");
     let lost: usize = actions(&mut n)
         .iter()
         .map(|a| if let Action::Failed { lost, .. } = a { lost.len() } else { 0 })
@@ -207,4 +207,79 @@ fn another_device_is_announced_and_its_stations_are_asked_again() {
     let mut n = neighbours(Stations::Only(PEER));
     n.restart(1, mac, Stations::Only(PEER));
     assert_eq!(actions(&mut n), []);
+}
+
+/// Returns the known neighbours as address, MAC address, and whether the configuration has them.
+fn known(n: &Neighbours) -> Vec<(IpAddr, Mac, bool)> {
+    n.known().map(|known| (known.address, known.mac, known.is_static)).collect()
+}
+
+#[test]
+fn a_static_neighbour_is_neither_asked_for_nor_changed_by_others() {
+    for address in ["10.0.0.7", "2001:db8::7"].map(|a| a.parse::<IpAddr>().unwrap()) {
+        let mut n = neighbours(Stations::Ask);
+        let mac = [2, 0, 0, 0, 0, 7];
+        n.configure([(1, address, mac)]);
+        assert_eq!(actions(&mut n), [Action::Resolved { port: 1, address, mac }]);
+        // One that was on its way to the slow path already.
+        assert!(n.resolve(SECOND, 1, address, waiting(b"late")));
+        assert_eq!(actions(&mut n), [Action::Release(b"late".to_vec())]);
+        n.handle_frame(SECOND, 1, &answer(address)).unwrap();
+        n.handle_timeout(10_000 * SECOND);
+        assert_eq!((actions(&mut n), n.poll_timeout()), (vec![], None));
+        assert_eq!(known(&n), [(address, mac, true)]);
+        // Its requests are still answered, at the address that it sends them from.
+        let IpAddr::V4(sender) = address else { continue };
+        n.handle_frame(SECOND, 1, &arp_request(PEER, sender, Ipv4Addr::new(10, 0, 0, 1), None)).unwrap();
+        let [Action::Send { port: 1, frame }] = &actions(&mut n)[..] else { panic!("no answer, or more") };
+        assert_eq!(frame[..6], PEER);
+        assert_eq!(known(&n), [(address, mac, true)]);
+    }
+}
+
+#[test]
+fn static_neighbours_replace_what_stations_said_and_can_be_taken_back() {
+    let mut n = neighbours(Stations::Ask);
+    let [learned, asked] = ["10.0.0.7", "10.0.0.8"].map(|a| a.parse::<IpAddr>().unwrap());
+    n.resolve(SECOND, 1, learned, None);
+    n.handle_frame(SECOND, 1, &answer(learned)).unwrap();
+    n.resolve(SECOND, 1, asked, waiting(b"waits"));
+    actions(&mut n);
+    let [first, second] = [[2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8]];
+    n.configure([(1, learned, first), (1, asked, second)]);
+    assert_eq!(
+        actions(&mut n),
+        [
+            Action::Resolved { port: 1, address: learned, mac: first },
+            Action::Resolved { port: 1, address: asked, mac: second },
+            Action::Release(b"waits".to_vec()),
+        ]
+    );
+    assert_eq!((n.waiting, n.unanswered.len(), n.poll_timeout()), (0, 0, None));
+    // Only what differs is done.
+    n.configure([(1, learned, second), (1, asked, second)]);
+    assert_eq!(actions(&mut n), [Action::Resolved { port: 1, address: learned, mac: second }]);
+    n.configure([(1, asked, second)]);
+    assert_eq!(actions(&mut n), [Action::Failed { port: 1, address: learned, lost: vec![] }]);
+    // From now on, this one is asked for like any other.
+    n.resolve(SECOND, 1, learned, None);
+    assert!(matches!(actions(&mut n)[..], [Action::Send { port: 1, .. }]));
+    n.handle_frame(SECOND, 1, &answer(learned)).unwrap();
+    assert_eq!(known(&n), [(asked, second, true), (learned, PEER, false)]);
+}
+
+#[test]
+fn static_neighbours_stay_with_another_device_unless_it_has_only_one_station() {
+    let mut n = neighbours(Stations::Ask);
+    let address = "10.0.0.7".parse().unwrap();
+    n.configure([(1, address, PEER)]);
+    actions(&mut n);
+    n.restart(1, [2, 0, 0, 0, 0, 2], Stations::Ask);
+    // It tells the stations its addresses, and forgets none of them.
+    assert!(actions(&mut n).iter().all(|action| matches!(action, Action::Send { .. })));
+    assert_eq!(known(&n), [(address, PEER, true)]);
+    n.restart(1, [2, 0, 0, 0, 0, 2], Stations::Only([9; 6]));
+    assert_eq!(known(&n), []);
+    n.restart(1, [2, 0, 0, 0, 0, 2], Stations::Ask);
+    assert_eq!(known(&n), [(address, PEER, true)]);
 }
