@@ -5,8 +5,11 @@ use super::{handles::PortHandle, line_limit::LineLimit, neighbours::Stations};
 use std::{collections::BTreeMap, time::Duration};
 use wayfarer_dataplane::port::{Mac, monitor::DeviceState};
 
-/// Time between two polls of the devices if the kernel tells nothing.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two polls of the devices if the kernel tells nothing. It may tell of a lost carrier only
+/// after a second, by which the gateway must have followed.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Least time between two times that links are made to fit their ports.
+const FIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Least time between two polls, so that a device that flaps does not keep the slow path busy.
 const LEAST_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -96,7 +99,7 @@ impl Devices {
     pub(super) fn must_fit(&mut self, now: Duration) -> bool {
         let must = self.have_routes_changed && now >= self.fit_at;
         if must {
-            (self.have_routes_changed, self.fit_at) = (false, now + POLL_INTERVAL);
+            (self.have_routes_changed, self.fit_at) = (false, now + FIT_INTERVAL);
         }
         must
     }
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_is_reported_once_and_devices_are_polled_at_most_once_a_second() {
+    fn every_change_is_reported_once_and_devices_are_polled_at_most_twice_a_second() {
         let devices = [FakeMonitor::default(), FakeMonitor::default()];
         devices[0].is_up.store(true, Relaxed);
         let ports =
@@ -302,13 +305,13 @@ mod tests {
         assert_eq!((poll(0), poll(199)), (vec![], vec![]));
         assert_eq!(poll(200), [(2, false, None)]);
         devices[0].is_up.store(false, Relaxed);
-        assert_eq!(poll(1199), []);
+        assert_eq!(poll(699), []);
         assert_eq!(devices[0].polls.load(Relaxed), 2);
-        assert_eq!((poll(1200), poll(1400)), (vec![], vec![(0, false, None)]));
-        assert_eq!(poll(2400), []);
+        assert_eq!((poll(700), poll(900)), (vec![], vec![(0, false, None)]));
+        assert_eq!(poll(1400), []);
         devices.iter().for_each(|device| device.is_up.store(true, Relaxed));
-        assert_eq!(poll(3400), [(0, true, Some(10_000)), (2, true, Some(10_000))]);
-        assert_eq!(poll(4400), []);
+        assert_eq!(poll(1900), [(0, true, Some(10_000)), (2, true, Some(10_000))]);
+        assert_eq!(poll(2400), []);
         devices.iter().for_each(|device| device.is_gone.store(true, Relaxed));
         known.end();
         assert_eq!(known.poll(Duration::from_secs(5), &ports), []);
@@ -403,7 +406,7 @@ mod tests {
         known.poll(Duration::from_secs(1), &[]);
         known.look_again();
         assert_eq!(
-            [1999, 2000, 2001].map(|ms| known.must_look(Duration::from_millis(ms))),
+            [1499, 1500, 1501].map(|ms| known.must_look(Duration::from_millis(ms))),
             [false, true, false]
         );
     }

@@ -8,10 +8,19 @@ use super::{
     suite::Kind,
 };
 
+/// What [`Suite::align`] is for AES-GCM and AES-GMAC.
+const ALIGN: usize = 4;
+
 /// A key for packets that are encrypted, or for packets that are only authenticated.
 pub(super) struct EspGcm {
     pub(super) key: Key,
     pub(super) suite: Suite,
+}
+
+/// Does the same as [`Suite::fits`] for the suites of these keys, which all have the same sizes.
+#[inline(always)]
+pub(super) fn fits(len: usize) -> bool {
+    len >= HEADER + IV + ALIGN + ICV && len.is_multiple_of(ALIGN)
 }
 
 impl EspGcm {

@@ -95,6 +95,16 @@ impl Key {
         }
     }
 
+    /// Returns whether an ESP packet of the suite can be `len` bytes long.
+    #[inline(always)]
+    fn fits(&self, len: usize) -> bool {
+        match &self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Transform::Gcm(_) => esp_gcm::fits(len),
+            Transform::Other(t) => t.suite.fits(len),
+        }
+    }
+
     /// Prefetches what sealing or opening a packet reads of the key. Does nothing if a library
     /// works with it.
     #[inline]
@@ -272,8 +282,7 @@ pub fn seal_burst<'a>(jobs: impl Iterator<Item = SealJob<'a>>) {
     let mut burst = gcm::Burst::<true>::new();
     for (i, SealJob { key, seq, iv, esn, esp }) in jobs.enumerate() {
         assert!(i < BURST, "at most {BURST} packets");
-        let suite = key.suite();
-        assert!(suite.fits(esp.len()), "an ESP packet of {} bytes for {suite}", esp.len());
+        assert!(key.fits(esp.len()), "an ESP packet of {} bytes for {}", esp.len(), key.suite());
         match &key.0 {
             #[cfg(target_arch = "x86_64")]
             Transform::Gcm(t) => burst.push(i, &t.key, t.sealing(seq, iv, esn, esp)),
@@ -318,7 +327,7 @@ pub fn open_burst<'a>(jobs: impl Iterator<Item = OpenJob<'a>>) -> u64 {
     let mut authentic = 0;
     for (i, OpenJob { key, seq, esn, esp, .. }) in jobs.enumerate() {
         assert!(i < BURST, "at most {BURST} packets");
-        if !key.suite().fits(esp.len()) {
+        if !key.fits(esp.len()) {
             continue;
         }
         match &key.0 {

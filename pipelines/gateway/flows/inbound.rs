@@ -22,7 +22,7 @@ use super::{
     order::Rest,
     plain::{EspPlace, Shape},
 };
-use inner::{Inner, look_inside};
+use inner::{Inner, Outer, look_inside};
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::{BURST, Packet},
@@ -105,6 +105,15 @@ impl<'r> Note<'r> {
     #[inline(always)]
     fn from(&self) -> u64 {
         u64::from(self.src) | u64::from(self.esp.udp_ports) << 32
+    }
+
+    /// Returns the packet inside, now that this one is opened. `frame` is its frame.
+    #[inline(always)]
+    fn look_inside(&self, frame: &[u8], sa: &InboundSa) -> Option<Inner> {
+        let payload = (self.payload_at(sa), usize::from(self.end));
+        let (traffic_class, is_ipv4) = (self.traffic_class, self.key.is_ipv4());
+        let outer = Outer { payload, traffic_class, is_ipv4, ends: || self.ends(frame) };
+        look_inside(frame, outer, sa)
     }
 
     /// Returns outer source and destination. `frame` is the packet's.
@@ -215,7 +224,7 @@ pub(super) fn run<'r>(
         if note.newest {
             note.tell_path(sa, packet.data(), io);
         }
-        note.inner = look_inside(packet.data(), note, sa);
+        note.inner = note.look_inside(packet.data(), sa);
         if let Some(inner) = &mut note.inner {
             inner.slot = memory.expect_inner(InnerKey(inner.dst));
         }

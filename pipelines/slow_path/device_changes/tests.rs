@@ -99,9 +99,9 @@ fn host_is_closed_by_devices_of_its_own_in_a_ports_vlan_that_appear_later() {
         // The list fails until there is a device.
         slow_path.handle_devices(Duration::ZERO);
         add_veth("guests", "guests9");
-        slow_path.handle_devices(Duration::from_millis(999));
+        slow_path.handle_devices(Duration::from_millis(499));
         assert_eq!(closed(), "eth0");
-        slow_path.handle_devices(Duration::from_secs(1));
+        slow_path.handle_devices(Duration::from_millis(500));
         assert_eq!(closed(), "eth0 guests", "it was not tried again");
         slow_path.follow_kernel(false, vec![]).unwrap();
         add_veth("staff", "staff9");

@@ -5,6 +5,7 @@
 use super::{
     columns, lanes, long,
     packet::{Input, Isa, Key, Packet},
+    vector::Vector,
 };
 use std::mem::MaybeUninit;
 
@@ -58,7 +59,7 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
         let (packet, class_of) = (&mut self.packets[i], &mut self.classes[i]);
         let packet = packet.write(Packet::new(key, input));
         // The kernels rely on the packet's key being of this size.
-        *class_of = class(key.size().0, packet.len().div_ceil(16));
+        *class_of = class(key.size().0, packet.blocks());
     }
 
     /// Seals or opens every packet. Returns a bit for each that is authentic. The text of the
@@ -99,15 +100,11 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
     }
 }
 
-/// The least blocks of a packet that is worked on alone if vectors have two lanes. From here on that is
-/// quicker on Zen 3, which has no wider vectors. On Zen 4, which has, it is quicker for the longest only.
-const LONG_IN_TWO_LANES: usize = 20;
-
 /// Returns those of `same`, long packets of `blocks` blocks, that are better worked on one by one:
 /// those that would fill no more than half of the lanes, and all for which that is quicker anyway.
 #[inline(always)]
-fn singles<V: super::vector::Vector>(mut same: u64, blocks: usize) -> u64 {
-    if V::LANES == 1 || blocks == MOST_BLOCKS || (V::LANES == 2 && blocks >= LONG_IN_TWO_LANES) {
+fn singles<V: Vector>(mut same: u64, blocks: usize) -> u64 {
+    if blocks >= V::ALONE {
         return same;
     }
     let over = same.count_ones() as usize % V::LANES;
@@ -122,7 +119,7 @@ fn singles<V: super::vector::Vector>(mut same: u64, blocks: usize) -> u64 {
 macro_rules! kernels {
     ($name:ident, $vector:ident, $features:literal) => {
         mod $name {
-            use super::super::vector::{Vector, align_frame, $vector};
+            use super::super::vector::{align_frame, $vector};
             use super::*;
 
             type Isa = <$vector as Vector>::Isa;

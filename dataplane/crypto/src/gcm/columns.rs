@@ -10,11 +10,12 @@
 #![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
 
 use super::{
+    counters::ORDER,
     ghash::{Ghash, Power, Sum},
     key::{POWERS, Schedule},
     lanes::{Group, block, gather_rounds, tail},
     packet::Packet,
-    vector::{Block, Row, Vector},
+    vector::{Row, Vector},
 };
 use std::mem::MaybeUninit;
 
@@ -22,9 +23,6 @@ use std::mem::MaybeUninit;
 /// powers, and enough for the steps of AES to follow each other without a pause.
 const GROUP: usize = POWERS;
 const HALF: usize = GROUP / 2;
-
-/// Shuffles the counter, which is added up in the machine's byte order, into that of the packet.
-static ORDER: Block = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 14, 13, 12];
 
 /// Seals or opens the packets whose bits are set in `left`. All have `blocks` blocks of text, more
 /// than eight; the last one may be shorter. Returns a bit for each packet that is authentic: all of

@@ -85,4 +85,12 @@ impl<V: Vector> Sum<V> {
         self.middle = self.middle.xor(halves.clmul::<0x00>(by.halves));
         self.high = self.high.xor(blocks.clmul::<0x11>(by.power));
     }
+
+    /// Has the sum computed before anything that follows in the code.
+    #[inline(always)]
+    pub(super) fn pin(&mut self) {
+        self.low = self.low.pin();
+        self.middle = self.middle.pin();
+        self.high = self.high.pin();
+    }
 }

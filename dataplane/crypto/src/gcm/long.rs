@@ -10,35 +10,27 @@
 //! counter  │   -    1    2    3 │   4    5 ...      │ ... n+2    - │
 //! ```
 //!
-//! A group of vectors is hashed while the next group is encrypted.
+//! A group of vectors is hashed while the next group is encrypted. The last group of a packet is
+//! hashed while the first group of the next packet is encrypted.
 
 #![allow(unsafe_code, reason = "packets are read and written a vector at a time, by pointer")]
 #![allow(clippy::needless_range_loop, reason = "an index stands for the same slot in several arrays")]
 
 use super::{
+    counters::Counters,
     ghash::{Ghash, Power, Sum},
     key::{POWERS, Schedule},
     packet::Packet,
-    vector::{Block, Vector, Xmm, at_lane},
+    vector::{Vector, at_lane},
 };
-use std::mem::MaybeUninit;
+use std::{arch::asm, mem::MaybeUninit};
 
-/// Vectors in a group. The first group may have fewer.
-const GROUP: usize = 4;
+/// Vectors in half a group: the hash is reduced after each half.
+const HALF: usize = 4;
 
-/// Shuffles the counter, which is added up in the machine's byte order, into that of the packet.
-static ORDER: Block = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 14, 13, 12];
-
-/// Counters from -2 on, in the machine's byte order.
-static COUNTERS: [[u32; 4]; 8] = {
-    let mut counters = [[0; 4]; 8];
-    let mut i = 0;
-    while i < 8 {
-        counters[i][3] = (i as u32).wrapping_sub(2);
-        i += 1;
-    }
-    counters
-};
+/// The largest number of vectors in a group ([`Vector::GROUP`]). The first group of a packet may have
+/// fewer.
+const GROUP: usize = 2 * HALF;
 
 /// Seals or opens the packets whose bits are set in `left`. Returns a bit for each packet that is
 /// authentic: all of them when sealing.
@@ -55,100 +47,341 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const SEAL: bool>(
     let mut authentic = 0;
     // No packet comes before the first one; the tag of that empty packet is discarded.
     let mut nowhere = [0; 16];
-    let mut tail = Tail::none(isa, nowhere.as_mut_ptr());
+    let mut hasher = Hasher::<V, SEAL>::new(isa, nowhere.as_mut_ptr());
     while left != 0 {
         let number = left.trailing_zeros() as usize % 64;
         left &= left - 1;
         // SAFETY: by the caller's contract.
         unsafe {
             let packet = packets[number].assume_init_ref();
-            let slots = packet.len().div_ceil(16) + 2;
+            let slots = packet.blocks() + 2;
             let vectors = slots.div_ceil(V::LANES);
-            let groups = (vectors - 1) / GROUP;
-            let empty = vectors * V::LANES - slots;
-            let mut state = State::<V, R, SEAL>::new(isa, packet, empty);
-            authentic |= match vectors - GROUP * groups {
-                1 => state.walk::<1>(groups, &tail),
-                2 => state.walk::<2>(groups, &tail),
-                3 => state.walk::<3>(groups, &tail),
-                _ => state.walk::<GROUP>(groups, &tail),
+            let groups = (vectors - 1) / V::GROUP;
+            let mut text = Text::<V, R>::new(isa, packet, vectors * V::LANES - slots);
+            let last = groups == 0;
+            authentic |= match vectors - V::GROUP * groups {
+                1 => hasher.first::<R, 1>(&mut text, last),
+                2 => hasher.first::<R, 2>(&mut text, last),
+                3 => hasher.first::<R, 3>(&mut text, last),
+                _ if V::GROUP == HALF => hasher.first::<R, HALF>(&mut text, last),
+                4 => hasher.first::<R, 4>(&mut text, last),
+                5 => hasher.first::<R, 5>(&mut text, last),
+                6 => hasher.first::<R, 6>(&mut text, last),
+                7 => hasher.first::<R, 7>(&mut text, last),
+                _ => hasher.first::<R, 8>(&mut text, last),
             };
-            tail = state.tail(1 << number);
+            hasher.take(&text, 1 << number);
+            match (groups, hasher.halves) {
+                (0, _) => {}
+                (1.., 1) if V::GROUP == HALF => {
+                    for _ in 1..groups {
+                        hasher.group::<R, HALF, 1, false>(&mut text);
+                    }
+                    hasher.group::<R, HALF, 1, true>(&mut text);
+                }
+                (1, 1) => hasher.group::<R, GROUP, 1, true>(&mut text),
+                (1, _) => hasher.group::<R, GROUP, 2, true>(&mut text),
+                (_, halves) => {
+                    let mut middle = 1;
+                    if halves == 1 {
+                        hasher.group::<R, GROUP, 1, false>(&mut text);
+                        middle += 1;
+                    }
+                    for _ in middle..groups {
+                        hasher.group::<R, GROUP, 2, false>(&mut text);
+                    }
+                    hasher.group::<R, GROUP, 2, true>(&mut text);
+                }
+            }
         }
     }
-    let mut progress = TailProgress::new(isa);
-    for step in 1..=STEPS {
-        // SAFETY: by the caller's contract.
-        authentic |= unsafe { tail.step::<SEAL>(isa, &mut progress, step) };
-    }
-    authentic
+    // SAFETY: the tag is that of the last packet.
+    authentic | unsafe { hasher.finish() }
 }
 
-/// The rest of the work on a packet that has passed through the cipher: its last group is not
-/// hashed yet.
-struct Tail<V> {
-    pending: [V; GROUP],
-    hash: V,
-    powers: [Power<V>; GROUP - 1],
+/// A packet on its way through the cipher.
+struct Text<'a, V, const R: usize> {
+    packet: &'a Packet<'a>,
+    key: &'a Schedule<R>,
+    counters: Counters<V>,
+    /// The number of slots of the first vector that stay empty.
+    empty: usize,
+    /// The start of the next vector in the packet, and the number of bytes of text left from there
+    /// on.
+    at: *mut u8,
+    left: usize,
+}
+
+impl<'a, V: Vector, const R: usize> Text<'a, V, R> {
+    /// # Safety
+    /// The packet's key is of `R` rounds.
+    #[inline(always)]
+    unsafe fn new(isa: V::Isa, packet: &'a Packet<'a>, empty: usize) -> Self {
+        // SAFETY: by the caller's contract.
+        let key = unsafe { packet.schedule::<R>() };
+        let start = V::splat(isa, key.start()).xor(V::splat(isa, &packet.iv));
+        Self {
+            packet,
+            key,
+            counters: Counters::new(start, empty),
+            empty,
+            at: packet.text.wrapping_sub(16 * (empty + 1)),
+            left: packet.len() + 16 * (empty + 1),
+        }
+    }
+
+    /// Encrypts or decrypts the lanes `from..to` of the next vector, of which the others hold no text.
+    /// Returns the ciphertext in the byte order of the hash. `ends` if the text may end in it.
+    ///
+    /// # Safety
+    /// This vector is left.
+    #[inline(always)]
+    unsafe fn apply<const SEAL: bool>(
+        &mut self,
+        isa: V::Isa,
+        ghash: Ghash<V>,
+        stream: V,
+        (from, to): (usize, usize),
+        ends: bool,
+    ) -> V {
+        let whole = from == 0 && to == V::LANES;
+        let mask = V::mask(isa, self.left);
+        // SAFETY: these lanes hold text. The last block may reach into the tag, which is as long as
+        // a block.
+        let (input, output) = unsafe {
+            let input = if whole { V::load(isa, self.at) } else { V::load_lanes(isa, self.at, from, to) };
+            let output = input.xor(if ends { stream.and(mask) } else { stream });
+            if whole {
+                output.store(self.at);
+            } else {
+                output.store_lanes(self.at, from, to);
+            }
+            (input, output)
+        };
+        self.at = self.at.wrapping_add(16 * V::LANES);
+        self.left = self.left.saturating_sub(16 * V::LANES);
+        let cipher = if SEAL { output } else { input };
+        ghash.reverse(if ends { cipher.and(mask) } else { cipher })
+    }
+}
+
+/// The hash of a packet, as far as it is computed.
+struct Hasher<V: Vector, const SEAL: bool> {
+    isa: V::Isa,
+    ghash: Ghash<V>,
+    /// H to the power of the number of lanes, and the second to fourth power of that.
+    powers: [Power<V>; HALF],
     /// Hᵂ to H, for W lanes.
     last: Power<V>,
-    hidden: Xmm,
+    /// The group that has passed through the cipher and waits to be hashed: its last half or both.
+    pending: [V; GROUP],
+    halves: usize,
+    hash: V,
+    /// The encrypted first counter block, which hides the tag, in one of the lanes.
+    hidden: V,
     tag: *mut u8,
     /// The bit of the packet.
     bit: u64,
 }
 
-/// The progress of the work on a [`Tail`].
+/// The progress of the work on the last half of a packet.
 struct TailProgress<V> {
-    ghash: Ghash<V>,
     sum: Sum<V>,
     hash: V,
 }
 
-/// Steps of a [`Tail`], one in each AES round of the next packet.
-const STEPS: usize = 8;
-
 impl<V: Vector> TailProgress<V> {
     #[inline(always)]
     fn new(isa: V::Isa) -> Self {
-        Self { ghash: Ghash::new(isa), sum: Sum::new(isa), hash: V::zero(isa) }
+        Self { sum: Sum::new(isa), hash: V::zero(isa) }
     }
 }
 
-impl<V: Vector> Tail<V> {
+/// Steps in which the last half is hashed, one in each AES round of the next packet.
+const STEPS: usize = 8;
+
+impl<V: Vector, const SEAL: bool> Hasher<V, SEAL> {
     #[inline(always)]
-    fn none(isa: V::Isa, tag: *mut u8) -> Self {
+    fn new(isa: V::Isa, tag: *mut u8) -> Self {
         let zero = V::zero(isa);
         let power = Power::new(zero);
         Self {
-            pending: [zero; GROUP],
-            hash: zero,
-            powers: [power; GROUP - 1],
+            isa,
+            ghash: Ghash::new(isa),
+            powers: [power; HALF],
             last: power,
-            hidden: zero.fold(),
+            pending: [zero; GROUP],
+            halves: 1,
+            hash: zero,
+            hidden: zero,
             tag,
             bit: 0,
         }
     }
 
-    /// Hashes a part of the last group. The last step writes or compares the tag, and returns the
+    /// Passes the first group of a packet, of `N` vectors, through the cipher. `last` if no other
+    /// follows. Meanwhile finishes the packet before, and returns its bit if it is authentic.
+    ///
+    /// # Safety
+    /// The packet has these vectors. The tag of the one before is still there.
+    #[inline(always)]
+    unsafe fn first<const R: usize, const N: usize>(&mut self, text: &mut Text<'_, V, R>, last: bool) -> u64 {
+        let isa = self.isa;
+        let mut x = text.counters.next::<N>(isa);
+        self.first_half();
+        let mut progress = TailProgress::new(isa);
+        let mut bit = 0;
+        each_round!(r, {
+            if r < R {
+                let round = V::splat(isa, text.key.round(r));
+                for x in &mut x {
+                    *x = x.aesenc(round).pin();
+                }
+                if r <= STEPS {
+                    // SAFETY: by the caller's contract.
+                    bit |= unsafe { self.step(&mut progress, r) };
+                }
+            }
+        });
+        let key = V::splat(isa, text.key.round(R));
+        self.halves = N.div_ceil(HALF);
+        self.hash = V::zero(isa);
+        let padding = N.next_multiple_of(HALF) - N;
+        unroll!(i in [0 1 2 3 4 5 6 7] {
+            let to = if last && i == N - 1 { V::LANES - 1 } else { V::LANES };
+            // SAFETY: by the caller's contract.
+            unsafe {
+                if i == 0 {
+                    let stream = x[i].aesenclast(key);
+                    let from = text.empty + 1;
+                    let cipher = text.apply::<SEAL>(isa, self.ghash, stream, (from, to), N <= 2);
+                    let place = at_lane::<V>(isa, text.empty);
+                    let aad = self.ghash.reverse(V::splat(isa, &text.packet.aad));
+                    self.pending[GROUP - N] = cipher.and(V::mask_after(isa, 16 * from)).xor(aad.and(place));
+                    self.hidden = stream.and(place);
+                } else if i < N {
+                    let stream = x[i].aesenclast(key);
+                    self.pending[GROUP - N + i] =
+                        text.apply::<SEAL>(isa, self.ghash, stream, (0, to), i + 2 >= N);
+                }
+            }
+            if i < padding {
+                self.pending[GROUP - N - padding + i] = V::zero(isa);
+            }
+        });
+        if last {
+            self.end(text);
+        }
+        bit
+    }
+
+    /// Adds the lengths of a packet to its last slot.
+    #[inline(always)]
+    fn end<const R: usize>(&mut self, text: &Text<'_, V, R>) {
+        let lengths = V::splat(self.isa, &text.packet.lengths);
+        let slot = &mut self.pending[GROUP - 1];
+        *slot = slot.xor(lengths.and(at_lane::<V>(self.isa, V::LANES - 1)));
+    }
+
+    /// Turns to a packet whose first group waits.
+    #[inline(always)]
+    fn take<const R: usize>(&mut self, text: &Text<'_, V, R>, bit: u64) {
+        self.powers = powers(self.isa, self.ghash, text.key);
+        // SAFETY: there are as many powers as the vector has lanes, down to the first.
+        self.last = Power::new(unsafe { V::load(self.isa, text.key.power(V::LANES).as_ptr()) });
+        self.tag = text.packet.tag();
+        self.bit = bit;
+    }
+
+    /// Passes the next group through the cipher, and hashes what waits.
+    ///
+    /// # Safety
+    /// The group is left, `LAST` if it is the last one. `HALVES` wait.
+    #[inline(always)]
+    unsafe fn group<const R: usize, const N: usize, const HALVES: usize, const LAST: bool>(
+        &mut self,
+        text: &mut Text<'_, V, R>,
+    ) {
+        let isa = self.isa;
+        let mut x = text.counters.next::<N>(isa);
+        let mut sum = Sum::new(isa);
+        each_round!(r, {
+            if r < R {
+                let round = V::splat(isa, text.key.round(r));
+                for x in &mut x {
+                    *x = x.aesenc(round).pin();
+                }
+                if r > HALF && r % HALF == 1 && r <= HALF * HALVES + 1 {
+                    self.hash = self.ghash.reduce(sum);
+                    sum = Sum::new(isa);
+                    if r < HALF * HALVES {
+                        forget(&mut self.powers);
+                    }
+                }
+                if r <= HALF * HALVES {
+                    // The vector that needs the hash of all before it goes last.
+                    self.add(&mut sum, (2 - HALVES + (r - 1) / HALF) * HALF + r % HALF);
+                    if N > HALF {
+                        sum.pin();
+                    }
+                }
+            }
+        });
+        let key = V::splat(isa, text.key.round(R));
+        unroll!(i in [0 1 2 3 4 5 6 7] {
+            if i < N {
+                let to = if LAST && i == N - 1 { V::LANES - 1 } else { V::LANES };
+                // The last block of text, whole or not, is in one of the last two vectors.
+                let ends = LAST && i + 2 >= N;
+                // SAFETY: by the caller's contract.
+                self.pending[GROUP - N + i] =
+                    unsafe { text.apply::<SEAL>(isa, self.ghash, x[i].aesenclast(key), (0, to), ends) };
+            }
+        });
+        if LAST {
+            self.end(text);
+        }
+        self.halves = N / HALF;
+    }
+
+    /// Adds the product of vector `i` of those that wait to the sum of its half.
+    #[inline(always)]
+    fn add(&self, sum: &mut Sum<V>, i: usize) {
+        let block = if i.is_multiple_of(HALF) { self.pending[i].xor(self.hash) } else { self.pending[i] };
+        sum.add(block, self.powers[HALF - 1 - i % HALF]);
+    }
+
+    /// Hashes the first half of what waits, if both wait.
+    #[inline(always)]
+    fn first_half(&mut self) {
+        if V::GROUP > HALF && self.halves == 2 {
+            let mut sum = Sum::new(self.isa);
+            unroll!(i in [1 2 3 0] {
+                self.add(&mut sum, i);
+            });
+            self.hash = self.ghash.reduce(sum);
+        }
+    }
+
+    /// Hashes a part of the last half. The last step writes or compares the tag, and returns the
     /// packet's bit if it is authentic.
     ///
     /// # Safety
     /// The tag can be read and written at its pointer.
     #[inline(always)]
-    unsafe fn step<const SEAL: bool>(&self, isa: V::Isa, progress: &mut TailProgress<V>, step: usize) -> u64 {
+    unsafe fn step(&self, progress: &mut TailProgress<V>, step: usize) -> u64 {
+        let pending = |i: usize| self.pending[HALF + i];
         match step {
-            1 | 2 => progress.sum.add(self.pending[step], self.powers[GROUP - 2 - step]),
-            3 => progress.sum.add(self.pending[0].xor(self.hash), self.powers[GROUP - 2]),
-            4 => progress.hash = progress.ghash.reduce(progress.sum).xor(self.pending[GROUP - 1]),
+            1 | 2 => progress.sum.add(pending(step), self.powers[HALF - 2 - step]),
+            3 => progress.sum.add(pending(0).xor(self.hash), self.powers[HALF - 2]),
+            4 => progress.hash = self.ghash.reduce(progress.sum).xor(pending(HALF - 1)),
             5 => {
-                progress.sum = Sum::new(isa);
+                progress.sum = Sum::new(self.isa);
                 progress.sum.add(progress.hash, self.last);
             }
-            6 => progress.hash = progress.ghash.reverse(progress.ghash.reduce(progress.sum)),
+            6 => progress.hash = self.ghash.reverse(self.ghash.reduce(progress.sum)),
             STEPS => {
-                let tag = progress.hash.fold().xor(self.hidden);
+                let tag = progress.hash.xor(self.hidden).fold();
                 // SAFETY: by the caller's contract.
                 let same = unsafe {
                     if SEAL {
@@ -164,204 +397,30 @@ impl<V: Vector> Tail<V> {
         }
         0
     }
-}
 
-/// A packet while it is sealed or opened.
-struct State<'a, V: Vector, const R: usize, const SEAL: bool> {
-    isa: V::Isa,
-    packet: &'a Packet<'a>,
-    key: &'a Schedule<R>,
-    ghash: Ghash<V>,
-    /// H to the power of the number of lanes, and the second to fourth power of that.
-    powers: [Power<V>; GROUP],
-    /// The counter blocks without the counter.
-    start: V,
-    counter: V,
-    /// The number of slots of the first vector that stay empty.
-    empty: usize,
-    /// The start of the next vector in the packet, and the number of bytes of text left from there
-    /// on.
-    at: *mut u8,
-    left: usize,
-    /// The group that has passed through the cipher and waits to be hashed.
-    pending: [V; GROUP],
-    hash: V,
-    /// The encrypted first counter block, which hides the tag.
-    hidden: Xmm,
-}
-
-impl<'a, V: Vector, const R: usize, const SEAL: bool> State<'a, V, R, SEAL> {
-    /// # Safety
-    /// The packet's key is of `R` rounds.
-    #[inline(always)]
-    unsafe fn new(isa: V::Isa, packet: &'a Packet<'a>, empty: usize) -> Self {
-        // SAFETY: by the caller's contract.
-        let key = unsafe { packet.schedule::<R>() };
-        let ghash = Ghash::<V>::new(isa);
-        let start = V::splat(isa, key.start()).xor(V::splat(isa, &packet.iv));
-        Self {
-            isa,
-            packet,
-            key,
-            ghash,
-            powers: powers(isa, ghash, key),
-            start,
-            // SAFETY: `empty` is at most 3, and a vector at most four blocks.
-            counter: unsafe { V::load(isa, COUNTERS.as_ptr().wrapping_add(3 - empty).cast()) },
-            empty,
-            at: packet.text.wrapping_sub(16 * (empty + 1)),
-            left: packet.len() + 16 * (empty + 1),
-            pending: [V::zero(isa); GROUP],
-            hash: V::zero(isa),
-            hidden: start.fold(),
-        }
-    }
-
-    /// Processes the first group, of `F` vectors, then `groups` more. Meanwhile finishes the packet
-    /// before, and returns its bit if it is authentic.
+    /// Finishes the last packet. Returns its bit if it is authentic.
     ///
     /// # Safety
-    /// The packet has exactly these vectors.
+    /// The tag can be read and written at its pointer.
     #[inline(always)]
-    unsafe fn walk<const F: usize>(&mut self, groups: usize, before: &Tail<V>) -> u64 {
-        // SAFETY: by the caller's contract.
-        unsafe {
-            match groups {
-                0 => {
-                    let bit = self.group::<F, 0, true, true>(before);
-                    self.pending.rotate_right(GROUP - F);
-                    bit
-                }
-                1 => {
-                    let bit = self.group::<F, 0, true, false>(before);
-                    self.group::<GROUP, F, false, true>(before);
-                    bit
-                }
-                _ => {
-                    let bit = self.group::<F, 0, true, false>(before);
-                    self.group::<GROUP, F, false, false>(before);
-                    for _ in 2..groups {
-                        self.group::<GROUP, GROUP, false, false>(before);
-                    }
-                    self.group::<GROUP, GROUP, false, true>(before);
-                    bit
-                }
-            }
-        }
-    }
-
-    /// Passes the next `N` vectors through the cipher, and hashes the `P` vectors that wait. The
-    /// first group finishes the packet before instead, and returns its bit.
-    ///
-    /// # Safety
-    /// This many vectors are left. `FIRST` and `LAST` say whether it is the first and the last
-    /// group.
-    #[inline(always)]
-    unsafe fn group<const N: usize, const P: usize, const FIRST: bool, const LAST: bool>(
-        &mut self,
-        before: &Tail<V>,
-    ) -> u64 {
-        let isa = self.isa;
-        let order = V::splat(isa, &ORDER);
-        // SAFETY: four counters.
-        let step = V::splat(isa, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, V::LANES as u8, 0, 0, 0]);
-        let mut x = [self.start; GROUP];
-        for x in &mut x[..N] {
-            *x = self.counter.shuffle(order).xor(self.start);
-            self.counter = self.counter.add(step);
-        }
-        let mut sum = Sum::new(isa);
-        let mut progress = TailProgress::new(isa);
+    unsafe fn finish(&mut self) -> u64 {
+        self.first_half();
+        let mut progress = TailProgress::new(self.isa);
         let mut bit = 0;
-        each_round!(r, {
-            if r < R {
-                let round = V::splat(isa, self.key.round(r));
-                for x in &mut x[..N] {
-                    *x = x.aesenc(round).pin();
-                }
-                if FIRST && r <= STEPS {
-                    // SAFETY: by the caller's contract.
-                    bit |= unsafe { before.step::<SEAL>(isa, &mut progress, r) };
-                }
-                if r <= P {
-                    // The block that needs the hash of all before it goes last.
-                    let i = r % P.max(1);
-                    let block = if i == 0 { self.pending[0].xor(self.hash) } else { self.pending[i] };
-                    sum.add(block, self.powers[(P + 3 - i) % GROUP]);
-                }
-                if P > 0 && r == P + 1 {
-                    self.hash = self.ghash.reduce(sum);
-                }
-            }
+        unroll!(step in [1 2 3 4 5 6 7 8] {
+            // SAFETY: by the caller's contract.
+            bit |= unsafe { self.step(&mut progress, step) };
         });
-        let last = V::splat(isa, self.key.round(R));
-        for i in 0..N {
-            let from = if FIRST && i == 0 { self.empty + 1 } else { 0 };
-            let to = if LAST && i == N - 1 { V::LANES - 1 } else { V::LANES };
-            let whole = from == 0 && to == V::LANES;
-            let stream = x[i].aesenclast(last);
-            // The last block of text, whole or not, is in one of these two vectors.
-            let tail = LAST && i + 2 >= N;
-            let mask = V::mask(isa, self.left);
-            // SAFETY: these lanes hold text. The last block may reach into the tag, which is as
-            // long as a block.
-            unsafe {
-                let input = if whole { V::load(isa, self.at) } else { V::load_lanes(isa, self.at, from, to) };
-                let output = input.xor(if tail { stream.and(mask) } else { stream });
-                if whole {
-                    output.store(self.at);
-                } else {
-                    output.store_lanes(self.at, from, to);
-                }
-                let mut cipher = if SEAL { output } else { input };
-                if tail {
-                    cipher = cipher.and(mask);
-                }
-                if FIRST && i == 0 {
-                    cipher = cipher.and(V::mask_after(isa, 16 * from));
-                }
-                self.pending[i] = self.ghash.reverse(cipher);
-            }
-            if FIRST && i == 0 {
-                let place = at_lane::<V>(isa, self.empty);
-                self.hidden = stream.and(place).fold();
-                let aad = self.ghash.reverse(V::splat(isa, &self.packet.aad));
-                self.pending[0] = self.pending[0].xor(aad.and(place));
-            }
-            if LAST && i == N - 1 {
-                let lengths = V::splat(isa, &self.packet.lengths);
-                self.pending[i] = self.pending[i].xor(lengths.and(at_lane::<V>(isa, V::LANES - 1)));
-            }
-            self.at = self.at.wrapping_add(16 * V::LANES);
-            self.left = self.left.saturating_sub(16 * V::LANES);
-        }
         bit
-    }
-
-    /// Returns the rest of the work on the packet.
-    #[inline(always)]
-    fn tail(&self, bit: u64) -> Tail<V> {
-        let [one, two, three, _] = self.powers;
-        // SAFETY: there are as many powers as the vector has lanes, down to the first.
-        let last = unsafe { V::load(self.isa, self.key.power(V::LANES).as_ptr()) };
-        Tail {
-            pending: self.pending,
-            hash: self.hash,
-            powers: [one, two, three],
-            last: Power::new(last),
-            hidden: self.hidden,
-            tag: self.packet.tag(),
-            bit,
-        }
     }
 }
 
 /// Returns Hᵂ, H²ᵂ, H³ᵂ and H⁴ᵂ for vectors of W lanes.
 #[inline(always)]
-fn powers<V: Vector, const R: usize>(isa: V::Isa, ghash: Ghash<V>, key: &Schedule<R>) -> [Power<V>; GROUP] {
+fn powers<V: Vector, const R: usize>(isa: V::Isa, ghash: Ghash<V>, key: &Schedule<R>) -> [Power<V>; HALF] {
     let one = V::splat(isa, key.power(V::LANES));
     let two = V::splat(isa, key.power(2 * V::LANES));
-    let (three, four) = if GROUP * V::LANES <= POWERS {
+    let (three, four) = if HALF * V::LANES <= POWERS {
         (V::splat(isa, key.power(3 * V::LANES)), V::splat(isa, key.power(4 * V::LANES)))
     } else {
         let blocks = [key.power(V::LANES), key.power(2 * V::LANES)];
@@ -369,4 +428,12 @@ fn powers<V: Vector, const R: usize>(isa: V::Isa, ghash: Ghash<V>, key: &Schedul
         (V::broadcast(isa, both.lane(0)), V::broadcast(isa, both.lane(1)))
     };
     [Power::new(one), Power::new(two), Power::new(three), Power::new(four)]
+}
+
+/// Has values be read from memory again where they are used next. Otherwise the compiler would copy
+/// them within the stack, for lack of registers.
+#[inline(always)]
+fn forget<T>(values: &mut T) {
+    // SAFETY: this is no instruction. It lets the compiler assume that the values were written.
+    unsafe { asm!("/* {} */", in(reg) &raw mut *values, options(nostack, preserves_flags)) };
 }

@@ -6,6 +6,7 @@
 //! | [`vector`] | one, two or four blocks, and operations on them |
 //! | [`ghash`] | multiplication in the field of GHASH |
 //! | [`key`] | a key as the kernels load it |
+//! | [`counters`] | the counter blocks of a packet |
 //! | [`lanes`] | kernel for short packets: one packet a lane |
 //! | [`columns`] | kernel for long packets of the same number of blocks: one packet a lane |
 //! | [`long`] | kernel for long packets: one packet in all lanes |
@@ -59,6 +60,7 @@ macro_rules! each {
 
 mod burst;
 mod columns;
+mod counters;
 mod ghash;
 mod isa;
 mod key;

@@ -147,6 +147,12 @@ impl<'a> Packet<'a> {
         u64::from_le_bytes(*self.lengths.first_chunk().expect("16 bytes")) as usize / 8
     }
 
+    /// Returns the number of blocks of text, of which the last may be shorter.
+    #[inline(always)]
+    pub(super) fn blocks(&self) -> usize {
+        self.len().wrapping_add(15) / 16
+    }
+
     /// Returns the position of the tag.
     #[inline(always)]
     pub(super) fn tag(&self) -> *mut u8 {

@@ -141,6 +141,19 @@ fn every_short_length_with_every_size_of_key_and_additional_data() {
     }
 }
 
+/// Tests the longest text that is allowed for: its counters are of two bytes.
+#[test]
+fn the_longest_texts() {
+    let mut random = Random(6);
+    let mut place = vec![0; 65_536 + 16];
+    for len in [4063, 4064, 4065, 65_519, 65_535, 65_536] {
+        let case = Case::new(&mut random, [16, 24, 32][len % 3], 8, len);
+        for isa in isas() {
+            case.check(isa, &mut place[..len + 16]);
+        }
+    }
+}
+
 #[test]
 fn every_alignment() {
     let mut random = Random(3);

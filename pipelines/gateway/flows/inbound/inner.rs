@@ -1,14 +1,11 @@
 //! Plain packets out of opened ones.
 
-use super::{
+use super::super::{
     super::{
-        super::{
-            decapsulate::{self, decapsulated_class},
-            encapsulate::KeptHeader,
-        },
-        key::split_ports,
+        decapsulate::{self, decapsulated_class},
+        encapsulate::KeptHeader,
     },
-    Note,
+    key::split_ports,
 };
 use wayfarer_dataplane::{
     sa::{Flow, InboundSa, Mode},
@@ -18,6 +15,16 @@ use wayfarer_dataplane::{
         plain::{self, PlainHeader, PlainV4, PlainV6},
     },
 };
+
+/// What is known of an opened packet around the one inside. `ends` returns its source and destination.
+#[derive(Debug)]
+pub(super) struct Outer<E> {
+    /// Where the ESP payload with the ICV begins in the frame, and where it ends.
+    pub payload: (usize, usize),
+    pub traffic_class: u8,
+    pub is_ipv4: bool,
+    pub ends: E,
+}
 
 /// A plain packet out of an SA.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +65,11 @@ impl Inner {
 /// Returns the packet within an opened one, whose frame is `frame`, if it is plain and not changed by the
 /// outer header.
 #[inline(always)]
-pub(super) fn look_inside(frame: &[u8], note: &Note<'_>, sa: &InboundSa) -> Option<Inner> {
-    let text = frame.get(note.payload_at(sa)..usize::from(note.end))?;
+pub(super) fn look_inside<E>(frame: &[u8], outer: Outer<E>, sa: &InboundSa) -> Option<Inner>
+where
+    E: Fn() -> (Address, Address),
+{
+    let text = frame.get(outer.payload.0..outer.payload.1)?;
     let [padding, next_header] = esp_end(text, sa)?;
     let length = text.len() - sa.overhead.icv() - esp::TRAILER;
     let length = length.checked_sub(usize::from(padding))?;
@@ -68,36 +78,42 @@ pub(super) fn look_inside(frame: &[u8], note: &Note<'_>, sa: &InboundSa) -> Opti
             let header = PlainV4::read(text.first_chunk()?, false)?;
             let ports = header.ports(&text[V4_HEADER..])?;
             let ends = (Address::v4(header.src()), Address::v4(header.dst()));
-            passes_as_it_is(header, length, note).then(|| Inner::new(header, ends, ports))
+            passes_as_it_is(header, length, outer.traffic_class).then(|| Inner::new(header, ends, ports))
         }
-        (Mode::Tunnel, protocol::IPV6) => look_inside_v6(text, length, note),
+        (Mode::Tunnel, protocol::IPV6) => look_inside_v6(text, length, outer.traffic_class),
         (Mode::Tunnel, _) => None,
-        (Mode::Transport, _) => look_at_payload(frame, text.get(..length)?, next_header, note),
+        (Mode::Transport, _) => {
+            look_at_payload(text.get(..length)?, next_header, outer.is_ipv4, (outer.ends)())
+        }
     }
 }
 
 /// Does the same for IPv6. The packet is the first `length` bytes of `text`, or less.
 #[inline(never)]
-fn look_inside_v6(text: &[u8], length: usize, note: &Note<'_>) -> Option<Inner> {
+fn look_inside_v6(text: &[u8], length: usize, outer_class: u8) -> Option<Inner> {
     let header = PlainV6::read(text.first_chunk()?)?;
     let ports = header.ports(&text[V6_HEADER..])?;
-    passes_as_it_is(header, length, note).then(|| Inner::new(header, (header.src, header.dst), ports))
+    passes_as_it_is(header, length, outer_class).then(|| Inner::new(header, (header.src, header.dst), ports))
 }
 
 /// Does the same in transport mode, in which the outer header is that of the packet.
 #[inline(never)]
-fn look_at_payload(frame: &[u8], payload: &[u8], protocol: u8, note: &Note<'_>) -> Option<Inner> {
+fn look_at_payload(
+    payload: &[u8],
+    protocol: u8,
+    is_ipv4: bool,
+    (src, dst): (Address, Address),
+) -> Option<Inner> {
     let ports = plain::ports(protocol, 0, payload.len(), payload)?;
-    let ((src, dst), is_ipv4) = (note.ends(frame), note.key.is_ipv4());
     let length = KeptHeader::plain(is_ipv4, protocol).length + payload.len();
     Some(Inner { src, dst, ports, slot: 0, length: length as u16, protocol, is_ipv4 })
 }
 
 /// Returns whether a packet with a plain `header`, of which `length` bytes are there, is whole, has hops
-/// left, and is not changed by the outer header.
+/// left, and is not changed by the outer header, whose traffic class is `outer`.
 #[inline(always)]
-fn passes_as_it_is(header: impl PlainHeader, length: usize, note: &Note<'_>) -> bool {
-    let (outer, class) = (note.traffic_class, header.traffic_class());
+fn passes_as_it_is(header: impl PlainHeader, length: usize, outer: u8) -> bool {
+    let class = header.traffic_class();
     let is_changed = outer & decapsulate::ECN != 0 && decapsulated_class(outer, class) != Ok(class);
     header.total_len() <= length && header.hop_limit() > 1 && !is_changed
 }
