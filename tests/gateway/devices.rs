@@ -293,7 +293,7 @@ fn nothing_is_handed_to_a_device_that_is_down() {
         (0..3).for_each(|_| send(&mut world, 100));
         (world.take(OUTSIDE).len(), world.drops(PortDown))
     };
-    assert_eq!(send_after(1000), (3, 0), "it may have lost its carrier for a moment only");
+    assert_eq!(send_after(500), (3, 0), "it may have lost its carrier for a moment only");
     assert_eq!(send_after(200), (0, 3));
 }
 
