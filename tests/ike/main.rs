@@ -33,6 +33,7 @@ mod node;
 mod openiked;
 mod pair;
 mod path_probes;
+mod patience;
 mod peer_bounds;
 mod ppk;
 mod radius;

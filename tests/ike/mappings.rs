@@ -14,7 +14,6 @@ use wayfarer::sim::{
 use wayfarer_mobility::ike::{
     connection::{Connection, Lifetimes},
     event::{Event, PeerId},
-    reason::Reason,
     settings::Settings,
     wire::{self, Header, Payload, flags, notify},
 };
@@ -22,12 +21,12 @@ use wayfarer_mobility::ike::{
 const SECOND: Duration = Duration::from_secs(1);
 const NAT: [u8; 4] = [198, 51, 100, 9];
 
-fn nat() -> Nat {
+pub(super) fn nat() -> Nat {
     Nat::new(NAT.into(), Kind::ALL[0])
 }
 
 /// Connects a terminal behind a NAT, and lets it learn how the gateway sees it.
-fn behind(nat: Nat, terminal: Connection) -> Pair {
+pub(super) fn behind(nat: Nat, terminal: Connection) -> Pair {
     let mut pair = Pair::behind(nat, gateway(), terminal);
     pair.pass(3 * SECOND);
     pair
@@ -73,7 +72,7 @@ fn restart_nat(pair: &mut Pair) {
 }
 
 /// Has the terminal check whether the gateway is alive.
-fn check(pair: &mut Pair) {
+pub(super) fn check(pair: &mut Pair) {
     let here = pair.connected_peers()[0][0];
     pair.terminal.endpoint.handle_liveness(pair.now, here, false);
     pair.settle();
@@ -463,48 +462,4 @@ fn forged_and_repeated_answers_cause_nothing() {
     assert_eq!((pair.up().len(), changes_and_updates(&pair)), (1, [1, 0]), "the update is on its way");
     pair.deliver_down(&(reversed(addresses), answer));
     assert_eq!((pair.up().len(), changes_and_updates(&pair)), (0, [1, 0]));
-}
-
-/// Returns how long after the gateway's last word the terminal asks whether it is there, and how long until
-/// it gives it up, if it sends in vain all the time.
-fn patience(mut pair: Pair) -> [Duration; 2] {
-    check(&mut pair);
-    let (mut sent, begun, mut asks_after) = (0, pair.now, None);
-    while pair.terminal.end_reasons().is_empty() {
-        let known = pair.terminal.events.len();
-        (pair.now, sent) = (pair.now + SECOND, sent + 1);
-        pair.terminal.endpoint.handle_timeout(pair.now);
-        let mut messages = pair.up();
-        for event in &pair.terminal.events[known..] {
-            match event {
-                Event::TrafficDue { peer } => {
-                    pair.terminal.endpoint.handle_traffic(pair.now, *peer, sent, 0);
-                }
-                Event::LivenessDue { peer } => {
-                    pair.terminal.endpoint.handle_liveness(pair.now, *peer, false);
-                }
-                _ => {}
-            }
-        }
-        messages.extend(pair.up());
-        if !messages.is_empty() {
-            asks_after.get_or_insert(pair.now - begun);
-        }
-        assert!(pair.now < begun + 300 * SECOND);
-    }
-    assert_eq!(pair.terminal.end_reasons(), [Reason::Timeout]);
-    [asks_after.expect("a request"), pair.now - begun]
-}
-
-#[test]
-fn terminal_that_asks_early_gives_the_gateway_up_no_sooner() {
-    let [asks_after, plain] = patience(Pair::connected(gateway(), terminal()));
-    assert_eq!(Some(asks_after), terminal().liveness);
-    let [asks_after, asking] = patience(behind(nat(), terminal()));
-    assert!(asks_after <= 6 * SECOND, "{asks_after:?}");
-    assert!(asking >= plain, "{asking:?} instead of {plain:?}");
-    // The time of one that begins to ask now, and then until the try that is under way is over.
-    let retransmission = Settings::default().retransmission;
-    let latest = plain + asks_after + retransmission.after(retransmission.tries) + SECOND;
-    assert!(asking <= latest, "{asking:?} instead of {plain:?}");
 }
