@@ -97,6 +97,32 @@ fn terminal_does_not_authenticate_again_without_a_reason() {
     }
 }
 
+/// Its packets came in UDP before. Programs may be silent for some time, too.
+#[test]
+fn terminal_authenticates_again_after_long_silence_if_packets_have_come_before() {
+    for has_received in [true, false] {
+        let behind = || Some(nat(Kind::ALL[0]));
+        let mut pair = connected_by(behind(), false);
+        move_behind(&mut pair, behind(), ELSEWHERE);
+        let here = pair.connected_peers()[0][0];
+        let mut silent_after = None;
+        for second in 1..=60 {
+            let asked = questions(&pair);
+            pair.pass(SECOND);
+            if questions(&pair) > asked {
+                let received = 3 * u64::from(has_received);
+                pair.terminal.endpoint.handle_traffic(pair.now, here, 5 * second, received);
+                pair.settle();
+            }
+            if starts_and_silences(&pair).1 > 0 {
+                silent_after.get_or_insert(second);
+            }
+        }
+        assert_eq!(silent_after.is_some_and(|after| (20..=26).contains(&after)), has_received);
+        assert_eq!(starts_and_silences(&pair).1, usize::from(has_received), "{silent_after:?}");
+    }
+}
+
 #[test]
 fn terminal_that_leaves_the_nat_asks_nothing_more() {
     let behind = || Some(nat(Kind::ALL[0]));

@@ -290,6 +290,22 @@ fn traffic_one_way_causes_ever_fewer_updates_and_nothing_else() {
     assert_reachable(&mut pair);
 }
 
+/// After a move in UDP, long silence would lead to another authentication, had anything ever come.
+#[test]
+fn gateway_that_has_sent_nothing_is_told_of_a_new_port_after_a_move_too() {
+    let mut pair = behind_with_libreswan(false, terminal());
+    let [here, _] = pair.connected_peers().map(|all| all[0]);
+    for address in [[192, 0, 2, 99], TERMINAL] {
+        pair.terminal.endpoint.handle_local(pair.now, here, address.into(), None).unwrap();
+        pair.settle();
+    }
+    restart_nat(&mut pair);
+    let all = changes_and_updates(&pair)[1];
+    let dark = Traffic::default().pass(&mut pair, 60, [5, 0], |pair| changes_and_updates(pair)[1] > all);
+    assert!(dark <= 6, "{dark} s");
+    assert_reachable(&mut pair);
+}
+
 #[test]
 fn gateway_that_never_says_how_it_sees_the_terminal_gets_no_update() {
     let mut pair = behind_with_libreswan(true, terminal());

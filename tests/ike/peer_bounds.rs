@@ -1,17 +1,19 @@
 //! Bounds of the peers of an identity, and of all peers: those that SECURITY.md promises.
 
 use crate::{fleet::Fleet, pair::Pair, renewals::sends};
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{mem, net::IpAddr, sync::Arc, time::Duration};
 use wayfarer::sim::ike::{
-    connections::{gateway, terminal},
+    connections::{TERMINAL, gateway, terminal},
     eap::FakeEap,
     keys::LoggedKeys,
+    side::{Side, reversed},
 };
 use wayfarer_mobility::{
     identity::Identity,
     ike::{
         connection::{Connection, LocalAuth, RemoteAuth, SharedKey},
         counter::Counter,
+        event::PeerId,
         protection::Fragments,
         reason::Reason,
         settings::Settings,
@@ -100,27 +102,70 @@ fn bounds_peers_that_replace_one_another() {
     }
 }
 
+/// Lets the gateway's timers run until the peer `id` has ended. Returns how long that took, and the number of
+/// messages to it.
+fn wait_for_end(pair: &mut Pair, id: PeerId) -> (Duration, usize) {
+    let spi = pair.gateway.endpoint.peers().find(|peer| peer.id() == id).unwrap().spis().unwrap()[0];
+    let (before, mut sent) = (pair.now, 0);
+    while pair.gateway.connected_peers().contains(&id) {
+        pair.now = pair.gateway.endpoint.poll_timeout().unwrap();
+        pair.gateway.endpoint.handle_timeout(pair.now);
+        let messages = pair.gateway.work(pair.now);
+        sent += messages.iter().filter(|(_, message)| Header::parse(message).unwrap().spi_i == spi).count();
+    }
+    (pair.now - before, sent)
+}
+
 /// The peer may have restarted and send nothing, so that only its silence shows that the old SAs are dead.
 #[test]
 fn silent_peer_that_another_replaces_is_given_up_within_seconds() {
-    for unique in [true, false] {
+    for (unique, is_asked) in [(true, false), (false, false), (false, true)] {
         let settings = Settings { log_keys: true, ..Settings::default() };
         let mut pair = Pair::with(Connection { unique, ..gateway() }, terminal(), settings);
         connect(&mut pair, "cl.test", [192, 0, 2, 1]);
-        let old = pair.gateway.connected_peers();
-        let before = pair.now;
+        let old = pair.gateway.connected_peers()[0];
+        if is_asked {
+            // It has not answered for long, which could also be the path's fault.
+            pair.gateway.endpoint.handle_liveness(pair.now, old, false);
+            for _ in 0..6 {
+                pair.now = pair.gateway.endpoint.poll_timeout().unwrap();
+                pair.gateway.endpoint.handle_timeout(pair.now);
+                drop(pair.gateway.work(pair.now));
+            }
+        }
         connect(&mut pair, "cl.test", [192, 0, 2, 1]);
         assert_eq!(pair.gateway.connected_peers().len(), 2, "it may be authenticating again");
-        while pair.gateway.connected_peers().contains(&old[0]) {
-            pair.now = pair.gateway.endpoint.poll_timeout().unwrap();
-            pair.gateway.endpoint.handle_timeout(pair.now);
-            drop(pair.gateway.work(pair.now));
-        }
-        let dark = pair.now - before;
+        let (dark, asked) = wait_for_end(&mut pair, old);
         assert!((5 * SECOND..10 * SECOND).contains(&dark), "{dark:?}");
+        assert!(asked >= 4, "{asked} times, {is_asked}");
         assert_eq!((pair.gateway.connected_peers().len(), sends(&pair.gateway)), (1, true));
         assert_eq!(pair.gateway.end_reasons(), [Reason::Timeout]);
     }
+}
+
+/// It has two IKE SAs, and has not restarted.
+#[test]
+fn peer_that_answers_beside_its_successor_has_as_much_time_as_others() {
+    let settings = Settings { log_keys: true, ..Settings::default() };
+    let mut pair = Pair::with(Connection { unique: false, ..gateway() }, terminal(), settings);
+    pair.connect();
+    let old = pair.gateway.connected_peers()[0];
+    let another = Side::new(vec![], Settings::default(), 1);
+    let mut first = mem::replace(&mut pair.terminal, another);
+    pair.now += SECOND;
+    connect(&mut pair, "cl.test", TERMINAL);
+    pair.now += SECOND;
+    pair.gateway.endpoint.handle_timeout(pair.now);
+    for (addresses, message) in pair.gateway.work(pair.now) {
+        first.endpoint.handle_datagram(pair.now, reversed(addresses), &message);
+    }
+    let answers = first.work(pair.now);
+    assert_eq!(answers.len(), 1);
+    answers.iter().for_each(|answer| pair.deliver_up(answer));
+    pair.now += SECOND;
+    pair.gateway.endpoint.handle_liveness(pair.now, old, false);
+    let (dark, _) = wait_for_end(&mut pair, old);
+    assert!(dark >= Settings::default().retransmission.total(), "{dark:?}");
 }
 
 #[test]

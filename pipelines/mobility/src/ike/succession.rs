@@ -71,10 +71,8 @@ impl Endpoint {
         self.with(now, *id, |peer, _| peer.path_mtu = path_mtu);
         self.with(now, old, |peer, cx| {
             peer.be_replaced(*id, until);
-            // The peer may have restarted. Then it no longer takes packets by the old SAs, and if it sends
-            // none, only its silence shows that.
             if !is_ours {
-                peer.check_liveness(cx);
+                peer.check_replaced(cx);
             }
         });
     }

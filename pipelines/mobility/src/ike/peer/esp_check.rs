@@ -2,7 +2,7 @@
 //!
 //! After a move of ours that has put a NAT on the way, a gateway may go on as it connected. libreswan's
 //! does: it sends ESP without UDP, which no NAT lets in, and drops ours in UDP. OpenIKED's on Linux accepts
-//! every move, and carries none out. A new IKE_SA_INIT sets both right.
+//! every move, and carries none out; that is found only with a NAT. A new IKE_SA_INIT sets both right.
 //!
 //! The NAT in front of us may also forget its mapping. Then the peer's packets go to where we no longer
 //! are, until it is told (`exchange::mobike::mapping`) or, without MOBIKE, we authenticate again.

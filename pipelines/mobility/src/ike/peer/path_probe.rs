@@ -65,11 +65,12 @@ impl IkeSa {
 
     /// Sends an outstanding probe of the path's MTU once more: with its padding, and without it if no
     /// answer comes or the answer shows nothing. It then also goes to an address that is `probed`.
-    /// Returns false if the probe is given up, because another request has waited too long for it. Until
-    /// one does, nothing is lost but the probe.
+    /// Returns false if the probe is given up, because another request has waited too long for it: as long
+    /// as it takes to send it `most` times again. Until one does, nothing is lost but the probe.
     pub(super) fn repeat_path_probe(
         &mut self,
         cx: &mut Context<'_>,
+        most: u32,
         addresses: Addresses,
         probed: Option<Addresses>,
     ) -> bool {
@@ -87,7 +88,6 @@ impl IkeSa {
             return true;
         };
         probe.is_void = true;
-        let most = cx.settings.retransmission.tries;
         if outstanding.tries >= most && probe.is_in_the_way {
             return false;
         }

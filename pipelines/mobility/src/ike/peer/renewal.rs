@@ -3,7 +3,11 @@
 //! IKE SA is a peer of its own, and the two know each other meanwhile.
 
 use super::{
-    creation::Target, ike_sa::IkeSaLife, request::QueuedRequest, state::Peer, succession::Succession,
+    creation::Target,
+    ike_sa::IkeSaLife,
+    request::{QueuedRequest, Request},
+    state::Peer,
+    succession::Succession,
 };
 use crate::{
     ike::{
@@ -55,12 +59,34 @@ impl Peer {
         }
     }
 
-    /// Returns how often a request is sent again before the peer is given up: less often if the other side
-    /// has made another peer in its place.
+    /// Asks at once whether the peer lives, now that the other side has made another in its place. That may
+    /// have restarted: then it no longer takes packets by the old SAs, and if it sends none, only its silence
+    /// shows that.
+    pub(in crate::ike) fn check_replaced(&mut self, cx: &mut Context<'_>) {
+        self.succession().doubted_at = Some(cx.now);
+        let active = self.active;
+        let active = self.ike_sas.iter_mut().find(|ike_sa| ike_sa.local_spi() == active);
+        match active.and_then(|ike_sa| ike_sa.outstanding.as_mut()) {
+            // Any answer shows it.
+            Some(outstanding) if !matches!(outstanding.request, Request::PathProbe(_)) => {
+                (outstanding.tries, outstanding.resend_at) = (0, cx.now);
+            }
+            _ => {
+                self.enqueue(QueuedRequest::Liveness);
+                self.hurry_path_probe(cx);
+                self.start_queued(cx);
+            }
+        }
+    }
+
+    /// Returns how often a request is sent again before the peer is given up: less often from
+    /// [`Self::check_replaced`] on, until something comes from the peer.
     pub(super) fn tries(&self, settings: &Settings) -> u32 {
-        let is_replaced = self.succession.as_ref().is_some_and(|s| s.successor.is_some());
-        let most = if is_replaced && !self.is_initiator { bounds::REPLACED_TRIES } else { u32::MAX };
-        settings.retransmission.tries.min(most)
+        let doubted_at = self.succession.as_ref().and_then(|succession| succession.doubted_at);
+        match doubted_at.is_some_and(|at| self.heard_at <= at) {
+            true => settings.retransmission.tries.min(bounds::REPLACED_TRIES),
+            false => settings.retransmission.tries,
+        }
     }
 
     /// Closes the peer at `until`, if it does not end before.

@@ -16,6 +16,8 @@ pub(in crate::ike) struct Succession {
     /// New child SAs, which may take over the traffic of the predecessor's.
     pub(super) new_children: Vec<ChildId>,
     pub(in crate::ike) successor: Option<PeerId>,
+    /// When the other side made the successor, which may mean that it has restarted.
+    pub(super) doubted_at: Option<Duration>,
     /// When the IKE SA is deleted in favour of the successor; then, when the peer ends at the latest.
     pub(super) retires_at: Option<Duration>,
     /// True once the IKE SA is being deleted for that.

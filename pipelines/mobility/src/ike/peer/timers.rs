@@ -231,7 +231,7 @@ impl Peer {
                 continue;
             }
             if let Request::PathProbe(_) = outstanding.request {
-                if !ike_sa.repeat_path_probe(cx, self.addresses, probed) {
+                if !ike_sa.repeat_path_probe(cx, most, self.addresses, probed) {
                     ike_sa.outstanding = None;
                     silent = true;
                 }

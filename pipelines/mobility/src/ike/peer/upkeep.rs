@@ -99,10 +99,15 @@ impl EspCheck {
     /// long while the peer does not answer either. After long silence, we do so only if the peer has ever
     /// sent anything.
     pub(super) fn must_renew(&self) -> bool {
-        let soon = self.renews_after.filter(|after| *after < LONG_UNANSWERED || self.has_received());
+        let soon = self.renews_after.filter(|_| self.will_renew());
         let late = self.asked_at.filter(|_| self.has_received());
         let late = late.map(|asked_at| asked_at.saturating_add(LONG_UNANSWERED - UNANSWERED));
         [soon, late].into_iter().flatten().any(|after| self.unanswered >= after)
+    }
+
+    /// Returns true if it is decided that we authenticate again should nothing come.
+    pub(in crate::ike) fn will_renew(&self) -> bool {
+        self.renews_after.is_some_and(|after| after < LONG_UNANSWERED || self.has_received())
     }
 
     /// Notes that we authenticate again.

@@ -89,9 +89,8 @@ impl Peer {
         let may_announce = self.mobike && !self.is_wayfarer;
         let check = self.upkeep.as_mut().and_then(|upkeep| upkeep.esp_check.as_mut());
         // If we are about to authenticate again, that announces our end too.
-        let is_doubtful = |check: &&mut EspCheck| {
-            check.announcement == Announcement::Awaited && check.renews_after.is_none()
-        };
+        let is_doubtful =
+            |check: &&mut EspCheck| check.announcement == Announcement::Awaited && !check.will_renew();
         if let Some(check) = check.filter(is_doubtful).filter(|_| may_announce) {
             check.announcement = Announcement::Due;
             cx.tell(Event::TrafficDue { peer: self.id });
