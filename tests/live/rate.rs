@@ -210,6 +210,7 @@ outbound = {{ spi = 0x1001, cipher = "aes128gcm16", key_file = "up", sequence = 
     let report: Value = serde_json::from_slice(&fs::read(lab.path("run.json")).unwrap()).unwrap();
     let last = report["numbers"][0]["number"].as_u64().unwrap();
     assert!(last as f64 >= number(&rows[0], "sent") / 2.0, "{report}");
+    assert!(number(&report["numbers"][0], "received") > 0.0, "{report}");
     // The same numbers again are repetitions.
     let why = measure(&lab, kind, &arguments).unwrap_err();
     assert!(why.contains("no frame came back (both)"), "{why}");

@@ -2,7 +2,11 @@
 //! run at the same time.
 
 use serde_json::Value;
-use std::process::{Command, Output};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    process::{Command, Output},
+};
 
 fn bench(arguments: &str) -> Output {
     let program = env!("CARGO_BIN_EXE_wayfarer");
@@ -131,6 +135,30 @@ fn rate_without_a_device_still_writes_its_report() {
 }
 
 #[test]
+fn rate_that_fails_at_once_leaves_an_older_report_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.json");
+    std::fs::write(&path, "of yesterday").unwrap();
+    let output = bench(&format!("rate --port lo --test rate --report {}", path.display()));
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(1), &b"--test rate needs --rate\n"[..]));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "of yesterday");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn rate_takes_arguments_that_are_not_utf8() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wayfarer"));
+    command.args(["bench", "rate", "--port", "lo", "--test", "latency", "--replay"]);
+    command.arg(OsStr::from_bytes(b"in\xff.pcap")).arg("--report").arg(&path);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(report["arguments"][7], "in\u{fffd}.pcap");
+}
+
+#[test]
 fn rate_refuses_options_that_do_not_fit_together() {
     for (arguments, code, part) in [
         ("rate --port lo --report run.txt", 2, "must end with .json, .csv or .html"),
@@ -140,6 +168,8 @@ fn rate_refuses_options_that_do_not_fit_together() {
         ("rate --port lo --src 198.18.0.1/16 --dst 198.19.0.1", 2, "must be an address, or a prefix"),
         ("rate --port lo --ipv6 --replay x.pcap", 2, "cannot be used with"),
         ("rate --port lo --trial 0", 2, "must be from 0.01 to 3600"),
+        ("rate --port lo --dst-mac 01:00:5e:00:00:01", 2, "must be a MAC address of one station"),
+        ("rate --port lo --report nowhere/run.json", 1, "nowhere/run.json: "),
         ("rate --port lo --test rate", 1, "--test rate needs --rate"),
         ("rate --port lo --direction both", 1, "--peer-port is needed"),
         ("rate --port lo --replay x.pcap --test latency", 1, "without latencies"),

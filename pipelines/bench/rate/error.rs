@@ -1,6 +1,6 @@
 //! The errors of a run.
 
-use super::options::Direction;
+use super::options::{Direction, Options};
 use crate::launch::LaunchError;
 use std::{fmt, io};
 use wayfarer_dataplane::{crypto::KeyError, port::PortError};
@@ -15,8 +15,19 @@ pub enum RateError {
         /// Cores that this process may use.
         cores: usize,
     },
+    /// There are more threads than [`Options::THREADS`].
+    Threads(usize),
     /// The machine has no such core for this process.
     Core(usize),
+    /// Two threads would share this core.
+    RepeatedCore(usize),
+    /// Trials have more frames than there is memory to know each of them again.
+    Marks {
+        /// Bytes that they may need.
+        needed: u64,
+        /// Bytes that the machine can give.
+        available: u64,
+    },
     /// A device could not be opened.
     Port(String, PortError),
     /// This direction needs a second device, and so does ESP.
@@ -76,6 +87,8 @@ pub enum RateError {
     Host(Box<LaunchError>),
     /// No frame of this direction came back.
     Silence(Direction),
+    /// A device took no frame of this direction in a whole trial.
+    NothingSent(Direction),
 }
 
 impl fmt::Display for RateError {
@@ -86,6 +99,17 @@ impl fmt::Display for RateError {
                 "no figure: {threads} threads need as many cores, but this process may use {cores} only"
             ),
             Self::Core(core) => write!(f, "--cores: this process may not use core {core}"),
+            Self::Threads(threads) => {
+                write!(f, "{threads} threads are too many: at most {}", Options::THREADS)
+            }
+            Self::RepeatedCore(core) => write!(f, "--cores: core {core} is in the list twice"),
+            Self::Marks { needed, available } => write!(
+                f,
+                "to know each frame again, a trial may need {} MiB, which is more than half of the {} MiB that \
+                 are available: use a shorter --trial, or a --max-rate or --rate of what the device can do",
+                needed >> 20,
+                available >> 20
+            ),
             Self::Port(port, why) => write!(f, "port {port}: {why}"),
             Self::OnePort => {
                 f.write_str("--peer-port is needed for other directions than forward, and for ESP")
@@ -125,6 +149,10 @@ impl fmt::Display for RateError {
                 "no frame came back ({direction}): is the device under test up, does it forward the \
                  destination to the other port's MAC address, is the destination none of this host's own \
                  addresses, and do keys, SPIs and sequence numbers fit, if there are any?"
+            ),
+            Self::NothingSent(direction) => write!(
+                f,
+                "a device took no frame in a whole trial ({direction}), so there is no figure: is its link up?"
             ),
         }
     }

@@ -193,9 +193,9 @@ pub struct BackToBack {
     pub mbps: f64,
     /// The frames of the longest bursts.
     pub frames: Spread,
-    /// How long the mean burst lasts, in milliseconds.
+    /// How long the mean burst lasts, in milliseconds: the implied buffer time of RFC 9004.
     pub milliseconds: f64,
-    /// `true` if the device took the longest burst that was tried, so that there is no other limit.
+    /// `true` if the device took the longest burst in every search, so that no other limit was found.
     pub is_at_end: bool,
     /// The longest burst of each search, in frames.
     pub repetitions: Vec<u64>,

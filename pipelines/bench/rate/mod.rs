@@ -12,6 +12,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `options`, `error`, [`Row`] | what is asked for, why there is no figure, the figures |
+//! | `check` | what is refused before any device is opened |
 //! | `sizes`, `flows`, `stamp`, `source` | frames: lengths, headers, marks, and the bursts made of them |
 //! | `tunnels` | the other ends of the device's tunnels |
 //! | `traffic`, `devices` | the options as sources of frames; open devices |
@@ -20,6 +21,7 @@
 //! | `search`, `procedure`, `figures` | the tests, over any device |
 //! | [`report`] | JSON, CSV and a page with plots |
 
+mod check;
 mod devices;
 mod error;
 mod figures;
@@ -47,54 +49,37 @@ pub use options::{Direction, Options, Size, Test, Traffic, Unknown};
 pub use report::{LastNumber, Report};
 pub use row::Row;
 
-use super::{Machine, cores, fewer_cores};
+use super::Machine;
+use check::check;
 use core_affinity::CoreId;
 use devices::Devices;
 use procedure::{Procedure, TestRun};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
 use tester::Tester;
 use thread::Equipment;
 use traffic::Load;
+use tunnels::Numbers;
 
 /// Runs all tests, and calls `each` with each row as soon as it is measured. Returns the last sequence
 /// numbers of all tunnels, also after an error: with the same keys, the device takes only higher ones.
+/// There are none if no device was opened.
 pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> (Vec<LastNumber>, Result<(), RateError>) {
-    let opened = check(options).and_then(|cores| Ok((cores, devices::find(options)?)));
-    let loaded = opened.and_then(|(cores, found)| Ok((cores, Load::new(options, &found)?, found)));
-    let (cores, mut load, found) = match loaded {
-        Ok(loaded) => loaded,
+    let prepared = check(options).and_then(|cores| {
+        let found = devices::find(options)?;
+        let load = Load::new(options, &found)?;
+        let devices = devices::open(&found, options.kind, &load.udp_ports, options.threads)?;
+        Ok((cores, load, devices))
+    });
+    let (cores, mut load, devices) = match prepared {
+        Ok(prepared) => prepared,
         Err(why) => return (Vec::new(), Err(why)),
     };
-    let result = devices::open(&found, options.kind, &load.udp_ports, options.threads)
-        .and_then(|devices| measure(options, &cores, &mut load, devices, &mut each));
-    let last = |(name, last): &(String, Arc<AtomicU64>)| LastNumber {
-        tunnel: name.clone(),
-        number: last.load(Relaxed),
+    let result = measure(options, &cores, &mut load, devices, &mut each);
+    let last = |numbers: &Numbers| LastNumber {
+        tunnel: numbers.tunnel.clone(),
+        number: numbers.sent(),
+        received: numbers.received(),
     };
     (load.numbers.iter().map(last).collect(), result)
-}
-
-/// Checks what can be checked without devices; returns the threads' cores, none if the system chooses.
-fn check(options: &Options) -> Result<Vec<CoreId>, RateError> {
-    if let Some(cores) = fewer_cores(options.threads) {
-        return Err(RateError::Cores { threads: options.threads, cores });
-    }
-    let needs_peer = options.directions.iter().any(|direction| *direction != Direction::Forward);
-    let is_capture = matches!(options.traffic, Traffic::Capture(_));
-    if is_capture && (needs_peer || options.tests.contains(&Test::Latency)) {
-        return Err(RateError::CaptureTest);
-    }
-    if needs_peer && options.peer_port.is_none() {
-        return Err(RateError::OnePort);
-    }
-    if options.tests.contains(&Test::Rate) && options.rate.is_none() {
-        return Err(RateError::NoRate);
-    }
-    let find = |id: &usize| cores().iter().find(|core| core.id == *id).copied().ok_or(RateError::Core(*id));
-    options.cores.iter().map(find).collect()
 }
 
 fn measure(
@@ -115,7 +100,7 @@ fn measure(
         is_capture,
     });
     let equipment = equipment.collect();
-    let tunnels = load.numbers.iter().map(|(name, _)| name.clone()).collect();
+    let tunnels = load.numbers.iter().map(|numbers| numbers.tunnel.clone()).collect();
     let mut tester = Tester::start(equipment, cores, options.settle, tunnels, Some(keep))?;
     for &direction in &options.directions {
         for &size in &load.sizes {
@@ -141,6 +126,7 @@ fn measure(
                     ciphers: load.ciphers.clone(),
                     tunnels: load.numbers.len(),
                     flows: load.flows,
+                    left_out: load.left_out,
                     threads: options.threads,
                     drivers: drivers.clone(),
                     link_mbps: speed,

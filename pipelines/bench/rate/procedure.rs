@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How often latencies are measured (RFC 2544 §26.2).
 const LATENCIES: u32 = 20;
+/// How many trials a stream lasts of which latencies are measured: those of the second one count.
+pub(super) const LATENCY_TRIALS: u32 = 2;
 /// How often bursts are measured (RFC 2544 §26.4).
 const BURSTS: u32 = 50;
 /// The longest burst at full rate (RFC 2544 §26.4).
@@ -58,11 +60,13 @@ impl Procedure {
     pub(super) fn throughput(&self, device: &mut impl Device) -> Result<Throughput, RateError> {
         let mut trials = Vec::new();
         let mut best: Option<Trial> = None;
-        let attempt = |rate| -> Result<Attempt, RateError> {
+        let mut kept_up = true;
+        let attempt = |rate: Option<f64>| -> Result<Attempt, RateError> {
             let trial = device.trial(&Demand::new(rate, self.trial))?;
             trials.push(TrialSummary::new(&trial));
             let attempt = Attempt { fps: trial.fps, passes: trial.passes(self.loss) };
             if attempt.passes && best.as_ref().is_none_or(|best| best.fps < trial.fps) {
+                kept_up = rate.is_none_or(|rate| trial.fps >= rate * KEPT_UP);
                 best = Some(trial);
             }
             Ok(attempt)
@@ -70,7 +74,8 @@ impl Procedure {
         let has_failed = highest_rate(self.max_rate, self.resolution, attempt)?;
         let fps = best.as_ref().map_or(0.0, |best| best.fps);
         let limit = match self.max_rate {
-            _ if has_failed => Limit::Device,
+            _ if has_failed && kept_up => Limit::Device,
+            _ if has_failed => Limit::Sender,
             Some(rate) if fps >= rate * KEPT_UP => Limit::MaxRate,
             _ => Limit::Sender,
         };
@@ -92,7 +97,7 @@ impl Procedure {
     /// # Errors
     /// The first error of a trial.
     pub(super) fn latency(&self, device: &mut impl Device, fps: f64) -> Result<Latencies, RateError> {
-        let stop = Stop::After(2 * self.trial);
+        let stop = Stop::After(LATENCY_TRIALS * self.trial);
         let demand = Demand { rate: Some(fps), stop, settled: self.trial };
         let (mut repetitions, mut sent, mut lost) = (Vec::new(), 0, 0);
         for _ in 0..self.repeat.unwrap_or(LATENCIES) {
@@ -139,22 +144,23 @@ impl Procedure {
         Ok(Curve { steps })
     }
 
-    /// Looks for the longest burst without loss (RFC 2544 §26.4), of which RFC 9004 says what it means.
+    /// Looks for the longest burst without loss (RFC 2544 §26.4). Its time is the implied buffer time of RFC
+    /// 9004; the corrected one, without what the device forwards meanwhile, is not computed.
     ///
     /// # Errors
     /// The first error of a trial.
     pub(super) fn back_to_back(&self, device: &mut impl Device) -> Result<BackToBack, RateError> {
-        let (mut repetitions, mut is_at_end) = (Vec::new(), false);
+        let (mut repetitions, mut is_at_end) = (Vec::new(), true);
         let (mut frames, mut seconds) = (0, 0.0);
         for _ in 0..self.repeat.unwrap_or(BURSTS) {
             let longest = device.trial(&Demand::new(self.max_rate, LONGEST.min(self.trial)))?;
             frames += longest.sent;
             seconds += if longest.fps > 0.0 { longest.sent as f64 / longest.fps } else { 0.0 };
             if longest.passes(self.loss) {
-                is_at_end = true;
                 repetitions.push(longest.sent);
                 continue;
             }
+            is_at_end = false;
             let attempt = |frames| -> Result<bool, RateError> {
                 let trial = device.trial(&Demand::burst(self.max_rate, frames))?;
                 // A burst that the sender did not finish says nothing of longer ones.
@@ -266,6 +272,7 @@ mod tests {
             let received = (sent - lost) as u64;
             Ok(Trial {
                 sent: sent as u64,
+                sent_ways: [sent as u64, 0],
                 received,
                 received_ways: [received, 0],
                 duplicates: 0,
@@ -319,6 +326,47 @@ mod tests {
         assert!((98_000.0..=100_000.0).contains(&found.fps) && found.lost > 0, "{found:?}");
         let nothing = throughput(PROCEDURE, &mut Model::new(0.0, 0.0, 1e6));
         assert_eq!((nothing.fps, nothing.sent, nothing.latency), (0.0, 0, None));
+    }
+
+    /// A device whose sender offers only a part of each rate, and which carries everything in the first
+    /// `idle` trials.
+    struct Uneven {
+        model: Model,
+        part: f64,
+        idle: usize,
+    }
+
+    impl Device for Uneven {
+        fn trial(&mut self, demand: &Demand) -> Result<Trial, RateError> {
+            let limit = self.model.limit;
+            if self.model.demands.len() < self.idle {
+                self.model.limit = f64::INFINITY;
+            }
+            let trial =
+                self.model.trial(&Demand { rate: demand.rate.map(|rate| rate * self.part), ..*demand });
+            self.model.limit = limit;
+            trial
+        }
+    }
+
+    #[test]
+    fn sender_that_does_not_keep_up_is_the_limit_even_if_higher_rates_failed() {
+        let limit = |part| {
+            let mut device = Uneven { model: Model::new(40_000.0, 0.0, 50_000.0), part, idle: 0 };
+            PROCEDURE.throughput(&mut device).unwrap().limit
+        };
+        assert_eq!((limit(0.9), limit(1.0)), (Limit::Sender, Limit::Device));
+    }
+
+    #[test]
+    fn bursts_are_at_their_end_only_if_all_are() {
+        let at_end = |idle| {
+            let mut device = Uneven { model: Model::new(5e5, 4096.0, 1e6), part: 1.0, idle };
+            let found = Procedure { repeat: Some(2), ..PROCEDURE }.back_to_back(&mut device).unwrap();
+            assert_eq!(found.repetitions.len(), 2);
+            found.is_at_end
+        };
+        assert_eq!([0, 1, 2].map(at_end), [false, false, true]);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Row {
     pub tunnels: usize,
     /// The number of flows; 0 for a capture.
     pub flows: u64,
+    /// Records of a capture that are not sent: no IP packets, too long, or of no known form.
+    pub left_out: u64,
     /// The number of threads that sent and received.
     pub threads: usize,
     /// The drivers by which the devices were opened.
@@ -55,10 +57,11 @@ struct Line {
 
 impl Row {
     /// Returns the highest rate of such frames that the devices' speed allows, in both directions
-    /// together, in frames per second.
+    /// together, in frames per second; `None` also with tunnels, whose ESP makes frames longer.
     pub fn line_rate(&self) -> Option<f64> {
         let ways = self.direction.ways().into_iter().filter(|goes| *goes).count() as f64;
-        self.link_mbps.map(|mbps| ways * f64::from(mbps) * 1e6 / 8.0 / (self.mean_size + BETWEEN))
+        let mbps = self.link_mbps.filter(|_| self.tunnels == 0);
+        mbps.map(|mbps| ways * f64::from(mbps) * 1e6 / 8.0 / (self.mean_size + BETWEEN))
     }
 
     /// Returns the titles of the columns of [`Row::line`].

@@ -29,6 +29,7 @@ pub(super) fn highest_rate<E>(
         let Attempt { fps, passes } = attempt(rate)?;
         let target = rate.unwrap_or(fps);
         if passes {
+            // What was offered may be less, but with the target the interval is halved in any case.
             low = target;
         } else {
             // If the sender did not keep up, even the rate that was really offered was too high.

@@ -118,8 +118,10 @@ impl Tally {
             return;
         }
         self.received += 1;
-        if since(stamp.time, self.start) >= self.settled {
-            self.latency.saturating_record(since(now, stamp.time));
+        // Counted back from now: another thread may have sent the frame before this one began.
+        let flight = since(now, stamp.time);
+        if self.settled == 0 || flight + self.settled <= now.saturating_sub(self.start) {
+            self.latency.saturating_record(flight);
         }
     }
 
@@ -160,6 +162,8 @@ pub(super) struct Sent {
 pub(super) struct Trial {
     /// Frames that the devices took.
     pub(super) sent: u64,
+    /// The same, by direction.
+    pub(super) sent_ways: [u64; 2],
     /// Frames that came back, each counted once.
     pub(super) received: u64,
     /// The same, by direction.
@@ -181,6 +185,7 @@ impl Trial {
     pub(super) fn new(sent: &[Sent], tallies: Vec<Tally>) -> Self {
         let mut trial = Self {
             sent: sent.iter().map(|sent| sent.frames).sum(),
+            sent_ways: [0; 2],
             received: 0,
             received_ways: [0; 2],
             duplicates: 0,
@@ -201,6 +206,7 @@ impl Trial {
             }
         }
         for (stream, (arrivals, sent)) in all.iter().zip(sent).enumerate() {
+            trial.sent_ways[way_of(stream)] += sent.frames;
             // Only numbers that were used: any other one is not ours.
             trial.received_ways[way_of(stream)] += arrivals.seen.below(sent.frames);
             trial.duplicates += arrivals.duplicates;
@@ -217,6 +223,11 @@ impl Trial {
     /// Returns whether frames were sent and no more than this fraction of them was lost.
     pub(super) fn passes(&self, tolerance: f64) -> bool {
         self.sent > 0 && self.lost() as f64 <= self.sent as f64 * tolerance
+    }
+
+    /// Returns whether a device took frames of each of these directions.
+    pub(super) fn offers(&self, direction: Direction) -> bool {
+        direction.ways().into_iter().zip(self.sent_ways).all(|(goes, sent)| !goes || sent > 0)
     }
 
     /// Returns whether frames of each of these directions came back.
@@ -275,11 +286,12 @@ mod tests {
     #[test]
     fn only_frames_of_the_settled_part_show_latencies() {
         let mut tally = Tally::new(7, 2, 500, Duration::from_nanos(1000));
-        for (number, time) in [(0, 500), (1, 1499), (2, 1500), (3, 4000)] {
+        // The first was sent by a thread that began before this one.
+        for (number, time) in [(4, 400), (0, 500), (1, 1499), (2, 1500), (3, 4000)] {
             tally.note(&Stamp { time, ..stamp(0, number) }, 0, 10_000);
         }
-        let trial = Trial::new(&[sent(4, 1), sent(0, 1)], vec![tally]);
-        assert_eq!((trial.received, trial.latency.len()), (4, 2));
+        let trial = Trial::new(&[sent(5, 1), sent(0, 1)], vec![tally]);
+        assert_eq!((trial.received, trial.latency.len()), (5, 2));
         assert!(trial.passes(0.0) && !trial.answers(Direction::Both) && trial.answers(Direction::Forward));
     }
 

@@ -5,7 +5,7 @@ use super::{
     error::RateError,
     options::Direction,
     procedure::Device,
-    schedule::Demand,
+    schedule::{Demand, Stop},
     stamp::Signature,
     tally::{Sent, Trial},
     thread::{Equipment, Progress, Task, TesterThread},
@@ -134,7 +134,13 @@ impl Device for Tester {
         if !std::mem::replace(&mut self.is_first, false) {
             thread::sleep(self.settle);
         }
-        self.run(demand, LATE)
+        let trial = self.run(demand, LATE)?;
+        // The first frame of each stream is due at once, but a burst may be shorter than there are streams.
+        let is_offered = match demand.stop {
+            Stop::After(_) => trial.offers(self.direction),
+            Stop::Frames(_) => trial.sent > 0,
+        };
+        if is_offered { Ok(trial) } else { Err(RateError::NothingSent(self.direction)) }
     }
 }
 

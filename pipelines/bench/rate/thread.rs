@@ -60,7 +60,7 @@ impl Progress {
     /// Waits until all threads are here, so that they begin together.
     fn meet(&self) {
         self.ready.fetch_add(1, AcqRel);
-        while self.ready.load(Acquire) < self.threads && !self.is_cancelled.load(Relaxed) {
+        while self.ready.load(Acquire) < self.threads && !self.is_cancelled() {
             thread::yield_now();
         }
     }
@@ -76,6 +76,10 @@ impl Progress {
         self.finished.fetch_add(1, Release);
     }
 
+    fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Relaxed)
+    }
+
     fn is_finished(&self) -> bool {
         self.finished.load(Acquire) == self.threads
     }
@@ -83,7 +87,18 @@ impl Progress {
     /// Returns whether there is nothing to wait for: everything came back, or a thread has failed.
     fn is_over(&self) -> bool {
         let is_complete = || self.received.load(Relaxed) >= self.sent.load(Relaxed);
-        self.is_cancelled.load(Relaxed) || self.is_finished() && is_complete()
+        self.is_cancelled() || self.is_finished() && is_complete()
+    }
+}
+
+/// Cancels a trial if its thread panics, so that the others do not wait for it.
+struct CancelOnPanic<'a>(&'a Progress);
+
+impl Drop for CancelOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.cancel();
+        }
     }
 }
 
@@ -195,6 +210,7 @@ impl Lane {
     /// Sends this thread's share of the frames, and receives whatever comes to it until all threads have
     /// everything or nothing more is to be expected.
     fn trial(&mut self, task: &Task) -> Part {
+        let _cancel = CancelOnPanic(&task.progress);
         let mut streams = self.streams(task);
         task.progress.meet();
         let start = self.now();
@@ -202,11 +218,12 @@ impl Lane {
         let mut last_sent = Duration::ZERO;
         loop {
             let passed = Duration::from_nanos(self.now() - start);
-            let is_stuck = passed > last_sent + STUCK || self.exhausted().is_some();
+            let is_stuck = passed > last_sent + STUCK;
+            let gives_up = is_stuck || self.exhausted().is_some() || task.progress.is_cancelled();
             for (way, stream) in streams.iter_mut().enumerate() {
                 let Some(stream) = stream.as_mut().filter(|stream| !stream.is_over) else { continue };
                 match stream.schedule.due(passed, stream.sent.frames) {
-                    Some(count) if !is_stuck => {
+                    Some(count) if !gives_up => {
                         let frames = self.send(task, way, stream.sent.frames, count);
                         stream.sent.frames += frames;
                         if frames > 0 || count == 0 {

@@ -7,13 +7,10 @@ use super::{
     options::{Options, Size, Traffic},
     sizes::{AROUND, Limits},
     source::{Source, ethernet_header},
-    tunnels::{FarEnds, Openers, Sealer, Sealers},
+    tunnels::{FarEnds, Numbers, Openers, Sealer, Sealers},
 };
 use crate::config::model::Tunnel;
-use std::{
-    path::Path,
-    sync::{Arc, atomic::AtomicU64},
-};
+use std::{path::Path, sync::Arc};
 use wayfarer_dataplane::{
     port::{Mac, pcap},
     sa::PortRange,
@@ -36,12 +33,14 @@ pub(super) struct Load {
     pub(super) flows: u64,
     /// The names of the tunnels' ciphers.
     pub(super) ciphers: Vec<String>,
-    /// The tunnels' names, and the last sequence number that each has used.
-    pub(super) numbers: Vec<(String, Arc<AtomicU64>)>,
+    /// The tunnels' sequence numbers.
+    pub(super) numbers: Vec<Numbers>,
     /// UDP ports of this host at which ESP arrives.
     pub(super) udp_ports: Vec<u16>,
     /// The mean length of a capture's packets, in bytes.
     pub(super) capture_mean: f64,
+    /// Records of a capture that are not sent.
+    pub(super) left_out: u64,
 }
 
 /// Source and destination MAC address of frames, by direction.
@@ -78,6 +77,7 @@ impl Load {
             numbers: Vec::new(),
             udp_ports: Vec::new(),
             capture_mean: 0.0,
+            left_out: 0,
         }
     }
 
@@ -173,7 +173,7 @@ fn sealed(
         openers: Some(Arc::new(ends.openers)),
         flows: flows as u64,
         ciphers: ends.ciphers,
-        numbers: ends.names.into_iter().zip(ends.last).collect(),
+        numbers: ends.numbers,
         udp_ports: ends.udp_ports,
         ..load
     })
@@ -182,13 +182,15 @@ fn sealed(
 /// Makes the frames of a capture, with new MAC addresses. Only IP packets that fit the devices are sent.
 fn capture(options: &Options, found: &[Found], path: &Path) -> Result<Load, RateError> {
     let [(src, dst), _] = macs(options, found);
-    let (mut frames, _) = pcap::read(path, dst).map_err(RateError::Capture)?;
+    let (mut frames, skipped) = pcap::read(path, dst).map_err(RateError::Capture)?;
     let mtu = found.iter().map(|device| device.mtu).min().unwrap_or(0);
+    let readable = frames.len();
     frames.retain_mut(|frame| {
         let Ok(Ethernet { ethertype, .. }) = Ethernet::parse(frame) else { return false };
         Ethernet { dst, src, ethertype }.emit(frame);
         matches!(ethertype, ethernet::IPV4 | ethernet::IPV6) && frame.len() <= ethernet::HEADER + mtu
     });
+    let left_out = skipped.values().sum::<u64>() + (readable - frames.len()) as u64;
     let Some(first) = frames.first() else {
         return Err(RateError::NoFrames(path.display().to_string()));
     };
@@ -204,5 +206,5 @@ fn capture(options: &Options, found: &[Found], path: &Path) -> Result<Load, Rate
     };
     let sources = shares.into_iter().map(|frames| [Some(Source::Capture(frames)), None]);
     let load = Load::plain(sources.collect(), ipv6, mtu);
-    Ok(Load { sizes: vec![Size::Capture], capture_mean, ..load })
+    Ok(Load { sizes: vec![Size::Capture], capture_mean, left_out, ..load })
 }

@@ -16,7 +16,7 @@ use std::{
     },
 };
 use wayfarer_dataplane::{
-    crypto::{self, Backend, Key, OpenJob, SealJob},
+    crypto::{self, Backend, Key, KeyError, OpenJob, SealJob},
     packet::{BURST, Burst},
     sa::Mode,
     sharing::Sharing,
@@ -75,6 +75,9 @@ pub(super) struct Sealer {
     spi: u32,
     esn: bool,
     outer: Outer,
+    /// What IVs are mixed with: a key that is used in another run, from whatever number on, must not get
+    /// an IV again (RFC 4106 §3.1).
+    iv_mask: u64,
     /// The last number that was used. Others only read it.
     last: Arc<AtomicU64>,
 }
@@ -173,9 +176,9 @@ impl Sealers {
     /// Seals the frames of a burst, each of which has its inner packet.
     pub(super) fn seal(&self, burst: &mut Burst, seals: &[Seal]) {
         let jobs = burst.iter_mut().zip(seals).map(|(packet, &Seal { sealer, seq })| {
-            let Sealer { key, esn, outer, .. } = &self.all[sealer];
+            let Sealer { key, esn, outer, iv_mask, .. } = &self.all[sealer];
             let esp = &mut packet.data_mut()[ethernet::HEADER + outer.len()..];
-            SealJob { key, seq, iv: seq, esn: *esn, esp }
+            SealJob { key, seq, iv: seq ^ iv_mask, esn: *esn, esp }
         });
         let mut jobs: ArrayVec<SealJob<'_>, BURST> = jobs.collect();
         crypto::seal(&mut jobs);
@@ -192,7 +195,7 @@ struct Opener {
     key: Key,
     esn: bool,
     /// Infers the upper half of a number. It refuses none: frames have numbers of their own.
-    window: Window,
+    window: Arc<Window>,
 }
 
 /// The ways out of all tunnels, for all threads: the device chooses where its frames arrive.
@@ -247,15 +250,33 @@ fn esp_in(frame: &[u8]) -> Option<Range<usize>> {
     (start < end).then_some(start..end)
 }
 
+/// The sequence numbers of one tunnel, as its threads leave them.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    pub(super) tunnel: String,
+    sent: Arc<AtomicU64>,
+    received: Arc<Window>,
+}
+
+impl Numbers {
+    /// Returns the last number that was used towards the device.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// Returns the highest number that came from the device and authenticated.
+    pub(super) fn received(&self) -> u64 {
+        self.received.top()
+    }
+}
+
 /// The other ends of a device's tunnels, in the order of the configuration.
 pub(super) struct FarEnds {
-    pub(super) names: Vec<String>,
     pub(super) sealers: Vec<Sealer>,
     /// The addresses and ports of flows into each tunnel.
     pub(super) spaces: Vec<Space>,
     pub(super) openers: Openers,
-    /// The last sequence numbers that were used.
-    pub(super) last: Vec<Arc<AtomicU64>>,
+    pub(super) numbers: Vec<Numbers>,
     /// The UDP ports at which the device's ESP arrives.
     pub(super) udp_ports: Vec<u16>,
     /// The names of the ciphers towards the device, each once.
@@ -272,11 +293,10 @@ impl FarEnds {
     /// [`RateError::Tunnel`] if a tunnel is of no use, [`RateError::Key`].
     pub(super) fn new(tunnels: &[Tunnel], ipv6: bool, mtu: usize) -> Result<Self, RateError> {
         let mut ends = Self {
-            names: Vec::new(),
             sealers: Vec::new(),
             spaces: Vec::new(),
             openers: Openers::default(),
-            last: Vec::new(),
+            numbers: Vec::new(),
             udp_ports: Vec::new(),
             ciphers: Vec::new(),
             mtu,
@@ -315,13 +335,14 @@ impl FarEnds {
             spi: tunnel.outbound.spi.0,
             esn: tunnel.esn,
             outer: Outer { src: tunnel.local, dst, udp, is_summed },
+            iv_mask: getrandom::u64().map_err(|_| RateError::Key(tunnel.name.clone(), KeyError::Refused))?,
             last: last.clone(),
         };
         let mtu = mtu.min(tunnel.mtu.unwrap_or(usize::MAX));
         let longest = (0..=mtu).rev().find(|inner| sealer.packet_len(*inner) <= mtu);
         self.mtu = self.mtu.min(longest.unwrap_or(0));
-        let window = Window::starting_at(tunnel.window, Sharing::Many, tunnel.inbound.sequence);
-        let opener = Opener { key: key(&tunnel.inbound)?, esn: tunnel.esn, window };
+        let window = Arc::new(Window::starting_at(tunnel.window, Sharing::Many, tunnel.inbound.sequence));
+        let opener = Opener { key: key(&tunnel.inbound)?, esn: tunnel.esn, window: window.clone() };
         self.openers.0.insert(tunnel.inbound.spi.0, opener);
         self.spaces.push(Space {
             src: selector.local,
@@ -334,157 +355,11 @@ impl FarEnds {
         if !self.ciphers.contains(&cipher) {
             self.ciphers.push(cipher);
         }
-        self.names.push(tunnel.name.clone());
         self.sealers.push(sealer);
-        self.last.push(last);
+        self.numbers.push(Numbers { tunnel: tunnel.name.clone(), sent: last, received: window });
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sim::{
-        fixtures::{bare_tunnel, ip, sa, selector, suite},
-        frames::{datagram, frame},
-        terminal::Terminal,
-    };
-    use wayfarer_dataplane::pool::{HEADROOM, Pool};
-
-    fn tunnel(cipher: &str) -> Tunnel {
-        let cipher = suite(cipher);
-        Tunnel {
-            local: ip("192.0.2.7"),
-            remote: Remote::At(ip("203.0.113.1"), 0),
-            selectors: vec![
-                selector("10.98.0.0/24", "10.99.0.0/24"),
-                selector("fd00:98::/64", "fd00:99::/64"),
-            ],
-            ..bare_tunnel("alice".to_owned(), sa(0x2001, cipher, 2), sa(0x1001, cipher, 1))
-        }
-    }
-
-    /// Makes the device's end of a tunnel, with other code for the ciphers.
-    fn device(tunnel: &Tunnel) -> Terminal {
-        let end = Terminal::of([&tunnel.inbound, &tunnel.outbound], ip("203.0.113.1"), Backend::Portable);
-        Terminal { esn: tunnel.esn, ..end }
-    }
-
-    fn inner(n: u8) -> Vec<u8> {
-        datagram("10.98.0.7", "10.99.0.2", (4000, 9), &[n; 33])
-    }
-
-    #[test]
-    fn device_opens_what_is_sealed() {
-        let udp = Encapsulation::Udp(4500);
-        let v6 = |cipher| Tunnel {
-            local: ip("2001:db8::7"),
-            remote: Remote::At(ip("2001:db8::1"), 4600),
-            encap: udp,
-            ..tunnel(cipher)
-        };
-        for tunnel in [
-            tunnel("aes128gcm16"),
-            Tunnel { encap: udp, esn: true, ..tunnel("aes256gcm16") },
-            v6("chacha20poly1305"),
-            tunnel("aes128-sha256"),
-        ] {
-            let device = device(&tunnel);
-            let ends = FarEnds::new(std::slice::from_ref(&tunnel), false, 1500).unwrap();
-            assert_eq!(ends.spaces[0].src, tunnel.selectors[0].local);
-            let mut sealers = Sealers::new(ends.sealers);
-            let mut pool = Pool::new(8, 2048).unwrap();
-            let (mut burst, mut seals) = (Burst::new(), Vec::new());
-            for n in 0..3 {
-                let mut packet = pool.take().unwrap();
-                let length = ethernet::HEADER + sealers.get(0).packet_len(inner(n).len());
-                packet.fill(HEADROOM, &vec![0xee; length]).unwrap();
-                let (seal, place) =
-                    sealers.begin(0, inner(n).len(), protocol::IPV4, packet.data_mut()).unwrap();
-                packet.data_mut()[place].copy_from_slice(&inner(n));
-                burst.push(packet);
-                seals.push(seal);
-            }
-            sealers.seal(&mut burst, &seals);
-            for (n, packet) in burst.iter().enumerate() {
-                let packet = &packet.data()[ethernet::HEADER..];
-                let (outer, seq, plain, next_header) = device.open(packet);
-                assert_eq!((outer.src.into(), outer.total_len()), (tunnel.local, packet.len()));
-                assert_eq!((seq, plain, next_header), (n as u64 + 1, inner(n as u8), protocol::IPV4));
-                if tunnel.local.is_ipv6() {
-                    let datagram = outer.payload(packet);
-                    let mut summed = datagram.to_vec();
-                    udp::set_checksum(&mut summed, outer.src, outer.dst);
-                    assert_eq!(summed, datagram);
-                    assert_eq!(Udp::parse(datagram).unwrap().dst_port, 4600);
-                }
-            }
-            assert_eq!(ends.last[0].load(Relaxed), 3);
-            pool.give_all(&mut burst);
-        }
-    }
-
-    #[test]
-    fn what_the_device_seals_is_opened_and_nothing_else() {
-        let esn = Tunnel { esn: true, ..tunnel("aes128gcm16") };
-        let tunnel = Tunnel { inbound: Sa { sequence: (1 << 32) - 10, ..esn.inbound }, ..esn };
-        let ends = FarEnds::new(std::slice::from_ref(&tunnel), true, 1500).unwrap();
-        let mut device = device(&tunnel);
-        let sealed = |device: &Terminal, n, seq| {
-            frame([2; 6], [4; 6], &device.seal_as(&inner(n), protocol::IPV4, seq))
-        };
-        let mut frames = vec![sealed(&device, 1, (1 << 32) - 1)];
-        // The upper half of this number is 1, which the packet does not show.
-        frames.push(sealed(&device, 2, (1 << 32) + 5));
-        frames.push(frame([2; 6], [4; 6], &inner(3)));
-        let mut forged = sealed(&device, 4, (1 << 32) + 6);
-        *forged.last_mut().unwrap() ^= 1;
-        frames.push(forged);
-        device.port = Some(4500);
-        frames.push(sealed(&device, 5, (1 << 32) + 7));
-        frames.push(sealed(&Terminal { spi_out: 0x2002, ..device }, 6, (1 << 32) + 8));
-        let mut pool = Pool::new(8, 2048).unwrap();
-        let (mut burst, mut opened) = (Burst::new(), Vec::new());
-        // The number of the second frame is known only after the first one was opened.
-        for frames in [&frames[..1], &frames[1..]] {
-            for frame in frames {
-                let mut packet = pool.take().unwrap();
-                packet.fill(HEADROOM, frame).unwrap();
-                burst.push(packet);
-            }
-            let forged = ends.openers.open(&mut burst, |packet| opened.push(packet.to_vec()));
-            assert_eq!(forged, u64::from(frames.len() > 1));
-            pool.give_all(&mut burst);
-        }
-        assert_eq!(opened, [inner(1), inner(2), inner(5)]);
-    }
-
-    #[test]
-    fn tunnels_of_no_use_are_refused_and_numbers_end() {
-        let refused =
-            |tunnel: Tunnel, ipv6| FarEnds::new(&[tunnel], ipv6, 1500).err().map(|why| why.to_string());
-        let anywhere = Tunnel { remote: Remote::Any, ..tunnel("aes128gcm16") };
-        assert_eq!(refused(anywhere, false).unwrap(), "tunnel alice: needs the device's address as remote");
-        let v4 =
-            Tunnel { selectors: vec![selector("10.98.0.0/24", "10.99.0.0/24")], ..tunnel("aes128gcm16") };
-        let why = refused(v4, true).unwrap();
-        assert_eq!(why, "tunnel alice: has no selector of this address family for UDP");
-        assert!(refused(Tunnel { mode: Mode::Transport, ..tunnel("aes128gcm16") }, false).is_some());
-        let used = Sa { sequence: u64::from(u32::MAX), ..tunnel("aes128gcm16").outbound };
-        let ends = FarEnds::new(&[Tunnel { outbound: used, ..tunnel("aes128gcm16") }], false, 1500).unwrap();
-        let mut sealers = Sealers::new(ends.sealers);
-        let mut frame = vec![0; ethernet::HEADER + sealers.get(0).packet_len(100)];
-        assert!(sealers.begin(0, 100, protocol::IPV4, &mut frame).is_none());
-        assert_eq!(sealers.exhausted(), Some(0));
-    }
-
-    #[test]
-    fn packets_of_the_longest_length_fit_the_mtu_and_longer_ones_do_not() {
-        let narrow = Tunnel { mtu: Some(1400), ..tunnel("aes128-sha256") };
-        let ends = FarEnds::new(&[tunnel("aes128gcm16"), narrow], false, 1500).unwrap();
-        let lengths = |inner| ends.sealers.iter().map(|sealer| sealer.packet_len(inner)).collect::<Vec<_>>();
-        assert!(lengths(ends.mtu)[0] <= 1500 && lengths(ends.mtu)[1] <= 1400, "{:?}", lengths(ends.mtu));
-        assert!(lengths(ends.mtu + 1)[1] > 1400);
-        assert_eq!(ends.ciphers, ["aes128gcm16", "aes128-sha256"]);
-    }
-}
+mod tests;

@@ -79,12 +79,13 @@ directions and threads together. Only frames that the devices really took count 
   latency       at the throughput, or at --rate: streams of two --trial each, of whose second half frames count
                 (section 26.2; RFC 8219 sections 7.2 and 7.3.1)
   loss          at 100 %, 90 %, 80 % ... of the highest rate, until two in a row lose nothing (section 26.3)
-  back-to-back  the longest burst without loss, up to two seconds (section 26.4, RFC 9004)
+  back-to-back  the longest burst without loss, up to two seconds (section 26.4)
   rate          loss and latencies at --rate
 
 With --esp, frames are in ESP on --port and in clear on --peer-port, and --size is that in clear. FILE is the
 configuration of the far end of the device's tunnels, with a fixed remote. Its ports are not opened. A device refuses
-sequence numbers that it knows: the next run needs the last ones, which are in the report, as `sequence` in FILE.
+sequence numbers that it knows, and goes on from its own: the next run needs the last ones of both directions, which are
+on standard error and in the report, as `sequence` of `outbound` and `inbound` in FILE.
 
 It needs the same rights as a gateway on network devices. The kernel keeps the devices' addresses and answers ARP for
 them; --dst must not be one of the kernel's own addresses. A router under test needs a route and a neighbour for it:

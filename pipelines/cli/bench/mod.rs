@@ -2,17 +2,17 @@
 
 pub(super) mod arguments;
 mod rate_arguments;
+mod report_files;
 
 use super::failure::Failure;
 use arguments::{Bench, BenchCrypto, BenchEsp, BenchIke, BenchPorts};
 use rate_arguments::BenchRate;
+use report_files::ReportFiles;
 use serde::Serialize;
 use std::{
     env,
-    fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
     process,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -99,13 +99,9 @@ fn ports(options: &BenchPorts) -> Result<(), Failure> {
 
 fn rate(options: &BenchRate) -> Result<(), Failure> {
     let what = rate_options(options)?;
+    let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     // Made before anything is measured, which may take hours.
-    let unwritten = |path: &Path, why: io::Error| Failure::Gateway(format!("{}: {why}", path.display()));
-    let mut files = Vec::new();
-    for (path, format) in &options.report {
-        let file = File::create(path).map_err(|why| unwritten(path, why))?;
-        files.push((path, *format, file));
-    }
+    let files = ReportFiles::new(&options.report).map_err(Failure::Gateway)?;
     if !options.json {
         writeln!(io::stdout(), "{}", rate::Row::titles())?;
     }
@@ -115,23 +111,26 @@ fn rate(options: &BenchRate) -> Result<(), Failure> {
         rows.show(row, rate::Row::line);
         all.push(row.clone());
     });
-    let report = Report {
-        program: format!("wayfarer {}", env!("CARGO_PKG_VERSION")),
-        started,
-        arguments: env::args().skip(1).collect(),
-        rows: all,
-        numbers,
-        error: done.as_ref().err().map(ToString::to_string),
-    };
-    for (path, format, file) in files {
-        format.write(&report, BufWriter::new(file)).map_err(|why| unwritten(path, why))?;
+    // First of all: without these, the next run with the same keys fails. Nobody may be reading, but then
+    // there are still the files.
+    for rate::LastNumber { tunnel, number, received } in &numbers {
+        let _ = writeln!(
+            io::stderr(),
+            "tunnel {tunnel}: last sequence numbers {number} sent, {received} received"
+        );
     }
-    if let Some(last) = report.numbers.iter().max_by_key(|last| last.number) {
-        let rate::LastNumber { tunnel, number } = last;
-        writeln!(io::stderr(), "last sequence number: {number} (tunnel {tunnel})")?;
+    if let Some(row) = all.first().filter(|row: &&rate::Row| row.left_out > 0) {
+        let _ = writeln!(io::stderr(), "{} records of the capture were not sent", row.left_out);
     }
-    rows.written?;
-    done.map_err(|why| Failure::Gateway(why.to_string()))
+    let error = done.err().map(|why| why.to_string());
+    let program = format!("wayfarer {}", env!("CARGO_PKG_VERSION"));
+    let mut failures =
+        files.write(&Report { program, started, arguments, rows: all, numbers, error: error.clone() });
+    failures.extend(error);
+    if !failures.is_empty() {
+        return Err(Failure::Gateway(failures.join("\n")));
+    }
+    Ok(rows.written?)
 }
 
 fn rate_options(options: &BenchRate) -> Result<rate::Options, Failure> {

@@ -72,7 +72,7 @@ pub(in crate::cli) struct BenchRate {
     /// Tolerated loss, in percent of the frames.
     #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = percent)]
     pub loss: f64,
-    /// Seconds for which each trial sends, 0.01 to 3600.
+    /// Seconds for which each trial sends, 0.01 to 3600. Each frame of a trial takes a bit of memory.
     #[arg(long, value_name = "S", default_value = "60", value_parser = trial)]
     pub trial: Duration,
     /// Seconds for which the device is left alone between trials, 0 to 60.
@@ -144,11 +144,18 @@ fn seconds(text: &str, range: RangeInclusive<f64>) -> Result<Duration, String> {
     }
 }
 
+/// Parses the address of one station.
 fn mac(text: &str) -> Result<Mac, String> {
-    let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    let byte = |text: &str| match text.len() == 2 && !text.starts_with('+') {
+        true => u8::from_str_radix(text, 16).ok(),
+        false => None,
+    };
+    let bytes: Option<Vec<u8>> = text.split(':').map(byte).collect();
+    let is_station = |mac: &Mac| mac[0] & 1 == 0 && *mac != Mac::default();
     bytes
         .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| "must be a MAC address like 02:00:00:00:00:01".to_owned())
+        .filter(is_station)
+        .ok_or_else(|| "must be a MAC address of one station, like 02:00:00:00:00:01".to_owned())
 }
 
 fn prefix(text: &str) -> Result<Prefix, String> {
@@ -158,4 +165,26 @@ fn prefix(text: &str) -> Result<Prefix, String> {
 fn report(text: &str) -> Result<(PathBuf, Format), UnknownFormat> {
     let path = PathBuf::from(text);
     Format::of(&path).map(|format| (path, format))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_address_is_one_stations() {
+        assert_eq!(mac("02:00:00:00:0a:FF"), Ok([2, 0, 0, 0, 10, 255]));
+        for text in [
+            "02:00:00:00:00",
+            "02:00:00:00:00:01:02",
+            "+2:00:00:00:00:01",
+            "2:00:00:00:00:01",
+            "002:00:00:00:00:01",
+            "01:00:5e:00:00:01",
+            "ff:ff:ff:ff:ff:ff",
+            "00:00:00:00:00:00",
+        ] {
+            assert!(mac(text).is_err(), "{text}");
+        }
+    }
 }

@@ -3,13 +3,15 @@
 use super::super::row::Row;
 use serde::Serialize;
 
-/// The last sequence number that a tunnel has used.
+/// The last sequence numbers of a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LastNumber {
     /// The tunnel's name.
     pub tunnel: String,
-    /// The number.
+    /// The last one towards the device.
     pub number: u64,
+    /// The highest one that came from the device.
+    pub received: u64,
 }
 
 /// The results of a run.

@@ -45,7 +45,8 @@ svg polyline.bound { fill: none; }
 const NOTES: &str = "\
 <p>Sizes are those of frames in clear, with their check sequence. Rates are those of all directions and
 threads together, of frames that the devices really took. Latencies run from handing frames to the
-sending device to taking them from the receiving one, so this program's own polling is in them. Typical
+sending device to taking them from the receiving one, so this program's own polling is in them. Of frames
+that it seals, the sealing of the whole burst is in them too: up to 32 frames. Typical
 latency is a trial's median, worst-case latency what 99.9 % of its frames did not exceed, variation the
 latter less the trial's lowest (RFC 8219). Of repeated trials there are the median and, in brackets, the
 1st and 99th percentile.</p>
@@ -87,7 +88,13 @@ pub(super) fn page(report: &Report) -> String {
     if !numbers.is_empty() {
         page += "<p>Last sequence numbers, by which the device knows repetitions:</p>\n<ul>\n";
         for last in numbers {
-            let _ = writeln!(page, "<li>{}: {}</li>", escape(&last.tunnel), last.number);
+            let _ = writeln!(
+                page,
+                "<li>{}: {} sent, {} received</li>",
+                escape(&last.tunnel),
+                last.number,
+                last.received
+            );
         }
         page += "</ul>\n";
     }
@@ -183,7 +190,7 @@ fn plots(rows: &[Row]) -> Vec<Plot> {
     vec![
         plot("Throughput", SIZE, "frames per second", rates),
         plot("Throughput in bits of frames", SIZE, "Mbit/s", by_size(rows, bits, "")),
-        plot("Latency at the throughput", SIZE, "µs", latencies),
+        plot("Latency", SIZE, "µs", latencies),
         plot("Loss", "frames per second", "percent lost", losses.collect()),
         plot("Longest burst without loss", SIZE, "frames", by_size(rows, burst, "")),
     ]
@@ -244,7 +251,7 @@ fn result(figures: &Figures) -> String {
         }
         Figures::BackToBack(found) => {
             let (mean, milliseconds, fps) = (found.frames.mean, found.milliseconds, found.fps);
-            let end = if found.is_at_end { ", the longest that was tried" } else { "" };
+            let end = if found.is_at_end { ", the longest that was tried, in every search" } else { "" };
             format!(
                 "{mean:.0} frames, {milliseconds:.2} ms at {fps:.0} frames/s{end}; {} searches",
                 found.repetitions.len()

@@ -82,8 +82,9 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Returns the lost frames in percent of those sent.
+    /// Returns the lost frames in percent of those sent; `None` if none were.
     pub(super) fn loss_percent(&self) -> Option<f64> {
-        self.counts.map(|(sent, lost)| if sent == 0 { 0.0 } else { lost as f64 * 100.0 / sent as f64 })
+        let counts = self.counts.filter(|(sent, _)| *sent > 0);
+        counts.map(|(sent, lost)| lost as f64 * 100.0 / sent as f64)
     }
 }

@@ -38,6 +38,7 @@ fn row(size: Size, figures: Figures) -> Row {
         ciphers: vec!["aes128gcm16".to_owned()],
         tunnels: 3,
         flows: 7,
+        left_out: 0,
         threads: 2,
         drivers: vec!["af_xdp (native)".to_owned(); 2],
         link_mbps: Some(10_000),
@@ -102,7 +103,7 @@ fn report() -> Report {
             row(Size::Fixed(64), Figures::BackToBack(bursts)),
             row(Size::Fixed(64), Figures::Rate(fixed)),
         ],
-        numbers: vec![LastNumber { tunnel: "alice".to_owned(), number: 4711 }],
+        numbers: vec![LastNumber { tunnel: "alice".to_owned(), number: 4711, received: 1174 }],
         error: Some("no frame came back".to_owned()),
     }
 }
@@ -129,6 +130,7 @@ fn names_of_files_say_the_form() {
 fn json_has_every_figure_and_its_circumstances() {
     let report: serde_json::Value = serde_json::from_str(&written(Format::Json)).unwrap();
     assert_eq!(report["numbers"][0]["number"], 4711);
+    assert_eq!(report["numbers"][0]["received"], 1174);
     assert_eq!(report["error"], "no frame came back");
     let rows = report["rows"].as_array().unwrap();
     let tests: Vec<_> = rows.iter().map(|row| row["test"].as_str().unwrap()).collect();
@@ -207,12 +209,30 @@ fn page_needs_nothing_from_outside_and_plots_every_test() {
     assert_eq!(rates.matches("<circle class=\"s0\"").count(), 2, "{rates}");
     assert!(rates.contains("500 k at 64</title>") && rates.contains("100 k at 1.518 k</title>"));
     assert!(rates.find("500 k at 64<").unwrap() < rates.find("100 k at 1.518 k<").unwrap());
-    assert!(rates.contains("both, IPv6, aes128gcm16, line rate"));
+    assert!(!page.contains("line rate"), "ESP makes frames longer");
     assert!(page.contains("--port &lt;eth1&gt;") && page.contains("6.18 &lt;test&gt;"));
-    assert!(page.contains("2023-11-14 22:13 UTC") && page.contains("<li>alice: 4711</li>"));
+    assert!(
+        page.contains("2023-11-14 22:13 UTC") && page.contains("<li>alice: 4711 sent, 1174 received</li>")
+    );
     assert!(page.contains("<td>typical 21.0 [11.0, 31.0] µs"), "{page}");
     assert!(page.contains("100 % (1000000 frames/s): 50.0000 % lost; 90 %"));
     assert!(page.contains("8500 frames, 8.50 ms at 1000000 frames/s; 2 searches"));
+}
+
+#[test]
+fn line_rate_is_that_of_frames_in_clear() {
+    let sealed = row(Size::Fixed(64), throughput(5e5));
+    assert_eq!(sealed.line_rate(), None);
+    let clear = Row { tunnels: 0, ciphers: vec![], ..sealed };
+    // 14.88 million each way.
+    assert!(
+        clear.line_rate().is_some_and(|rate| (rate - 29_761_904.8).abs() < 0.1),
+        "{:?}",
+        clear.line_rate()
+    );
+    let mut out = Vec::new();
+    Format::Html.write(&Report { rows: vec![clear], ..report() }, &mut out).unwrap();
+    assert!(String::from_utf8(out).unwrap().contains("both, IPv6, line rate"));
 }
 
 #[test]

@@ -4,8 +4,10 @@ use super::{
     super::{
         devices::Found,
         options::{Options, Size, Test, Traffic},
+        source::Source,
         stamp,
         traffic::Load,
+        tunnels::Numbers,
     },
     *,
 };
@@ -68,7 +70,10 @@ fn found() -> [Found; 2] {
 
 /// Starts a tester, which does not know yet what to send. Returns the far ends and the load as well.
 fn start(options: &Options) -> (Tester, Wires, Load) {
-    let mut load = Load::new(options, &found()).unwrap();
+    start_with(options, Load::new(options, &found()).unwrap())
+}
+
+fn start_with(options: &Options, mut load: Load) -> (Tester, Wires, Load) {
     let mut wires = Wires::default();
     let mut equipment = Vec::new();
     for sources in std::mem::take(&mut load.sources) {
@@ -85,7 +90,7 @@ fn start(options: &Options) -> (Tester, Wires, Load) {
             is_capture: matches!(options.traffic, Traffic::Capture(_)),
         });
     }
-    let tunnels = load.numbers.iter().map(|(name, _)| name.clone()).collect();
+    let tunnels = load.numbers.iter().map(|numbers| numbers.tunnel.clone()).collect();
     (Tester::start(equipment, &[], options.settle, tunnels, None).unwrap(), wires, load)
 }
 
@@ -190,6 +195,29 @@ fn device_that_answers_in_one_direction_only_is_silent_in_the_other() {
     );
 }
 
+#[test]
+fn trial_of_which_a_device_takes_nothing_is_no_figure() {
+    let (mut tester, wires, _load) = start(&options(clear("198.18.0.1", "198.19.0.1", 1), 1));
+    tester.lengths = [46].into();
+    // Nobody empties the ring.
+    let full = tester.run(&Demand::burst(None, 2000), Duration::ZERO).unwrap();
+    assert!(full.sent > 0 && full.sent == wires[0][0].waiting() as u64, "{full:?}");
+    let why = tester.trial(&Demand::new(None, Duration::from_millis(50))).unwrap_err().to_string();
+    assert!(why.starts_with("a device took no frame in a whole trial (forward)"), "{why}");
+}
+
+#[test]
+fn panic_of_a_thread_ends_the_trial_of_all() {
+    let options = options(clear("198.18.0.0/24", "198.19.0.0/24", 2), 2);
+    let mut load = Load::new(&options, &found()).unwrap();
+    // It has no first frame to take.
+    load.sources[1][0] = Some(Source::Capture(vec![]));
+    let (mut tester, _wires, _load) = start_with(&options, load);
+    tester.lengths = [46].into();
+    let result = tester.trial(&Demand::new(Some(1000.0), Duration::from_secs(3600)));
+    assert_eq!(result.map(drop).unwrap_err().to_string(), "a thread ended before its time");
+}
+
 /// Makes the tester's end of a tunnel whose last number was `sequence`.
 fn tunnel(name: &str, spi: u32, sequence: u64) -> Tunnel {
     let suite = suite("aes128gcm16");
@@ -238,8 +266,10 @@ fn frames_pass_through_a_devices_tunnels_both_ways() {
     assert_eq!((trial.sent, trial.lost(), trial.forged), (400, 0, 0));
     assert_eq!(trial.received_ways, [200, 200]);
     // Each frame in ESP used a number, also those of learning; a burst that did not fit uses more.
-    let used: u64 = load.numbers.iter().map(|(_, last)| last.load(Relaxed)).sum();
+    let used: u64 = load.numbers.iter().map(Numbers::sent).sum();
     assert!(used > 200, "{used}");
+    let seen: u64 = load.numbers.iter().map(Numbers::received).sum();
+    assert!(seen > 200, "{seen}");
 }
 
 #[test]
@@ -252,7 +282,7 @@ fn tunnel_without_numbers_ends_the_test() {
         tester.trial(&Demand::burst(None, 1000)).map(drop).map_err(|why| why.to_string())
     });
     assert!(result.is_err_and(|why| why.starts_with("tunnel bob has used all its sequence numbers")));
-    assert_eq!(load.numbers[1].1.load(Relaxed), u64::from(u32::MAX));
+    assert_eq!(load.numbers[1].sent(), u64::from(u32::MAX));
 }
 
 #[test]
@@ -273,6 +303,7 @@ fn frames_of_a_capture_are_sent_with_new_addresses_and_counted() {
     let traffic = Traffic::Capture(path);
     let (mut tester, wires, load) = start(&Options { sizes: None, ..options(traffic, 1) });
     assert_eq!((&load.sizes[..], load.ipv6), (&[Size::Capture][..], false));
+    assert_eq!(load.left_out, 1, "ARP");
     assert_eq!(load.mean(Size::Capture), (packets[0].len() + packets[1].len()) as f64 / 2.0 + 18.0);
     let [left, right] = found().map(|device| device.mac);
     let expected = packets.each_ref().map(|packet| frame(right, left, packet));
