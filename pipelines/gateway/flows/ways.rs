@@ -180,7 +180,11 @@ impl<E: Entry> Ways<E> {
             && let Some(answer) = ask()
             && (free.is_some() || !answer.is_refusal())
         {
-            (*entry, *own) = (answer, addresses);
+            *entry = answer;
+            // Pages that are all zeros, as without IPv6, stay unused.
+            if *own != addresses {
+                *own = addresses;
+            }
         }
     }
 

@@ -104,6 +104,7 @@ impl<'a, const SEAL: bool> Burst<'a, SEAL> {
 /// those that would fill no more than half of the lanes, and all for which that is quicker anyway.
 #[inline(always)]
 fn singles<V: Vector>(mut same: u64, blocks: usize) -> u64 {
+    const { assert!(V::ALONE <= MOST_BLOCKS, "packets of the longest class differ in length") };
     if blocks >= V::ALONE {
         return same;
     }
