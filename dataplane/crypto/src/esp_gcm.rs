@@ -17,7 +17,8 @@ pub(super) struct EspGcm {
     pub(super) suite: Suite,
 }
 
-/// Does the same as [`Suite::fits`] for the suites of these keys, which all have the same sizes.
+/// Does the same as [`Suite::fits`] for the suites of these keys. They all have the same sizes, so nothing is
+/// asked of the key.
 #[inline(always)]
 pub(super) fn fits(len: usize) -> bool {
     len >= HEADER + IV + ALIGN + ICV && len.is_multiple_of(ALIGN)
@@ -72,5 +73,20 @@ impl EspGcm {
         };
         let len = if esn { data.len() + 4 } else { data.len() };
         Input { iv, aad: self.key.absorb(first.as_ref(), rest), aad_len: len, text: icv }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Backend, Key, Suite};
+
+    #[test]
+    fn lengths_that_fit_are_those_of_the_suite() {
+        for &suite in Suite::ALL {
+            let key = Key::new(suite, &vec![7; suite.key_len()], Backend::detect()).unwrap();
+            for len in 0..200 {
+                assert_eq!(key.fits(len), suite.fits(len), "{suite} {len}");
+            }
+        }
     }
 }

@@ -9,8 +9,8 @@ use crate::bench::{cores, fewer_cores};
 use core_affinity::CoreId;
 use std::fs;
 
-/// Frames of 64 bytes per second in one direction of 10 Gbit/s: what a
-/// sender is taken for if no rate is given.
+/// Frames of 64 bytes per second in one direction of 10 Gbit/s: what a sender is taken for if no rate is
+/// given.
 const FASTEST: f64 = 14_880_952.0;
 
 /// Checks the options; returns the threads' cores, none if the system chooses.
@@ -85,29 +85,9 @@ fn available_memory() -> Option<u64> {
 mod tests {
     use super::*;
     use std::time::Duration;
-    use wayfarer_dataplane::port::open::Kind;
 
     fn options(tests: &[Test], seconds: u64) -> Options {
-        let [src, dst] = ["198.18.0.1", "198.19.0.1"].map(|text| text.parse().unwrap());
-        Options {
-            port: "left".to_owned(),
-            peer_port: Some("right".to_owned()),
-            kind: Kind::Auto,
-            tests: tests.to_vec(),
-            directions: vec![Direction::Forward],
-            traffic: Traffic::Clear { src, dst, flows: 1 },
-            sizes: None,
-            threads: 1,
-            cores: vec![],
-            trial: Duration::from_secs(seconds),
-            settle: Duration::ZERO,
-            rate: None,
-            max_rate: None,
-            resolution: 0.01,
-            loss: 0.0,
-            repeat: None,
-            dst_macs: [None; 2],
-        }
+        Options { tests: tests.to_vec(), trial: Duration::from_secs(seconds), ..Options::sample() }
     }
 
     fn refused(options: &Options) -> String {

@@ -57,6 +57,31 @@ impl Options {
     pub const THREADS: usize = 64;
     /// The maximum number of flows.
     pub const FLOWS: u32 = 1 << 20;
+
+    /// Returns options for a throughput between two devices, for tests.
+    #[cfg(test)]
+    pub(super) fn sample() -> Self {
+        let [src, dst] = ["198.18.0.1", "198.19.0.1"].map(|text| text.parse().unwrap());
+        Self {
+            port: "left".to_owned(),
+            peer_port: Some("right".to_owned()),
+            kind: Kind::Auto,
+            tests: vec![Test::Throughput],
+            directions: vec![Direction::Forward],
+            traffic: Traffic::Clear { src, dst, flows: 1 },
+            sizes: None,
+            threads: 1,
+            cores: vec![],
+            trial: Duration::from_millis(100),
+            settle: Duration::ZERO,
+            rate: None,
+            max_rate: None,
+            resolution: 0.01,
+            loss: 0.0,
+            repeat: None,
+            dst_macs: [None; 2],
+        }
+    }
 }
 
 /// What frames carry.

@@ -3,7 +3,7 @@
 use super::{
     super::{
         devices::Found,
-        options::{Options, Size, Test, Traffic},
+        options::{Options, Size, Traffic},
         source::Source,
         stamp,
         traffic::Load,
@@ -26,7 +26,6 @@ use wayfarer_dataplane::{
     port::{
         Port,
         memory::{self, Wire},
-        open::Kind,
     },
     wire::{ethernet, ip::V4_HEADER, udp},
 };
@@ -36,23 +35,11 @@ type Wires = [Vec<Wire>; 2];
 
 fn options(traffic: Traffic, threads: usize) -> Options {
     Options {
-        port: "left".to_owned(),
-        peer_port: Some("right".to_owned()),
-        kind: Kind::Auto,
-        tests: vec![Test::Throughput],
         directions: vec![Direction::Both],
         traffic,
         sizes: Some(vec![Size::Imix]),
         threads,
-        cores: vec![],
-        trial: Duration::from_millis(100),
-        settle: Duration::ZERO,
-        rate: None,
-        max_rate: None,
-        resolution: 0.01,
-        loss: 0.0,
-        repeat: None,
-        dst_macs: [None; 2],
+        ..Options::sample()
     }
 }
 
