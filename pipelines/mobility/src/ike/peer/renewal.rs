@@ -82,11 +82,16 @@ impl Peer {
     /// Returns how often a request is sent again before the peer is given up: less often from
     /// [`Self::check_replaced`] on, until something comes from the peer.
     pub(super) fn tries(&self, settings: &Settings) -> u32 {
-        let doubted_at = self.succession.as_ref().and_then(|succession| succession.doubted_at);
-        match doubted_at.is_some_and(|at| self.heard_at <= at) {
+        match self.is_doubted() {
             true => settings.retransmission.tries.min(bounds::REPLACED_TRIES),
             false => settings.retransmission.tries,
         }
+    }
+
+    /// Returns true from [`Self::check_replaced`] on, until something comes from the peer.
+    pub(super) fn is_doubted(&self) -> bool {
+        let doubted_at = self.succession.as_ref().and_then(|succession| succession.doubted_at);
+        doubted_at.is_some_and(|at| self.heard_at <= at)
     }
 
     /// Closes the peer at `until`, if it does not end before.

@@ -283,7 +283,10 @@ impl Peer {
     /// received anything from the peer since.
     pub(in crate::ike) fn handle_liveness(&mut self, cx: &mut Context<'_>, alive: bool) {
         if alive {
-            self.heard_at = cx.now;
+            // What it received may be older than the doubt.
+            if !self.is_doubted() {
+                self.heard_at = cx.now;
+            }
         } else {
             self.enqueue(QueuedRequest::Liveness);
             self.start_queued(cx);

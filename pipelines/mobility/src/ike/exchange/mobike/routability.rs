@@ -369,7 +369,7 @@ impl Peer {
 }
 
 impl ProbeSent {
-    /// Handles the response that came from `source`. If the peer knows MOBIKE, it must return COOKIE2.
+    /// Handles the response that came from `source`. If the peer has MOBIKE, it must return COOKIE2.
     pub(in crate::ike) fn handle_response(
         self,
         peer: &mut Peer,
@@ -384,8 +384,12 @@ impl ProbeSent {
             // A peer without MOBIKE has no COOKIE2 to return. Its answer still has the message ID of
             // a request that was sent to nowhere else, and comes from there. That stops everybody
             // but the peer itself: message IDs count up, so a peer that forges its source can answer
-            // without having received, which COOKIE2 excludes.
-            Ok(None) if !peer.mobike && source == self.remote => peer.confirm_move(cx),
+            // without having received, which COOKIE2 excludes. libreswan is such a peer once its IKE SA
+            // was rekeyed, at which it forgets that it has MOBIKE.
+            Ok(None) if source == self.remote && (!peer.mobike || peer.rekeys > 0) => {
+                peer.mobike = false;
+                peer.confirm_move(cx);
+            }
             Ok(None) | Err(_) => peer.handle_no_answer(cx),
         }
     }
