@@ -7,14 +7,11 @@
 
 #![allow(unsafe_code, reason = "a frame is raw memory")]
 
-use arrayvec::ArrayVec;
-use std::{
-    cell::RefCell,
-    fmt,
-    mem::ManuallyDrop,
-    ptr::{self, NonNull},
-    slice, thread,
-};
+mod burst;
+
+pub use burst::{Burst, Taken};
+
+use std::{cell::RefCell, fmt, mem::ManuallyDrop, ptr::NonNull, slice, thread};
 
 /// The largest number of packets in one turn of a worker.
 pub const BURST: usize = 64;
@@ -317,101 +314,6 @@ impl fmt::Debug for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (off, len, cap, port) = (self.headroom(), self.len(), self.cap(), self.port());
         write!(f, "Packet {{ off: {off}, len: {len}, cap: {cap}, port: {port} }}")
-    }
-}
-
-/// Up to [`BURST`] packets on the stack. Must be empty when dropped, except in a panic, because its
-/// packets belong to a pool.
-#[derive(Debug, Default)]
-pub struct Burst(ArrayVec<Packet, BURST>);
-
-impl Burst {
-    /// Returns an empty burst.
-    #[inline]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Returns the number of packets that still fit.
-    #[inline]
-    pub fn room(&self) -> usize {
-        self.0.remaining_capacity()
-    }
-
-    /// Gives up the frames of all packets, which the caller then owns.
-    #[inline]
-    pub(crate) fn forget(&mut self) {
-        // SAFETY: the burst only becomes shorter, and packets may be forgotten.
-        unsafe { self.0.set_len(0) };
-    }
-
-    /// Takes the first `n` packets out in their order, or all if there are fewer.
-    #[inline]
-    pub fn take(&mut self, n: usize) -> Taken<'_> {
-        let len = self.0.len();
-        let end = n.min(len);
-        // SAFETY: the burst only becomes shorter. The packets beyond its end belong to `Taken`
-        // until that is dropped.
-        unsafe { self.0.set_len(0) };
-        let burst = NonNull::from(self);
-        // SAFETY: the first `end` packets are initialised, and the burst is borrowed for as long as
-        // they are read.
-        let unread = unsafe { slice::from_raw_parts(burst.as_ref().0.as_ptr(), end) }.iter();
-        Taken { burst, unread, end, stay: len - end }
-    }
-}
-
-/// Packets that leave a burst, one after the other.
-#[derive(Debug)]
-pub struct Taken<'b> {
-    /// The burst, borrowed and empty as long as this value exists.
-    burst: NonNull<Burst>,
-    unread: slice::Iter<'b, Packet>,
-    /// The number of packets that leave.
-    end: usize,
-    /// The number of packets behind them, which stay.
-    stay: usize,
-}
-
-impl Iterator for Taken<'_> {
-    type Item = Packet;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<Packet> {
-        // SAFETY: each packet is read once, and the burst's own length leaves it out.
-        self.unread.next().map(|packet| unsafe { ptr::read(packet) })
-    }
-}
-
-impl Drop for Taken<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.by_ref().for_each(drop);
-        if self.stay > 0 {
-            // SAFETY: the burst is borrowed by `'b`, and `unread` is not used any more. `end..end +
-            // stay` are initialised packets that nobody has taken. They move to the front.
-            unsafe {
-                let burst = self.burst.as_mut();
-                let packets = burst.0.as_mut_ptr();
-                ptr::copy(packets.add(self.end), packets, self.stay);
-                burst.0.set_len(self.stay);
-            }
-        }
-    }
-}
-
-impl std::ops::Deref for Burst {
-    type Target = ArrayVec<Packet, BURST>;
-    #[inline]
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for Burst {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
     }
 }
 

@@ -57,6 +57,12 @@ impl<N> Batch<N> {
         self.packets.take(BURST).zip(&mut self.notes)
     }
 
+    /// Returns the packets, all of which are to be taken out. The notes stay until the batch is dropped.
+    #[inline]
+    pub fn take_packets(&mut self) -> &mut Burst {
+        &mut self.packets
+    }
+
     /// Takes all packets out.
     #[inline]
     pub fn drain(&mut self) -> impl Iterator<Item = (Packet, N)> {

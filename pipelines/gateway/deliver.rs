@@ -113,7 +113,8 @@ fn deliver_fragment(packet: Packet, tables: &Tables, reader: &Reader, io: &mut I
 
 /// Joins the fragments of a packet, and frees all of their frames but one.
 fn join(whole: Whole, fragments: &mut Fragments, io: &mut Io) -> Option<Defragmented> {
-    let room = match whole.join_in_first(fragments) {
+    let (first, later) = fragments.split_first_mut()?;
+    let room = match whole.join_in_first(first, later.iter().map(Packet::data)) {
         Some(()) => None,
         None => match join_in_room(whole, fragments, io) {
             Ok(room) => Some(room),

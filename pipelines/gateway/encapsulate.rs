@@ -1,11 +1,10 @@
 //! Encapsulation of packets in ESP, except for sequence number and cryptography (RFC 4303 §3.3, RFC
 //! 4301 §5.1.2).
 
-use super::decapsulate;
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
-    sa::{Df, Endpoint, Mode, OutboundSa},
+    sa::{Endpoint, Mode, OutboundSa},
     wire::{
         esp,
         ip::{self, IpHeader, protocol},
@@ -227,7 +226,7 @@ pub fn number(
         Mode::Tunnel => emit_outer(data, header.traffic_class, header.dont_fragment, sa, endpoint, seq),
         Mode::Transport => emit_lengths(data, layout),
     }
-    esp::emit_header(&mut data[layout.esp_at()..], sa.spi.0, seq);
+    esp::emit_sequence(&mut data[layout.esp_at()..], seq);
 }
 
 /// Writes the lengths of the packet that fills `packet` to its outer headers, which stayed before ESP.
@@ -251,16 +250,8 @@ pub(super) fn emit_outer(
     endpoint: &Endpoint,
     seq: u64,
 ) {
-    let copied = traffic_class & !decapsulate::ECN;
-    let dscp = sa.marking.dscp.map_or(copied, |dscp| dscp << 2);
-    // ECN is always copied: RFC 6040 §4.1, normal mode.
-    let traffic_class = dscp | traffic_class & decapsulate::ECN;
-    let dont_fragment = match sa.marking.df {
-        Df::Copy => dont_fragment,
-        Df::Set => true,
-        Df::Clear => false,
-    };
-    endpoint.emit(packet, traffic_class, dont_fragment, sa.identification(seq) as u16);
+    let (class, df) = (sa.outer_class(traffic_class), sa.outer_dont_fragment(dont_fragment));
+    endpoint.emit(packet, class, df, sa.identification(seq) as u16);
 }
 
 /// Writes the UDP checksum over the ciphertext if the path needs one: never over IPv4 (RFC 3948
@@ -270,7 +261,7 @@ pub fn checksum(packet: &mut Packet, layout: Layout, sa: &OutboundSa, port_fills
     let data = packet.data_mut();
     if layout.esp_at() != layout.ip_len()
         && data[0] >> 4 == 6
-        && sa.marking.udp6_checksum
+        && sa.has_udp6_checksum()
         && let Ok(header) = IpHeader::parse(data)
     {
         let datagram = &mut data[layout.ip_len()..];

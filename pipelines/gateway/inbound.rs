@@ -128,7 +128,10 @@ pub(super) trait Numbered<'r> {
 impl<'r> Numbered<'r> for Arrival<'r> {
     #[inline(always)]
     fn authentic(&self) -> Option<(&'r InboundSa, &window::Slot)> {
-        self.sa.filter(|_| self.fate.is_ok()).map(|sa| (sa, &self.slot))
+        match (self.sa, self.fate) {
+            (Some(sa), Ok(())) => Some((sa, &self.slot)),
+            _ => None,
+        }
     }
 
     #[inline(always)]
@@ -228,7 +231,6 @@ pub(super) fn admit<'r>(arrivals: &mut Arrivals<'r>, tables: &'r Tables, reader:
     io.mark(Stage::LookUp);
     open(arrivals);
     io.mark(Stage::Open);
-    accept(arrivals.columns().1);
 }
 
 /// Recent traffic of one SA without limits.
@@ -242,6 +244,10 @@ pub(super) struct Tally<'r> {
 impl<'r> Tally<'r> {
     #[inline]
     pub(super) fn add(&mut self, sa: &'r InboundSa, bytes: u64) {
+        if !sa.window.is_shared() {
+            let _ = sa.life.charge_run(1, bytes);
+            return;
+        }
         if !self.sa.is_some_and(|last| std::ptr::eq(last, sa)) {
             self.flush();
             *self = Self { sa: Some(sa), packets: 0, bytes: 0 };
@@ -279,8 +285,10 @@ fn check(packet: &Packet, arrival: &mut Arrival<'_>) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// Opens the whole burst at once, except for packets that the window already refuses.
-#[inline(always)]
+/// Opens the whole burst at once, except for packets that the window already refuses. Marks the numbers of
+/// authentic packets in the windows. This comes before any other refusal, so that a refused packet cannot
+/// be replayed.
+#[inline(never)]
 pub(super) fn open<'r, N: Numbered<'r>>(burst: &mut Batch<N>) {
     let authentic = crypto::open_burst(burst.iter_mut().filter_map(|(packet, note)| {
         let (sa, slot) = note.authentic()?;
@@ -297,13 +305,21 @@ pub(super) fn open<'r, N: Numbered<'r>>(burst: &mut Batch<N>) {
             }
         }
     }));
-    let mut tried = 0;
+    let (mut tried, mut is_shared) = (0, false);
     for (_, note) in burst.iter_mut() {
-        let Some((sa, _)) = note.authentic() else { continue };
+        let Some((sa, slot)) = note.authentic() else { continue };
         if authentic >> tried & 1 == 0 {
             note.refuse(forged(sa));
+        } else if sa.window.is_shared() {
+            is_shared = true;
+        } else {
+            let result = sa.window.accept_at(slot);
+            accepted(note, sa, result);
         }
         tried += 1;
+    }
+    if is_shared {
+        accept_shared(burst.columns().1);
     }
 }
 
@@ -349,28 +365,15 @@ fn unknown(packet: Packet, arrival: &Arrival<'_>, tables: &Tables, reader: &Read
     }
 }
 
-/// Marks the numbers of authentic packets in the windows. This comes before any other refusal, so
-/// that a refused packet cannot be replayed.
-#[inline(always)]
-pub(super) fn accept<'r, N: Numbered<'r>>(mut notes: &mut [N]) {
-    while let Some(first) = notes.first() {
-        let run = match first.authentic() {
-            Some((sa, _)) if sa.window.is_shared() => {
-                let is_same = |note: &&N| note.authentic().is_some_and(|(own, _)| std::ptr::eq(own, sa));
-                notes.iter().take_while(is_same).count()
-            }
-            _ => 1,
-        };
-        let (these, rest) = notes.split_at_mut(run);
-        notes = rest;
-        match these {
-            [one] => {
-                if let Some((sa, slot)) = one.authentic() {
-                    let result = sa.window.accept_at(slot);
-                    accepted(one, sa, result);
-                }
-            }
-            several => accept_run(several),
+/// Marks the numbers of authentic packets in the windows that several workers use, by one operation for each
+/// run of packets of one SA.
+#[inline(never)]
+fn accept_shared<'r, N: Numbered<'r>>(notes: &mut [N]) {
+    let shared = |note: &N| note.authentic().map(|(sa, _)| sa).filter(|sa| sa.window.is_shared());
+    let is_same = |a: &N, b: &N| shared(a).map(std::ptr::from_ref) == shared(b).map(std::ptr::from_ref);
+    for run in notes.chunk_by_mut(is_same) {
+        if shared(&run[0]).is_some() {
+            accept_run(run);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     profile::{Profile, Stage},
     reassembly::Reassembly,
     rings::{Event, PUNT_KINDS, PUNTS_PER_TURN, Punt, Rings},
-    share::{ProblemShares, SenderShares, Share, Shares, network},
+    share::{ProblemShares, SenderShares, Share, Shares, network, source},
     tables::{Hop, Tables},
 };
 use crate::clock::{Moment, WorkerClock};
@@ -25,7 +25,6 @@ use wayfarer_dataplane::{
         Address,
         ethernet::{self, Ethernet},
         icmp::Problem,
-        ip::IpHeader,
     },
 };
 
@@ -189,7 +188,7 @@ impl Io {
         self.pool.give(packet);
     }
 
-    /// Gives back a frame that no packet came into.
+    /// Gives back an unused frame.
     pub fn give_back(&mut self, frame: Packet) {
         self.pool.give(frame);
     }
@@ -377,6 +376,16 @@ impl Io {
         }
     }
 
+    /// Sends whole frames by `port`, which leave `burst` empty.
+    #[inline]
+    pub fn send_all(&mut self, burst: &mut Burst, port: u16) {
+        let port = usize::from(port);
+        if self.outgoing[port].room() < burst.len() {
+            self.transmit(port);
+        }
+        self.outgoing[port].append(burst);
+    }
+
     fn transmit(&mut self, port: usize) {
         // Not every device that is down refuses what it gets.
         if self.rings.is_down(port) {
@@ -423,8 +432,7 @@ impl Io {
         self.now = None;
     }
 
-    /// Returns how many packets the ports took, came from the slow path or were made, less those whose
-    /// end was counted and the fragments that wait. It is zero after each turn.
+    /// See [`super::worker::Worker::unaccounted`].
     pub fn unaccounted(&self) -> i64 {
         let c = &self.counters;
         let received: u64 = self
@@ -481,11 +489,6 @@ impl Drop for Io {
     fn drop(&mut self) {
         self.free_fragments();
     }
-}
-
-/// Returns the number of the sender of an IP packet among all senders.
-fn source(packet: &Packet) -> u128 {
-    IpHeader::parse(packet.data()).map_or(Address::UNSPECIFIED, |header| header.src).bits()
 }
 
 #[cfg(test)]

@@ -91,6 +91,11 @@ struct Mark {
     number: u64,
 }
 
+/// Returns the tag of the fragments of packets with this identification from a network.
+fn tag(network: u32, id: u32) -> u64 {
+    u64::from(network) << 32 | u64::from(id)
+}
+
 impl Mark {
     fn network(&self) -> u32 {
         (self.tag >> 32) as u32
@@ -216,6 +221,14 @@ impl Reassembly {
         hashes
     }
 
+    /// Returns whether no fragments wait that may be of a packet from `src` with this identification. `sender`
+    /// is not the host.
+    pub fn keeps_none_of(&mut self, sender: Sender, src: Address, id: u32) -> bool {
+        let (group, network) = self.network(src, sender);
+        let group = &self.groups[(group % self.groups.len() as u64) as usize];
+        group.marks.iter().all(|mark| mark.tag != tag(network, id))
+    }
+
     /// Returns an identification for the fragments of our own of packet `number` of an SA. Nobody outside
     /// can foresee it (RFC 7739).
     pub fn identification(&self, spi: Spi, number: u64) -> u32 {
@@ -264,8 +277,7 @@ impl Group {
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
         let key = new.key;
-        let tag = u64::from(network) << 32 | u64::from(key.id);
-        let mut mark = Mark { tag, number: self.next_number };
+        let mut mark = Mark { tag: tag(network, key.id), number: self.next_number };
         let (mut relation, mut others, mut only) = (Relation::Beside, 0, 0);
         let (mut bytes, mut end) = (new.to - new.from, if new.is_last { new.to } else { usize::MAX });
         for at in self.places(mark, key) {

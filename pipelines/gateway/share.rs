@@ -9,7 +9,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
-use wayfarer_dataplane::wire::Address;
+use wayfarer_dataplane::{
+    packet::Packet,
+    wire::{Address, ip::IpHeader},
+};
 
 /// The number of messages that an IKE SA may have at once while many wait: the most fragments of a
 /// message (RFC 7383), and a quarter of the ring of peers.
@@ -138,6 +141,11 @@ pub(super) fn network(address: Address) -> u128 {
         IpAddr::V4(a) => u128::from(a.to_bits() >> 8),
         IpAddr::V6(a) => a.to_bits() >> 80 | 1 << 64,
     }
+}
+
+/// Returns the number of the sender of an IP packet among all senders.
+pub(super) fn source(packet: &Packet) -> u128 {
+    IpHeader::parse(packet.data()).map_or(Address::UNSPECIFIED, |header| header.src).bits()
 }
 
 #[cfg(test)]

@@ -18,9 +18,7 @@ use std::{
 };
 use wayfarer_dataplane::{
     crypto::{Backend, Key, KeyError},
-    sa::{
-        Df, Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, Selector, Spi, TunnelId,
-    },
+    sa::{Encap, InboundParts, InboundSa, Mode, OutboundParts, OutboundSa, Path, Selector, Spi, TunnelId},
     sharing::Sharing,
     table::Writer,
     wire::{Address, esp},
@@ -197,7 +195,7 @@ impl Tunnel {
     /// Returns true if routers may cut outer packets, so that none is too long for the path.
     pub(super) fn may_be_cut(&self) -> bool {
         let local = self.path.map_or(self.local, |path| path.local);
-        local.is_ipv4() && self.outbound.marking.df == Df::Clear
+        local.is_ipv4() && !self.outbound.outer_dont_fragment(true)
     }
 
     /// Returns the longest outer packet in bytes.

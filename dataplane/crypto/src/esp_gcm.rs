@@ -3,7 +3,7 @@
 
 use super::{
     HEADER, Suite,
-    gcm::{Input, Key},
+    gcm::{Burst, Input, Key},
     layout::{ICV, IV, high},
     suite::Kind,
 };
@@ -25,36 +25,47 @@ pub(super) fn fits(len: usize) -> bool {
 }
 
 impl EspGcm {
-    /// Returns a packet for sealing, of at least [`HEADER`], [`IV`] and [`ICV`] bytes.
+    /// Adds a packet as number `i` that is to be sealed, of at least [`HEADER`], [`IV`] and [`ICV`] bytes.
     #[inline(always)]
-    pub(super) fn sealing<'a>(&self, seq: u64, iv: u64, esn: bool, esp: &'a mut [u8]) -> Input<'a> {
+    pub(super) fn seal<'a>(
+        &'a self,
+        burst: &mut Burst<'a, true>,
+        i: usize,
+        (seq, iv): (u64, u64),
+        esn: bool,
+        esp: &'a mut [u8],
+    ) {
         esp[HEADER..HEADER + IV].copy_from_slice(&iv.to_be_bytes());
-        self.packet(seq, esn, esp)
+        self.push(burst, i, seq, esn, esp);
     }
 
-    /// Returns the packet for the kernels. Salt and IV are the nonce. SPI and sequence number, 32
-    /// or all 64 bits of it, are the additional data (RFC 4106 §4, §5). Without encryption, so is
-    /// everything else (RFC 4543 §3.3).
+    /// Adds a packet as number `i` that has its IV.
     #[inline(always)]
-    pub(super) fn packet<'a>(&self, seq: u64, esn: bool, esp: &'a mut [u8]) -> Input<'a> {
-        if !matches!(self.suite.0, Kind::Gcm(_)) {
-            return self.authenticated(seq, esn, esp);
+    pub(super) fn push<'a, const SEAL: bool>(
+        &'a self,
+        burst: &mut Burst<'a, SEAL>,
+        i: usize,
+        seq: u64,
+        esn: bool,
+        esp: &'a mut [u8],
+    ) {
+        match self.suite.0 {
+            Kind::Gcm(_) => burst.push(i, &self.key, encrypted::<SEAL>(seq, esn, esp)),
+            _ => self.push_authenticated(burst, i, seq, esn, esp),
         }
-        let (head, text) =
-            esp.split_first_chunk_mut::<{ HEADER + IV }>().expect("a packet that fits its suite");
-        let [spi, number, iv @ ..] = head.as_chunks::<4>().0 else { unreachable!("four words") };
-        let mut aad = [0; 16];
-        aad[..4].copy_from_slice(spi);
-        let len = if esn {
-            aad[4..8].copy_from_slice(&high(seq));
-            aad[8..12].copy_from_slice(number);
-            12
-        } else {
-            aad[4..8].copy_from_slice(number);
-            8
-        };
-        let iv = *iv.as_flattened().as_array().expect("two words");
-        Input { iv, aad, aad_len: len, text }
+    }
+
+    /// Does the same for a packet that is only authenticated.
+    #[inline(never)]
+    fn push_authenticated<'a, const SEAL: bool>(
+        &'a self,
+        burst: &mut Burst<'a, SEAL>,
+        i: usize,
+        seq: u64,
+        esn: bool,
+        esp: &'a mut [u8],
+    ) {
+        burst.push(i, &self.key, self.authenticated(seq, esn, esp));
     }
 
     /// Returns a packet that is all additional data. The high half of an extended sequence number
@@ -74,6 +85,25 @@ impl EspGcm {
         let len = if esn { data.len() + 4 } else { data.len() };
         Input { iv, aad: self.key.absorb(first.as_ref(), rest), aad_len: len, text: icv }
     }
+}
+
+/// Returns an encrypted packet for the kernels. Salt and IV are the nonce. SPI and sequence number, 32 or all
+/// 64 bits of it, are the additional data (RFC 4106 §4, §5).
+#[inline(always)]
+fn encrypted<const SEAL: bool>(seq: u64, esn: bool, esp: &mut [u8]) -> Input<'_> {
+    let (head, text) = esp.split_first_chunk_mut::<{ HEADER + IV }>().expect("a packet that fits its suite");
+    let [spi, low, iv @ ..] = head.as_chunks::<4>().0 else { unreachable!("four words") };
+    // The SPI and the number of a packet to be sealed were just written, each by itself: read together, they
+    // would have to reach the cache first.
+    let low = if SEAL { (seq as u32).to_be_bytes() } else { *low };
+    // As one number, which stays in registers.
+    let word = |bytes: [u8; 4]| u128::from(u32::from_le_bytes(bytes));
+    let (aad, aad_len) = match esn {
+        true => (word(*spi) | word(high(seq)) << 32 | word(low) << 64, 12),
+        false => (word(*spi) | word(low) << 32, 8),
+    };
+    let iv = *iv.as_flattened().as_array().expect("two words");
+    Input { iv, aad: aad.to_le_bytes(), aad_len, text }
 }
 
 #[cfg(test)]

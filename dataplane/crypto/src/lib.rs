@@ -285,7 +285,7 @@ pub fn seal_burst<'a>(jobs: impl Iterator<Item = SealJob<'a>>) {
         assert!(key.fits(esp.len()), "an ESP packet of {} bytes for {}", esp.len(), key.suite());
         match &key.0 {
             #[cfg(target_arch = "x86_64")]
-            Transform::Gcm(t) => burst.push(i, &t.key, t.sealing(seq, iv, esn, esp)),
+            Transform::Gcm(t) => t.seal(&mut burst, i, (seq, iv), esn, esp),
             Transform::Other(t) => t.seal(seq, iv, esn, esp),
         }
     }
@@ -332,7 +332,7 @@ pub fn open_burst<'a>(jobs: impl Iterator<Item = OpenJob<'a>>) -> u64 {
         }
         match &key.0 {
             #[cfg(target_arch = "x86_64")]
-            Transform::Gcm(t) => burst.push(i, &t.key, t.packet(seq, esn, esp)),
+            Transform::Gcm(t) => t.push(&mut burst, i, seq, esn, esp),
             Transform::Other(t) => authentic |= u64::from(t.open(seq, esn, esp)) << i,
         }
     }

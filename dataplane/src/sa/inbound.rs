@@ -168,14 +168,9 @@ impl InboundSa {
 
     /// Returns the selector that covers `inbound`, a packet from the peer's side.
     #[inline(always)]
-    #[expect(clippy::manual_find, reason = "`find` itself is not inlined if several places call this")]
     pub fn selector_of(&self, inbound: &Flow) -> Option<&Selector> {
-        for selector in self.selectors.iter() {
-            if selector.covers_inbound(inbound) {
-                return Some(selector);
-            }
-        }
-        None
+        let (first, others) = self.selectors.split_first()?;
+        if first.covers_inbound(inbound) { Some(first) } else { selector_among(others, *inbound) }
     }
 
     /// Returns whether `path` is the peer's known one.
@@ -268,4 +263,10 @@ impl InboundSa {
         self.window.prefetch(slot);
         self.key.prefetch();
     }
+}
+
+/// Returns the selector among these that covers `inbound`, which stays in registers up to here.
+#[inline(never)]
+fn selector_among(selectors: &[Selector], inbound: Flow) -> Option<&Selector> {
+    selectors.iter().find(|selector| selector.covers_inbound(&inbound))
 }

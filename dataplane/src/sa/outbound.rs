@@ -42,6 +42,32 @@ impl Df {
     }
 }
 
+/// A [`Marking`], ready to use.
+#[derive(Clone, Copy, Debug)]
+struct Marks {
+    /// The bits that outer traffic classes have from inner ones. ECN is always copied: RFC 6040 §4.1, normal
+    /// mode.
+    copied: u8,
+    /// The other bits.
+    set: u8,
+    /// The outer DF bits for inner ones of 0 and 1.
+    dont_fragment: [bool; 2],
+    udp6_checksum: bool,
+}
+
+impl From<Marking> for Marks {
+    fn from(Marking { dscp, df, udp6_checksum }: Marking) -> Self {
+        const ECN: u8 = 0b11;
+        let (copied, set) = dscp.map_or((u8::MAX, 0), |dscp| (ECN, dscp << 2));
+        let dont_fragment = match df {
+            Df::Copy => [false, true],
+            Df::Set => [true; 2],
+            Df::Clear => [false; 2],
+        };
+        Self { copied, set, dont_fragment, udp6_checksum }
+    }
+}
+
 /// An outbound SA: chosen by policy, sent to the current path of its peer. In an `Arc` it takes two
 /// cache lines.
 #[derive(Debug)]
@@ -63,7 +89,7 @@ pub struct OutboundSa {
     /// Length in bytes to which shorter inner packets are padded (RFC 4303 §2.7). 0 pads none.
     tfc: u16,
     /// The marking of outer headers.
-    pub marking: Marking,
+    marks: Marks,
     /// `true` if sequence numbers are extended (RFC 4303 §2.2.1).
     pub esn: bool,
     /// Tunnel or transport mode.
@@ -97,7 +123,7 @@ pub struct OutboundParts {
     pub outer_fragments: bool,
     /// See [`OutboundSa::selects_ports`].
     pub selects_ports: bool,
-    /// See [`OutboundSa::marking`].
+    /// The marking of outer headers.
     pub marking: Marking,
     /// See [`OutboundSa::tfc()`].
     pub tfc: usize,
@@ -147,7 +173,7 @@ impl OutboundSa {
             mode,
             outer_fragments,
             selects_ports,
-            marking,
+            marks: marking.into(),
             tfc: within_u16(tfc),
             mtu: AtomicU16::new(mtu),
             life: Lifetime::new(limits, sharing),
@@ -168,6 +194,23 @@ impl OutboundSa {
     #[inline]
     pub fn tfc(&self) -> usize {
         usize::from(self.tfc)
+    }
+
+    /// Returns the outer traffic class of a packet whose own is `inner`.
+    #[inline(always)]
+    pub fn outer_class(&self, inner: u8) -> u8 {
+        inner & self.marks.copied | self.marks.set
+    }
+
+    /// Returns the outer DF bit of an IPv4 packet whose own is `inner`.
+    #[inline(always)]
+    pub fn outer_dont_fragment(&self, inner: bool) -> bool {
+        self.marks.dont_fragment[usize::from(inner)]
+    }
+
+    /// Returns whether UDP over IPv6 carries a checksum.
+    pub fn has_udp6_checksum(&self) -> bool {
+        self.marks.udp6_checksum
     }
 
     /// Prefetches what a packet needs besides the SA itself: the endpoint, and the key.

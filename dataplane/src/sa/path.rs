@@ -3,7 +3,11 @@
 use super::{Overhead, Spi};
 use crate::{
     prefetch,
-    wire::{Address, be16, be32, checksum, ip, udp},
+    wire::{
+        Address, be16, be32, checksum,
+        ip::{self, V4_HEADER},
+        udp,
+    },
 };
 use std::{
     fmt,
@@ -46,7 +50,7 @@ impl Path {
 
     /// Returns the length of the headers before ESP in bytes: IP, and UDP if the path has it.
     pub fn outer_len(&self) -> usize {
-        let ip = if self.local.is_ipv4() { ip::V4_HEADER } else { ip::V6_HEADER };
+        let ip = if self.local.is_ipv4() { V4_HEADER } else { ip::V6_HEADER };
         let udp = if self.encap == Encap::None { 0 } else { udp::HEADER };
         ip + udp
     }
@@ -104,6 +108,9 @@ fn fold(a: u64, b: u64) -> u64 {
 
 /// Length of the longest template in bytes: IPv6, UDP, SPI.
 const TEMPLATE: usize = ip::V6_HEADER + udp::HEADER + 4;
+
+/// Length of the headers of IPv4 in bytes: IP, UDP, SPI.
+const V4_HEADERS: usize = V4_HEADER + udp::HEADER + 4;
 
 /// A path as prepared headers: IP, UDP if the path has it, SPI. One cache line.
 #[derive(Clone, Debug)]
@@ -182,7 +189,7 @@ impl Endpoint {
     /// Returns whether the outer header is IPv4.
     #[inline]
     pub fn is_ipv4(&self) -> bool {
-        self.ip_len() == ip::V4_HEADER
+        self.ip_len() == V4_HEADER
     }
 
     /// Returns whether ESP travels in UDP.
@@ -225,32 +232,24 @@ impl Endpoint {
     /// 6864 §4.1). A UDP checksum is left zero.
     ///
     /// # Panics
-    /// Panics if `packet` is shorter than the headers.
-    #[inline]
+    /// Panics if `packet` is shorter than the headers. An IPv4 packet always has room for a UDP header.
+    #[inline(always)]
     pub fn emit(&self, packet: &mut [u8], traffic_class: u8, dont_fragment: bool, id: u16) {
-        let total = packet.len();
         if self.is_ipv4() {
-            self.emit_v4(packet, traffic_class, dont_fragment, id);
+            let total = packet.len() as u16;
+            let headers = packet.first_chunk_mut().expect("an ESP packet");
+            self.emit_v4(headers, total, traffic_class, dont_fragment, id);
         } else {
-            packet[..ip::V6_HEADER].copy_from_slice(&self.template[..ip::V6_HEADER]);
-            ip::set_traffic_class(packet, traffic_class);
-            ip::set_total_len(packet, ip::V6_HEADER, total);
+            self.emit_v6(packet, traffic_class);
         }
-        let (ip_len, outer_len) = (self.ip_len(), self.outer_len());
-        if self.has_udp() {
-            packet[ip_len..ip_len + 4].copy_from_slice(&self.template[ip_len..ip_len + 4]);
-            let length = ((total - ip_len) as u32) << 16;
-            packet[ip_len + 4..ip_len + udp::HEADER].copy_from_slice(&length.to_be_bytes());
-        }
-        packet[outer_len..outer_len + 4].copy_from_slice(&self.template[outer_len..outer_len + 4]);
     }
 
-    /// Writes the IPv4 header in three stores, because a checksum over bytes just written would
-    /// wait for them.
-    #[inline]
-    fn emit_v4(&self, packet: &mut [u8], traffic_class: u8, dont_fragment: bool, id: u16) {
+    /// Writes the headers in a few stores at fixed places. A checksum over bytes just written would wait
+    /// for them.
+    #[inline(always)]
+    fn emit_v4(&self, h: &mut [u8; V4_HEADERS], total: u16, traffic_class: u8, dont_fragment: bool, id: u16) {
         const DONT_FRAGMENT: u16 = 0x4000;
-        let total = packet.len() as u16;
+        const SPI_AT: usize = V4_HEADER + udp::HEADER;
         let (id, flags) = if dont_fragment { (0, DONT_FRAGMENT) } else { (id, 0) };
         let fixed = be16(&self.template, 10);
         let words = [fixed, traffic_class.into(), total, id, flags].map(u64::from);
@@ -261,8 +260,28 @@ impl Endpoint {
             | u64::from(id) << 16
             | u64::from(flags);
         let second = u32::from(be16(&self.template, 8)) << 16 | u32::from(sum);
-        packet[..8].copy_from_slice(&first.to_be_bytes());
-        packet[8..12].copy_from_slice(&second.to_be_bytes());
-        packet[12..ip::V4_HEADER].copy_from_slice(&self.template[12..ip::V4_HEADER]);
+        h[..8].copy_from_slice(&first.to_be_bytes());
+        h[8..12].copy_from_slice(&second.to_be_bytes());
+        h[12..V4_HEADER].copy_from_slice(&self.template[12..V4_HEADER]);
+        if self.has_udp() {
+            h[V4_HEADER..V4_HEADER + 4].copy_from_slice(&self.template[V4_HEADER..V4_HEADER + 4]);
+            let length = u32::from(total.wrapping_sub(V4_HEADER as u16)) << 16;
+            h[V4_HEADER + 4..SPI_AT].copy_from_slice(&length.to_be_bytes());
+            h[SPI_AT..].copy_from_slice(&self.template[SPI_AT..V4_HEADERS]);
+        } else {
+            h[V4_HEADER..V4_HEADER + 4].copy_from_slice(&self.template[V4_HEADER..V4_HEADER + 4]);
+        }
+    }
+
+    #[inline(never)]
+    fn emit_v6(&self, packet: &mut [u8], traffic_class: u8) {
+        let (total, outer_len) = (packet.len(), self.outer_len());
+        packet[..outer_len + 4].copy_from_slice(&self.template[..outer_len + 4]);
+        ip::set_traffic_class(packet, traffic_class);
+        ip::set_total_len(packet, ip::V6_HEADER, total);
+        if self.has_udp() {
+            let length = (total - ip::V6_HEADER) as u16;
+            packet[ip::V6_HEADER + 4..ip::V6_HEADER + 6].copy_from_slice(&length.to_be_bytes());
+        }
     }
 }

@@ -45,7 +45,9 @@ pub(super) fn is_zero_of_v4(header: &[u8; 20]) -> bool {
     };
     let half = u32::from_ne_bytes([header[16], header[17], header[18], header[19]]);
     let sum = add(add(word(0), word(8)), half.into());
-    sum != 0 && sum.is_multiple_of(0xffff)
+    // Each addition folds both halves, with their carry, into the upper one. Zeros alone fold to zero.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff
 }
 
 /// Returns the checksum after one of the words that it covers changed from `old` to `new` (RFC 1624

@@ -26,7 +26,13 @@ pub fn header(esp: &[u8]) -> Option<(u32, u32)> {
 #[inline]
 pub fn emit_header(esp: &mut [u8], spi: u32, seq: u64) {
     esp[..4].copy_from_slice(&spi.to_be_bytes());
-    esp[4..8].copy_from_slice(&(seq as u32).to_be_bytes());
+    emit_sequence(esp, seq);
+}
+
+/// Writes the low 32 bits of `seq` behind the SPI at the start of `esp`.
+#[inline]
+pub fn emit_sequence(esp: &mut [u8], seq: u64) {
+    esp[4..HEADER].copy_from_slice(&(seq as u32).to_be_bytes());
 }
 
 /// Returns how many bytes of padding make payload, padding and trailer a multiple of `align`, a

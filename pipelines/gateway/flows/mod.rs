@@ -22,17 +22,18 @@ mod learn;
 mod memory;
 mod order;
 mod outbound;
+mod pair;
 mod plain;
 mod ways;
 
 use super::{io::Io, profile::Stage, tables::Tables};
 use memory::Memory;
 use order::{HeldFlows, Rest};
-use plain::{Kind, Plain, Sorter};
+use plain::{Plain, Sorter};
 use wayfarer_dataplane::{
     packet::{BURST, Burst, Packet, Taken},
     table::Reader,
-    wire::ip::IpHeader,
+    wire::{ip::IpHeader, plain::PlainHeader},
 };
 
 /// The flows that a worker remembers.
@@ -56,7 +57,7 @@ impl Flows {
     #[inline(never)]
     pub fn run<'r>(
         &mut self,
-        burst: Taken<'_>,
+        mut burst: Taken<'_>,
         port: u16,
         headers: &'r mut [IpHeader; BURST],
         (tables, reader): (&'r Tables, &'r Reader),
@@ -65,11 +66,13 @@ impl Flows {
         let memory = &mut self.0;
         let mut sorted = Sorted::default();
         let sorter = Sorter::new(port, tables, memory.hash());
-        for (packet, place) in burst.zip(0..) {
-            match sorter.sort_v4(&packet) {
-                Some(plain) => sorted.push(packet, plain, place, memory),
-                None => sorted.push_other(packet, place, &sorter, memory),
+        let mut place = 0;
+        while let Some(packet) = burst.next() {
+            match sorter.read_v4(&packet) {
+                Some(plain) => sorted.push(packet, &plain, place, port, memory),
+                None => sorted.push_other((packet, place), &sorter, memory, &mut burst, (tables, reader), io),
             }
+            place += 1;
         }
         io.mark(Stage::Classify);
         let Sorted { departing, arriving, rest, .. } = &mut sorted;
@@ -102,32 +105,56 @@ struct Sorted<'r> {
 }
 
 impl Sorted<'_> {
-    /// Appends the plain packet that came at `place` of its burst.
+    /// Appends the plain packet that came by `port` at `place` of its burst.
     #[inline(always)]
-    fn push(&mut self, packet: Packet, plain: Plain, place: u8, memory: &Memory) {
-        let Plain { addresses, shape, kind } = plain;
-        match kind {
-            _ if self.held.has(&addresses) => self.rest.push(packet, place),
-            Kind::Outbound(key) => {
-                let slot = memory.expect_outbound(key);
-                self.departing.push(packet, outbound::Note::new(shape, key, slot, place));
-            }
-            Kind::Inbound(key, esp) => {
-                let slot = memory.expect_inbound(key);
-                self.arriving.push(packet, inbound::Note::new(addresses, shape, key, slot, esp, place));
-            }
+    fn push<H: PlainHeader>(
+        &mut self,
+        packet: Packet,
+        plain: &Plain<H>,
+        place: u8,
+        port: u16,
+        memory: &Memory,
+    ) {
+        let addresses = plain.addresses.both;
+        if self.held.has(&addresses) {
+            self.rest.push(packet, place);
+        } else if plain.esp_at == 0 {
+            let key = plain.outbound_key(port);
+            let slot = memory.expect_outbound(key);
+            self.departing.push(packet, outbound::Note::new(plain.shape(), key, slot, place));
+        } else if let Some((key, esp)) = plain.inbound_key(port, packet.data()) {
+            let slot = memory.expect_inbound(key);
+            let note = inbound::Note::new(addresses, plain.shape(), key, slot, esp, place);
+            self.arriving.push(packet, note);
+        } else {
+            self.rest.push(packet, place);
         }
     }
 
-    /// Appends a packet that is not plain IPv4.
+    /// Appends a packet that did not come as plain IPv4, or the one that it is together with the next in
+    /// `burst`.
     #[inline(never)]
-    fn push_other(&mut self, packet: Packet, place: u8, sorter: &Sorter<'_>, memory: &Memory) {
-        match sorter.sort_v6(&packet) {
-            Some(plain) => self.push(packet, plain, place, memory),
-            None => {
-                sorter.hold_flow(&packet, &mut self.held);
-                self.rest.push(packet, place);
-            }
+    fn push_other(
+        &mut self,
+        (mut packet, place): (Packet, u8),
+        sorter: &Sorter<'_>,
+        memory: &Memory,
+        burst: &mut Taken<'_>,
+        at: (&Tables, &Reader),
+        io: &mut Io,
+    ) {
+        // Earlier fragments of the packet may be among those held.
+        let is_held = || sorter.addresses(&packet).is_none_or(|addresses| self.held.has(&addresses));
+        if pair::may_begin(&packet) && !is_held() {
+            packet = pair::join_next(packet, burst, at, io);
+        }
+        if let Some(plain) = sorter.read_v4(&packet) {
+            self.push(packet, &plain, place, sorter.port, memory);
+        } else if let Some(plain) = sorter.read_v6(&packet) {
+            self.push(packet, &plain, place, sorter.port, memory);
+        } else {
+            sorter.hold_flow(&packet, &mut self.held);
+            self.rest.push(packet, place);
         }
     }
 }

@@ -12,12 +12,14 @@ pub(super) struct HeldFlows<K> {
     keys: ArrayVec<K, FLOWS>,
     /// `true` if there are more.
     are_all: bool,
+    /// `true` if there are any.
+    are_some: bool,
 }
 
 impl<K> Default for HeldFlows<K> {
     #[inline]
     fn default() -> Self {
-        Self { keys: ArrayVec::new(), are_all: false }
+        Self { keys: ArrayVec::new(), are_all: false, are_some: false }
     }
 }
 
@@ -27,19 +29,20 @@ impl<K: PartialEq> HeldFlows<K> {
     pub(super) fn hold(&mut self, key: K) {
         if !self.has(&key) {
             self.are_all |= self.keys.try_push(key).is_err();
+            self.are_some = true;
         }
     }
 
     /// Holds all packets from now on.
     #[cold]
     pub(super) fn hold_all(&mut self) {
-        self.are_all = true;
+        (self.are_all, self.are_some) = (true, true);
     }
 
     /// Returns whether packets of this flow are held.
     #[inline(always)]
     pub(super) fn has(&self, key: &K) -> bool {
-        self.are_all || self.keys.contains(key)
+        self.are_some && (self.are_all || self.keys.contains(key))
     }
 }
 

@@ -85,13 +85,46 @@ pub(super) fn run<'r>(
     reader: &'r Reader,
     io: &mut Io,
 ) {
+    decide(memory, departing, tables, reader, io);
+    io.mark(Stage::Policy);
+    prepare(departing);
+    number(departing, tables, reader, io);
+    io.mark(Stage::Number);
+    let sealed = seal(departing, tables);
+    io.mark(Stage::Seal);
+    match sealed.exit {
+        Some(port) if sealed.packets == departing.columns().0.len() as u64 => {
+            io.send_all(departing.take_packets(), port);
+        }
+        _ => send(departing, rest, tables, io),
+    }
+    let counters = io.counters();
+    counters.flow_hits.add(sealed.packets);
+    counters.sealed.add(sealed.packets);
+    counters.sealed_bytes.add(sealed.bytes);
+    io.mark(Stage::Route);
+}
+
+// Each pass is a function of its own, not inlined: all of them in one would not leave enough registers to any.
+
+/// Finds what is remembered of the flows.
+#[inline(never)]
+fn decide<'r>(
+    memory: &mut Memory,
+    departing: &mut Known<'r>,
+    tables: &'r Tables,
+    reader: &'r Reader,
+    io: &Io,
+) {
     for (packet, note) in departing.iter_mut() {
         let renew = |entry: &mut OutboundEntry, ends: &V6Ends| entry.renew(ends, tables, reader);
         let ends = (!note.key.is_ipv4()).then(|| v6_ends(packet.data()));
         match memory.outbound.find(note.slot, note.key, ends.as_ref(), reader, renew) {
             Some(entry) => {
                 note.exit = entry.exit;
-                note.sa = entry.sa.get(&tables.policies, reader).filter(|_| !entry.exit.is_none());
+                if !entry.exit.is_none() {
+                    note.sa = entry.sa.get(&tables.policies, reader);
+                }
             }
             None => memory.miss(Missed::Outbound(note.key, ends.unwrap_or_default()), io),
         }
@@ -99,38 +132,62 @@ pub(super) fn run<'r>(
             prefetch::whole(sa);
         }
     }
-    io.mark(Stage::Policy);
-    for (_, note) in departing.iter_mut() {
+}
+
+/// Prefetches what sealing reads.
+#[inline(never)]
+fn prepare(departing: &mut Known<'_>) {
+    for note in departing.columns().1 {
         if let Some(sa) = note.sa {
             sa.prefetch_parts();
         }
     }
-    let mut held = HeldFlows::default();
-    for (_, note) in departing.iter_mut() {
+}
+
+/// Numbers the packets that fit their paths. The others, and those of the same flows behind them, lose their
+/// SAs.
+#[inline(never)]
+fn number<'r>(departing: &mut Known<'r>, tables: &Tables, reader: &'r Reader, io: &Io) {
+    let (mut held, mut is_shared, has_news) = (HeldFlows::default(), false, reader.has_news());
+    for (packet, note) in departing.iter_mut() {
         let Some(sa) = note.sa else { continue };
         note.endpoint = sa.endpoint(reader);
-        let fits = |endpoint: &Endpoint| note.length() <= payload_limit(sa, endpoint, note.key.header_len());
-        if !note.endpoint.is_some_and(fits) || held.has(&note.key) {
-            // It is cut, or its sender told.
+        let fits = |endpoint: &Endpoint| match sa.mode {
+            Mode::Tunnel => note.length() <= endpoint.payload_limit(),
+            Mode::Transport => note.length() <= payload_limit(sa, endpoint, note.key.header_len()),
+        };
+        if !note.endpoint.is_some_and(fits)
+            || (has_news && !follow_move(packet, note, tables, reader))
+            || held.has(&note.key)
+        {
+            // It is cut, its sender told, or its next hop asked for.
             note.sa = None;
             held.hold(note.key);
-        }
-    }
-    if reader.has_news() {
-        follow_moves(departing, tables, reader);
-    }
-    let mut is_shared = false;
-    for (_, note) in departing.iter_mut() {
-        let Some(sa) = note.sa else { continue };
-        is_shared |= sa.is_shared();
-        if !sa.is_shared() {
-            number(std::slice::from_mut(note), sa, io);
+        } else if sa.is_shared() {
+            is_shared = true;
+        } else {
+            number_one(note, sa, io);
         }
     }
     if is_shared {
         number_shared(departing.columns().1, io);
     }
-    io.mark(Stage::Number);
+}
+
+/// What was sealed.
+struct Sealed {
+    packets: u64,
+    /// The sum of the lengths of the packets before they were sealed, in bytes.
+    bytes: u64,
+    /// The port by which all of them leave, if they are to leave as they are.
+    exit: Option<u16>,
+}
+
+/// Makes packets ESP and seals them.
+#[inline(never)]
+fn seal(departing: &mut Known<'_>, tables: &Tables) -> Sealed {
+    let first = departing.columns().1.first().map_or(Exit::NONE, |note| note.exit).port;
+    let (mut packets, mut bytes, mut differences) = (0, 0, 0);
     crypto::seal_burst(departing.iter_mut().filter_map(|(packet, note)| {
         let (sa, endpoint) = note.way()?;
         let own = tables.settings.ports[usize::from(note.exit.port)].mac.get();
@@ -138,22 +195,25 @@ pub(super) fn run<'r>(
             Mode::Tunnel => encapsulate(packet, note, sa, endpoint, own),
             Mode::Transport => encapsulate_payload(packet, note, sa, endpoint, own),
         };
-        match esp {
-            Some(esp) => Some(SealJob { key: &sa.key, seq: note.seq, iv: sa.iv(note.seq), esn: sa.esn, esp }),
-            None => {
-                note.fate = Err(DropReason::NoHeadroom);
-                None
-            }
-        }
+        let Some(esp) = esp else {
+            note.fate = Err(DropReason::NoHeadroom);
+            return None;
+        };
+        packets += 1;
+        bytes += u64::from(note.shape.total_len);
+        differences |= (note.exit.port ^ first) | u16::from(note.has_checksum);
+        Some(SealJob { key: &sa.key, seq: note.seq, iv: sa.iv(note.seq), esn: sa.esn, esp })
     }));
-    io.mark(Stage::Seal);
-    let (mut sealed, mut bytes) = (0, 0);
+    Sealed { packets, bytes, exit: (differences == 0).then_some(first) }
+}
+
+/// Sends the sealed packets one by one, drops those that are to be dropped, and leaves the others in `rest`.
+#[inline(never)]
+fn send(departing: &mut Known<'_>, rest: &mut Rest, tables: &Tables, io: &mut Io) {
     for (mut packet, note) in departing.finish() {
         match (note.sa, note.fate) {
             (None, _) => rest.push(packet, note.place),
             (Some(sa), Ok(())) => {
-                sealed += 1;
-                bytes += u64::from(note.shape.total_len);
                 if note.has_checksum {
                     checksum(&mut packet, sa, note.exit, tables);
                 }
@@ -162,43 +222,50 @@ pub(super) fn run<'r>(
             (Some(_), Err(reason)) => io.drop(packet, reason),
         }
     }
-    let counters = io.counters();
-    counters.flow_hits.add(sealed);
-    counters.sealed.add(sealed);
-    counters.sealed_bytes.add(bytes);
-    io.mark(Stage::Route);
 }
 
-/// Finds the exits of packets again. An endpoint may be a new one, which the remembered exit is not for.
+/// Finds the exit of a packet again, since its endpoint may be a new one, which the remembered exit is not
+/// for. Returns whether there is one.
 #[cold]
 #[inline(never)]
-fn follow_moves(departing: &mut Known<'_>, tables: &Tables, reader: &Reader) {
-    let mut held = HeldFlows::default();
-    for (packet, note) in departing.iter_mut() {
-        let (Some(sa), Some(endpoint)) = (note.sa, note.endpoint) else { continue };
+fn follow_move(packet: &Packet, note: &mut Note<'_>, tables: &Tables, reader: &Reader) -> bool {
+    if let (Some(sa), Some(endpoint)) = (note.sa, note.endpoint) {
         let dst = note.key.dst(&v6_ends(packet.data()));
         note.exit = Exit::of_sealed(sa, endpoint, dst, tables, reader);
-        if note.exit.is_none() || held.has(&note.key) {
-            note.sa = None;
-            held.hold(note.key);
-        }
     }
+    !note.exit.is_none()
 }
 
 /// Numbers the packets of SAs that several workers use, by one operation for each run of packets of one
 /// SA.
 #[inline(never)]
-fn number_shared(notes: &mut [Note<'_>], io: &mut Io) {
+fn number_shared(notes: &mut [Note<'_>], io: &Io) {
     for run in notes.chunk_by_mut(|a, b| same(a.sa, b.sa)) {
         if let Some(sa) = run[0].sa.filter(|sa| sa.is_shared()) {
-            number(run, sa, io);
+            number_run(run, sa, io);
         }
     }
 }
 
-/// Counts a run of packets against the lifetime of their SA, and numbers those within it.
+/// Counts a packet against the lifetime of its SA, which no other worker uses, and numbers it if it is
+/// within.
 #[inline(always)]
-fn number(run: &mut [Note<'_>], sa: &OutboundSa, io: &mut Io) {
+fn number_one(note: &mut Note<'_>, sa: &OutboundSa, io: &Io) {
+    let length = note.shape.total_len;
+    if !sa.life.charge_run(1, length.into())
+        && let Err(reason) = charge_one(sa, length, io)
+    {
+        note.fate = Err(reason);
+        return;
+    }
+    note.seq = sa.take_sequence(1);
+    if note.seq > sa.last_sequence() {
+        note.fate = Err(exhausted(sa, io));
+    }
+}
+
+/// Counts a run of packets against the lifetime of their SA, and numbers those within it.
+fn number_run(run: &mut [Note<'_>], sa: &OutboundSa, io: &Io) {
     let bytes = run.iter().map(|note| u64::from(note.shape.total_len)).sum();
     if !sa.life.charge_run(run.len() as u64, bytes) {
         run.iter_mut().for_each(|note| note.fate = charge_one(sa, note.shape.total_len, io));
@@ -224,13 +291,9 @@ fn encapsulate<'p>(
     own: Mac,
 ) -> Option<&'p mut [u8]> {
     let length = note.length();
-    let esp_at = ethernet::HEADER + endpoint.outer_len();
-    let head = esp_at + esp::HEADER + sa.overhead.iv();
     let tail = esp::padding(length, sa.overhead.align()) + esp::TRAILER;
-    let headroom = (packet.headroom() + ethernet::HEADER).checked_sub(head)?;
-    packet.reshape(headroom, head + length + tail + sa.overhead.icv())?;
-    let frame = packet.data_mut();
-    let (head, inner) = frame.split_at_mut_checked(head)?;
+    packet.set_len(ethernet::HEADER + length + tail + sa.overhead.icv())?;
+    let inner = packet.data_mut().get_mut(ethernet::HEADER..)?;
     let next_header = match note.key.is_ipv4() {
         true => {
             ip::decrement_ttl(inner.first_chunk_mut()?);
@@ -246,6 +309,9 @@ fn encapsulate<'p>(
         Some(space) if tail <= space.len() => esp::emit_short_trailer(space, tail, next_header),
         _ => esp::emit_trailer(behind.get_mut(..tail)?, next_header),
     }
+    let outer_len = endpoint.outer_len();
+    packet.push_front(outer_len + esp::HEADER + sa.overhead.iv())?;
+    let (ethernet, outer) = packet.data_mut().split_first_chunk_mut::<{ ethernet::HEADER }>()?;
     let ethertype = match endpoint.is_ipv4() {
         true => ethernet::IPV4,
         false => {
@@ -253,17 +319,11 @@ fn encapsulate<'p>(
             ethernet::IPV6
         }
     };
-    Ethernet { dst: note.exit.mac, src: own, ethertype }.emit(head);
-    emit_outer(
-        &mut frame[ethernet::HEADER..],
-        note.shape.traffic_class,
-        note.shape.dont_fragment,
-        sa,
-        endpoint,
-        note.seq,
-    );
-    let esp = frame.get_mut(esp_at..)?;
-    esp::emit_header(esp, sa.spi.0, note.seq);
+    Ethernet { dst: note.exit.mac, src: own, ethertype }.emit(ethernet);
+    let Shape { traffic_class, dont_fragment, .. } = note.shape;
+    emit_outer(outer, traffic_class, dont_fragment, sa, endpoint, note.seq);
+    let esp = outer.get_mut(outer_len..)?;
+    esp::emit_sequence(esp, note.seq);
     Some(esp)
 }
 
@@ -289,7 +349,7 @@ fn encapsulate_payload<'p>(
     let ethertype = if is_ipv4 { ethernet::IPV4 } else { ethernet::IPV6 };
     Ethernet { dst: note.exit.mac, src: own, ethertype }.emit(frame);
     let esp = frame.get_mut(ethernet::HEADER + layout.esp_at()..)?;
-    esp::emit_header(esp, sa.spi.0, note.seq);
+    esp::emit_sequence(esp, note.seq);
     Some(esp)
 }
 

@@ -23,12 +23,42 @@ use wayfarer_dataplane::{
 const MIN_V4: usize = ethernet::HEADER + V4_HEADER + MIN_TRANSPORT;
 const MIN_V6: usize = ethernet::HEADER + V6_HEADER + MIN_TRANSPORT;
 
-/// A plain packet.
-pub(super) struct Plain {
-    /// Source and destination as in the packet, the first byte lowest, or a hash of those of IPv6.
-    pub addresses: u64,
-    pub shape: Shape,
-    pub kind: Kind,
+/// A plain packet: one that is to be forwarded, or that is for somebody here, or ESP.
+pub(super) struct Plain<H> {
+    pub header: H,
+    /// Source and destination port as in the packet, the first byte lowest. 0 for ESP without UDP.
+    pub ports: u32,
+    /// The offset of ESP in the frame. 0 if it is no ESP packet.
+    pub esp_at: usize,
+    pub addresses: KeyAddresses,
+}
+
+impl<H: PlainHeader> Plain<H> {
+    /// Returns what the header says besides the flow.
+    #[inline(always)]
+    pub(super) fn shape(&self) -> Shape {
+        Shape {
+            total_len: self.header.total_len() as u16,
+            traffic_class: self.header.traffic_class(),
+            dont_fragment: self.header.dont_fragment(),
+        }
+    }
+
+    /// Returns the flow of a packet that is not ESP, which came by `port`.
+    #[inline(always)]
+    pub(super) fn outbound_key(&self, port: u16) -> OutboundKey {
+        let is_ipv4 = H::LENGTH == V4_HEADER;
+        OutboundKey::new(self.addresses.both, is_ipv4, self.header.protocol(), self.ports, port)
+    }
+
+    /// Returns the SA of an ESP packet, which came by `port` in `frame`, and where ESP is in that.
+    #[inline(always)]
+    pub(super) fn inbound_key(&self, port: u16, frame: &[u8]) -> Option<(InboundKey, EspPlace)> {
+        let [a, b, c, d, seq @ ..] = *frame.get(self.esp_at..)?.first_chunk::<{ esp::HEADER }>()?;
+        let (at, seq) = (self.esp_at as u16, u32::from_be_bytes(seq));
+        let key = InboundKey::new(self.addresses.dst, [a, b, c, d], self.esp_at, port);
+        Some((key, EspPlace { at, seq, udp_ports: self.ports }))
+    }
 }
 
 /// What the header of a plain packet says besides its flow.
@@ -39,14 +69,6 @@ pub(super) struct Shape {
     /// DSCP and ECN.
     pub traffic_class: u8,
     pub dont_fragment: bool,
-}
-
-/// What a plain packet is.
-pub(super) enum Kind {
-    /// A packet that is to be forwarded, or that is for somebody here.
-    Outbound(OutboundKey),
-    /// An ESP packet.
-    Inbound(InboundKey, EspPlace),
 }
 
 /// Where ESP is in a frame.
@@ -62,57 +84,57 @@ pub(super) struct EspPlace {
 
 /// What of an outer packet's addresses is in keys.
 #[derive(Clone, Copy)]
-struct KeyAddresses {
-    /// See [`Plain::addresses`].
-    both: u64,
+pub(super) struct KeyAddresses {
+    /// Source and destination as in the packet, the first byte lowest, or a hash of those of IPv6.
+    pub both: u64,
     /// The destination as in the packet, the first byte lowest, or a hash of that of IPv6.
-    dst: u32,
+    pub dst: u32,
 }
 
 /// Tells the plain packets of one port from others.
 pub(super) struct Sorter<'t> {
-    port: u16,
+    pub port: u16,
     /// The port's own MAC address, in the upper bits.
     mac: u64,
-    encap_ports: &'t [u16],
+    /// The first UDP port of ESP as in a packet, the first byte lowest, if there is any, and the others.
+    encap_port: Option<u16>,
+    other_encap_ports: &'t [u16],
     hash: &'t Hash,
 }
 
 impl<'t> Sorter<'t> {
     pub(super) fn new(port: u16, tables: &'t Tables, hash: &'t Hash) -> Self {
         let [a, b, c, d, e, f] = tables.settings.ports[usize::from(port)].mac.get();
-        Self {
-            port,
-            mac: u64::from_be_bytes([a, b, c, d, e, f, 0, 0]),
-            encap_ports: &tables.settings.encap_ports,
-            hash,
-        }
+        let mac = u64::from_be_bytes([a, b, c, d, e, f, 0, 0]);
+        let (encap_port, other_encap_ports) = match tables.settings.encap_ports.split_first() {
+            Some((first, others)) => (Some(first.swap_bytes()), others),
+            None => (None, &[][..]),
+        };
+        Self { port, mac, encap_port, other_encap_ports, hash }
     }
 
-    /// Returns what a frame is, if it is a plain packet of IPv4.
+    /// Returns the packet in a frame, if it is a plain one of IPv4.
     #[inline(always)]
-    pub(super) fn sort_v4(&self, packet: &Packet) -> Option<Plain> {
+    pub(super) fn read_v4(&self, packet: &Packet) -> Option<Plain<PlainV4>> {
         let h = packet.data().first_chunk::<MIN_V4>()?;
         if !self.is_own(h, ethernet::IPV4) {
             return None;
         }
         let header = PlainV4::read(h[ethernet::HEADER..].first_chunk()?, packet.is_verified())?;
-        let dst = (header.addresses >> 32) as u32;
-        self.sort(packet, header, || KeyAddresses { both: header.addresses, dst })
+        let addresses = KeyAddresses { both: header.addresses, dst: (header.addresses >> 32) as u32 };
+        self.read(packet, header, addresses)
     }
 
-    /// Returns what a frame is, if it is a plain packet of IPv6.
+    /// Returns the packet in a frame, if it is a plain one of IPv6.
     #[inline(never)]
-    pub(super) fn sort_v6(&self, packet: &Packet) -> Option<Plain> {
+    pub(super) fn read_v6(&self, packet: &Packet) -> Option<Plain<PlainV6>> {
         let h = packet.data().first_chunk::<MIN_V6>()?;
         if !self.is_own(h, ethernet::IPV6) {
             return None;
         }
-        let header = PlainV6::read(h[ethernet::HEADER..].first_chunk()?)?;
-        self.sort(packet, header, || {
-            let ends = v6_ends(h);
-            KeyAddresses { both: self.v6_key(&ends), dst: self.hash.of_v6(&v6_destination(&ends)) as u32 }
-        })
+        let (header, ends) = (PlainV6::read(h[ethernet::HEADER..].first_chunk()?)?, v6_ends(h));
+        let dst = self.hash.of_v6(&v6_destination(&ends)) as u32;
+        self.read(packet, header, KeyAddresses { both: self.v6_key(&ends), dst })
     }
 
     /// Returns what stands for IPv6 addresses in keys.
@@ -127,14 +149,9 @@ impl<'t> Sorter<'t> {
         to == self.mac && [h[12], h[13]] == ethertype.to_be_bytes()
     }
 
-    /// Returns what a packet with a plain `header` is.
+    /// Returns the packet in a frame that has a plain `header`, if the rest of it is plain.
     #[inline(always)]
-    fn sort<H: PlainHeader>(
-        &self,
-        packet: &Packet,
-        header: H,
-        addresses: impl FnOnce() -> KeyAddresses,
-    ) -> Option<Plain> {
+    fn read<H: PlainHeader>(&self, packet: &Packet, header: H, addresses: KeyAddresses) -> Option<Plain<H>> {
         let frame = packet.data();
         // Room to seal it in any way.
         if packet.headroom() < MAX_HEADERS || packet.tailroom() < MAX_TRAILER {
@@ -144,66 +161,60 @@ impl<'t> Sorter<'t> {
         if total_len > frame.len() - ethernet::HEADER || header.hop_limit() <= 1 {
             return None;
         }
-        let protocol = header.protocol();
-        let shape = Shape {
-            total_len: total_len as u16,
-            traffic_class: header.traffic_class(),
-            dont_fragment: header.dont_fragment(),
-        };
-        if protocol == protocol::ESP {
-            return self.esp(frame, addresses(), shape, at, 0);
+        let (mut ports, mut esp_at) = (0, at);
+        if header.protocol() != protocol::ESP {
+            let payload = frame.get(at..)?;
+            ports = header.ports(payload)?;
+            esp_at = 0;
+            if header.protocol() == protocol::UDP && self.is_encap_port((ports >> 16) as u16) {
+                let length = usize::from(u16::from_be_bytes([payload[4], payload[5]]));
+                if length != total_len - H::LENGTH {
+                    return None;
+                }
+                esp_at = at + udp::HEADER;
+            }
         }
-        let payload = frame.get(at..)?;
-        let ports = header.ports(payload)?;
-        let to_port = (ports >> 16) as u16;
-        if protocol == protocol::UDP && self.encap_ports.iter().any(|own| own.swap_bytes() == to_port) {
-            let length = usize::from(u16::from_be_bytes([payload[4], payload[5]]));
-            if length != total_len - H::LENGTH {
+        if esp_at != 0 {
+            let spi = frame.get(esp_at..)?.first_chunk::<4>()?;
+            // The first of the reserved SPIs is the mark of IKE.
+            if spi[..3] == [0; 3] || ethernet::HEADER + total_len < esp_at + esp::HEADER {
                 return None;
             }
-            return self.esp(frame, addresses(), shape, at + udp::HEADER, ports);
         }
-        let KeyAddresses { both, .. } = addresses();
-        let key = OutboundKey::new(both, H::LENGTH == V4_HEADER, protocol, ports, self.port);
-        Some(Plain { addresses: both, shape, kind: Kind::Outbound(key) })
+        Some(Plain { header, ports, esp_at, addresses })
     }
 
+    /// Returns whether ESP comes to this UDP port, which is as in the packet, the first byte lowest.
     #[inline(always)]
-    fn esp(
-        &self,
-        frame: &[u8],
-        addresses: KeyAddresses,
-        shape: Shape,
-        at: usize,
-        udp_ports: u32,
-    ) -> Option<Plain> {
-        let [a, b, c, d, seq @ ..] = *frame.get(at..)?.first_chunk::<{ esp::HEADER }>()?;
-        let end = ethernet::HEADER + usize::from(shape.total_len);
-        // The first of the reserved SPIs is the mark of IKE.
-        if [a, b, c] == [0; 3] || end < at + esp::HEADER {
-            return None;
-        }
-        let place = EspPlace { at: at as u16, seq: u32::from_be_bytes(seq), udp_ports };
-        let KeyAddresses { both, dst } = addresses;
-        let key = InboundKey::new(dst, [a, b, c, d], at, self.port);
-        Some(Plain { addresses: both, shape, kind: Kind::Inbound(key, place) })
+    fn is_encap_port(&self, port: u16) -> bool {
+        let is = |own: &u16| own.swap_bytes() == port;
+        Some(port) == self.encap_port
+            || (!self.other_encap_ports.is_empty() && self.other_encap_ports.iter().any(is))
     }
 
-    /// Holds the flows that a frame which is not plain may belong to, by their addresses as in
-    /// [`Plain::addresses`].
-    #[inline]
-    pub(super) fn hold_flow(&self, packet: &Packet, held: &mut HeldFlows<u64>) {
-        const V4_ADDRESSES: usize = 12;
+    /// Returns the addresses of the IP packet in a frame as in [`KeyAddresses::both`], if there is one.
+    pub(super) fn addresses(&self, packet: &Packet) -> Option<u64> {
+        const V4_ADDRESSES: usize = ethernet::HEADER + 12;
         let frame = packet.data();
-        let Some([.., a, b]) = frame.first_chunk::<{ ethernet::HEADER }>() else { return };
-        match (
-            u16::from_be_bytes([*a, *b]),
-            frame.get(ethernet::HEADER + V4_ADDRESSES..).and_then(|h| h.first_chunk()),
-        ) {
-            (ethernet::IPV4, Some(addresses)) => held.hold(u64::from_le_bytes(*addresses)),
-            (ethernet::IPV6, _) => held.hold(self.v6_key(&v6_ends(frame))),
-            (ethernet::ARP, _) => {}
-            _ => held.hold_all(),
+        match ethertype(frame)? {
+            ethernet::IPV4 => Some(u64::from_le_bytes(*frame.get(V4_ADDRESSES..)?.first_chunk()?)),
+            ethernet::IPV6 => Some(self.v6_key(&v6_ends(frame))),
+            _ => None,
         }
     }
+
+    /// Holds the flows that a frame which is not plain may belong to.
+    pub(super) fn hold_flow(&self, packet: &Packet, held: &mut HeldFlows<u64>) {
+        match self.addresses(packet) {
+            Some(addresses) => held.hold(addresses),
+            None if matches!(ethertype(packet.data()), None | Some(ethernet::ARP)) => {}
+            None => held.hold_all(),
+        }
+    }
+}
+
+/// Returns the EtherType of a frame, if it has one.
+fn ethertype(frame: &[u8]) -> Option<u16> {
+    let [.., a, b] = frame.first_chunk::<{ ethernet::HEADER }>()?;
+    Some(u16::from_be_bytes([*a, *b]))
 }

@@ -5,7 +5,13 @@ use crate::gateway::{
     input_port::is_from_tunnel,
     reassembly::{Fragments, Sender, Whole},
 };
-use wayfarer_dataplane::{drop::DropReason, packet::Packet, pool::MAX_FRAME, sa::Spi, wire::ip::IpHeader};
+use wayfarer_dataplane::{
+    drop::DropReason,
+    packet::Packet,
+    pool::MAX_FRAME,
+    sa::Spi,
+    wire::{Address, ip::IpHeader},
+};
 
 impl Io {
     /// Keeps a fragment of a packet out of a tunnel or from any wire. If the packet is complete, moves all of
@@ -30,6 +36,12 @@ impl Io {
             counters.drops.count(reason);
             pool.give(packet);
         })
+    }
+
+    /// Returns whether no fragments wait that may be of a packet from `src` with this identification, sent by
+    /// `sender`.
+    pub fn keeps_none_of(&mut self, sender: Sender, src: Address, id: u32) -> bool {
+        self.reassembly.keeps_none_of(sender, src, id)
     }
 
     /// Does the same as [`identification`](crate::gateway::reassembly::Reassembly::identification).

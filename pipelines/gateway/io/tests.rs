@@ -8,7 +8,10 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
-use wayfarer_dataplane::{table::Writer, wire::ip};
+use wayfarer_dataplane::{
+    table::Writer,
+    wire::ip::{self, IpHeader},
+};
 
 /// A port whose device is up and has no room. Counts how often it is asked whether it is down.
 struct FullPort(Arc<AtomicUsize>);

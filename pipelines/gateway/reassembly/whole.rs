@@ -38,16 +38,19 @@ impl Whole {
         Self { traffic_class: header.traffic_class }
     }
 
-    /// Joins the packet's fragments in the frame of the first. Returns `None` and changes nothing if it is
-    /// longer than that.
-    pub fn join_in_first(&self, fragments: &mut [Packet]) -> Option<()> {
-        let header = self.header(fragments)?;
-        let [first, later @ ..] = fragments else { return None };
-        let later = &*later;
-        let head = fragment::head_len(first.data());
-        let parts = || later.iter().map(|packet| fragment::payload(packet.data()));
+    /// Joins the packet's fragments, `first` and those `later`, in the frame of the first. Returns `None` and
+    /// changes nothing if it is longer than that.
+    pub fn join_in_first<'p>(
+        &self,
+        first: &mut Packet,
+        later: impl Iterator<Item = &'p [u8]> + Clone,
+    ) -> Option<()> {
+        let parts = || later.clone().map(fragment::payload);
+        let payload: usize = parts().map(<[u8]>::len).sum();
         let mut end = first.len();
-        first.set_len(end + parts().map(<[u8]>::len).sum::<usize>())?;
+        let head = fragment::head_len(first.data());
+        let header = self.header(first.data(), end - head + payload);
+        first.set_len(end + payload)?;
         for part in parts() {
             first.data_mut()[end..end + part.len()].copy_from_slice(part);
             end += part.len();
@@ -61,9 +64,9 @@ impl Whole {
     /// Joins the packet's fragments, and writes it to the start of `out`. Returns its length in bytes, or
     /// `None` if `out` is shorter.
     pub fn join(&self, fragments: &[Packet], out: &mut [u8]) -> Option<usize> {
-        let header = self.header(fragments)?;
-        let mut end = 0;
         let payloads = fragments.iter().map(|packet| fragment::payload(packet.data()));
+        let header = self.header(fragments.first()?.data(), payloads.clone().map(<[u8]>::len).sum());
+        let mut end = 0;
         for part in [&header[..]].into_iter().chain(payloads) {
             out.get_mut(end..end + part.len())?.copy_from_slice(part);
             end += part.len();
@@ -71,11 +74,10 @@ impl Whole {
         Some(end)
     }
 
-    /// Returns the header of the packet.
-    fn header(&self, fragments: &[Packet]) -> Option<ArrayVec<u8, MAX_WHOLE_HEADER>> {
-        let payload = fragments.iter().map(|packet| fragment::payload(packet.data()).len()).sum();
-        let mut header = fragment::whole_header(fragments.first()?.data(), payload);
+    /// Returns the header of the packet, which has `payload` bytes behind it. `first` is its first fragment.
+    fn header(&self, first: &[u8], payload: usize) -> ArrayVec<u8, MAX_WHOLE_HEADER> {
+        let mut header = fragment::whole_header(first, payload);
         ip::set_traffic_class(&mut header, self.traffic_class);
-        Some(header)
+        header
     }
 }

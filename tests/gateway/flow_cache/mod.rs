@@ -6,6 +6,7 @@
 //! | [`every_kind`], [`kind`] | the same checks for IPv6, ESP in UDP, transport mode and the host's own stack |
 //! | [`keys`] | what is remembered keeps no key alive |
 //! | [`hostile`] | flows that are made to fill what is remembered |
+//! | [`fragment_pairs`], [`fragment_bursts`] | packets to the gateway in two fragments, and in other shapes |
 //! | [`comparison`], [`worlds`] | random packets and changes, with and without |
 //! | [`gateway`], [`ports`], [`known`] | a worker whose tables the test changes; one that is shown to remember flows |
 //! | [`varied`], [`traffic`], [`down`], [`up`], [`odd`] | the tunnels and packets of the comparison |
@@ -15,6 +16,8 @@ mod changes;
 mod comparison;
 mod down;
 mod every_kind;
+mod fragment_bursts;
+mod fragment_pairs;
 mod gateway;
 mod hostile;
 mod inbound;

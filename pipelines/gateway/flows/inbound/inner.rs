@@ -8,7 +8,7 @@ use super::super::{
     key::split_ports,
 };
 use wayfarer_dataplane::{
-    sa::{Flow, InboundSa, Mode},
+    sa::{Flow, InboundSa},
     wire::{
         Address, esp, ethernet,
         ip::{V4_HEADER, V6_HEADER, protocol},
@@ -16,25 +16,31 @@ use wayfarer_dataplane::{
     },
 };
 
-/// What is known of an opened packet around the one inside. `ends` returns its source and destination.
-#[derive(Debug)]
-pub(super) struct Outer<E> {
-    /// Where the ESP payload with the ICV begins in the frame, and where it ends.
-    pub payload: (usize, usize),
-    pub traffic_class: u8,
+/// The payload of an opened ESP packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Payload<'p> {
+    /// The payload with padding, trailer and ICV.
+    text: &'p [u8],
+    /// Its length without them in bytes.
+    length: usize,
+    next_header: u8,
+}
+
+/// What is known of an ESP packet in transport mode, whose outer header is that of the packet inside.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outer {
+    /// Source and destination as in the packet, the first byte lowest, if it is IPv4.
+    pub addresses: u64,
     pub is_ipv4: bool,
-    pub ends: E,
 }
 
 /// A plain packet out of an SA.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Inner {
-    pub src: Address,
-    pub dst: Address,
+    /// Source and destination as in the packet, the first byte lowest, if it is IPv4.
+    addresses: u64,
     /// Its ports, as [`PlainHeader::ports`] gives them.
     ports: u32,
-    /// The slot of what is remembered of its destination.
-    pub slot: u32,
     /// Its length in bytes.
     pub length: u16,
     pub protocol: u8,
@@ -42,18 +48,25 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    /// Notes a packet with a plain `header` from and to `ends`.
+    /// Notes a packet with a plain `header`, and `addresses` if it is IPv4.
     #[inline(always)]
-    fn new<H: PlainHeader>(header: H, (src, dst): (Address, Address), ports: u32) -> Self {
+    fn new<H: PlainHeader>(header: H, addresses: u64, ports: u32) -> Self {
         let (length, is_ipv4) = (header.total_len() as u16, H::LENGTH == V4_HEADER);
-        Self { src, dst, ports, slot: 0, length, protocol: header.protocol(), is_ipv4 }
+        Self { addresses, ports, length, protocol: header.protocol(), is_ipv4 }
     }
 
-    /// Returns the flow that the packet is of.
+    /// Returns source and destination, if the packet is IPv4.
     #[inline(always)]
-    pub(super) fn flow(&self) -> Flow {
-        let Self { src, dst, protocol, .. } = *self;
-        Flow { src, dst, protocol, ports: Some(split_ports(self.ports)), is_later_fragment: false }
+    pub(super) fn v4_ends(&self) -> (Address, Address) {
+        let v4 = |bits: u64| Address::v4((bits as u32).swap_bytes());
+        (v4(self.addresses), v4(self.addresses >> 32))
+    }
+
+    /// Returns the flow that the packet, from `src` to `dst`, is of.
+    #[inline(always)]
+    pub(super) fn flow(&self, src: Address, dst: Address) -> Flow {
+        let ports = Some(split_ports(self.ports));
+        Flow { src, dst, protocol: self.protocol, ports, is_later_fragment: false }
     }
 
     #[inline(always)]
@@ -62,51 +75,51 @@ impl Inner {
     }
 }
 
-/// Returns the packet within an opened one, whose frame is `frame`, if it is plain and not changed by the
-/// outer header.
-#[inline(always)]
-pub(super) fn look_inside<E>(frame: &[u8], outer: Outer<E>, sa: &InboundSa) -> Option<Inner>
-where
-    E: Fn() -> (Address, Address),
-{
-    let text = frame.get(outer.payload.0..outer.payload.1)?;
-    let [padding, next_header] = esp_end(text, sa)?;
-    let length = text.len() - sa.overhead.icv() - esp::TRAILER;
-    let length = length.checked_sub(usize::from(padding))?;
-    match (sa.mode, next_header) {
-        (Mode::Tunnel, protocol::IPV4) => {
-            let header = PlainV4::read(text.first_chunk()?, false)?;
-            let ports = header.ports(&text[V4_HEADER..])?;
-            let ends = (Address::v4(header.src()), Address::v4(header.dst()));
-            passes_as_it_is(header, length, outer.traffic_class).then(|| Inner::new(header, ends, ports))
-        }
-        (Mode::Tunnel, protocol::IPV6) => look_inside_v6(text, length, outer.traffic_class),
-        (Mode::Tunnel, _) => None,
-        (Mode::Transport, _) => {
-            look_at_payload(text.get(..length)?, next_header, outer.is_ipv4, (outer.ends)())
-        }
+impl<'p> Payload<'p> {
+    /// Returns the payload of a packet of `sa`, which is `text` with the ICV, if its end is right.
+    #[inline(always)]
+    pub(super) fn new(text: &'p [u8], sa: &InboundSa) -> Option<Self> {
+        let end = text.len().checked_sub(sa.overhead.icv())?;
+        let [padding, next_header] = *text.get(..end)?.last_chunk()?;
+        let length = (end - esp::TRAILER).checked_sub(usize::from(padding))?;
+        Some(Self { text, length, next_header })
     }
-}
 
-/// Does the same for IPv6. The packet is the first `length` bytes of `text`, or less.
-#[inline(never)]
-fn look_inside_v6(text: &[u8], length: usize, outer_class: u8) -> Option<Inner> {
-    let header = PlainV6::read(text.first_chunk()?)?;
-    let ports = header.ports(&text[V6_HEADER..])?;
-    passes_as_it_is(header, length, outer_class).then(|| Inner::new(header, (header.src, header.dst), ports))
-}
+    /// Returns whether an IPv4 packet is in it, if that came in tunnel mode.
+    #[inline(always)]
+    pub(super) fn is_ipv4(&self) -> bool {
+        self.next_header == protocol::IPV4
+    }
 
-/// Does the same in transport mode, in which the outer header is that of the packet.
-#[inline(never)]
-fn look_at_payload(
-    payload: &[u8],
-    protocol: u8,
-    is_ipv4: bool,
-    (src, dst): (Address, Address),
-) -> Option<Inner> {
-    let ports = plain::ports(protocol, 0, payload.len(), payload)?;
-    let length = KeptHeader::plain(is_ipv4, protocol).length + payload.len();
-    Some(Inner { src, dst, ports, slot: 0, length: length as u16, protocol, is_ipv4 })
+    /// Returns the IPv4 packet in it, if that is plain and not changed by the outer header, whose traffic class
+    /// is `outer_class`.
+    #[inline(always)]
+    pub(super) fn look_inside_v4(&self, outer_class: u8) -> Option<Inner> {
+        let header = PlainV4::read(self.text.first_chunk()?, false)?;
+        let ports = header.ports(&self.text[V4_HEADER..])?;
+        let is_plain = passes_as_it_is(header, self.length, outer_class);
+        is_plain.then(|| Inner::new(header, header.addresses, ports))
+    }
+
+    /// Does the same for an IPv6 packet.
+    #[inline(never)]
+    pub(super) fn look_inside_v6(self, outer_class: u8) -> Option<Inner> {
+        if self.next_header != protocol::IPV6 {
+            return None;
+        }
+        let header = PlainV6::read(self.text.first_chunk()?)?;
+        let ports = header.ports(&self.text[V6_HEADER..])?;
+        passes_as_it_is(header, self.length, outer_class).then(|| Inner::new(header, 0, ports))
+    }
+
+    /// Returns the packet whose payload it is, if that is plain.
+    #[inline(never)]
+    pub(super) fn of_transport(self, outer: Outer) -> Option<Inner> {
+        let (Outer { addresses, is_ipv4 }, protocol) = (outer, self.next_header);
+        let ports = plain::ports(protocol, 0, self.length, self.text.get(..self.length)?)?;
+        let length = (KeptHeader::plain(is_ipv4, protocol).length + self.length) as u16;
+        Some(Inner { addresses, ports, length, protocol, is_ipv4 })
+    }
 }
 
 /// Returns whether a packet with a plain `header`, of which `length` bytes are there, is whole, has hops
@@ -116,11 +129,4 @@ fn passes_as_it_is(header: impl PlainHeader, length: usize, outer: u8) -> bool {
     let class = header.traffic_class();
     let is_changed = outer & decapsulate::ECN != 0 && decapsulated_class(outer, class) != Ok(class);
     header.total_len() <= length && header.hop_limit() > 1 && !is_changed
-}
-
-/// Returns pad length and next header of an opened packet: `text` with the ICV.
-#[inline(always)]
-fn esp_end(text: &[u8], sa: &InboundSa) -> Option<[u8; 2]> {
-    let end = text.len().checked_sub(sa.overhead.icv())?;
-    text.get(..end)?.last_chunk().copied()
 }

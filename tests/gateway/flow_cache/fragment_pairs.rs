@@ -1,0 +1,239 @@
+//! Packets in two fragments that follow one another in a burst: those of a remembered SA take the short way.
+
+use super::{
+    gateway::{GATEWAY6, TestGateway, server, server6},
+    kind::Kind,
+    odd::uncut,
+    ports::{HOST, MACS, Ports, STATIONS},
+};
+use std::slice;
+use wayfarer::{
+    gateway::policy::Action,
+    sim::{
+        fixtures::*,
+        frames::{forwarded, fragments, frame, ip_packet, udp_packet},
+        terminal::Terminal,
+    },
+};
+use wayfarer_dataplane::{
+    drop::DropReason::{self, *},
+    sa::Mode,
+    table::Prefix,
+    wire::{
+        fragment::V6_FRAGMENT_HEADER,
+        ip::{self, protocol},
+    },
+};
+
+/// The identification of fragments.
+pub(super) const ID: u16 = 7;
+/// Length of an inner packet's payload, which leaves multiples of eight bytes to both fragments.
+pub(super) const SIZE: usize = 1200;
+/// Length of what the last fragment carries, in bytes.
+pub(super) const LAST: usize = 488;
+
+/// Two gateways with the tunnel of terminal 1, which get the same. Only the second one remembers flows, and
+/// does so already.
+pub(super) struct Twins {
+    kind: Kind,
+    gateways: [TestGateway; 2],
+    terminal: Terminal,
+}
+
+impl Twins {
+    pub(super) fn new(kind: Kind) -> Self {
+        let spec = kind.spec(1);
+        let gateways = [0, 64]
+            .map(|flow_cache| TestGateway::on(kind.ports(), flow_cache, false, slice::from_ref(&spec)));
+        let mut this = Self { kind, gateways, terminal: spec.terminal() };
+        // The first packet shows its SA, the second its destination.
+        for _ in 0..2 {
+            let sealed = this.seal(64);
+            this.send(&[framed(&sealed)], "a packet to be learnt from");
+        }
+        this
+    }
+
+    /// Seals a packet from the terminal with a payload of `size` bytes.
+    pub(super) fn seal(&mut self, size: usize) -> Vec<u8> {
+        self.kind.seal(&mut self.terminal, &self.kind.up(1, size))
+    }
+
+    /// Does the same, and cuts it in two fragments, of which the last carries `last` bytes, or up to seven
+    /// more.
+    pub(super) fn pair(&mut self, size: usize, last: usize, id: u16) -> [Vec<u8>; 2] {
+        let sealed = self.seal(size);
+        let header = if is_v4(&sealed) { 0 } else { V6_FRAGMENT_HEADER };
+        let pieces = fragments(&sealed, sealed.len() + header - last, id);
+        pieces.try_into().expect("two fragments")
+    }
+
+    /// Sends frames from outside to both gateways in one burst. Returns the frames that come out at the
+    /// terminal's partner, and all drops so far, which are the same of both.
+    pub(super) fn send(&mut self, frames: &[Vec<u8>], what: &str) -> (Vec<Vec<u8>>, Vec<(DropReason, u64)>) {
+        let [without, mut with] = self.gateways.each_mut().map(|gateway| {
+            frames.iter().for_each(|frame| gateway.put_frame(OUTSIDE, frame));
+            // This asserts that each packet was counted once.
+            gateway.settle();
+            let out: Vec<_> = gateway.all_ports().map(|port| gateway.take(port)).collect();
+            let (punted, events) = (gateway.worker.take_punted(), gateway.worker.take_events());
+            let counters = &gateway.worker.counters;
+            let counts = [&counters.received, &counters.opened, &counters.consumed, &counters.sent];
+            (out, gateway.drops(), counts.map(|counter| counter.value()), punted, events)
+        });
+        let lengths = |out: &[Vec<Vec<u8>>]| -> Vec<Vec<usize>> {
+            out.iter().map(|frames| frames.iter().map(Vec::len).collect()).collect()
+        };
+        let shown = [&without, &with].map(|all| format!("{:?} {:?} {:?}", lengths(&all.0), all.1, all.2));
+        assert!(without == with, "{:?}, {what}: {}, not {}", self.kind, shown[0], shown[1]);
+        (with.0.swap_remove(self.kind.port()), with.1)
+    }
+
+    /// Returns how many packets have taken the short way.
+    fn hits(&self) -> u64 {
+        self.gateways[1].worker.counters.flow_hits.value()
+    }
+}
+
+/// Returns the kinds of tunnels to a server that differ outside: IPv4 and IPv6, plain and in UDP.
+pub(super) fn outsides() -> Vec<Kind> {
+    let is_usual_inside =
+        |kind: &Kind| kind.mode == Mode::Tunnel && !kind.is_host && kind.header_len() == ip::V4_HEADER;
+    Kind::all().into_iter().filter(is_usual_inside).collect()
+}
+
+/// Returns whether a packet is IPv4.
+pub(super) fn is_v4(packet: &[u8]) -> bool {
+    packet[0] >> 4 == 4
+}
+
+/// Returns the frame of a packet from outside.
+pub(super) fn framed(packet: &[u8]) -> Vec<u8> {
+    frame(MACS[OUTSIDE], STATIONS[OUTSIDE], packet)
+}
+
+/// Returns a fragment of the packet `id` from `offset` on, behind which there is `more` or not.
+pub(super) fn placed(mut fragment: Vec<u8>, offset: usize, more: bool, id: u16) -> Vec<u8> {
+    let offset = offset as u16;
+    if is_v4(&fragment) {
+        fragment[4..6].copy_from_slice(&id.to_be_bytes());
+        fragment[6..8].copy_from_slice(&(offset >> 3 | u16::from(more) << 13).to_be_bytes());
+    } else {
+        fragment[42..44].copy_from_slice(&(offset | u16::from(more)).to_be_bytes());
+        fragment[44..48].copy_from_slice(&u32::from(id).to_be_bytes());
+    }
+    summed(fragment)
+}
+
+/// Returns a packet with the right checksum in its header.
+pub(super) fn summed(mut packet: Vec<u8>) -> Vec<u8> {
+    let length = packet.len();
+    ip::set_total_len(&mut packet, ip::V4_HEADER, length);
+    packet
+}
+
+/// Returns a fragment of the same packet as `first` that overlaps both others.
+pub(super) fn overlapping(first: &[u8]) -> Vec<u8> {
+    placed(first.to_vec(), 8, true, ID)
+}
+
+#[test]
+fn pair_takes_the_short_way_and_becomes_the_same_as_a_whole_packet() {
+    for kind in Kind::all() {
+        let mut twins = Twins::new(kind);
+        let hits = twins.hits();
+        let sealed = twins.seal(SIZE);
+        // In transport mode, the outer header is that of what comes out.
+        let sealed = if is_v4(&sealed) { uncut(sealed, ID) } else { sealed };
+        let (whole, drops) = twins.send(&[framed(&sealed)], "a whole packet");
+        assert_eq!((whole.len(), twins.hits()), (1, hits + 1), "{kind:?}: {drops:?}");
+        for (n, last, padding) in [(2, LAST, 0), (3, 8, 0), (4, 8, 46)] {
+            let mut frames = twins.pair(SIZE, last, ID).map(|packet| framed(&packet));
+            frames[1].resize(frames[1].len() + padding, 0xee);
+            let (joined, drops) = twins.send(&frames, "a pair");
+            assert!(joined == whole, "{kind:?}, {last} and {padding} bytes: {drops:?}");
+            assert_eq!(twins.hits(), hits + n, "{kind:?}, {last} and {padding} bytes");
+        }
+        if kind.mode == Mode::Tunnel {
+            assert!(whole[0].ends_with(&kind.arrived(&kind.up(1, SIZE))), "{kind:?}");
+        }
+        // Many in one burst.
+        let pieces: Vec<_> = (0..12).flat_map(|n| twins.pair(SIZE - n, LAST, ID)).collect();
+        let frames: Vec<_> = pieces.iter().map(|piece| framed(piece)).collect();
+        let (joined, drops) = twins.send(&frames, "many pairs");
+        let lengths: Vec<_> = joined.iter().map(|frame| whole[0].len() - frame.len()).collect();
+        assert!(lengths.into_iter().eq(0..12), "{kind:?}: {drops:?}");
+        assert_eq!((twins.hits(), drops), (hits + 4 + 12, vec![]), "{kind:?}");
+    }
+}
+
+#[test]
+fn pair_in_two_bursts_passes() {
+    for kind in Kind::all() {
+        let mut twins = Twins::new(kind);
+        // A worker takes 32 frames at once.
+        let mut packets: Vec<_> = (0..31).map(|_| twins.seal(64)).collect();
+        packets.extend((0..3).flat_map(|_| twins.pair(SIZE, LAST, ID)));
+        let frames: Vec<_> = packets.iter().map(|packet| framed(packet)).collect();
+        let (out, drops) = twins.send(&frames, "a pair in two bursts");
+        assert_eq!((out.len(), drops), (34, vec![]), "{kind:?}");
+    }
+}
+
+#[test]
+fn pair_that_no_frame_holds_is_opened_and_its_sender_hears_of_the_size_that_passes() {
+    for kind in outsides() {
+        let mut twins = Twins::new(kind);
+        let pair = twins.pair(1900, 900, ID).map(|packet| framed(&packet));
+        let (out, drops) = twins.send(&pair, "a long pair");
+        assert_eq!((out, drops), (vec![], vec![(TooBig, 1)]), "{kind:?}");
+        let [without, with] = twins.gateways.each_ref().map(|gateway| gateway.worker.counters.opened.value());
+        assert_eq!((without, with), (3, 3), "{kind:?}");
+    }
+}
+
+#[test]
+fn pair_is_not_joined_past_another_fragment_of_its_packet() {
+    for (kind, is_earlier) in outsides().into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let mut twins = Twins::new(kind);
+        let hits = twins.hits();
+        let [first, last] = twins.pair(SIZE, LAST, ID);
+        let [overlap, first, last] = [overlapping(&first), first, last].map(|packet| framed(&packet));
+        let (out, drops) = match is_earlier {
+            true => {
+                twins.send(&[overlap], "an overlap");
+                twins.send(&[first, last], "a pair behind it")
+            }
+            false => twins.send(&[overlap, first, last], "an overlap and a pair"),
+        };
+        assert_eq!((out, drops), (vec![], vec![(FragmentOverlap, 3)]), "{kind:?} {is_earlier}");
+        assert_eq!(twins.hits(), hits, "{kind:?} {is_earlier}");
+    }
+}
+
+#[test]
+fn pairs_that_are_not_the_gateways_leave_as_they_came() {
+    for v6 in [false, true] {
+        let (here, own) = if v6 { (server6(0), GATEWAY6) } else { (server(0), GATEWAY) };
+        let [there, outside] =
+            (if v6 { ["2001:db8:2::77", "2001:db8:2::99"] } else { ["198.51.100.77", "192.0.2.99"] }).map(ip);
+        let mut gateway = TestGateway::on(Ports::WithHost, 64, false, &[]);
+        gateway.set_policy(Prefix::host(there), Some(Action::Bypass));
+        let through = [
+            ip_packet(here, there, protocol::ESP, &[7; SIZE]),
+            udp_packet(here, there, (4500, 4500), &[7; SIZE]),
+        ];
+        for packet in through {
+            let pieces = fragments(&packet, 800, ID);
+            let passed =
+                pieces.iter().map(|piece| frame(STATIONS[OUTSIDE], MACS[OUTSIDE], &forwarded(piece)));
+            let expected: Vec<_> = passed.collect();
+            assert_eq!(expected.len(), 2);
+            assert!(gateway.exchange(INSIDE, &pieces, OUTSIDE) == expected, "{v6}: {:?}", gateway.drops());
+        }
+        let pieces = fragments(&udp_packet(outside, own, (999, 9), &[7; SIZE]), 800, ID);
+        let to_host: Vec<_> = pieces.iter().map(|piece| frame(STATIONS[HOST], MACS[HOST], piece)).collect();
+        assert!(gateway.exchange(OUTSIDE, &pieces, HOST) == to_host, "{v6}: {:?}", gateway.drops());
+        assert_eq!(gateway.drops(), []);
+    }
+}
