@@ -5,7 +5,10 @@ use std::fmt::{self, Debug};
 #[cfg(any(test, feature = "bench"))]
 use std::{
     io,
-    sync::mpsc::{self, Sender},
+    sync::{
+        LazyLock,
+        mpsc::{self, Sender},
+    },
 };
 #[cfg(any(test, feature = "bench"))]
 use tracing::dispatcher;
@@ -67,6 +70,11 @@ pub fn recorded(format: Format, act: impl FnOnce()) -> String {
         }
     }
 
+    /// With only one dispatcher, the first thread that comes by a line decides for all threads whether it is
+    /// wanted, even if that is a thread without a dispatcher.
+    static SECOND: LazyLock<Dispatch> = LazyLock::new(|| dispatch(Level::INFO, Format::Json, io::sink));
+
+    LazyLock::force(&SECOND);
     let (to, written) = mpsc::channel();
     dispatcher::with_default(&dispatch(Level::INFO, format, move || Sending(to.clone())), act);
     String::from_utf8(written.try_iter().flatten().collect()).expect("UTF-8")

@@ -233,7 +233,7 @@ pub(super) fn admit<'r>(arrivals: &mut Arrivals<'r>, tables: &'r Tables, reader:
     io.mark(Stage::Open);
 }
 
-/// Recent traffic of one SA without limits.
+/// Recent traffic of one SA without limits, if several workers count it: one operation for a run of packets.
 #[derive(Default)]
 pub(super) struct Tally<'r> {
     sa: Option<&'r InboundSa>,
@@ -245,6 +245,7 @@ impl<'r> Tally<'r> {
     #[inline]
     pub(super) fn add(&mut self, sa: &'r InboundSa, bytes: u64) {
         if !sa.window.is_shared() {
+            // With limits, each packet is charged separately, and this does nothing.
             let _ = sa.life.charge_run(1, bytes);
             return;
         }
@@ -350,7 +351,7 @@ pub(super) fn finish<'r>(
         may_come_alone(inner, packet.data(), sa, tables, reader)?;
     }
     let (admitted, flow) = admission::admit(inner, packet.data(), sa, tables, reader)?;
-    // Without limits, the packet is counted together with its neighbours.
+    // Without limits, the packet is counted by a tally.
     charge(sa, inner.total_len(), io)?;
     Ok((sa, admitted, flow))
 }
@@ -372,8 +373,15 @@ fn accept_shared<'r, N: Numbered<'r>>(notes: &mut [N]) {
     let shared = |note: &N| note.authentic().map(|(sa, _)| sa).filter(|sa| sa.window.is_shared());
     let is_same = |a: &N, b: &N| shared(a).map(std::ptr::from_ref) == shared(b).map(std::ptr::from_ref);
     for run in notes.chunk_by_mut(is_same) {
-        if shared(&run[0]).is_some() {
-            accept_run(run);
+        let Some(sa) = shared(&run[0]) else { continue };
+        match run {
+            [one] => {
+                if let Some((_, slot)) = one.authentic() {
+                    let result = sa.window.accept_at(slot);
+                    accepted(one, sa, result);
+                }
+            }
+            several => accept_run(several),
         }
     }
 }

@@ -97,27 +97,31 @@ fn peer_that_answers_probes_as_libreswan_does_moves() {
 /// A peer without MOBIKE has no COOKIE2 to return; one with MOBIKE has, but libreswan forgets that at a rekey.
 #[test]
 fn empty_answer_confirms_a_move_only_from_the_new_address_and_without_mobike() {
-    for (mobike, is_rekeyed, source, confirms) in [
-        (false, false, TERMINAL, false),
-        (false, false, OTHER, false),
-        (false, false, ELSEWHERE, true),
-        (true, false, TERMINAL, false),
-        (true, false, ELSEWHERE, false),
-        (true, true, TERMINAL, false),
-        (true, true, ELSEWHERE, true),
+    // The rekey is one of the child SA, or of the IKE SA.
+    for (mobike, rekey, source, confirms) in [
+        (false, None, TERMINAL, false),
+        (false, None, OTHER, false),
+        (false, None, ELSEWHERE, true),
+        (true, None, TERMINAL, false),
+        (true, None, ELSEWHERE, false),
+        (true, Some(false), ELSEWHERE, false),
+        (true, Some(true), TERMINAL, false),
+        (true, Some(true), OTHER, false),
+        (true, Some(true), ELSEWHERE, true),
     ] {
         let mut insider = Insider::new(Connection { mobike, ..gateway() }, terminal(), Settings::default());
         let [here, peer] = insider.pair.connected_peers().map(|all| all[0]);
-        if is_rekeyed {
-            insider.pair.terminal.endpoint.rekey(insider.pair.now, here, false);
+        if let Some(ike_sa) = rekey {
+            insider.pair.terminal.endpoint.rekey(insider.pair.now, here, ike_sa);
             insider.pair.settle();
+            insider.renew_keys();
         }
         insider.pair.gateway.endpoint.handle_path(insider.pair.now, peer, path(ELSEWHERE, UDP));
         let probe = insider.pair.down().remove(0);
         assert_eq!(probe.0.remote, SocketAddr::from((ELSEWHERE, 4500)));
         insider.answer(ExchangeType::Informational, 0, source, &[]);
         let unconfirmed = insider.pair.gateway.endpoint.count(Counter::Unconfirmed);
-        assert_eq!(unconfirmed, u64::from(!confirms), "from {source:?}, {mobike}, {is_rekeyed}");
+        assert_eq!(unconfirmed, u64::from(!confirms), "from {source:?}, {mobike}, {rekey:?}");
         let at = insider.pair.gateway.endpoint.peers().next().unwrap().addresses().remote.ip();
         assert_eq!(at, IpAddr::from(if confirms { ELSEWHERE } else { TERMINAL }), "from {source:?}");
     }

@@ -62,6 +62,11 @@ impl Insider {
         Self { pair, keys, next: exchanges, nonces: 0 }
     }
 
+    /// Goes on with the keys of the newest IKE SA.
+    pub(super) fn renew_keys(&mut self) {
+        self.keys = LoggedKeys::newest(&self.pair.gateway.events);
+    }
+
     /// Continues after this many more exchanges of the terminal.
     pub(super) fn skip(&mut self, exchanges: u32) {
         self.next += exchanges;

@@ -232,7 +232,7 @@ impl Endpoint {
     /// 6864 §4.1). A UDP checksum is left zero.
     ///
     /// # Panics
-    /// Panics if `packet` is shorter than the headers. An IPv4 packet always has room for a UDP header.
+    /// Panics if `packet` is shorter than the headers, of IPv4 with UDP.
     #[inline(always)]
     pub fn emit(&self, packet: &mut [u8], traffic_class: u8, dont_fragment: bool, id: u16) {
         if self.is_ipv4() {

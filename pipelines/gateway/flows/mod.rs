@@ -7,6 +7,8 @@
 //!                                 └─► the rest: the whole way, after which its flows are learnt
 //! ```
 //!
+//! The two fragments of a packet that follow one another are joined first: see `pair`.
+//!
 //! Of each flow, packets leave in the order in which they came: once one takes the whole way, so do those
 //! behind it in the burst.
 //!
@@ -127,6 +129,7 @@ impl Sorted<'_> {
             let note = inbound::Note::new(addresses, plain.shape(), key, slot, esp, place);
             self.arriving.push(packet, note);
         } else {
+            debug_assert!(false, "ESP is in the frame of a plain packet");
             self.rest.push(packet, place);
         }
     }

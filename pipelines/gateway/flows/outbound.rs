@@ -105,7 +105,7 @@ pub(super) fn run<'r>(
     io.mark(Stage::Route);
 }
 
-// Each pass is a function of its own, not inlined: all of them in one would not leave enough registers to any.
+// Each pass is a function of its own, so that a profile shows what it costs.
 
 /// Finds what is remembered of the flows.
 #[inline(never)]
@@ -148,7 +148,7 @@ fn prepare(departing: &mut Known<'_>) {
 /// SAs.
 #[inline(never)]
 fn number<'r>(departing: &mut Known<'r>, tables: &Tables, reader: &'r Reader, io: &Io) {
-    let (mut held, mut is_shared, has_news) = (HeldFlows::default(), false, reader.has_news());
+    let (mut held, mut is_shared) = (HeldFlows::default(), false);
     for (packet, note) in departing.iter_mut() {
         let Some(sa) = note.sa else { continue };
         note.endpoint = sa.endpoint(reader);
@@ -156,8 +156,9 @@ fn number<'r>(departing: &mut Known<'r>, tables: &Tables, reader: &'r Reader, io
             Mode::Tunnel => note.length() <= endpoint.payload_limit(),
             Mode::Transport => note.length() <= payload_limit(sa, endpoint, note.key.header_len()),
         };
+        // The news is asked for after the endpoint: whoever has a new one then knows of it.
         if !note.endpoint.is_some_and(fits)
-            || (has_news && !follow_move(packet, note, tables, reader))
+            || (reader.has_news() && !follow_move(packet, note, tables, reader))
             || held.has(&note.key)
         {
             // It is cut, its sender told, or its next hop asked for.

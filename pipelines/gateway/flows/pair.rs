@@ -31,7 +31,7 @@ pub(super) fn may_begin(packet: &Packet) -> bool {
 }
 
 /// Joins the fragment in the frame `first` with that in the next frame of `burst`, if the two are a packet of
-/// ESP or IKE to the gateway. Returns the frame of the packet, or `first` as it is.
+/// ESP or IKE to the gateway. Returns the frame of the packet, or `first`.
 #[inline(never)]
 pub(super) fn join_next(
     mut first: Packet,
@@ -110,6 +110,6 @@ fn join(first: &mut Packet, last: &Packet, (tables, reader): (&Tables, &Reader),
     let is_joined = first.set_len(length).and_then(|()| whole.join_in_first(first, [b.bytes].into_iter()));
     first.push_front(ethernet::HEADER)?;
     // IPv6 begins where its fragment header was.
-    first.data_mut().first_chunk_mut().map(|place| *place = ethernet)?;
+    *first.data_mut().first_chunk_mut()? = ethernet;
     is_joined
 }

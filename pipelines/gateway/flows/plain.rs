@@ -82,7 +82,7 @@ pub(super) struct EspPlace {
     pub udp_ports: u32,
 }
 
-/// What of an outer packet's addresses is in keys.
+/// The addresses of an outer packet as they are in keys.
 #[derive(Clone, Copy)]
 pub(super) struct KeyAddresses {
     /// Source and destination as in the packet, the first byte lowest, or a hash of those of IPv6.

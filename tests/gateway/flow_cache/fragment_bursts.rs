@@ -4,14 +4,23 @@
 use super::{
     fragment_pairs::{ID, LAST, SIZE, Twins, framed, is_v4, outsides, overlapping, placed, summed},
     kind::Kind,
-    odd::{cut_to, tagged, with_class, with_options, with_ttl, with_wrong_header},
+    odd::{cut_to, tagged, uncut, with_class, with_options, with_ttl, with_wrong_header},
 };
 use proptest::prelude::*;
+use wayfarer::{
+    gateway::rings::Punt,
+    sim::{
+        fixtures::OUTSIDE,
+        frames::{fragments, udp_packet},
+    },
+};
 use wayfarer_dataplane::{
     drop::DropReason::{self, *},
+    sa::Path,
     wire::{
-        fragment::{head_len, payload},
-        ip::protocol,
+        esp::{IKE_PORT, NON_ESP_MARKER},
+        fragment::{V6_FRAGMENT_HEADER, head_len, payload},
+        ip::{self, protocol},
     },
 };
 
@@ -152,6 +161,67 @@ fn fragments_in_every_order_and_shape_have_the_same_fate_as_without_remembered_f
         ReplayDuplicate,
     ] {
         assert!(reasons.contains(&reason), "{reason:?} did not occur: {reasons:?}");
+    }
+}
+
+#[test]
+fn ike_in_two_fragments_reaches_the_slow_path_in_one_piece() {
+    for kind in outsides() {
+        let mut twins = Twins::new(kind);
+        let Path { local, remote, .. } = kind.path(1, false);
+        let marked = [&NON_ESP_MARKER[..], &[7; SIZE]].concat();
+        for (port, message) in [(IKE_PORT, &marked[NON_ESP_MARKER.len()..]), (4500, &marked[..])] {
+            let packet = udp_packet(remote, local, (port, port), message);
+            let pair: Vec<_> = fragments(&packet, 800, ID).iter().map(|piece| framed(piece)).collect();
+            let whole = if is_v4(&packet) { uncut(packet, ID) } else { packet };
+            let punted = [(OUTSIDE as u16, Punt::Control, whole)];
+            let (out, drops) = twins.send(&pair, "a pair of IKE");
+            assert_eq!((pair.len(), out, drops), (2, vec![], vec![]), "{kind:?}, {port}");
+            assert!(twins.punted == punted, "{kind:?}, {port}: {:?}", twins.punted);
+            // The same before ESP.
+            let sealed = twins.pair(SIZE, LAST, ID + 1).map(|packet| framed(&packet));
+            let (out, drops) = twins.send(&[&pair[..], &sealed].concat(), "IKE and ESP");
+            assert_eq!((out.len(), drops), (1, vec![]), "{kind:?}, {port}");
+            assert!(twins.punted == punted, "{kind:?}, {port}: {:?}", twins.punted);
+        }
+    }
+}
+
+/// Puts a header with an option of this type before what was cut to two fragments of IPv6.
+fn with_options_behind([mut first, mut last]: [Vec<u8>; 2], option: u8) -> [Vec<u8>; 2] {
+    const BEHIND: usize = ip::V6_HEADER + V6_FRAGMENT_HEADER;
+    let next_header = std::mem::replace(&mut first[ip::V6_HEADER], protocol::DESTINATION);
+    first.splice(BEHIND..BEHIND, [next_header, 0, option, 4, 0, 0, 0, 0]);
+    last[ip::V6_HEADER] = protocol::DESTINATION;
+    let end = payload(&first).len();
+    [summed(first), placed(last, end, false, ID)]
+}
+
+/// An option that must be understood (RFC 8200 §4.2).
+const STRANGE: u8 = 0x41;
+const PADDING: u8 = 1;
+
+const BEHIND_OPTIONS: [(&str, u8, Arrange); 3] = [
+    ("in order", PADDING, |[first, last]| vec![first, last]),
+    ("reversed", PADDING, |[first, last]| vec![last, first]),
+    ("a strange option", STRANGE, |[first, last]| vec![first, last]),
+];
+
+#[test]
+fn options_behind_a_fragment_header_are_those_of_the_packet() {
+    for kind in outsides().into_iter().filter(|kind| kind.path(1, false).local.is_ipv6()) {
+        let mut twins = Twins::new(kind);
+        for (what, option, arrange) in BEHIND_OPTIONS {
+            let pair = arrange(with_options_behind(twins.pair(SIZE, LAST, ID), option));
+            let frames: Vec<_> = pair.iter().map(|packet| framed(packet)).collect();
+            let (out, drops) = twins.send(&frames, what);
+            if option == STRANGE {
+                assert_eq!((out, drops), (vec![], vec![(OuterOptions, 1)]), "{kind:?}, {what}");
+            } else {
+                assert_eq!((out.len(), drops), (1, vec![]), "{kind:?}, {what}");
+                assert!(out[0].ends_with(&kind.arrived(&kind.up(1, SIZE))), "{kind:?}, {what}");
+            }
+        }
     }
 }
 

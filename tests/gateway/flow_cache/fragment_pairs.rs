@@ -1,25 +1,31 @@
 //! Packets in two fragments that follow one another in a burst: those of a remembered SA take the short way.
 
 use super::{
-    gateway::{GATEWAY6, TestGateway, server, server6},
+    gateway::{GATEWAY6, SERVERS, Spec, TestGateway, prefix, server, server6},
     kind::Kind,
     odd::uncut,
     ports::{HOST, MACS, Ports, STATIONS},
 };
 use std::slice;
 use wayfarer::{
-    gateway::policy::Action,
+    gateway::{
+        nat::{mapping::Mapping, table::Nat},
+        policy::Action,
+        tables::{Hop, PortSettings, Settings},
+    },
     sim::{
         fixtures::*,
         frames::{forwarded, fragments, frame, ip_packet, udp_packet},
+        lone_worker::{LoneWorker, Punted},
         terminal::Terminal,
     },
 };
 use wayfarer_dataplane::{
     drop::DropReason::{self, *},
-    sa::Mode,
+    sa::{Encap, Mode, Path},
     table::Prefix,
     wire::{
+        Address,
         fragment::V6_FRAGMENT_HEADER,
         ip::{self, protocol},
     },
@@ -38,14 +44,20 @@ pub(super) struct Twins {
     kind: Kind,
     gateways: [TestGateway; 2],
     terminal: Terminal,
+    /// What both handed to the slow path of the last burst.
+    pub(super) punted: Vec<Punted>,
 }
 
 impl Twins {
     pub(super) fn new(kind: Kind) -> Self {
         let spec = kind.spec(1);
-        let gateways = [0, 64]
-            .map(|flow_cache| TestGateway::on(kind.ports(), flow_cache, false, slice::from_ref(&spec)));
-        let mut this = Self { kind, gateways, terminal: spec.terminal() };
+        Self::of(kind, |flow_cache| TestGateway::on(kind.ports(), flow_cache, false, slice::from_ref(&spec)))
+    }
+
+    /// Does the same with gateways that `make` makes, which remember as many flows as it is given.
+    fn of(kind: Kind, make: impl Fn(usize) -> TestGateway) -> Self {
+        let (gateways, terminal) = ([0, 64].map(make), kind.spec(1).terminal());
+        let mut this = Self { kind, gateways, terminal, punted: vec![] };
         // The first packet shows its SA, the second its destination.
         for _ in 0..2 {
             let sealed = this.seal(64);
@@ -86,6 +98,7 @@ impl Twins {
         };
         let shown = [&without, &with].map(|all| format!("{:?} {:?} {:?}", lengths(&all.0), all.1, all.2));
         assert!(without == with, "{:?}, {what}: {}, not {}", self.kind, shown[0], shown[1]);
+        self.punted = with.3;
         (with.0.swap_remove(self.kind.port()), with.1)
     }
 
@@ -235,5 +248,64 @@ fn pairs_that_are_not_the_gateways_leave_as_they_came() {
         let to_host: Vec<_> = pieces.iter().map(|piece| frame(STATIONS[HOST], MACS[HOST], piece)).collect();
         assert!(gateway.exchange(OUTSIDE, &pieces, HOST) == to_host, "{v6}: {:?}", gateway.drops());
         assert_eq!(gateway.drops(), []);
+    }
+}
+
+/// Makes a gateway with a tunnel, and a NAT that has mapped these UDP ports of the gateway's address to the
+/// same ports of server 1.
+fn with_nat(flow_cache: usize, spec: &Spec, udp_ports: [u16; 2]) -> TestGateway {
+    let mut gateway = TestGateway::new(flow_cache, false, &[]);
+    let [first, last] = udp_ports;
+    let settings = Settings {
+        ports: [OUTSIDE, INSIDE]
+            .map(|port| PortSettings::new(MACS[port], 1500, false, port == OUTSIDE))
+            .into(),
+        encap_ports: Box::new([4500]),
+        host: None,
+        mss_clamp: true,
+        discards: false,
+        nats: Box::new([Nat {
+            port: OUTSIDE as u16,
+            address: Address::from(GATEWAY).bits() as u32,
+            ports: first..=last,
+            inside: Box::new([prefix(SERVERS)]),
+        }]),
+    };
+    gateway.worker = LoneWorker::new(settings, 64, flow_cache);
+    gateway.route(Prefix::host(GATEWAY), Some(Hop::Local));
+    gateway.route(prefix(SERVERS), Some(Hop::Port { port: INSIDE as u16, mac: STATIONS[INSIDE] }));
+    gateway.set_policy(Prefix::host(server(1)), Some(Action::Bypass));
+    gateway.install(spec);
+    let LoneWorker { tables, writer, .. } = &mut gateway.worker;
+    for port in udp_ports {
+        let inside = (Address::from(server(1)), port);
+        tables.nat.insert(writer, Mapping::new(0, protocol::UDP, inside, port, 0));
+    }
+    gateway
+}
+
+/// A configuration gives no NAT a UDP port of the gateway's own, but if one had it, the NAT would come first
+/// for fragments.
+#[test]
+fn pair_to_a_port_of_a_nat_is_translated_in_two_pieces() {
+    let udp_ports = [4500, 20_500];
+    for kind in outsides().into_iter().filter(|kind| kind.path(1, false).local == GATEWAY) {
+        let mut twins = Twins::of(kind, |flow_cache| with_nat(flow_cache, &kind.spec(1), udp_ports));
+        let Path { local, remote, encap } = kind.path(1, false);
+        for port in udp_ports {
+            let pieces = |to| fragments(&udp_packet(remote, to, (999, port), &[7; SIZE]), 800, ID);
+            let frames: Vec<_> = pieces(local).iter().map(|piece| framed(piece)).collect();
+            let (out, drops) = twins.send(&frames, "a pair to a NAT");
+            let inside = pieces(server(1));
+            let expected =
+                inside.iter().map(|piece| frame(STATIONS[INSIDE], MACS[INSIDE], &forwarded(piece)));
+            assert!(out.len() == 2 && out.into_iter().eq(expected), "{kind:?}, {port}: {drops:?}");
+        }
+        // ESP without UDP has no port, and is opened.
+        let hits = twins.hits();
+        let pair = twins.pair(SIZE, LAST, ID).map(|packet| framed(&packet));
+        let (out, drops) = twins.send(&pair, "a sealed pair");
+        let expected = if encap == Encap::None { (1, 1) } else { (2, 0) };
+        assert_eq!((out.len(), twins.hits() - hits), expected, "{kind:?}: {drops:?}");
     }
 }

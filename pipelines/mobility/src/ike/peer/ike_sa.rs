@@ -23,6 +23,8 @@ use core::time::Duration;
 pub(in crate::ike) struct IkeSa {
     /// True if we began it.
     pub(in crate::ike) is_initiator: bool,
+    /// True if a rekey made it.
+    pub(in crate::ike) is_rekeyed: bool,
     pub(in crate::ike) spi_i: u64,
     pub(in crate::ike) spi_r: u64,
     pub(in crate::ike) suite: IkeSuite,
@@ -144,6 +146,7 @@ impl IkeSa {
         let [spi_i, spi_r] = spis;
         Self {
             is_initiator,
+            is_rekeyed: false,
             spi_i,
             spi_r,
             suite,

@@ -63,7 +63,8 @@ impl Peer {
     /// have restarted: then it no longer takes packets by the old SAs, and if it sends none, only its silence
     /// shows that.
     pub(in crate::ike) fn check_replaced(&mut self, cx: &mut Context<'_>) {
-        self.succession().doubted_at = Some(cx.now);
+        let succession = self.succession();
+        (succession.doubted_at, succession.is_reported) = (Some(cx.now), false);
         let active = self.active;
         let active = self.ike_sas.iter_mut().find(|ike_sa| ike_sa.local_spi() == active);
         match active.and_then(|ike_sa| ike_sa.outstanding.as_mut()) {
@@ -92,6 +93,12 @@ impl Peer {
     pub(super) fn is_doubted(&self) -> bool {
         let doubted_at = self.succession.as_ref().and_then(|succession| succession.doubted_at);
         doubted_at.is_some_and(|at| self.heard_at <= at)
+    }
+
+    /// Returns true once from [`Self::check_replaced`] on: packets that the data plane reports next may have
+    /// come before, and later ones have not.
+    pub(super) fn is_first_report_in_doubt(&mut self) -> bool {
+        self.is_doubted() && !mem::replace(&mut self.succession().is_reported, true)
     }
 
     /// Closes the peer at `until`, if it does not end before.

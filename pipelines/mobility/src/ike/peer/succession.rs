@@ -18,6 +18,8 @@ pub(in crate::ike) struct Succession {
     pub(in crate::ike) successor: Option<PeerId>,
     /// When the other side made the successor, which may mean that it has restarted.
     pub(super) doubted_at: Option<Duration>,
+    /// True if the data plane has said since whether packets come from the peer.
+    pub(super) is_reported: bool,
     /// When the IKE SA is deleted in favour of the successor; then, when the peer ends at the latest.
     pub(super) retires_at: Option<Duration>,
     /// True once the IKE SA is being deleted for that.

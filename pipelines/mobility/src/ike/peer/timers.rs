@@ -282,9 +282,9 @@ impl Peer {
     /// Handles the driver's answer to [`Event::LivenessDue`]: `alive` says whether its data plane
     /// received anything from the peer since.
     pub(in crate::ike) fn handle_liveness(&mut self, cx: &mut Context<'_>, alive: bool) {
+        let may_be_older = self.is_first_report_in_doubt();
         if alive {
-            // What it received may be older than the doubt.
-            if !self.is_doubted() {
+            if !may_be_older {
                 self.heard_at = cx.now;
             }
         } else {

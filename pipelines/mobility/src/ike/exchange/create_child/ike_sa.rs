@@ -73,7 +73,7 @@ impl Peer {
         cx.log_keys([seed.spi_i, seed.spi_r], &suite, &keys);
         cx.know_spi(if is_initiator { seed.spi_i } else { seed.spi_r });
         let mut ike_sa = IkeSa::new(is_initiator, [seed.spi_i, seed.spi_r], suite, keys);
-        (ike_sa.limit, ike_sa.path_mtu) = (before.limit, before.path_mtu);
+        (ike_sa.limit, ike_sa.path_mtu, ike_sa.is_rekeyed) = (before.limit, before.path_mtu, true);
         self.ike_sas.push(ike_sa);
     }
 

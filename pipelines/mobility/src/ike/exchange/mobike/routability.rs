@@ -362,6 +362,12 @@ impl Peer {
         probed.into_iter().for_each(|there| self.enqueue(QueuedRequest::Probe(there)));
     }
 
+    /// Returns true if the peer has MOBIKE, and did not get a new IKE SA by a rekey since, at which libreswan
+    /// forgets that.
+    fn knows_cookie2(&mut self) -> bool {
+        self.mobike && self.active().is_some_and(|ike_sa| !ike_sa.is_rekeyed)
+    }
+
     /// Returns the addresses that the peer last confirmed.
     pub(in crate::ike) fn confirmed_addresses(&self) -> Addresses {
         self.move_check.as_ref().map_or(self.addresses, |check| check.peer_move().confirmed.addresses)
@@ -369,7 +375,7 @@ impl Peer {
 }
 
 impl ProbeSent {
-    /// Handles the response that came from `source`. If the peer has MOBIKE, it must return COOKIE2.
+    /// Handles the response that came from `source`. If the peer knows COOKIE2, it must return it.
     pub(in crate::ike) fn handle_response(
         self,
         peer: &mut Peer,
@@ -381,15 +387,10 @@ impl ProbeSent {
             Ok(Some(returned)) if returned == self.cookie => peer.confirm_move(cx),
             // The IKE SA must be closed then (RFC 4555 §3.7).
             Ok(Some(_)) => peer.close(cx, Reason::Protocol),
-            // A peer without MOBIKE has no COOKIE2 to return. Its answer still has the message ID of
-            // a request that was sent to nowhere else, and comes from there. That stops everybody
-            // but the peer itself: message IDs count up, so a peer that forges its source can answer
-            // without having received, which COOKIE2 excludes. libreswan is such a peer once its IKE SA
-            // was rekeyed, at which it forgets that it has MOBIKE.
-            Ok(None) if source == self.remote && (!peer.mobike || peer.rekeys > 0) => {
-                peer.mobike = false;
-                peer.confirm_move(cx);
-            }
+            // Without COOKIE2, the answer still has the message ID of a request that was sent to nowhere else,
+            // and comes from there. That stops everybody but the peer itself: message IDs count up, so a peer
+            // that forges its source can answer without having received, which COOKIE2 excludes.
+            Ok(None) if source == self.remote && !peer.knows_cookie2() => peer.confirm_move(cx),
             Ok(None) | Err(_) => peer.handle_no_answer(cx),
         }
     }
