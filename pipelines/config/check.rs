@@ -112,11 +112,7 @@ fn flow_cache(source: &Source<'_>, raw: &file::Gateway, tunnels: usize) -> Confi
     let entries = source.optional("gateway.flow_cache", &raw.flow_cache, |n| {
         Ok(value::integer::<u32>(*n, 0..=1 << 24)? as usize)
     })?;
-    Ok(match entries {
-        Some(0) => 0,
-        Some(entries) => entries.next_power_of_two().max(2),
-        None => Gateway::default_flow_cache(tunnels),
-    })
+    Ok(entries.map_or_else(|| Gateway::default_flow_cache(tunnels), Gateway::flow_cache_of))
 }
 
 fn routes(source: &Source<'_>, raw: &[Spanned<file::Route>], ports: &[Port]) -> ConfigResult<Vec<Route>> {

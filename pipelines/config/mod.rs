@@ -50,6 +50,7 @@ use std::{
     path::Path,
     time::Duration,
 };
+use wayfarer_dataplane::port::Mac;
 
 /// Longest configuration, in bytes: room for a million tunnels.
 const LONGEST: u64 = 512 << 20;
@@ -67,6 +68,14 @@ fn process(name: &str) -> Option<String> {
 /// [`Rule::Duration`].
 pub fn duration(text: &str) -> Result<Duration, Rule> {
     value::duration(text)
+}
+
+/// Parses the MAC address of one station, like `02:00:00:00:00:01`.
+///
+/// # Errors
+/// [`Rule::Mac`].
+pub fn mac(text: &str) -> Result<Mac, Rule> {
+    value::mac(text)
 }
 
 /// Reads and checks the configuration in a file.

@@ -73,6 +73,11 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// Returns how many flows a worker remembers if it is to remember `entries`.
+    pub fn flow_cache_of(entries: usize) -> usize {
+        if entries == 0 { 0 } else { entries.next_power_of_two().max(4) }
+    }
+
     /// Returns how many flows a worker remembers unless the configuration says otherwise: two for each of
     /// so many tunnels, within what caches and memory bear.
     pub fn default_flow_cache(tunnels: usize) -> usize {

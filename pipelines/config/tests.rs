@@ -105,8 +105,8 @@ fn workers_remember_a_power_of_two_of_flows_or_none() {
     for (keys, flows) in [
         ("", Some(1 << 14)),
         ("flow_cache = 0", Some(0)),
-        ("flow_cache = 1", Some(2)),
-        ("flow_cache = 3", Some(4)),
+        ("flow_cache = 1", Some(4)),
+        ("flow_cache = 5", Some(8)),
         ("flow_cache = 16777216", Some(1 << 24)),
         ("flow_cache = 16777217", None),
         ("tunnels = 20000", Some(1 << 16)),

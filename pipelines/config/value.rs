@@ -349,3 +349,25 @@ pub(super) fn device(text: &str) -> Result<String, Rule> {
         && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | ':'));
     if fits { Ok(text.to_owned()) } else { Err(Rule::Device) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_address_is_one_stations() {
+        assert_eq!(mac("02:00:00:00:0a:FF"), Ok([2, 0, 0, 0, 10, 255]));
+        for text in [
+            "02:00:00:00:00",
+            "02:00:00:00:00:01:02",
+            "+2:00:00:00:00:01",
+            "2:00:00:00:00:01",
+            "002:00:00:00:00:01",
+            "01:00:5e:00:00:01",
+            "ff:ff:ff:ff:ff:ff",
+            "00:00:00:00:00:00",
+        ] {
+            assert_eq!(mac(text), Err(Rule::Mac), "{text}");
+        }
+    }
+}

@@ -92,4 +92,6 @@ for_each_kind! {
     rate::capture_through_a_cable,
     #[cfg(feature = "bench")]
     rate::tunnels_of_a_gateway,
+    #[cfg(feature = "bench")]
+    rate::signal_ends_a_run_with_a_report,
 }

@@ -1,9 +1,14 @@
 //! `wayfarer bench rate` through a cable, through a router that limits the rate, and through a gateway's
 //! tunnels.
 
-use super::lab::{Lab, program};
-use serde_json::Value;
-use std::fs;
+use super::lab::{Lab, program, wait_for};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::unix::process::ExitStatusExt,
+    process::{Child, Stdio},
+};
 use wayfarer::sim::frames::{datagram, frame};
 
 /// Runs a measurement from r0 to r1 in the namespace `tester`; returns its rows, or its error message.
@@ -217,4 +222,64 @@ outbound = {{ spi = 0x1001, cipher = "aes128gcm16", key_file = "up", sequence = 
     write(last);
     let rows = measure(&lab, kind, &arguments).unwrap();
     assert!(number(&rows[0], "lost") < number(&rows[0], "sent") / 2.0, "{rows:?}");
+}
+
+/// A running measurement, which is killed on drop.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Checks that a signal ends a run at once, between trials and within one: with the rows so far in its reports,
+/// and nothing left on the devices.
+pub(crate) fn signal_ends_a_run_with_a_report(kind: &str) {
+    let lab = cable();
+    let fixed =
+        "bench rate --port r0 --peer-port r1 --size 64 --loss 99 --json --report run.json,run.csv,run.html";
+    for (name, signal, arguments) in [
+        // After the first row, the device is left alone for a minute.
+        ("INT", 2, "--test rate,latency --rate 1000 --trial 0.2 --settle 60"),
+        // After a burst of two seconds, there is a trial of an hour.
+        (
+            "TERM",
+            15,
+            "--test back-to-back,rate --rate 1000 --max-rate 1000 --repeat 1 --trial 3600 --settle 0",
+        ),
+    ] {
+        let mut command = lab.command("tester", &format!("{} {fixed} --kind {kind} {arguments}", program()));
+        let mut run = Run(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        let mut rows = BufReader::new(run.0.stdout.take().unwrap()).lines();
+        let row: Value = serde_json::from_str(&rows.next().expect("a row").unwrap()).unwrap();
+        lab.run("tester", &format!("kill -{name} {}", run.0.id()));
+        let status = wait_for("the run to end", || run.0.try_wait().unwrap());
+        let mut errors = String::new();
+        run.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        assert_eq!(status.signal(), Some(signal), "{status}: {errors}");
+        let why = format!("interrupted by SIG{name} before everything was measured");
+        assert!(errors.contains(&why), "{errors}");
+        assert!(rows.next().is_none());
+
+        let read = |name: &str| fs::read_to_string(lab.path(name)).unwrap();
+        let report: Value = serde_json::from_str(&read("run.json")).unwrap();
+        assert_eq!((&report["rows"], &report["interrupted"]), (&json!([row]), &json!(true)), "{report}");
+        assert_eq!(report["error"], why, "{report}");
+        // The titles, and the only rate or burst.
+        assert_eq!(read("run.csv").lines().count(), 2);
+        let page = read("run.html");
+        assert!(page.contains("This run was interrupted") && page.contains(&why), "{page}");
+        for file in ["run.json.part", "run.csv.part", "run.html.part"] {
+            assert!(!lab.path(file).exists(), "{file}");
+        }
+        // Programs are detached when the process's descriptors are closed, a moment after its end.
+        wait_for("the devices to be bare", || {
+            let is_bare = |device| !lab.run("tester", &format!("ip -d link show {device}")).contains("xdp");
+            ["r0", "r1"].into_iter().all(is_bare).then_some(())
+        });
+    }
+    let rows = measure(&lab, kind, "--size 64 --loss 99 --test rate --rate 1000 --trial 0.1").unwrap();
+    assert!(number(&rows[0], "sent") > 0.0, "{rows:?}");
 }

@@ -78,9 +78,11 @@ fn esp_loses_nothing_while_terminals_move_and_tunnels_change() {
 #[test]
 fn esp_joins_fragments_and_a_flood_of_others_costs_no_packet() {
     let of = |more: &str| {
-        rows(&format!("esp --direction in --size 200,1420 --sas 100 --seconds 0.01 --json{more}"))
+        rows(&format!("esp --direction in --size 200,1420 --sas 10,100 --seconds 0.01 --json{more}"))
     };
-    for row in of(" --fragments").iter().chain(&of(" --fragments --flood 50")).chain(&of(" --flood 50")) {
+    let loads =
+        [" --fragments", " --fragments=4", " --fragments 32 --flood 50", " --flood 50 --flow-cache 0"];
+    for row in loads.map(of).iter().flatten() {
         assert_eq!(number(row, "lost"), 0.0, "{row}");
         assert!(number(row, "checked") >= 20.0, "{row}");
         // All but those that are kept at the end.

@@ -7,6 +7,8 @@ mod cli;
 mod demo;
 mod dpdk_setup;
 mod imports;
+#[cfg(feature = "bench")]
+mod interrupt;
 mod log;
 mod pki;
 mod reload;

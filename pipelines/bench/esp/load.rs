@@ -119,7 +119,7 @@ impl Load {
 
     /// Returns the number of frames in which each packet comes to `port`.
     pub(super) fn frames_per_packet(&self, port: usize) -> usize {
-        if port == OUTSIDE && self.fragments.is_cut { 2 } else { 1 }
+        if port == OUTSIDE && self.fragments.together > 0 { 2 } else { 1 }
     }
 
     /// Moves a random terminal; returns its index and its new outer address.
@@ -215,6 +215,9 @@ impl Load {
                 for (id, (frames, lengths)) in (first..).zip(places).filter(|(_, (_, l))| !is_stranger(l)) {
                     cut(frames, stride, lengths, id as u16);
                 }
+                let together = per_packet * self.fragments.together as usize;
+                let groups = frames.chunks_mut(stride * together).zip(lengths.chunks_mut(together));
+                groups.for_each(|(frames, lengths)| part(frames, stride, lengths));
             }
         }
     }
@@ -325,6 +328,16 @@ fn cut(frames: &mut [u8], stride: usize, lengths: &mut [u16], id: u16) {
         let end = ethernet::HEADER + piece.len();
         piece.write(&mut frame[ethernet::HEADER..end]);
         *length = end as u16;
+    }
+}
+
+/// Puts the first of each two frames before all of the second ones.
+fn part(frames: &mut [u8], stride: usize, lengths: &mut [u16]) {
+    let (old, old_lengths) = (frames.to_vec(), lengths.to_vec());
+    let evens_then_odds = (0..lengths.len()).step_by(2).chain((1..lengths.len()).step_by(2));
+    for (from, (frame, length)) in evens_then_odds.zip(frames.chunks_mut(stride).zip(lengths)) {
+        *length = old_lengths[from];
+        frame[..usize::from(*length)].copy_from_slice(&old[from * stride..][..usize::from(*length)]);
     }
 }
 

@@ -90,6 +90,7 @@ impl Traffic {
             window: 1024,
             roam: 0,
             churn: 0,
+            flow_cache: None,
             fragments: Fragments::default(),
         };
         let rig = Rig::new(&options, cipher, sas)?;

@@ -33,6 +33,8 @@ pub struct Options {
     pub roam: u32,
     /// Tunnels added or removed per second, beside those that carry packets.
     pub churn: u32,
+    /// Flows that each worker remembers; `None`: as many as by default for this number of tunnels.
+    pub flow_cache: Option<u32>,
     /// Fragmentation of what terminals and strangers send.
     pub fragments: Fragments,
 }
@@ -40,8 +42,9 @@ pub struct Options {
 /// Fragments among the packets to the gateway.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fragments {
-    /// `true` if each packet of a terminal comes in two.
-    pub is_cut: bool,
+    /// The number of packets of terminals that come together in two fragments each: the first ones of all,
+    /// then the last ones. 0: packets come whole.
+    pub together: u32,
     /// Fragments of strangers, which never get complete, for every hundred packets of terminals.
     pub flood: u32,
 }

@@ -53,8 +53,8 @@ pub struct Row {
     pub churns: u64,
     /// Size of the anti-replay window in packets.
     pub window: u32,
-    /// `true` if each packet of a terminal came in two fragments.
-    pub is_cut: bool,
+    /// Packets of terminals that came together in two fragments each; 0: packets came whole.
+    pub fragments: u32,
     /// Fragments of strangers for every hundred packets of terminals.
     pub flood: u32,
     /// Fragments of strangers that were dropped.
@@ -104,7 +104,7 @@ impl Row {
             astray: 0,
             churns: 0,
             window: 0,
-            is_cut: false,
+            fragments: 0,
             flood: 0,
             flood_drops: 0,
             stages: stages.into_iter().map(|(stage, ns)| (stage.name(), ns)).collect(),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     bench::{core_of, resident},
-    config::frame_size,
+    config::{frame_size, model::Gateway},
     gateway::{
         counters::WorkerCounters,
         profile::{Stage, StageTicks},
@@ -94,7 +94,10 @@ impl Rig {
     /// Starts a gateway with `sas` tunnels, whose workers wait for batches.
     pub(super) fn new(options: &Options, cipher: Suite, sas: u32) -> Result<Self, BenchError> {
         let largest = options.sizes.iter().map(|size| size.largest()).max().unwrap_or(0);
-        let config = world::config(sas, cipher, options.window, largest);
+        let mut config = world::config(sas, cipher, options.window, largest);
+        if let Some(entries) = options.flow_cache {
+            config.gateway.flow_cache = Gateway::flow_cache_of(entries as usize);
+        }
         let (ports, taps) = world::ports(options.workers, largest);
         let resources = (0..options.workers).map(|worker| {
             let pool = Pool::new(config.gateway.frames, frame_size(&config));
@@ -175,7 +178,7 @@ impl Rig {
             astray: self.astray(),
             churns: after.tunnel_changes - before.tunnel_changes,
             window: options.window,
-            is_cut: options.fragments.is_cut,
+            fragments: options.fragments.together,
             flood: options.fragments.flood,
             flood_drops: after.flood_drops() - before.flood_drops(),
             setup_seconds: self.setup.as_secs_f64(),

@@ -1,6 +1,9 @@
 //! The errors of a run.
 
-use super::options::{Direction, Options};
+use super::{
+    interrupt::Signal,
+    options::{Direction, Options},
+};
 use crate::launch::LaunchError;
 use std::{fmt, io};
 use wayfarer_dataplane::{crypto::KeyError, port::PortError};
@@ -89,6 +92,8 @@ pub enum RateError {
     Silence(Direction),
     /// A device took no frame of this direction in a whole trial.
     NothingSent(Direction),
+    /// This signal came before everything was measured.
+    Interrupted(Signal),
 }
 
 impl fmt::Display for RateError {
@@ -154,6 +159,7 @@ impl fmt::Display for RateError {
                 f,
                 "a device took no frame in a whole trial ({direction}), so there is no figure: is its link up?"
             ),
+            Self::Interrupted(signal) => write!(f, "interrupted by {signal} before everything was measured"),
         }
     }
 }

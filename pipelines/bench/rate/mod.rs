@@ -18,6 +18,7 @@
 //! | `traffic`, `devices` | the options as sources of frames; open devices |
 //! | `schedule` | when frames are due |
 //! | `thread`, `tester`, `tally` | threads that send and receive, trials of all of them, their counts |
+//! | [`Interrupt`] | ends a run before its time |
 //! | `search`, `procedure`, `figures` | the tests, over any device |
 //! | [`report`] | JSON, CSV and a page with plots |
 
@@ -26,6 +27,7 @@ mod devices;
 mod error;
 mod figures;
 mod flows;
+mod interrupt;
 mod options;
 mod procedure;
 pub mod report;
@@ -45,6 +47,7 @@ pub use error::RateError;
 pub use figures::{
     BackToBack, Curve, Figures, FixedRate, Latencies, Latency, Limit, Spread, Step, Throughput, TrialSummary,
 };
+pub use interrupt::{Interrupt, Signal};
 pub use options::{Direction, Options, Size, Test, Traffic, Unknown};
 pub use report::{LastNumber, Report};
 pub use row::Row;
@@ -59,10 +62,14 @@ use thread::Equipment;
 use traffic::Load;
 use tunnels::Numbers;
 
-/// Runs all tests, and calls `each` with each row as soon as it is measured. Returns the last sequence
-/// numbers of all tunnels, also after an error: with the same keys, the device takes only higher ones.
-/// There are none if no device was opened.
-pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> (Vec<LastNumber>, Result<(), RateError>) {
+/// Runs all tests until `interrupt` ends the run, and calls `each` with each row as soon as it is measured.
+/// Returns the last sequence numbers of all tunnels, also after an error: with the same keys, the device
+/// takes only higher ones. There are none if no device was opened.
+pub fn run(
+    options: &Options,
+    interrupt: &Interrupt,
+    mut each: impl FnMut(&Row),
+) -> (Vec<LastNumber>, Result<(), RateError>) {
     let prepared = check(options).and_then(|cores| {
         let found = devices::find(options)?;
         let load = Load::new(options, &found)?;
@@ -73,7 +80,7 @@ pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> (Vec<LastNumber>, R
         Ok(prepared) => prepared,
         Err(why) => return (Vec::new(), Err(why)),
     };
-    let result = measure(options, &cores, &mut load, devices, &mut each);
+    let result = measure(options, interrupt, &cores, &mut load, devices, &mut each);
     let last = |numbers: &Numbers| LastNumber {
         tunnel: numbers.tunnel.clone(),
         number: numbers.sent(),
@@ -84,6 +91,7 @@ pub fn run(options: &Options, mut each: impl FnMut(&Row)) -> (Vec<LastNumber>, R
 
 fn measure(
     options: &Options,
+    interrupt: &Interrupt,
     cores: &[CoreId],
     load: &mut Load,
     devices: Devices,
@@ -101,7 +109,7 @@ fn measure(
     });
     let equipment = equipment.collect();
     let tunnels = load.numbers.iter().map(|numbers| numbers.tunnel.clone()).collect();
-    let mut tester = Tester::start(equipment, cores, options.settle, tunnels, Some(keep))?;
+    let mut tester = Tester::start(equipment, cores, options.settle, interrupt.clone(), tunnels, Some(keep))?;
     for &direction in &options.directions {
         for &size in &load.sizes {
             tester.learn(direction, load.limits.packets(size), load.flows)?;

@@ -3,6 +3,7 @@
 use super::{
     devices::Keep,
     error::RateError,
+    interrupt::Interrupt,
     options::Direction,
     procedure::Device,
     schedule::{Demand, Stop},
@@ -13,7 +14,6 @@ use super::{
 use core_affinity::CoreId;
 use std::{
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -36,6 +36,8 @@ pub(super) struct Tester {
     settle: Duration,
     /// `true` until the first trial, before which the device has nothing to recover from.
     is_first: bool,
+    /// Ends trials and pauses early.
+    interrupt: Interrupt,
     /// The names of the tunnels: those of a thread are as far apart as there are threads.
     tunnels: Vec<String>,
     _keep: Option<Keep>,
@@ -50,6 +52,7 @@ impl Tester {
         equipment: Vec<Equipment>,
         cores: &[CoreId],
         settle: Duration,
+        interrupt: Interrupt,
         tunnels: Vec<String>,
         keep: Option<Keep>,
     ) -> Result<Self, RateError> {
@@ -64,6 +67,7 @@ impl Tester {
             trials: 0,
             settle,
             is_first: true,
+            interrupt,
             tunnels,
             _keep: keep,
         })
@@ -74,7 +78,7 @@ impl Tester {
     /// under test may have to resolve neighbours first (RFC 2544 §23).
     ///
     /// # Errors
-    /// [`RateError::Silence`], or that of a trial.
+    /// [`RateError::Silence`], [`RateError::Interrupted`], or that of a trial.
     pub(super) fn learn(
         &mut self,
         direction: Direction,
@@ -98,7 +102,7 @@ impl Tester {
     /// Runs a trial in which late frames may take so long.
     fn run(&mut self, demand: &Demand, late: Duration) -> Result<Trial, RateError> {
         self.trials = self.trials.wrapping_add(1);
-        let progress = Arc::new(Progress::new(self.threads.len()));
+        let progress = Arc::new(Progress::new(self.threads.len(), self.interrupt.clone()));
         let task = Task {
             trial: self.trials,
             ways: self.direction.ways(),
@@ -117,6 +121,10 @@ impl Tester {
     fn run_task(&self, task: &Task) -> Result<Trial, RateError> {
         self.threads.iter().try_for_each(|thread| thread.begin(task.clone()))?;
         let parts = self.threads.iter().map(TesterThread::end).collect::<Result<Vec<_>, _>>()?;
+        // The counts of an interrupted trial are no figures.
+        if let Some(signal) = self.interrupt.signal() {
+            return Err(RateError::Interrupted(signal));
+        }
         let exhausted = parts.iter().enumerate().find_map(|(thread, part)| {
             let tunnel = part.exhausted? * self.threads.len() + thread;
             Some(self.tunnels.get(tunnel).cloned().unwrap_or_default())
@@ -132,7 +140,7 @@ impl Tester {
 impl Device for Tester {
     fn trial(&mut self, demand: &Demand) -> Result<Trial, RateError> {
         if !std::mem::replace(&mut self.is_first, false) {
-            thread::sleep(self.settle);
+            self.interrupt.pause(self.settle);
         }
         let trial = self.run(demand, LATE)?;
         // The first frame of each stream is due at once, but a burst may be shorter than there are streams.

@@ -2,6 +2,7 @@
 
 use super::{
     error::RateError,
+    interrupt::Interrupt,
     schedule::{Demand, Schedule},
     source::{Batch, Source},
     stamp::{Signature, Stamp},
@@ -47,14 +48,17 @@ pub(super) struct Progress {
     received: AtomicU64,
     /// `true` if a thread has failed, so that the others need not wait for it.
     is_cancelled: AtomicBool,
+    /// Cancels the trial too.
+    interrupt: Interrupt,
 }
 
 impl Progress {
-    /// Makes the state of a trial of so many threads.
-    pub(super) fn new(threads: usize) -> Self {
+    /// Makes the state of a trial of so many threads, which `interrupt` may cancel.
+    pub(super) fn new(threads: usize, interrupt: Interrupt) -> Self {
         let [sent, received] = [0; 2].map(AtomicU64::new);
         let [ready, finished] = [0; 2].map(AtomicUsize::new);
-        Self { threads, ready, finished, sent, received, is_cancelled: AtomicBool::new(false) }
+        let is_cancelled = AtomicBool::new(false);
+        Self { threads, ready, finished, sent, received, is_cancelled, interrupt }
     }
 
     /// Waits until all threads are here, so that they begin together.
@@ -77,14 +81,14 @@ impl Progress {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.is_cancelled.load(Relaxed)
+        self.is_cancelled.load(Relaxed) || self.interrupt.signal().is_some()
     }
 
     fn is_finished(&self) -> bool {
         self.finished.load(Acquire) == self.threads
     }
 
-    /// Returns whether there is nothing to wait for: everything came back, or a thread has failed.
+    /// Returns whether there is nothing to wait for: everything came back, or the trial was cancelled.
     fn is_over(&self) -> bool {
         let is_complete = || self.received.load(Relaxed) >= self.sent.load(Relaxed);
         self.is_cancelled() || self.is_finished() && is_complete()

@@ -186,9 +186,14 @@ pub(in crate::cli) struct BenchEsp {
     /// Rate of tunnels added or removed beside those that carry packets, in tunnels a second.
     #[arg(long, value_name = "RATE", default_value_t = 0)]
     pub churn: u32,
-    /// Has each packet of a terminal come in two IP fragments, to one worker.
-    #[arg(long, conflicts_with = "workers")]
-    pub fragments: bool,
+    /// Flows that each worker remembers, 0 to 16777216, as `flow_cache` of a configuration.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 24))]
+    pub flow_cache: Option<u32>,
+    /// Has each packet of a terminal come in two IP fragments, to one worker. Those of N packets, 1 to 32, come
+    /// together: the first ones of all, then the last ones.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1", conflicts_with = "workers",
+        value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub fragments: Option<u32>,
     /// Fragments of strangers, which never get complete, for every hundred packets of terminals.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub flood: u32,

@@ -19,7 +19,7 @@ use std::{
 use wayfarer::{
     bench::{
         crypto, esp, ike, ports,
-        rate::{self, Report, Traffic},
+        rate::{self, Interrupt, RateError, Report, Traffic},
     },
     config,
 };
@@ -53,7 +53,8 @@ fn esp(options: &BenchEsp) -> Result<(), Failure> {
         window: options.window,
         roam: options.roam,
         churn: options.churn,
-        fragments: esp::Fragments { is_cut: options.fragments, flood: options.flood },
+        flow_cache: options.flow_cache,
+        fragments: esp::Fragments { together: options.fragments.unwrap_or(0), flood: options.flood },
     };
     let mut rows = Rows::new(options.json);
     let done = esp::run(&what, |row| rows.show(row, esp::Row::line));
@@ -100,6 +101,8 @@ fn ports(options: &BenchPorts) -> Result<(), Failure> {
 fn rate(options: &BenchRate) -> Result<(), Failure> {
     let what = rate_options(options)?;
     let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let interrupt = Interrupt::by_signals()
+        .map_err(|why| Failure::Gateway(format!("cannot watch for signals: {why}")))?;
     // Made before anything is measured, which may take hours.
     let files = ReportFiles::new(&options.report).map_err(Failure::Gateway)?;
     if !options.json {
@@ -107,7 +110,7 @@ fn rate(options: &BenchRate) -> Result<(), Failure> {
     }
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let (mut rows, mut all) = (Rows::new(options.json), Vec::new());
-    let (numbers, done) = rate::run(&what, |row| {
+    let (numbers, done) = rate::run(&what, &interrupt, |row| {
         rows.show(row, rate::Row::line);
         all.push(row.clone());
     });
@@ -122,11 +125,22 @@ fn rate(options: &BenchRate) -> Result<(), Failure> {
     if let Some(row) = all.first().filter(|row: &&rate::Row| row.left_out > 0) {
         let _ = writeln!(io::stderr(), "{} records of the capture were not sent", row.left_out);
     }
-    let error = done.err().map(|why| why.to_string());
-    let program = format!("wayfarer {}", env!("CARGO_PKG_VERSION"));
-    let mut failures =
-        files.write(&Report { program, started, arguments, rows: all, numbers, error: error.clone() });
-    failures.extend(error);
+    let report = Report {
+        program: format!("wayfarer {}", env!("CARGO_PKG_VERSION")),
+        started,
+        arguments,
+        rows: all,
+        numbers,
+        interrupted: matches!(done, Err(RateError::Interrupted(_))),
+        error: done.err().map(|why| why.to_string()),
+    };
+    let mut failures = files.write(&report);
+    failures.extend(report.error);
+    if let Some(signal) = interrupt.signal() {
+        // Everything is written and closed, so the process may end here, as no `Failure` would have it end.
+        failures.iter().for_each(|why| tracing::error!(name: "failed", "{why}"));
+        signal.end_process();
+    }
     if !failures.is_empty() {
         return Err(Failure::Gateway(failures.join("\n")));
     }
@@ -213,7 +227,6 @@ fn apart(options: &BenchEsp) -> Result<(), Failure> {
             child.args(["bench", "esp", "--no-titles", "--direction", &directions, "--size", &sizes]);
             child.args(["--cipher", &cipher.to_string(), "--sas", &sas.to_string()]);
             for (name, value) in [
-                ("--workers", u64::from(options.workers)),
                 ("--window", u64::from(options.window)),
                 ("--roam", u64::from(options.roam)),
                 ("--churn", u64::from(options.churn)),
@@ -222,7 +235,13 @@ fn apart(options: &BenchEsp) -> Result<(), Failure> {
                 child.args([name, &value.to_string()]);
             }
             child.args(["--seconds", &options.seconds.as_secs_f64().to_string()]);
-            child.args(options.fragments.then_some("--fragments"));
+            for (name, value) in [
+                ("--workers", (options.workers > 1).then(|| options.workers.into())),
+                ("--fragments", options.fragments),
+                ("--flow-cache", options.flow_cache),
+            ] {
+                child.args(value.map(|value| format!("{name}={value}")));
+            }
             child.args(options.json.then_some("--json"));
             // The process has reported the reason on standard error.
             if !child.status()?.success() {

@@ -2,9 +2,12 @@
 
 use clap::{Args, ValueEnum};
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
-use wayfarer::bench::rate::{
-    Direction, Options, Size, Test,
-    report::{Format, UnknownFormat},
+use wayfarer::{
+    bench::rate::{
+        Direction, Options, Size, Test,
+        report::{Format, UnknownFormat},
+    },
+    config,
 };
 use wayfarer_dataplane::{
     port::{Mac, open::Kind},
@@ -89,7 +92,9 @@ pub(in crate::cli) struct BenchRate {
     /// Cores of the threads, one for each [default: the system chooses].
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "threads")]
     pub cores: Vec<usize>,
-    /// Files for a report of the whole run, each in the form that its name ends with: .json, .csv, .html.
+    /// Files for a report of the whole run, each in the form that its name ends with: .json, .csv, .html. SIGINT
+    /// and SIGTERM end the run, and the report has the rows until then. The second signal ends the program at
+    /// once, without a report.
     #[arg(long, value_name = "FILES", value_delimiter = ',', value_parser = report)]
     pub report: Vec<(PathBuf, Format)>,
     /// Prints one JSON object for each row instead of a table.
@@ -146,16 +151,7 @@ fn seconds(text: &str, range: RangeInclusive<f64>) -> Result<Duration, String> {
 
 /// Parses the address of one station.
 fn mac(text: &str) -> Result<Mac, String> {
-    let byte = |text: &str| match text.len() == 2 && !text.starts_with('+') {
-        true => u8::from_str_radix(text, 16).ok(),
-        false => None,
-    };
-    let bytes: Option<Vec<u8>> = text.split(':').map(byte).collect();
-    let is_station = |mac: &Mac| mac[0] & 1 == 0 && *mac != Mac::default();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .filter(is_station)
-        .ok_or_else(|| "must be a MAC address of one station, like 02:00:00:00:00:01".to_owned())
+    config::mac(text).map_err(|_| "must be a MAC address of one station, like 02:00:00:00:00:01".to_owned())
 }
 
 fn prefix(text: &str) -> Result<Prefix, String> {
@@ -165,26 +161,4 @@ fn prefix(text: &str) -> Result<Prefix, String> {
 fn report(text: &str) -> Result<(PathBuf, Format), UnknownFormat> {
     let path = PathBuf::from(text);
     Format::of(&path).map(|format| (path, format))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mac_address_is_one_stations() {
-        assert_eq!(mac("02:00:00:00:0a:FF"), Ok([2, 0, 0, 0, 10, 255]));
-        for text in [
-            "02:00:00:00:00",
-            "02:00:00:00:00:01:02",
-            "+2:00:00:00:00:01",
-            "2:00:00:00:00:01",
-            "002:00:00:00:00:01",
-            "01:00:5e:00:00:01",
-            "ff:ff:ff:ff:ff:ff",
-            "00:00:00:00:00:00",
-        ] {
-            assert!(mac(text).is_err(), "{text}");
-        }
-    }
 }

@@ -83,6 +83,7 @@ mod tests {
             rows: vec![],
             numbers,
             error: Some("no frame came back".to_owned()),
+            interrupted: false,
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// The last sequence numbers of the tunnels, for the next run with their keys.
     pub numbers: Vec<LastNumber>,
-    /// Why there are no more rows, if there was an error.
+    /// Why there are no more rows, if the run ended early.
     pub error: Option<String>,
+    /// `true` if a signal ended the run early.
+    pub interrupted: bool,
 }

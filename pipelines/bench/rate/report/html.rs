@@ -52,9 +52,14 @@ latter less the trial's lowest (RFC 8219). Of repeated trials there are the medi
 1st and 99th percentile.</p>
 ";
 
+/// What is said of a run that a signal ended.
+const INTERRUPTED: &str = "\
+<p><strong>This run was interrupted</strong>: it has only the rows that were complete until then.</p>
+";
+
 /// Returns the page.
 pub(super) fn page(report: &Report) -> String {
-    let Report { program, started, arguments, rows, numbers, error } = report;
+    let Report { program, started, arguments, rows, numbers, error, interrupted } = report;
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -62,6 +67,9 @@ pub(super) fn page(report: &Report) -> String {
          <h1>Rates, latencies and losses</h1>\n",
         program = escape(program)
     );
+    if *interrupted {
+        page += INTERRUPTED;
+    }
     let mut facts =
         vec![("Program", program.clone()), ("Arguments", arguments.join(" ")), ("Start", date(*started))];
     if let (Some(first), Some(last)) = (rows.first(), rows.last()) {

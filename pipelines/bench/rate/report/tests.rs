@@ -105,12 +105,17 @@ fn report() -> Report {
         ],
         numbers: vec![LastNumber { tunnel: "alice".to_owned(), number: 4711, received: 1174 }],
         error: Some("no frame came back".to_owned()),
+        interrupted: false,
     }
 }
 
 fn written(format: Format) -> String {
+    written_of(&report(), format)
+}
+
+fn written_of(report: &Report, format: Format) -> String {
     let mut out = Vec::new();
-    format.write(&report(), &mut out).unwrap();
+    format.write(report, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -230,9 +235,8 @@ fn line_rate_is_that_of_frames_in_clear() {
         "{:?}",
         clear.line_rate()
     );
-    let mut out = Vec::new();
-    Format::Html.write(&Report { rows: vec![clear], ..report() }, &mut out).unwrap();
-    assert!(String::from_utf8(out).unwrap().contains("both, IPv6, line rate"));
+    let report = Report { rows: vec![clear], ..report() };
+    assert!(written_of(&report, Format::Html).contains("both, IPv6, line rate"));
 }
 
 #[test]
@@ -241,8 +245,25 @@ fn report_without_rows_is_still_one() {
     for (format, part) in
         [(Format::Json, "\"rows\": []"), (Format::Csv, "test,direction"), (Format::Html, "Ended early")]
     {
-        let mut out = Vec::new();
-        format.write(&report, &mut out).unwrap();
-        assert!(String::from_utf8(out).unwrap().contains(part), "{format:?}");
+        assert!(written_of(&report, format).contains(part), "{format:?}");
+    }
+}
+
+#[test]
+fn report_says_whether_its_run_was_interrupted() {
+    let cut_short = Report {
+        error: Some("interrupted by SIGINT before everything was measured".to_owned()),
+        interrupted: true,
+        ..report()
+    };
+    for (report, is_interrupted) in [(report(), false), (cut_short, true)] {
+        let json: serde_json::Value = serde_json::from_str(&written_of(&report, Format::Json)).unwrap();
+        assert_eq!(json["interrupted"], is_interrupted);
+        assert_eq!(json["rows"].as_array().map(Vec::len), Some(report.rows.len()));
+        let page = written_of(&report, Format::Html);
+        assert_eq!(page.contains("This run was interrupted"), is_interrupted);
+        assert_eq!(page.contains("<th>Ended early</th><td>interrupted by SIGINT before"), is_interrupted);
+        // A table has no place for it.
+        assert_eq!(written_of(&report, Format::Csv), written(Format::Csv));
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     super::{
         devices::Found,
+        interrupt::Signal,
         options::{Options, Size, Traffic},
         source::Source,
         stamp,
@@ -19,7 +20,11 @@ use crate::{
         terminal::Terminal,
     },
 };
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use signal_hook::consts::SIGTERM;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+};
 use wayfarer_dataplane::{
     crypto::Backend,
     pool::Pool,
@@ -78,7 +83,8 @@ fn start_with(options: &Options, mut load: Load) -> (Tester, Wires, Load) {
         });
     }
     let tunnels = load.numbers.iter().map(|numbers| numbers.tunnel.clone()).collect();
-    (Tester::start(equipment, &[], options.settle, tunnels, None).unwrap(), wires, load)
+    let interrupt = Interrupt::default();
+    (Tester::start(equipment, &[], options.settle, interrupt, tunnels, None).unwrap(), wires, load)
 }
 
 /// Ends the device's thread, also if the test fails.
@@ -203,6 +209,31 @@ fn panic_of_a_thread_ends_the_trial_of_all() {
     tester.lengths = [46].into();
     let result = tester.trial(&Demand::new(Some(1000.0), Duration::from_secs(3600)));
     assert_eq!(result.map(drop).unwrap_err().to_string(), "a thread ended before its time");
+}
+
+#[test]
+fn interrupted_trial_ends_at_once_and_so_do_all_after_it() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let clear = clear("198.18.0.0/24", "198.19.0.0/24", 2);
+    let (mut tester, wires, load) = start(&Options { settle: HOUR, ..options(clear, 2) });
+    let (interrupt, mut last) = (tester.interrupt.clone(), 0);
+    let pass = |_, frame: &[u8]| {
+        last = last.max(number(frame));
+        if last >= 100 {
+            interrupt.set(Signal(SIGTERM));
+        }
+        vec![frame.to_vec()]
+    };
+    let results = with_device(&wires, pass, || {
+        tester.learn(Direction::Forward, load.limits.packets(Size::Fixed(64)), load.flows).unwrap();
+        let long = Demand::new(Some(10_000.0), HOUR);
+        // The second one waits no more before it begins.
+        [(); 2].map(|()| tester.trial(&long).map(drop))
+    });
+    for result in results {
+        assert!(matches!(result, Err(RateError::Interrupted(Signal(SIGTERM)))), "{result:?}");
+    }
+    assert!(last >= 100, "{last}");
 }
 
 /// Makes the tester's end of a tunnel whose last number was `sequence`.
