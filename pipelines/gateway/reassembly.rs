@@ -53,6 +53,8 @@ pub struct Reassembly {
     groups: Box<[Group]>,
     /// The most fragments of a group.
     limit: usize,
+    /// `true` if no fragment has come since all groups were seen to be empty.
+    is_empty: bool,
 }
 
 /// Who has sent a fragment, as far as that is sure.
@@ -150,7 +152,7 @@ impl Reassembly {
             patience_ends: None,
         };
         let groups = (0..(share / limit).max(1)).map(|_| group()).collect();
-        Self { seed: RandomState::new(), last: None, groups, limit }
+        Self { seed: RandomState::new(), last: None, groups, limit, is_empty: true }
     }
 
     /// Adds a fragment of `sender`, which begins with `header`. If it completes its packet, moves all
@@ -192,6 +194,7 @@ impl Reassembly {
         let step = if sender == Sender::Host { u64::from(part.id) } else { 0 };
         let count = self.groups.len() as u64;
         let group = &mut self.groups[(group.wrapping_add(step) % count) as usize];
+        self.is_empty = false;
         group.expire(now, drop);
         group.add(network, new, self.limit, out, drop)
     }
@@ -224,6 +227,9 @@ impl Reassembly {
     /// Returns whether no fragments wait that may be of a packet from `src` with this identification. `sender`
     /// is not the host.
     pub fn keeps_none_of(&mut self, sender: Sender, src: Address, id: u32) -> bool {
+        if self.is_empty {
+            return true;
+        }
         let (group, network) = self.network(src, sender);
         let group = &self.groups[(group % self.groups.len() as u64) as usize];
         group.marks.iter().all(|mark| mark.tag != tag(network, id))
@@ -238,6 +244,7 @@ impl Reassembly {
     /// Drops the fragments of packets that have taken too long.
     pub fn expire(&mut self, now: Moment, drop: &mut impl FnMut(Packet, DropReason)) {
         self.groups.iter_mut().for_each(|group| group.expire(now, drop));
+        self.is_empty = self.groups.iter().all(|group| group.marks.is_empty());
     }
 
     /// Returns the number of fragments that wait.

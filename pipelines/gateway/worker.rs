@@ -150,7 +150,7 @@ impl Worker {
             while !burst.is_empty() {
                 let some = burst.len().min(RECEIVE);
                 let mut rest;
-                let rest = if flows.is_on() {
+                let rest = if flows.begin() {
                     let (burst, at) = (burst.take(some), (&**tables, &*reader));
                     rest = flows.run(burst, port as u16, &mut headers.inner, at, io);
                     rest.take(BURST)

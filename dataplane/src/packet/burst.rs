@@ -5,6 +5,7 @@
 use super::{BURST, Packet};
 use arrayvec::ArrayVec;
 use std::{
+    mem,
     ptr::{self, NonNull},
     slice,
 };
@@ -58,10 +59,10 @@ impl Burst {
         // SAFETY: the burst only becomes shorter. The packets beyond its end belong to `Taken`
         // until that is dropped.
         unsafe { self.0.set_len(0) };
-        let burst = NonNull::from(self);
+        let mut burst = NonNull::from(self);
         // SAFETY: the first `end` packets are initialised, and the burst is borrowed for as long as
-        // they are read.
-        let unread = unsafe { slice::from_raw_parts(burst.as_ref().0.as_ptr(), end) }.iter();
+        // they are used.
+        let unread = unsafe { slice::from_raw_parts_mut(burst.as_mut().0.as_mut_ptr(), end) }.iter_mut();
         Taken { burst, unread, end, stay: len - end }
     }
 }
@@ -71,7 +72,7 @@ impl Burst {
 pub struct Taken<'b> {
     /// The burst, borrowed and empty as long as this value exists.
     burst: NonNull<Burst>,
-    unread: slice::Iter<'b, Packet>,
+    unread: slice::IterMut<'b, Packet>,
     /// The number of packets that leave.
     end: usize,
     /// The number of packets behind them, which stay.
@@ -79,10 +80,20 @@ pub struct Taken<'b> {
 }
 
 impl Taken<'_> {
-    /// Returns the next packet, which stays.
+    /// Returns the packets that come next, which stay.
     #[inline]
-    pub fn peek(&self) -> Option<&Packet> {
-        self.unread.as_slice().first()
+    pub fn unread(&self) -> &[Packet] {
+        self.unread.as_slice()
+    }
+
+    /// Puts `packet` behind the next `n` packets, and the first of these in its place. Does nothing if `n` is
+    /// 0 or there are fewer.
+    #[inline]
+    pub fn defer(&mut self, packet: &mut Packet, n: usize) {
+        let unread = mem::take(&mut self.unread).into_slice();
+        let passed = unread.get_mut(..n).unwrap_or_default();
+        passed.iter_mut().rev().for_each(|other| mem::swap(packet, other));
+        self.unread = unread.iter_mut();
     }
 }
 
@@ -188,25 +199,53 @@ mod tests {
         assert_eq!(pool.available(), BURST + 1);
     }
 
+    /// Returns what the packets of a burst that come next carry.
+    fn unread(taken: &Taken<'_>) -> Vec<u8> {
+        taken.unread().iter().map(|packet| packet.data()[0]).collect()
+    }
+
     #[test]
-    fn next_packet_is_shown_and_stays() {
+    fn next_packets_are_shown_and_stay() {
         let mut pool = Pool::new(5, 512).unwrap();
         let mut five = burst(&mut pool, 0..5);
         let mut taken = five.take(4);
-        for number in 0..3 {
-            let shown = || taken.peek().map(|packet| packet.data()[0]);
-            assert_eq!([shown(), shown()], [Some(number); 2]);
+        for number in 0..4 {
+            assert!(unread(&taken).into_iter().eq(number..4));
             let packet = taken.next().unwrap();
             assert_eq!(packet.data(), &[number]);
             pool.give(packet);
         }
-        pool.give(taken.next().unwrap());
         // Those behind the packets that leave are not shown.
-        assert!(taken.peek().is_none() && taken.next().is_none());
+        assert!(taken.unread().is_empty() && taken.next().is_none());
         drop(taken);
         assert_eq!(numbers(&five), [4]);
         pool.give_all(&mut five);
-        assert!(five.take(1).peek().is_none());
+        assert!(five.take(1).unread().is_empty());
         assert_eq!(pool.available(), 5);
+    }
+
+    #[test]
+    fn packet_is_deferred_behind_those_that_come_next() {
+        let mut pool = Pool::new(6, 512).unwrap();
+        for (n, next, behind) in [
+            (0, 0, [1, 2, 3, 4]),
+            (1, 1, [0, 2, 3, 4]),
+            (2, 1, [2, 0, 3, 4]),
+            (4, 1, [2, 3, 4, 0]),
+            (5, 0, [1, 2, 3, 4]),
+        ] {
+            let mut six = burst(&mut pool, 0..6);
+            let mut taken = six.take(5);
+            let mut packet = taken.next().unwrap();
+            taken.defer(&mut packet, n);
+            assert_eq!((packet.data()[0], unread(&taken)), (next, behind.to_vec()), "{n}");
+            pool.give(packet);
+            taken.by_ref().for_each(|packet| pool.give(packet));
+            drop(taken);
+            // The packet that did not leave is where it was.
+            assert_eq!(numbers(&six), [5], "{n}");
+            pool.give_all(&mut six);
+            assert_eq!(pool.available(), 6, "{n}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     crypto::Key,
     prefetch,
     sharing::Sharing,
-    table::{Cell, Reader, Writer},
+    table::{Cell, Part, Reader, Writer},
 };
 use std::sync::atomic::{
     AtomicU16, AtomicU64,
@@ -261,6 +261,11 @@ impl OutboundSa {
     /// Returns the last sequence number taken.
     pub fn sequence(&self) -> u64 {
         self.sequence.load(Acquire).min(self.last_sequence())
+    }
+
+    /// Returns the part that changes of the endpoint are counted in as long as the SA stays where it is.
+    pub fn endpoint_part(&self) -> Part {
+        self.endpoint.part()
     }
 
     /// Returns the current endpoint, to which packets go.

@@ -2,9 +2,12 @@
 
 #![allow(unsafe_code, reason = "values that are freed at quiescent points")]
 
-use super::{Membership, Reader, Writer};
+use super::{Membership, Part, Reader, Writer};
 use crate::{prefetch, sync::AtomicPtr};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::{
+    ptr,
+    sync::atomic::Ordering::{AcqRel, Acquire, Relaxed},
+};
 
 /// A published value. A handover is one [`Cell::store`].
 #[derive(Debug)]
@@ -28,6 +31,13 @@ impl<T: Send + Sync + 'static> Cell<T> {
         unsafe { &*self.value.load(Acquire) }
     }
 
+    /// Returns the part that changes of the value are counted in as long as the cell stays where it is.
+    #[inline]
+    pub fn part(&self) -> Part {
+        let product = (ptr::from_ref(self).addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Part::of_hash((product >> 32) as u32)
+    }
+
     /// Prefetches the value.
     #[inline]
     pub fn prefetch(&self) {
@@ -39,8 +49,8 @@ impl<T: Send + Sync + 'static> Cell<T> {
     pub fn store(&self, writer: &mut Writer, value: T) {
         self.tables.check_writer(writer);
         let new = Box::into_raw(Box::new(value));
-        // No remembered answer refers to the value of a cell.
-        let old = writer.change(None, || self.value.swap(new, AcqRel));
+        // A remembered answer may rest on the value, but none refers to it.
+        let old = writer.change(Some(self.part()), || self.value.swap(new, AcqRel));
         // SAFETY: made by `Box::into_raw` in `new` or `store`, and reachable only from here since
         // the swap.
         writer.retire(unsafe { Box::from_raw(old) });

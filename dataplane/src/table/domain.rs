@@ -27,6 +27,9 @@ pub(super) const PART_BITS: u32 = 1;
 pub struct Part(pub(super) u16);
 
 impl Part {
+    /// The part of short prefixes, of all tables: their changes concern many answers anyway.
+    pub(super) const SHORT: Self = Self(0);
+
     /// Returns the part that the upper bits of `hash` choose.
     #[inline]
     pub(super) fn of_hash(hash: u32) -> Self {

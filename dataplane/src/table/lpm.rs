@@ -228,8 +228,6 @@ pub struct Lpm<V: Send + Sync + 'static> {
     /// The factor of that hash: odd and random, so that nobody can choose prefixes that share an
     /// entry.
     v6_factor: u64,
-    /// The part of shorter prefixes than those of [`PART_BITS`].
-    short: Part,
     number: TableNumber,
     /// Only the writer uses it, so it shares no line with what readers need.
     counts: CachePadded<Mutex<Counts>>,
@@ -256,7 +254,6 @@ impl<V: Send + Sync + 'static> Lpm<V> {
             v4_guide: (0..1 << GUIDE_BITS).map(|_| AtomicU64::new(0)).collect(),
             v6_guide: (0..=V6_ENTRIES).map(|_| V6Lengths::default()).collect(),
             v6_factor: hash::random() | 1,
-            short: Part::of_hash(hash::random() as u32),
             number: writer.domain.number(),
             counts: CachePadded::default(),
         }
@@ -354,19 +351,19 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     }
 
     /// Returns the parts that changes of prefixes which contain `address` are counted in. The second one is of
-    /// all short prefixes, of less than /24 of IPv4 or /64 of IPv6.
+    /// all short prefixes, of less than /24 of IPv4 or /64 of IPv6, in any table of the writer.
     #[inline]
     pub fn parts(&self, address: Address) -> [Part; 2] {
         let bits = address.bits();
         let first = if address.is_ipv4() { bits as u64 >> 8 } else { !(bits >> 64) as u64 };
         // The high bits of a product depend on all bits of a factor.
-        [Part::of_hash((first.wrapping_mul(self.v6_factor) >> 32) as u32), self.short]
+        [Part::of_hash((first.wrapping_mul(self.v6_factor) >> 32) as u32), Part::SHORT]
     }
 
     /// Returns the part that changes of `prefix` are counted in.
     fn part_of(&self, prefix: Prefix) -> Part {
         let least = PART_BITS[usize::from(!prefix.is_ipv4())];
-        if prefix.length() < least { self.short } else { self.parts(prefix.address().into())[0] }
+        if prefix.length() < least { Part::SHORT } else { self.parts(prefix.address().into())[0] }
     }
 
     /// Remembers the first that `of` refers to in the values of all prefixes that contain `address`,

@@ -15,8 +15,8 @@ pub const V6_FRAGMENT_HEADER: usize = extension::FRAGMENT_HEADER;
 pub const MAX_WHOLE_HEADER: usize = V6_HEADER + extension::LONGEST;
 /// Longest header of a fragment, in bytes: of IPv4 with options.
 const MAX_HEAD: usize = 60;
-const MORE: u16 = 0x2000;
-const V6_MORE: u16 = 1;
+pub(super) const MORE: u16 = 0x2000;
+pub(super) const V6_MORE: u16 = 1;
 /// Options of IPv4 with this bit are copied to every fragment.
 const COPIED: u8 = 0x80;
 
@@ -76,7 +76,7 @@ pub fn payload(fragment: &[u8]) -> &[u8] {
 }
 
 /// Returns the offset in bytes of a field whose low three bits are not part of it.
-fn offset(field: u16) -> usize {
+pub(super) fn offset(field: u16) -> usize {
     usize::from(field & !7)
 }
 

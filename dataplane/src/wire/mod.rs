@@ -16,6 +16,7 @@ pub mod icmp;
 pub mod ip;
 pub mod nd;
 pub mod plain;
+pub mod plain_fragment;
 pub mod probe;
 pub mod sctp;
 pub mod tcp;

@@ -69,7 +69,7 @@ pub(super) enum InnerExit {
 pub(super) struct OutboundEntry {
     pub key: OutboundKey,
     /// None if packets take the whole way.
-    pub sa: Remembered<OutboundSa, 6>,
+    pub sa: Remembered<OutboundSa, 7>,
     /// None if packets take the whole way for now.
     pub exit: Exit,
 }
@@ -114,23 +114,12 @@ impl Entry for OutboundEntry {
         self.sa.is_current(reader)
     }
 
+    fn renew(&mut self, reader: &Reader) -> bool {
+        self.sa.renew(reader)
+    }
+
     fn is_refusal(&self) -> bool {
         self.sa.is_nothing()
-    }
-}
-
-impl OutboundEntry {
-    /// Returns whether the answer still holds, although something has changed. The peer may have moved.
-    /// `ends` are the flow's addresses if it is IPv6.
-    pub(super) fn renew(&mut self, ends: &V6Ends, tables: &Tables, reader: &Reader) -> bool {
-        if !self.sa.renew(reader) {
-            return false;
-        }
-        let dst = self.key.dst(ends);
-        let sa = self.sa.get(&tables.policies, reader);
-        let way = sa.and_then(|sa| Some((sa, sa.endpoint(reader)?)));
-        self.exit = way.map_or(Exit::NONE, |(sa, to)| Exit::of_sealed(sa, to, dst, tables, reader));
-        true
     }
 }
 
@@ -147,6 +136,10 @@ impl Entry for InboundEntry {
     #[inline(always)]
     fn is_current(&self, reader: &Reader) -> bool {
         self.sa.is_current(reader)
+    }
+
+    fn renew(&mut self, reader: &Reader) -> bool {
+        self.sa.renew(reader)
     }
 
     fn is_refusal(&self) -> bool {
@@ -168,6 +161,10 @@ impl Entry for InnerEntry {
     #[inline(always)]
     fn is_current(&self, reader: &Reader) -> bool {
         self.stamp.is_current(reader)
+    }
+
+    fn renew(&mut self, reader: &Reader) -> bool {
+        self.stamp.renew(reader)
     }
 
     fn is_refusal(&self) -> bool {

@@ -14,8 +14,7 @@ use super::{
         profile::Stage,
         tables::Tables,
     },
-    entry::InboundEntry,
-    key::{InnerKey, V6Destination, v6_destination, v6_ends},
+    key::{InnerKey, v6_destination, v6_ends},
     memory::{Memory, Missed},
     order::Rest,
 };
@@ -70,8 +69,7 @@ fn look_up<'r>(
 ) {
     for (packet, note) in arriving.iter_mut() {
         let dst = (!note.key.is_ipv4()).then(|| v6_destination(&v6_ends(packet.data())));
-        let renew = |entry: &mut InboundEntry, _: &V6Destination| entry.sa.renew(reader);
-        match memory.inbound.find(note.slot, note.key, dst.as_ref(), reader, renew) {
+        match memory.inbound.find(note.slot, note.key, dst.as_ref(), reader) {
             Some(entry) => {
                 if note.key.is_ipv4() && (entry.from != note.from() || entry.tag == 0) {
                     // The tag is only a number of the path, authentic or not.

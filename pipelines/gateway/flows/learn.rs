@@ -13,7 +13,7 @@ use super::{
     ways::Entry,
 };
 use wayfarer_dataplane::{
-    sa::{Flow, InboundSa, OutboundSa},
+    sa::{Endpoint, Flow, InboundSa, OutboundSa},
     table::{Reader, Remembered, Stamp},
     wire::dhcp,
 };
@@ -23,22 +23,21 @@ use wayfarer_dataplane::{
 #[inline(never)]
 pub(super) fn learn(memory: &mut Memory, tables: &Tables, reader: &Reader) {
     for (hash, missed) in memory.take_missed() {
-        match missed {
+        let may = memory.worth.may_displace();
+        let place = match missed {
             Missed::Outbound(key, ends) => {
-                let renew = |entry: &mut OutboundEntry, own: &V6Ends| entry.renew(own, tables, reader);
                 let ask = || outbound(key, &ends, tables, reader);
-                memory.outbound.learn(hash, (key, ends), reader, renew, ask);
+                memory.outbound.learn(hash, (key, ends), may, reader, ask)
             }
             Missed::Inbound(key, dst) => {
-                let renew = |entry: &mut InboundEntry, _: &V6Destination| entry.sa.renew(reader);
                 let ask = || inbound(key, &dst, tables, reader);
-                memory.inbound.learn(hash, (key, dst), reader, renew, ask);
+                memory.inbound.learn(hash, (key, dst), may, reader, ask)
             }
             Missed::Inner(key) => {
-                let renew = |entry: &mut InnerEntry, _: &()| entry.stamp.renew(reader);
-                memory.inner.learn(hash, (key, ()), reader, renew, || inner(key, tables, reader));
+                memory.inner.learn(hash, (key, ()), may, reader, || inner(key, tables, reader))
             }
-        }
+        };
+        memory.worth.learn(place);
     }
 }
 
@@ -46,14 +45,18 @@ pub(super) fn learn(memory: &mut Memory, tables: &Tables, reader: &Reader) {
 fn outbound(key: OutboundKey, ends: &V6Ends, tables: &Tables, reader: &Reader) -> Option<OutboundEntry> {
     let flow = key.flow(ends);
     let Tables { policies, routes, .. } = tables;
+    // Both tables count short prefixes in the same part.
     let ([a, short], [b, _]) = (policies.parts(flow.src), policies.parts(flow.dst));
-    let ([c, short_routes], [d, _]) = (routes.parts(flow.src), routes.parts(flow.dst));
-    let parts = [a, b, short, c, d, short_routes];
+    let ([c, _], [d, _]) = (routes.parts(flow.src), routes.parts(flow.dst));
     let Some(sa) = protected(&flow, key.port(), tables, reader) else {
+        let parts = [a, b, c, d, short, short, short];
         return Some(OutboundEntry { key, sa: Remembered::nothing(parts, reader)?, exit: Exit::NONE });
     };
-    let exit_to = |to| Exit::of_sealed(sa, to, flow.dst, tables, reader);
-    let exit = sa.endpoint(reader).map_or(Exit::NONE, exit_to);
+    let endpoint = sa.endpoint(reader);
+    let exit = endpoint.map_or(Exit::NONE, |to| Exit::of_sealed(sa, to, flow.dst, tables, reader));
+    // In transport mode the packet goes where its own destination is.
+    let [e, _] = routes.parts(endpoint.map_or(flow.dst, Endpoint::remote));
+    let parts = [a, b, c, d, e, short, sa.endpoint_part()];
     let sa = policies.remember(flow.dst, parts, reader, |rules| protecting(rules, &flow, sa))?;
     Some(OutboundEntry { key, sa, exit })
 }

@@ -5,6 +5,7 @@ use super::{
     entry::{InboundEntry, InnerEntry, OutboundEntry},
     key::{InboundKey, InnerKey, OutboundKey, V6Destination, V6Ends},
     ways::{Hash, Ways},
+    worth::Worth,
 };
 use arrayvec::ArrayVec;
 
@@ -20,6 +21,7 @@ pub(super) struct Memory {
     pub inner: Ways<InnerEntry>,
     /// Flows of this burst that are not known.
     missed: ArrayVec<Missed, MISSED>,
+    pub worth: Worth,
 }
 
 /// A flow that is not known, with its addresses if they are IPv6 ones of which its key has a hash.
@@ -38,6 +40,7 @@ impl Memory {
             inbound: Ways::new(entries),
             inner: Ways::new(entries),
             missed: ArrayVec::new(),
+            worth: Worth::default(),
         }
     }
 
@@ -81,9 +84,13 @@ impl Memory {
     #[cold]
     pub(super) fn miss(&mut self, missed: Missed, io: &Io) {
         io.counters().flow_misses.add(1);
-        if !self.missed.contains(&missed) {
-            // The others are learnt by later packets.
-            let _ = self.missed.try_push(missed);
+        let misses = self.worth.miss();
+        if self.missed.contains(&missed) {
+            return;
+        }
+        // Of more flows, the later half of a burst is learnt, so that no flow is shut out for long.
+        if self.missed.try_push(missed).is_err() {
+            self.missed[misses % MISSED] = missed;
         }
     }
 

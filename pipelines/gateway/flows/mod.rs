@@ -7,7 +7,7 @@
 //!                                 └─► the rest: the whole way, after which its flows are learnt
 //! ```
 //!
-//! The two fragments of a packet that follow one another are joined first: see `pair`.
+//! The two fragments of a packet that come in one burst are joined first: see `pair`.
 //!
 //! Of each flow, packets leave in the order in which they came: once one takes the whole way, so do those
 //! behind it in the burst.
@@ -27,6 +27,7 @@ mod outbound;
 mod pair;
 mod plain;
 mod ways;
+mod worth;
 
 use super::{io::Io, profile::Stage, tables::Tables};
 use memory::Memory;
@@ -43,15 +44,15 @@ use wayfarer_dataplane::{
 pub struct Flows(Memory);
 
 impl Flows {
-    /// Makes room for `entries` flows from this side, SAs, and destinations each; a power of two, or 0.
+    /// Makes room for `entries` flows from this side, SAs, and destinations each: a power of two, at least 4, or 0.
     pub fn new(entries: usize) -> Self {
         Self(Memory::new(entries))
     }
 
-    /// Returns whether there is room for any flow.
+    /// Begins another burst. Returns whether its flows are to be looked for: see `worth`.
     #[inline]
-    pub fn is_on(&self) -> bool {
-        !self.0.is_empty()
+    pub fn begin(&mut self) -> bool {
+        !self.0.is_empty() && self.0.worth.begin()
     }
 
     /// Carries the packets of known flows in `burst`, all of which came by `port`, all the way. Returns the
@@ -78,12 +79,14 @@ impl Flows {
         }
         io.mark(Stage::Classify);
         let Sorted { departing, arriving, rest, .. } = &mut sorted;
+        let plain = departing.columns().0.len() + arriving.columns().0.len();
         if !departing.is_empty() {
             outbound::run(memory, departing, rest, tables, reader, io);
         }
         if !arriving.is_empty() {
             inbound::run(memory, arriving, rest, headers, tables, reader, io);
         }
+        memory.worth.end(plain);
         sorted.rest.into_burst()
     }
 
@@ -147,9 +150,15 @@ impl Sorted<'_> {
         io: &mut Io,
     ) {
         // Earlier fragments of the packet may be among those held.
-        let is_held = || sorter.addresses(&packet).is_none_or(|addresses| self.held.has(&addresses));
-        if pair::may_begin(&packet) && !is_held() {
-            packet = pair::join_next(packet, burst, at, io);
+        let is_held = |packet: &_| sorter.addresses(packet).is_none_or(|both| self.held.has(&both));
+        while pair::may_begin(&packet) && !is_held(&packet) {
+            let Some(distance) = pair::distance(&packet, burst.unread(), at.0, io) else { break };
+            if distance == 0 {
+                packet = pair::join_next(packet, burst, at, io);
+                break;
+            }
+            // The packet leaves when it is complete, as one whose fragments are kept.
+            burst.defer(&mut packet, distance);
         }
         if let Some(plain) = sorter.read_v4(&packet) {
             self.push(packet, &plain, place, sorter.port, memory);

@@ -9,8 +9,8 @@ use super::{
         seal::{charge_one, exhausted, same},
         tables::Tables,
     },
-    entry::{Exit, OutboundEntry},
-    key::{OutboundKey, V6Ends, v6_ends},
+    entry::Exit,
+    key::{OutboundKey, v6_ends},
     memory::{Memory, Missed},
     order::{HeldFlows, Rest},
     plain::Shape,
@@ -117,9 +117,8 @@ fn decide<'r>(
     io: &Io,
 ) {
     for (packet, note) in departing.iter_mut() {
-        let renew = |entry: &mut OutboundEntry, ends: &V6Ends| entry.renew(ends, tables, reader);
         let ends = (!note.key.is_ipv4()).then(|| v6_ends(packet.data()));
-        match memory.outbound.find(note.slot, note.key, ends.as_ref(), reader, renew) {
+        match memory.outbound.find(note.slot, note.key, ends.as_ref(), reader) {
             Some(entry) => {
                 note.exit = entry.exit;
                 if !entry.exit.is_none() {

@@ -1,10 +1,13 @@
-//! A table of remembered answers with two ways. A look-up asks two entries, never a chain, so that
+//! A table of remembered answers with four ways. A look-up asks one entry, never a chain, so that
 //! flows that somebody chose to collide cost no more than one that is not known.
 
+use super::worth::Place;
 use std::hash::{BuildHasher, RandomState};
 use wayfarer_dataplane::{prefetch, table::Reader};
 
-/// One of 2 to this power new flows takes the place of one that is in use.
+/// The number of entries of a bucket.
+pub(super) const WAYS: usize = 4;
+/// One of 2 to this power new flows takes the place of another.
 const ADMITTED_BITS: u32 = 3;
 
 /// The hash of keys: seeded, so that nobody outside can choose keys that collide.
@@ -54,8 +57,11 @@ pub(super) trait Entry: Copy {
     /// Returns what the answer is for.
     fn key(&self) -> Self::Key;
 
-    /// Returns whether the answer is right.
+    /// Returns whether nothing has changed since the answer was last known to be right.
     fn is_current(&self, reader: &Reader) -> bool;
+
+    /// Returns whether the answer still holds, although something has changed. If so, it is current.
+    fn renew(&mut self, reader: &Reader) -> bool;
 
     /// Returns whether the answer is that packets take the whole way.
     fn is_refusal(&self) -> bool;
@@ -64,6 +70,9 @@ pub(super) trait Entry: Copy {
 /// Answers by key.
 #[derive(Debug)]
 pub(super) struct Ways<E: Entry> {
+    /// For the entries of each bucket a byte of the hash of the key, the first one lowest. They fit caches that
+    /// entries do not, so that a flow that is not known mostly costs no access to memory.
+    tags: Box<[u32]>,
     entries: Box<[E]>,
     /// The IPv6 addresses of each entry that is for some. They are apart from the entries, so that those of
     /// IPv4 take one line each.
@@ -72,32 +81,52 @@ pub(super) struct Ways<E: Entry> {
     dice: u64,
 }
 
+/// The slot of no entry.
+const NOWHERE: u32 = u32::MAX;
+
 impl<E: Entry> Ways<E> {
-    /// Makes room for `entries` answers: a power of two, at least 2, or none.
+    /// Makes room for `entries` answers: a power of two, at least [`WAYS`], or none.
     pub(super) fn new(entries: usize) -> Self {
-        debug_assert!(entries == 0 || entries.is_power_of_two() && entries > 1);
+        debug_assert!(entries == 0 || entries.is_power_of_two() && entries >= WAYS);
         let addresses = vec![E::Addresses::default(); entries].into();
-        Self { entries: vec![E::NONE; entries].into(), addresses, dice: 0 }
+        Self {
+            tags: vec![0; entries / WAYS].into(),
+            entries: vec![E::NONE; entries].into(),
+            addresses,
+            dice: 0,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Returns the slot of the first way for a key with this hash.
+    /// Returns the bucket of a key with this hash.
     #[inline(always)]
-    fn slot(&self, hash: u64) -> u32 {
-        (hash as usize & (self.entries.len().wrapping_sub(1))) as u32
+    fn bucket(&self, hash: u64) -> usize {
+        hash as usize & self.tags.len().wrapping_sub(1)
     }
 
-    /// Prefetches the entry of a key with this hash. Returns its slot.
+    /// Returns the way with this tag in `bucket`. There is at most one that is in use.
+    #[inline(always)]
+    fn way(&self, bucket: usize, tag: u8) -> Option<usize> {
+        const ONES: u32 = 0x0101_0101;
+        let differences = self.tags.get(bucket)? ^ (u32::from(tag) * ONES);
+        // The lowest bit that is set is that of the first byte of zero.
+        let zeros = differences.wrapping_sub(ONES) & !differences & (ONES << 7);
+        (zeros != 0).then(|| zeros.trailing_zeros() as usize / 8)
+    }
+
+    /// Prefetches the entry of a key with this hash, if there may be one. Returns its slot.
     #[inline(always)]
     pub(super) fn expect(&self, hash: u64) -> u32 {
-        let slot = self.slot(hash);
-        if let Some(entry) = self.entries.get(slot as usize) {
+        let bucket = self.bucket(hash);
+        let Some(way) = self.way(bucket, tag(hash)) else { return NOWHERE };
+        let slot = bucket * WAYS + way;
+        if let Some(entry) = self.entries.get(slot) {
             prefetch::line(entry);
         }
-        slot
+        slot as u32
     }
 
     /// Prefetches the IPv6 addresses of the entry in `slot`.
@@ -107,8 +136,8 @@ impl<E: Entry> Ways<E> {
         }
     }
 
-    /// Returns the entry of `key` whose first way is `slot`, if it is current. `addresses` are those of which
-    /// `key` has a hash, if it has one. Calls `renew` for an entry that is not current.
+    /// Returns the entry in `slot` if it is that of `key`, and current. `addresses` are those of which `key` has
+    /// a hash, if it has one.
     #[inline(always)]
     pub(super) fn find(
         &mut self,
@@ -116,85 +145,75 @@ impl<E: Entry> Ways<E> {
         key: E::Key,
         addresses: Option<&E::Addresses>,
         reader: &Reader,
-        renew: impl Fn(&mut E, &E::Addresses) -> bool,
     ) -> Option<&mut E> {
-        let first = self.entries.get(slot as usize)?;
-        let slot = if first.key() == key && first.is_current(reader) && self.is_for(slot, addresses) {
-            slot
-        } else {
-            self.find_other(slot, key, addresses, reader, renew)?
-        };
-        self.entries.get_mut(slot as usize)
-    }
-
-    /// Does the same for an entry in its second way, or one that is not current.
-    #[inline(never)]
-    fn find_other(
-        &mut self,
-        slot: u32,
-        key: E::Key,
-        addresses: Option<&E::Addresses>,
-        reader: &Reader,
-        renew: impl Fn(&mut E, &E::Addresses) -> bool,
-    ) -> Option<u32> {
-        [slot, slot ^ 1].into_iter().find(|&way| {
-            self.is_for(way, addresses)
-                && self.entry(way as usize).is_some_and(|(entry, own)| {
-                    entry.key() == key && (entry.is_current(reader) || renew(entry, own))
-                })
-        })
-    }
-
-    /// Returns whether the entry in `slot` is for these IPv6 addresses, or there are none.
-    #[inline(always)]
-    fn is_for(&self, slot: u32, addresses: Option<&E::Addresses>) -> bool {
-        addresses.is_none_or(|addresses| self.addresses.get(slot as usize) == Some(addresses))
-    }
-
-    /// Returns an entry with its IPv6 addresses.
-    fn entry(&mut self, way: usize) -> Option<(&mut E, &E::Addresses)> {
-        Some((self.entries.get_mut(way)?, self.addresses.get(way)?))
+        let entry = self.entries.get_mut(slot as usize)?;
+        if entry.key() != key {
+            return None;
+        }
+        if addresses.is_some() && addresses != self.addresses.get(slot as usize) {
+            return None;
+        }
+        (entry.is_current(reader) || entry.renew(reader)).then_some(entry)
     }
 
     /// Learns the answer for `key`, whose hash is `hash`, and for the IPv6 addresses of which it has a hash.
-    /// Asks for it only if there is an entry for it: its own, one that is neither current nor to be renewed,
-    /// one that refuses, or now and then one in use. An answer that refuses takes the place of no other kind.
+    /// Asks for it only if there is an entry for it: its own or one that is free, or with `may_displace` now and
+    /// then another's. An answer that refuses takes no other's place. Returns what it found.
     pub(super) fn learn(
         &mut self,
         hash: u64,
         (key, addresses): (E::Key, E::Addresses),
+        may_displace: bool,
         reader: &Reader,
-        renew: impl Fn(&mut E, &E::Addresses) -> bool,
         ask: impl FnOnce() -> Option<E>,
-    ) {
-        let first = self.slot(hash) as usize;
-        let ways = [first, first ^ 1];
-        let mut find = |is: &dyn Fn(&mut E, &E::Addresses) -> bool| {
-            ways.into_iter().find(|&way| self.entry(way).is_some_and(|(entry, own)| is(entry, own)))
-        };
-        let free = find(&|entry, _| entry.key() == key)
-            .or_else(|| find(&|entry, own| !entry.is_current(reader) && !renew(entry, own)))
-            .or_else(|| find(&|entry, _| entry.is_refusal()));
-        let Some(way) = free.or_else(|| self.admit(ways)) else { return };
-        if let (Some(entry), Some(own)) = (self.entries.get_mut(way), self.addresses.get_mut(way))
-            && let Some(answer) = ask()
+    ) -> Place {
+        let (bucket, tag) = (self.bucket(hash), tag(hash));
+        let first = bucket * WAYS;
+        // With a second one of its tag, one of both would never be found.
+        let own = self.way(bucket, tag);
+        let is_own = |way: &usize| self.entries.get(first + way).is_some_and(|entry| entry.key() == key);
+        let free = if own.is_some() { own.filter(is_own) } else { self.way(bucket, FREE) };
+        let place = if free.is_some() { Place::Free } else { Place::Displaced };
+        let displace = || may_displace.then(|| self.displace(first, own, reader)).flatten();
+        let Some(way) = free.or_else(displace) else { return Place::None };
+        if let Some(answer) = ask()
             && (free.is_some() || !answer.is_refusal())
+            && let (Some(entry), Some(own)) =
+                (self.entries.get_mut(first + way), self.addresses.get_mut(first + way))
+            && let Some(tags) = self.tags.get_mut(bucket)
         {
             *entry = answer;
             // Pages that are all zeros, as without IPv6, stay unused.
             if *own != addresses {
                 *own = addresses;
             }
+            *tags = *tags & !(0xff << (8 * way)) | u32::from(tag) << (8 * way);
         }
+        place
     }
 
-    /// Returns one of two ways, whose entries are in use, for one in so many new flows.
-    fn admit(&mut self, ways: [usize; 2]) -> Option<usize> {
+    /// Returns the way to be given to one in so many new flows, in the bucket that begins at `first`: the way
+    /// that has its tag, one that is of no use any more, or any.
+    fn displace(&mut self, first: usize, own: Option<usize>, reader: &Reader) -> Option<usize> {
         // Knuth's MMIX; its upper bits are the good ones.
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let is_admitted = self.dice >> (u64::BITS - ADMITTED_BITS) == 0;
-        is_admitted.then(|| ways[(self.dice >> 32) as usize % 2])
+        if self.dice >> (u64::BITS - ADMITTED_BITS) != 0 {
+            return None;
+        }
+        let is_useless =
+            |entry: &mut E| entry.is_refusal() || !entry.is_current(reader) && !entry.renew(reader);
+        let bucket = self.entries.get_mut(first..first + WAYS)?;
+        own.or_else(|| bucket.iter_mut().position(is_useless)).or(Some((self.dice >> 32) as usize % WAYS))
     }
+}
+
+/// The tag of entries that are not in use.
+const FREE: u8 = 0;
+
+/// Returns the byte of a hash that tells the keys of a bucket apart.
+#[inline(always)]
+fn tag(hash: u64) -> u8 {
+    ((hash >> 56) as u8).max(FREE + 1)
 }
 
 #[cfg(test)]
@@ -223,6 +242,10 @@ mod tests {
             self.stamp.is_current(reader)
         }
 
+        fn renew(&mut self, _: &Reader) -> bool {
+            false
+        }
+
         fn is_refusal(&self) -> bool {
             self.value == 0
         }
@@ -232,25 +255,68 @@ mod tests {
 
     fn learn(ways: &mut Ways<Answer>, address: u8, value: u32, reader: &Reader) {
         let ask = || Some(Answer { key: KEY, stamp: Stamp::new([], reader)?, value });
-        ways.learn(0, (KEY, [address; 4]), reader, |_, _| false, ask);
+        ways.learn(0, (KEY, [address; 4]), true, reader, ask);
     }
 
     fn find(ways: &mut Ways<Answer>, address: Option<u8>, reader: &Reader) -> Option<u32> {
         let addresses = address.map(|address| [address; 4]);
-        ways.find(0, KEY, addresses.as_ref(), reader, |_, _| false).map(|answer| answer.value)
+        ways.find(0, KEY, addresses.as_ref(), reader).map(|answer| answer.value)
     }
 
     #[test]
     fn keys_that_are_the_same_hash_are_told_apart_by_their_addresses() {
         let writer = Writer::new();
         let reader = writer.reader();
-        let mut ways = Ways::new(2);
+        let mut ways = Ways::new(WAYS);
         learn(&mut ways, 1, 10, &reader);
         assert_eq!([1, 2].map(|address| find(&mut ways, Some(address), &reader)), [Some(10), None]);
         learn(&mut ways, 2, 20, &reader);
         assert_eq!([1, 2].map(|address| find(&mut ways, Some(address), &reader)), [None, Some(20)]);
         // A key that has no hash is all.
         assert_eq!(find(&mut ways, None, &reader), Some(20));
+    }
+
+    /// Learns a key whose hash is itself.
+    fn learn_key(ways: &mut Ways<Answer>, key: u64, reader: &Reader) -> Place {
+        let ask = || Some(Answer { key, stamp: Stamp::new([], reader)?, value: 1 });
+        ways.learn(key, (key, [0; 4]), true, reader, ask)
+    }
+
+    fn knows(ways: &mut Ways<Answer>, key: u64, reader: &Reader) -> bool {
+        let slot = ways.expect(key);
+        ways.find(slot, key, None, reader).is_some()
+    }
+
+    #[test]
+    fn bucket_has_room_for_four_keys_with_different_tags() {
+        let writer = Writer::new();
+        let reader = writer.reader();
+        let mut ways = Ways::new(2 * WAYS);
+        // All in the second bucket.
+        let keys = [7, 9, 0, 255].map(|tag: u64| tag << 56 | 1);
+        for (n, &key) in keys.iter().enumerate() {
+            assert_eq!((ways.expect(key), knows(&mut ways, key, &reader)), (NOWHERE, false));
+            assert_eq!(learn_key(&mut ways, key, &reader), Place::Free);
+            assert!(keys[..=n].iter().all(|&key| knows(&mut ways, key, &reader)), "{n}");
+        }
+        // A key with another tag takes the place of one of them now and then.
+        let other = 100 << 56 | 1;
+        let tries = (0..1000).take_while(|_| learn_key(&mut ways, other, &reader) == Place::None).count();
+        assert!((0..200).contains(&tries) && knows(&mut ways, other, &reader), "{tries}");
+        assert_eq!(keys.iter().filter(|&&key| knows(&mut ways, key, &reader)).count(), 3);
+    }
+
+    #[test]
+    fn key_takes_no_place_but_that_of_one_with_its_tag() {
+        let writer = Writer::new();
+        let reader = writer.reader();
+        let mut ways = Ways::new(2 * WAYS);
+        let [one, other] = [7 << 56, 7 << 56 | 2];
+        learn_key(&mut ways, one, &reader);
+        while learn_key(&mut ways, other, &reader) == Place::None {
+            assert!(knows(&mut ways, one, &reader) && !knows(&mut ways, other, &reader));
+        }
+        assert!(!knows(&mut ways, one, &reader) && knows(&mut ways, other, &reader));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Fragments of packets to the gateway in many orders and shapes: a gateway that remembers flows, and so
-//! joins two that follow one another at once, treats them as one does that remembers none.
+//! joins those of one burst at once, treats them as one does that remembers none.
 
 use super::{
-    fragment_pairs::{ID, LAST, SIZE, Twins, framed, is_v4, outsides, overlapping, placed, summed},
+    fragment_pairs::{
+        ID, LAST, SIZE, Twins, framed, is_v4, outsides, overlapping, placed, summed, with_byte,
+    },
     kind::Kind,
     odd::{cut_to, tagged, uncut, with_class, with_options, with_ttl, with_wrong_header},
 };
@@ -28,13 +30,6 @@ use wayfarer_dataplane::{
 fn padded(mut frame: Vec<u8>) -> Vec<u8> {
     frame.extend([0xee; 46]);
     frame
-}
-
-/// Returns a fragment with another byte: at `v4` of IPv4, or at `v6` of IPv6.
-fn with_byte(mut fragment: Vec<u8>, [v4, v6]: [usize; 2], byte: u8) -> Vec<u8> {
-    let at = if is_v4(&fragment) { v4 } else { v6 };
-    fragment[at] = byte;
-    summed(fragment)
 }
 
 /// Returns a fragment with another last byte.

@@ -1,4 +1,4 @@
-//! Packets in two fragments that follow one another in a burst: those of a remembered SA take the short way.
+//! Packets of which both fragments are in one burst: those of a remembered SA take the short way.
 
 use super::{
     gateway::{GATEWAY6, SERVERS, Spec, TestGateway, prefix, server, server6},
@@ -138,6 +138,13 @@ pub(super) fn placed(mut fragment: Vec<u8>, offset: usize, more: bool, id: u16) 
     summed(fragment)
 }
 
+/// Returns a fragment with another byte: at `v4` of IPv4, or at `v6` of IPv6.
+pub(super) fn with_byte(mut fragment: Vec<u8>, [v4, v6]: [usize; 2], byte: u8) -> Vec<u8> {
+    let at = if is_v4(&fragment) { v4 } else { v6 };
+    fragment[at] = byte;
+    summed(fragment)
+}
+
 /// Returns a packet with the right checksum in its header.
 pub(super) fn summed(mut packet: Vec<u8>) -> Vec<u8> {
     let length = packet.len();
@@ -180,6 +187,46 @@ fn pair_takes_the_short_way_and_becomes_the_same_as_a_whole_packet() {
     }
 }
 
+/// Orders of the fragments of four packets: numbers below 4 are the first ones, those from 4 on the last ones.
+/// Beside each, the order in which packets get complete.
+const SPREAD: [([usize; 8], [usize; 4]); 5] = [
+    ([0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3]),
+    ([0, 1, 2, 3, 7, 6, 5, 4], [3, 2, 1, 0]),
+    ([0, 1, 5, 4, 2, 3, 6, 7], [1, 0, 2, 3]),
+    ([0, 1, 4, 2, 5, 3, 6, 7], [0, 1, 2, 3]),
+    ([0, 1, 5, 2, 6, 3, 7, 4], [1, 2, 3, 0]),
+];
+
+#[test]
+fn fragments_of_several_packets_in_a_burst_are_joined_in_every_order() {
+    for (kind, (order, complete)) in Kind::all().into_iter().flat_map(|kind| SPREAD.map(|at| (kind, at))) {
+        let mut twins = Twins::new(kind);
+        let hits = twins.hits();
+        let pairs: Vec<_> = (0..4).map(|n| twins.pair(SIZE - n, LAST, ID + n as u16)).collect();
+        let frames: Vec<_> = order.iter().map(|&at| framed(&pairs[at % 4][at / 4])).collect();
+        let (joined, drops) = twins.send(&frames, "pairs among one another");
+        let longest = joined.iter().map(Vec::len).max().unwrap_or_default();
+        let numbers = joined.iter().map(|frame| longest - frame.len());
+        assert!(numbers.eq(complete), "{kind:?}, {order:?}: {drops:?}");
+        assert_eq!((twins.hits(), drops), (hits + 4, vec![]), "{kind:?}, {order:?}");
+    }
+}
+
+#[test]
+fn packets_between_two_fragments_leave_before_the_joined_one() {
+    for kind in Kind::all() {
+        let mut twins = Twins::new(kind);
+        let hits = twins.hits();
+        let [first, last] = twins.pair(SIZE, LAST, ID);
+        let [one, two] = [64, 65].map(|size| twins.seal(size));
+        let frames = [first, one, two, last].map(|packet| framed(&packet));
+        let (out, drops) = twins.send(&frames, "packets between two fragments");
+        let lengths: Vec<_> = out.iter().map(Vec::len).collect();
+        assert!(lengths.len() == 3 && lengths.is_sorted(), "{kind:?}: {lengths:?} {drops:?}");
+        assert_eq!((twins.hits(), drops), (hits + 3, vec![]), "{kind:?}");
+    }
+}
+
 #[test]
 fn pair_in_two_bursts_passes() {
     for kind in Kind::all() {
@@ -207,20 +254,31 @@ fn pair_that_no_frame_holds_is_opened_and_its_sender_hears_of_the_size_that_pass
 
 #[test]
 fn pair_is_not_joined_past_another_fragment_of_its_packet() {
-    for (kind, is_earlier) in outsides().into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+    #[derive(Clone, Copy, Debug)]
+    enum Overlap {
+        Earlier,
+        Before,
+        Between,
+    }
+    use Overlap::*;
+    let all = |kind| [Earlier, Before, Between].map(|overlap| (kind, overlap));
+    for (kind, place) in outsides().into_iter().flat_map(all) {
         let mut twins = Twins::new(kind);
         let hits = twins.hits();
         let [first, last] = twins.pair(SIZE, LAST, ID);
-        let [overlap, first, last] = [overlapping(&first), first, last].map(|packet| framed(&packet));
-        let (out, drops) = match is_earlier {
-            true => {
+        let stranger = with_byte(first.clone(), [15, 23], 99);
+        let [overlap, first, last, stranger] =
+            [overlapping(&first), first, last, stranger].map(|packet| framed(&packet));
+        let (out, drops) = match place {
+            Earlier => {
                 twins.send(&[overlap], "an overlap");
                 twins.send(&[first, last], "a pair behind it")
             }
-            false => twins.send(&[overlap, first, last], "an overlap and a pair"),
+            Before => twins.send(&[overlap, first, last], "an overlap and a pair"),
+            Between => twins.send(&[first, stranger, overlap, last], "an overlap in a pair"),
         };
-        assert_eq!((out, drops), (vec![], vec![(FragmentOverlap, 3)]), "{kind:?} {is_earlier}");
-        assert_eq!(twins.hits(), hits, "{kind:?} {is_earlier}");
+        assert_eq!((out, drops), (vec![], vec![(FragmentOverlap, 3)]), "{kind:?} {place:?}");
+        assert_eq!(twins.hits(), hits, "{kind:?} {place:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     ports::Ports,
 };
 use crate::allocation::counted;
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::Range};
 use wayfarer::{
     gateway::tables::Hop,
     sim::{
@@ -31,11 +31,11 @@ fn new_flow(n: u32, random: &mut Random) -> Vec<u8> {
     udp_packet(server(random.below(200) as u32), inner(n), ports, b"down")
 }
 
-/// With room for two flows, all flows collide.
+/// With room for four flows, all flows collide.
 #[test]
 fn flows_that_collide_come_out_as_without_a_cache() {
     let specs: Vec<_> = (0..TERMINALS).map(Spec::new).collect();
-    let mut gateways = [0, 2].map(|flow_cache| TestGateway::new(flow_cache, false, &specs));
+    let mut gateways = [0, 4].map(|flow_cache| TestGateway::new(flow_cache, false, &specs));
     let mut terminals: Vec<_> = specs.iter().map(Spec::terminal).collect();
     let mut random = Random(15);
     for round in 0..150 {
@@ -100,11 +100,35 @@ fn flow_is_remembered_again_soon_after_a_flood() {
         let flood: Vec<_> = (0..32).map(|_| new_flow(1, &mut random)).collect();
         assert_eq!(known.gateway.exchange(INSIDE, &flood, OUTSIDE).len(), 32);
     }
-    for _ in 0..16 {
+    // For a while, flows are not looked for.
+    for _ in 0..600 {
         assert_eq!((known.send_down(64).len(), known.send_up(64).len()), (1, 1));
     }
     known.assert_known();
     assert_eq!(known.gateway.drops(), []);
+}
+
+#[test]
+fn flood_of_new_flows_takes_free_places_and_few_others() {
+    let spec = Spec::new(1);
+    let mut gateway = TestGateway::new(1 << 10, false, std::slice::from_ref(&spec));
+    let mut hits_of = |packets: &[Vec<u8>]| {
+        let before = gateway.worker.counters.flow_hits.value();
+        assert_eq!(gateway.exchange(INSIDE, packets, OUTSIDE).len(), packets.len(), "{:?}", gateway.drops());
+        gateway.worker.counters.flow_hits.value() - before
+    };
+    let flows = |range: Range<u16>| -> Vec<_> {
+        range.map(|n| udp_packet(server(0), inner(1), (1024 + n, 53), b"down")).collect()
+    };
+    let (usual, flood) = (flows(0..512), flows(512..3712));
+    let mut hits_of_all = |flows: &[Vec<u8>]| -> u64 { flows.chunks(32).map(&mut hits_of).sum() };
+    hits_of_all(&usual);
+    // Half of each burst are usual flows.
+    let mixed: Vec<_> = usual.iter().cycle().zip(&flood).flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
+    let hits = hits_of_all(&mixed);
+    assert!(hits > 2000, "{hits}");
+    let [usual, flood] = [&usual[..], &flood[flood.len() - 512..]].map(hits_of_all);
+    assert!(usual > 256 && flood < 128, "{usual} {flood}");
 }
 
 /// How often the flows of a test are sent that must not be taken for one another.

@@ -7,7 +7,7 @@ use super::super::{
         io::Io,
         tables::Tables,
     },
-    entry::{Exit, InnerEntry, InnerExit},
+    entry::{Exit, InnerExit},
     key::InnerKey,
     memory::{Memory, Missed},
 };
@@ -37,8 +37,7 @@ pub(super) fn forward(
 ) -> Option<u16> {
     let (src, dst) = ends;
     let key = InnerKey(dst);
-    let renew = |entry: &mut InnerEntry, _: &()| entry.stamp.renew(reader);
-    let Some(entry) = memory.inner.find(note.inner_slot, key, None, reader, renew) else {
+    let Some(entry) = memory.inner.find(note.inner_slot, key, None, reader) else {
         memory.miss(Missed::Inner(key), io);
         return None;
     };
