@@ -64,19 +64,20 @@ fn value_is_current_until_anything_changes_and_renewed_unless_its_part_did() {
 }
 
 #[test]
-fn change_of_a_cell_makes_no_stamp_worthless() {
+fn change_of_a_cell_is_noticed_by_answers_that_rest_on_its_part() {
     let mut writer = Writer::new();
     let mut reader = writer.reader();
     let (map, cell) = (Map::new(&writer, 16), Cell::new(&writer, 1));
-    map.insert(&mut writer, 1, 10);
+    let key = (1..).find(|key| part(&map, *key) != cell.part()).expect("there are many parts");
+    map.insert(&mut writer, key, 10);
     reader.quiescent();
-    let mut remembered = remember(&map, 1, &reader).unwrap();
+    let mut resting = map.remember(&key, [part(&map, key), cell.part()], &reader, whole).unwrap();
+    let mut other = remember(&map, key, &reader).unwrap();
     cell.store(&mut writer, 2);
     reader.quiescent();
-    // But whoever remembers may want to look at the cell again.
-    assert_eq!(remembered.get(&map, &reader), None);
-    assert!(remembered.renew(&reader));
-    assert_eq!(remembered.get(&map, &reader), Some(&10));
+    assert_eq!((other.get(&map, &reader), resting.get(&map, &reader)), (None, None));
+    assert_eq!((other.renew(&reader), resting.renew(&reader)), (true, false));
+    assert_eq!((other.get(&map, &reader), resting.get(&map, &reader)), (Some(&10), None));
 }
 
 #[test]
