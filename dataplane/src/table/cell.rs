@@ -50,7 +50,7 @@ impl<T: Send + Sync + 'static> Cell<T> {
         self.tables.check_writer(writer);
         let new = Box::into_raw(Box::new(value));
         // A remembered answer may rest on the value, but none refers to it.
-        let old = writer.change(Some(self.part()), || self.value.swap(new, AcqRel));
+        let old = writer.change(self.part(), || self.value.swap(new, AcqRel));
         // SAFETY: made by `Box::into_raw` in `new` or `store`, and reachable only from here since
         // the swap.
         writer.retire(unsafe { Box::from_raw(old) });

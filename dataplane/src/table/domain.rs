@@ -20,20 +20,21 @@ const CHANGE_BITS: u32 = 44;
 #[cfg(not(loom))]
 pub(super) const PART_BITS: u32 = 14;
 #[cfg(loom)]
-pub(super) const PART_BITS: u32 = 1;
+pub(super) const PART_BITS: u32 = 2;
 
 /// One part of the tables of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part(pub(super) u16);
 
 impl Part {
-    /// The part of short prefixes, of all tables: their changes concern many answers anyway.
+    /// The part of short prefixes, of all tables. Nothing else is counted there, because a change there
+    /// concerns every answer.
     pub(super) const SHORT: Self = Self(0);
 
     /// Returns the part that the upper bits of `hash` choose.
     #[inline]
     pub(super) fn of_hash(hash: u32) -> Self {
-        Self((hash >> (u32::BITS - PART_BITS)) as u16)
+        Self(((hash >> (u32::BITS - PART_BITS)) as u16).max(Self::SHORT.0 + 1))
     }
 }
 
@@ -136,17 +137,15 @@ impl Writer {
         Reader { domain: self.domain.clone(), seen, _one_thread: PhantomData }
     }
 
-    /// Makes a change of a table by `make`, whose stores to what readers see are releases. Counts it
-    /// in `part`, if answers that rest on that part may be other ones now.
-    pub(super) fn change<R>(&mut self, part: Option<Part>, make: impl FnOnce() -> R) -> R {
+    /// Makes a change of a table by `make`, whose stores to what readers see are releases. Counts it in
+    /// `part`: answers that rest on that part may be other ones now.
+    pub(super) fn change<R>(&mut self, part: Part, make: impl FnOnce() -> R) -> R {
         let domain = &*self.domain;
         let before = domain.changes.load(Relaxed);
         // Release: a reader that sees this number sees all changes before.
         domain.changes.store(before + 1, Release);
         let made = make();
-        if let Some(part) = part {
-            domain.count_in(part);
-        }
+        domain.count_in(part);
         // Release: a reader that sees the new number sees the change, and its count in the part.
         domain.changes.store(before + 2, Release);
         made
@@ -190,10 +189,12 @@ impl Reader {
         self.seen.store(self.domain.changes.load(Acquire), Release);
     }
 
-    /// Returns whether the tables have begun to change since the last quiescent point.
+    /// Returns whether a change of the tables has begun since the last quiescent point, or was not complete
+    /// then.
     #[inline]
     pub fn has_news(&self) -> bool {
-        self.domain.changes.load(Acquire) != self.seen()
+        let seen = self.seen();
+        !seen.is_multiple_of(2) || self.domain.changes.load(Acquire) != seen
     }
 
     /// Returns the number of changes at the last quiescent point.

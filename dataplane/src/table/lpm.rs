@@ -394,7 +394,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         }
         if self.len() > before && self.count(prefix, 1) == 1 {
             let (guide, bit) = self.guide(prefix);
-            writer.change(Some(part), || guide.iter().for_each(|entry| _ = entry.fetch_or(bit, Release)));
+            writer.change(part, || guide.iter().for_each(|entry| _ = entry.fetch_or(bit, Release)));
         }
     }
 

@@ -183,7 +183,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
             }
         };
         let node = Box::into_raw(Box::new(Node { key, value, next: AtomicPtr::new(next) }));
-        writer.change(Some(part), || pointer.store(node, Release));
+        writer.change(part, || pointer.store(node, Release));
         if let Some(old) = found {
             // SAFETY: made by `Box::into_raw` above, and just unlinked.
             writer.retire(unsafe { Box::from_raw(old) });
@@ -203,7 +203,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         // SAFETY: as in `insert_in`. A reader at this node still finds the rest of the chain behind
         // it.
         let next = unsafe { (*node).next.load(Relaxed) };
-        writer.change(Some(part), || pointer.store(next, Release));
+        writer.change(part, || pointer.store(next, Release));
         // SAFETY: as in `insert_in`.
         writer.retire(unsafe { Box::from_raw(node) });
         self.entries.fetch_sub(1, Relaxed);

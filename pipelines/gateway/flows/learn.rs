@@ -23,8 +23,8 @@ use wayfarer_dataplane::{
 #[inline(never)]
 pub(super) fn learn(memory: &mut Memory, tables: &Tables, reader: &Reader) {
     for (hash, missed) in memory.take_missed() {
-        let may = memory.worth.may_displace();
-        let place = match missed {
+        let may = memory.worth.may_take();
+        let found = match missed {
             Missed::Outbound(key, ends) => {
                 let ask = || outbound(key, &ends, tables, reader);
                 memory.outbound.learn(hash, (key, ends), may, reader, ask)
@@ -37,7 +37,7 @@ pub(super) fn learn(memory: &mut Memory, tables: &Tables, reader: &Reader) {
                 memory.inner.learn(hash, (key, ()), may, reader, || inner(key, tables, reader))
             }
         };
-        memory.worth.learn(place);
+        found.into_iter().for_each(|found| memory.worth.learn(found));
     }
 }
 

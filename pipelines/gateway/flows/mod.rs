@@ -9,8 +9,8 @@
 //!
 //! The two fragments of a packet that come in one burst are joined first: see `pair`.
 //!
-//! Of each flow, packets leave in the order in which they came: once one takes the whole way, so do those
-//! behind it in the burst.
+//! Of each flow, packets leave in the order in which they came, fragmented ones as they get complete: once one
+//! takes the whole way, so do those behind it in the burst.
 //!
 //! What is remembered rests on the tables by a [`Stamp`](wayfarer_dataplane::table::Stamp), and is not
 //! used once they have changed. Everything that a change of the tables does not show (sizes, sequence
@@ -44,7 +44,8 @@ use wayfarer_dataplane::{
 pub struct Flows(Memory);
 
 impl Flows {
-    /// Makes room for `entries` flows from this side, SAs, and destinations each: a power of two, at least 4, or 0.
+    /// Makes room for `entries` flows from this side, SAs, and destinations each: a power of two, at least 4,
+    /// or 0.
     pub fn new(entries: usize) -> Self {
         Self(Memory::new(entries))
     }
@@ -123,22 +124,20 @@ impl Sorted<'_> {
         let addresses = plain.addresses.both;
         if self.held.has(&addresses) {
             self.rest.push(packet, place);
-        } else if plain.esp_at == 0 {
-            let key = plain.outbound_key(port);
-            let slot = memory.expect_outbound(key);
-            self.departing.push(packet, outbound::Note::new(plain.shape(), key, slot, place));
-        } else if let Some((key, esp)) = plain.inbound_key(port, packet.data()) {
+        } else if let Some(esp) = plain.esp {
+            let (key, esp) = plain.inbound_key(esp, port);
             let slot = memory.expect_inbound(key);
             let note = inbound::Note::new(addresses, plain.shape(), key, slot, esp, place);
             self.arriving.push(packet, note);
         } else {
-            debug_assert!(false, "ESP is in the frame of a plain packet");
-            self.rest.push(packet, place);
+            let key = plain.outbound_key(port);
+            let slot = memory.expect_outbound(key);
+            self.departing.push(packet, outbound::Note::new(plain.shape(), key, slot, place));
         }
     }
 
-    /// Appends a packet that did not come as plain IPv4, or the one that it is together with the next in
-    /// `burst`.
+    /// Appends a packet that did not come as plain IPv4. If it begins one whose other fragment is in `burst`,
+    /// appends that one, or defers it and appends the next.
     #[inline(never)]
     fn push_other(
         &mut self,
@@ -152,9 +151,9 @@ impl Sorted<'_> {
         // Earlier fragments of the packet may be among those held.
         let is_held = |packet: &_| sorter.addresses(packet).is_none_or(|both| self.held.has(&both));
         while pair::may_begin(&packet) && !is_held(&packet) {
-            let Some(distance) = pair::distance(&packet, burst.unread(), at.0, io) else { break };
+            let Some(distance) = pair::distance(&packet, burst.unread(), at, io) else { break };
             if distance == 0 {
-                packet = pair::join_next(packet, burst, at, io);
+                packet = pair::join_next(packet, burst, at.0, io);
                 break;
             }
             // The packet leaves when it is complete, as one whose fragments are kept.

@@ -30,11 +30,17 @@ pub(super) fn may_begin(packet: &Packet) -> bool {
 }
 
 /// Returns how many frames of `unread` come before the next fragment of the packet that begins in `first`, if
-/// no others of that packet wait, with which it may be complete before, or refused (RFC 5722).
+/// that is ESP or IKE to the gateway, and no others of it wait, with which it may be complete before, or
+/// refused (RFC 5722).
 #[inline(never)]
-pub(super) fn distance(first: &Packet, unread: &[Packet], tables: &Tables, io: &mut Io) -> Option<usize> {
-    let begun = read(first, tables).filter(|fragment| fragment.offset == 0 && fragment.more)?;
-    if !io.keeps_none_of(Sender::Wire, begun.src, begun.id) {
+pub(super) fn distance(
+    first: &Packet,
+    unread: &[Packet],
+    at: (&Tables, &Reader),
+    io: &mut Io,
+) -> Option<usize> {
+    let begun = read(first, at.0).filter(|fragment| fragment.offset == 0 && fragment.more)?;
+    if !is_ours(&begun, first, at) || !io.keeps_none_of(Sender::Wire, begun.src, begun.id) {
         return None;
     }
     let frame = first.data();
@@ -76,16 +82,11 @@ fn has_same<const N: usize>(a: &[u8], b: &[u8], at: usize) -> bool {
     field::<N>(a, at).is_some_and(|bytes| field(b, at) == Some(bytes))
 }
 
-/// Joins the fragment in the frame `first` with that in the next frame of `burst`, if the two are a packet of
-/// ESP or IKE to the gateway. Returns the frame of the packet, or `first`.
+/// Joins the fragment in the frame `first`, whose next one is at a [`distance`], with that in the next frame of
+/// `burst`, if the two are a packet. Returns the frame of the packet, or `first`.
 #[inline(never)]
-pub(super) fn join_next(
-    mut first: Packet,
-    burst: &mut Taken<'_>,
-    at: (&Tables, &Reader),
-    io: &mut Io,
-) -> Packet {
-    let is_joined = burst.unread().first().is_some_and(|next| join(&mut first, next, at).is_some());
+pub(super) fn join_next(mut first: Packet, burst: &mut Taken<'_>, tables: &Tables, io: &mut Io) -> Packet {
+    let is_joined = burst.unread().first().is_some_and(|next| join(&mut first, next, tables).is_some());
     if is_joined && let Some(next) = burst.next() {
         io.free(next);
     }
@@ -93,9 +94,9 @@ pub(super) fn join_next(
 }
 
 /// Joins the fragments in two frames in that of the first. Returns `None` if nothing was joined.
-fn join(first: &mut Packet, last: &Packet, at: (&Tables, &Reader)) -> Option<()> {
-    let (begun, rest) = (read(first, at.0)?, read(last, at.0)?);
-    if !begun.is_completed_by(&rest) || !is_ours(&begun, first, at) {
+fn join(first: &mut Packet, last: &Packet, tables: &Tables) -> Option<()> {
+    let (begun, rest) = (read(first, tables)?, read(last, tables)?);
+    if !begun.is_completed_by(&rest) {
         return None;
     }
     let headers = if begun.dst.is_ipv4() { V4_HEADER } else { V6_HEADERS };

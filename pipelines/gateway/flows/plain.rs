@@ -28,9 +28,18 @@ pub(super) struct Plain<H> {
     pub header: H,
     /// Source and destination port as in the packet, the first byte lowest. 0 for ESP without UDP.
     pub ports: u32,
-    /// The offset of ESP in the frame. 0 if it is no ESP packet.
-    pub esp_at: usize,
+    pub esp: Option<EspHeader>,
     pub addresses: KeyAddresses,
+}
+
+/// The header of ESP, and where it is in the frame.
+#[derive(Clone, Copy)]
+pub(super) struct EspHeader {
+    at: usize,
+    /// As in the packet.
+    spi: [u8; 4],
+    /// The low half of the sequence number.
+    seq: u32,
 }
 
 impl<H: PlainHeader> Plain<H> {
@@ -51,13 +60,12 @@ impl<H: PlainHeader> Plain<H> {
         OutboundKey::new(self.addresses.both, is_ipv4, self.header.protocol(), self.ports, port)
     }
 
-    /// Returns the SA of an ESP packet, which came by `port` in `frame`, and where ESP is in that.
+    /// Returns the SA of a packet with this ESP, which came by `port`, and where ESP is in the frame.
     #[inline(always)]
-    pub(super) fn inbound_key(&self, port: u16, frame: &[u8]) -> Option<(InboundKey, EspPlace)> {
-        let [a, b, c, d, seq @ ..] = *frame.get(self.esp_at..)?.first_chunk::<{ esp::HEADER }>()?;
-        let (at, seq) = (self.esp_at as u16, u32::from_be_bytes(seq));
-        let key = InboundKey::new(self.addresses.dst, [a, b, c, d], self.esp_at, port);
-        Some((key, EspPlace { at, seq, udp_ports: self.ports }))
+    pub(super) fn inbound_key(&self, esp: EspHeader, port: u16) -> (InboundKey, EspPlace) {
+        let EspHeader { at, spi, seq } = esp;
+        let key = InboundKey::new(self.addresses.dst, spi, at, port);
+        (key, EspPlace { at: at as u16, seq, udp_ports: self.ports })
     }
 }
 
@@ -161,27 +169,29 @@ impl<'t> Sorter<'t> {
         if total_len > frame.len() - ethernet::HEADER || header.hop_limit() <= 1 {
             return None;
         }
-        let (mut ports, mut esp_at) = (0, at);
+        let (mut ports, mut esp_at) = (0, Some(at));
         if header.protocol() != protocol::ESP {
             let payload = frame.get(at..)?;
             ports = header.ports(payload)?;
-            esp_at = 0;
+            esp_at = None;
             if header.protocol() == protocol::UDP && self.is_encap_port((ports >> 16) as u16) {
                 let length = usize::from(u16::from_be_bytes([payload[4], payload[5]]));
                 if length != total_len - H::LENGTH {
                     return None;
                 }
-                esp_at = at + udp::HEADER;
+                esp_at = Some(at + udp::HEADER);
             }
         }
-        if esp_at != 0 {
-            let spi = frame.get(esp_at..)?.first_chunk::<4>()?;
+        let mut esp = None;
+        if let Some(at) = esp_at {
+            let [a, b, c, d, seq @ ..] = *frame.get(at..)?.first_chunk::<{ esp::HEADER }>()?;
             // The first of the reserved SPIs is the mark of IKE.
-            if spi[..3] == [0; 3] || ethernet::HEADER + total_len < esp_at + esp::HEADER {
+            if [a, b, c] == [0; 3] || ethernet::HEADER + total_len < at + esp::HEADER {
                 return None;
             }
+            esp = Some(EspHeader { at, spi: [a, b, c, d], seq: u32::from_be_bytes(seq) });
         }
-        Some(Plain { header, ports, esp_at, addresses })
+        Some(Plain { header, ports, esp, addresses })
     }
 
     /// Returns whether ESP comes to this UDP port, which is as in the packet, the first byte lowest.

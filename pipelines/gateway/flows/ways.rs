@@ -1,13 +1,13 @@
 //! A table of remembered answers with four ways. A look-up asks one entry, never a chain, so that
 //! flows that somebody chose to collide cost no more than one that is not known.
 
-use super::worth::Place;
+use super::worth::Found;
 use std::hash::{BuildHasher, RandomState};
 use wayfarer_dataplane::{prefetch, table::Reader};
 
 /// The number of entries of a bucket.
 pub(super) const WAYS: usize = 4;
-/// One of 2 to this power new flows takes the place of another.
+/// One of 2 to this power new flows looks for a slot among those of others.
 const ADMITTED_BITS: u32 = 3;
 
 /// The hash of keys: seeded, so that nobody outside can choose keys that collide.
@@ -71,7 +71,8 @@ pub(super) trait Entry: Copy {
 #[derive(Debug)]
 pub(super) struct Ways<E: Entry> {
     /// For the entries of each bucket a byte of the hash of the key, the first one lowest. They fit caches that
-    /// entries do not, so that a flow that is not known mostly costs no access to memory.
+    /// entries do not, so that a flow that is not known mostly costs no access to memory. Of two flows with one
+    /// tag in a bucket, one at a time is known.
     tags: Box<[u32]>,
     entries: Box<[E]>,
     /// The IPv6 addresses of each entry that is for some. They are apart from the entries, so that those of
@@ -157,44 +158,48 @@ impl<E: Entry> Ways<E> {
     }
 
     /// Learns the answer for `key`, whose hash is `hash`, and for the IPv6 addresses of which it has a hash.
-    /// Asks for it only if there is an entry for it: its own or one that is free, or with `may_displace` now and
-    /// then another's. An answer that refuses takes no other's place. Returns what it found.
+    /// Asks for it only if there is a slot for it: its own or a free one, or now and then one of no more use or,
+    /// with `may_take`, another's. An answer that refuses takes nobody's. Returns what slot it found, if it looked
+    /// for one and has an answer to remember.
     pub(super) fn learn(
         &mut self,
         hash: u64,
         (key, addresses): (E::Key, E::Addresses),
-        may_displace: bool,
+        may_take: bool,
         reader: &Reader,
         ask: impl FnOnce() -> Option<E>,
-    ) -> Place {
+    ) -> Option<Found> {
         let (bucket, tag) = (self.bucket(hash), tag(hash));
         let first = bucket * WAYS;
         // With a second one of its tag, one of both would never be found.
         let own = self.way(bucket, tag);
         let is_own = |way: &usize| self.entries.get(first + way).is_some_and(|entry| entry.key() == key);
         let free = if own.is_some() { own.filter(is_own) } else { self.way(bucket, FREE) };
-        let place = if free.is_some() { Place::Free } else { Place::Displaced };
-        let displace = || may_displace.then(|| self.displace(first, own, reader)).flatten();
-        let Some(way) = free.or_else(displace) else { return Place::None };
-        if let Some(answer) = ask()
-            && (free.is_some() || !answer.is_refusal())
-            && let (Some(entry), Some(own)) =
-                (self.entries.get_mut(first + way), self.addresses.get_mut(first + way))
-            && let Some(tags) = self.tags.get_mut(bucket)
-        {
-            *entry = answer;
-            // Pages that are all zeros, as without IPv6, stay unused.
-            if *own != addresses {
-                *own = addresses;
-            }
-            *tags = *tags & !(0xff << (8 * way)) | u32::from(tag) << (8 * way);
+        let (way, found) = match free {
+            Some(way) => (way, Found::Free),
+            None => self.others(first, own, reader)?,
+        };
+        if found == Found::Taken && !may_take {
+            return Some(Found::Full);
         }
-        place
+        let answer = ask()?;
+        if found == Found::Taken && answer.is_refusal() {
+            return None;
+        }
+        *self.entries.get_mut(first + way)? = answer;
+        let own = self.addresses.get_mut(first + way)?;
+        // Pages that are all zeros, as without IPv6, stay unused.
+        if *own != addresses {
+            *own = addresses;
+        }
+        let tags = self.tags.get_mut(bucket)?;
+        *tags = *tags & !(0xff << (8 * way)) | u32::from(tag) << (8 * way);
+        (!answer.is_refusal()).then_some(found)
     }
 
-    /// Returns the way to be given to one in so many new flows, in the bucket that begins at `first`: the way
-    /// that has its tag, one that is of no use any more, or any.
-    fn displace(&mut self, first: usize, own: Option<usize>, reader: &Reader) -> Option<usize> {
+    /// Returns a way of the bucket that begins at `first` for one in so many new flows: the way that has its tag,
+    /// one of no more use, or any.
+    fn others(&mut self, first: usize, own: Option<usize>, reader: &Reader) -> Option<(usize, Found)> {
         // Knuth's MMIX; its upper bits are the good ones.
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         if self.dice >> (u64::BITS - ADMITTED_BITS) != 0 {
@@ -202,8 +207,15 @@ impl<E: Entry> Ways<E> {
         }
         let is_useless =
             |entry: &mut E| entry.is_refusal() || !entry.is_current(reader) && !entry.renew(reader);
-        let bucket = self.entries.get_mut(first..first + WAYS)?;
-        own.or_else(|| bucket.iter_mut().position(is_useless)).or(Some((self.dice >> 32) as usize % WAYS))
+        let entries = self.entries.get_mut(first..first + WAYS)?;
+        let any = (self.dice >> 32) as usize % WAYS;
+        Some(match own {
+            Some(way) if is_useless(entries.get_mut(way)?) => (way, Found::Free),
+            Some(way) => (way, Found::Taken),
+            None => {
+                entries.iter_mut().position(is_useless).map_or((any, Found::Taken), |way| (way, Found::Free))
+            }
+        })
     }
 }
 
@@ -277,7 +289,7 @@ mod tests {
     }
 
     /// Learns a key whose hash is itself.
-    fn learn_key(ways: &mut Ways<Answer>, key: u64, reader: &Reader) -> Place {
+    fn learn_key(ways: &mut Ways<Answer>, key: u64, reader: &Reader) -> Option<Found> {
         let ask = || Some(Answer { key, stamp: Stamp::new([], reader)?, value: 1 });
         ways.learn(key, (key, [0; 4]), true, reader, ask)
     }
@@ -296,24 +308,24 @@ mod tests {
         let keys = [7, 9, 0, 255].map(|tag: u64| tag << 56 | 1);
         for (n, &key) in keys.iter().enumerate() {
             assert_eq!((ways.expect(key), knows(&mut ways, key, &reader)), (NOWHERE, false));
-            assert_eq!(learn_key(&mut ways, key, &reader), Place::Free);
+            assert_eq!(learn_key(&mut ways, key, &reader), Some(Found::Free));
             assert!(keys[..=n].iter().all(|&key| knows(&mut ways, key, &reader)), "{n}");
         }
-        // A key with another tag takes the place of one of them now and then.
+        // A key with another tag takes the slot of one of them now and then.
         let other = 100 << 56 | 1;
-        let tries = (0..1000).take_while(|_| learn_key(&mut ways, other, &reader) == Place::None).count();
+        let tries = (0..1000).take_while(|_| learn_key(&mut ways, other, &reader).is_none()).count();
         assert!((0..200).contains(&tries) && knows(&mut ways, other, &reader), "{tries}");
         assert_eq!(keys.iter().filter(|&&key| knows(&mut ways, key, &reader)).count(), 3);
     }
 
     #[test]
-    fn key_takes_no_place_but_that_of_one_with_its_tag() {
+    fn key_takes_no_slot_but_that_of_one_with_its_tag() {
         let writer = Writer::new();
         let reader = writer.reader();
         let mut ways = Ways::new(2 * WAYS);
         let [one, other] = [7 << 56, 7 << 56 | 2];
         learn_key(&mut ways, one, &reader);
-        while learn_key(&mut ways, other, &reader) == Place::None {
+        while learn_key(&mut ways, other, &reader).is_none() {
             assert!(knows(&mut ways, one, &reader) && !knows(&mut ways, other, &reader));
         }
         assert!(!knows(&mut ways, one, &reader) && knows(&mut ways, other, &reader));

@@ -1,7 +1,7 @@
-//! Whether it pays to remember flows. If there are many more of them than places, or somebody makes up new
-//! ones, to learn a flow costs more than is saved until it loses its place.
+//! Whether it pays to remember flows. If there are many more of them than slots, or somebody makes up new ones,
+//! to learn a flow costs more than is saved until it loses its slot.
 
-/// What it costs to learn a flow in the place of another: as much as is saved by so many packets of known ones.
+/// What it costs to learn a flow in the slot of another: as much as is saved by so many packets of known ones.
 const COST: usize = 16;
 /// What may be saved up: for so many flows.
 const SAVINGS: usize = 64 * COST;
@@ -12,21 +12,21 @@ const TRIAL: usize = 2048;
 /// The number of bursts for which it does not look for any, if it did not pay.
 const PAUSE: u32 = 960;
 
-/// What a new flow found.
+/// The slot that a new flow has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// A free place, or its own.
+pub(super) enum Found {
+    /// Its own, a free one, or one of no more use.
     Free,
-    /// The place of another flow.
-    Displaced,
-    /// None.
-    None,
+    /// That of another flow, which it has now.
+    Taken,
+    /// That of another flow, which stays.
+    Full,
 }
 
 /// What a worker saves by the flows that it remembers, and spends to learn them.
 #[derive(Debug)]
 pub(super) struct Worth {
-    /// What may be spent on flows in the places of others.
+    /// What may be spent on flows in the slots of others.
     funds: usize,
     /// The number of bursts for which no flows are looked for.
     pause: u32,
@@ -35,7 +35,7 @@ pub(super) struct Worth {
     misses: usize,
     /// The misses before this burst.
     earlier: usize,
-    /// The flows of this trial that were to be learnt, and those of them for which there was no free place.
+    /// The flows of this trial that have found slots, and those of them that found others'.
     flows: usize,
     crowded: usize,
 }
@@ -72,23 +72,23 @@ impl Worth {
         }
     }
 
-    /// Looks whether it paid: not if few packets were of known flows, and there are no places for more.
+    /// Looks whether it paid: not if few packets were of known flows, and there are no slots for more.
     #[cold]
     fn judge(&mut self) {
         let is_in_vain = 3 * self.misses > 2 * self.packets && 2 * self.crowded > self.flows;
         *self = Self { funds: self.funds, pause: if is_in_vain { PAUSE } else { 0 }, ..Self::default() };
     }
 
-    /// Returns whether a flow may be learnt in the place of another.
-    pub(super) fn may_displace(&self) -> bool {
+    /// Returns whether a flow may be learnt in the slot of another.
+    pub(super) fn may_take(&self) -> bool {
         self.funds >= COST
     }
 
-    /// Counts a flow that was to be learnt, and pays for its place.
-    pub(super) fn learn(&mut self, place: Place) {
+    /// Counts a flow that has found a slot, and pays for another's.
+    pub(super) fn learn(&mut self, found: Found) {
         self.flows += 1;
-        self.crowded += usize::from(place != Place::Free);
-        if place == Place::Displaced {
+        self.crowded += usize::from(found != Found::Free);
+        if found == Found::Taken {
             self.funds = self.funds.saturating_sub(COST);
         }
     }
@@ -98,56 +98,56 @@ impl Worth {
 mod tests {
     use super::*;
 
-    /// Runs bursts of 32 packets, of which `misses` are of unknown flows that find this place. Returns in how
+    /// Runs bursts of 32 packets, of which `misses` are of unknown flows that find such slots. Returns in how
     /// many of them flows were looked for.
-    fn bursts(worth: &mut Worth, count: usize, misses: usize, place: Place) -> usize {
+    fn bursts(worth: &mut Worth, count: usize, misses: usize, found: Found) -> usize {
         let mut on = 0;
         for _ in 0..count {
             if worth.begin() {
                 on += 1;
                 (0..misses).for_each(|_| _ = worth.miss());
                 worth.end(32);
-                (0..misses).for_each(|_| worth.learn(place));
+                (0..misses).for_each(|_| worth.learn(found));
             }
         }
         on
     }
 
     #[test]
-    fn flows_are_mostly_not_looked_for_if_most_are_unknown_and_find_no_place() {
-        for (misses, place, share) in [
-            (32, Place::Free, 1.0),
-            (21, Place::None, 1.0),
-            (22, Place::None, 1.0 / 16.0),
-            (32, Place::Displaced, 1.0 / 16.0),
-            (0, Place::Free, 1.0),
+    fn flows_are_mostly_not_looked_for_if_most_are_unknown_and_find_no_slot() {
+        for (misses, found, share) in [
+            (32, Found::Free, 1.0),
+            (21, Found::Full, 1.0),
+            (22, Found::Full, 1.0 / 16.0),
+            (32, Found::Taken, 1.0 / 16.0),
+            (0, Found::Free, 1.0),
         ] {
-            let on = bursts(&mut Worth::default(), 10_240, misses, place);
-            assert_eq!(on, (10_240.0 * share) as usize, "{misses} {place:?}");
+            let on = bursts(&mut Worth::default(), 10_240, misses, found);
+            assert_eq!(on, (10_240.0 * share) as usize, "{misses} {found:?}");
         }
         // It looks again later.
         let mut worth = Worth::default();
-        bursts(&mut worth, 64, 32, Place::None);
-        let on = bursts(&mut worth, PAUSE as usize + 10, 0, Place::Free);
+        bursts(&mut worth, 64, 32, Found::Full);
+        let on = bursts(&mut worth, PAUSE as usize + 10, 0, Found::Free);
         assert_eq!(on, 10);
     }
 
     #[test]
-    fn places_of_others_are_paid_for_by_packets_of_known_flows() {
+    fn slots_of_others_are_paid_for_by_packets_of_known_flows() {
         let mut worth = Worth::default();
         let mut learnt = 0;
-        while worth.may_displace() {
-            worth.learn(Place::Displaced);
+        while worth.may_take() {
+            worth.learn(Found::Taken);
             learnt += 1;
         }
         assert_eq!(learnt, SAVINGS / COST);
         for (misses, bursts_for_one) in [(32, COST / LEAST), (18, 1)] {
             for burst in 1..=bursts_for_one {
-                assert!(!worth.may_displace());
-                bursts(&mut worth, 1, misses, Place::None);
-                assert_eq!(worth.may_displace(), burst == bursts_for_one, "{misses}");
+                assert!(!worth.may_take());
+                bursts(&mut worth, 1, misses, Found::Full);
+                assert_eq!(worth.may_take(), burst == bursts_for_one, "{misses}");
             }
-            worth.learn(Place::Displaced);
+            worth.learn(Found::Taken);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     gateway::{GATEWAY6, SERVERS, Spec, TestGateway, prefix, server, server6},
     kind::Kind,
+    known::Known,
     odd::uncut,
     ports::{HOST, MACS, Ports, STATIONS},
 };
@@ -307,6 +308,17 @@ fn pairs_that_are_not_the_gateways_leave_as_they_came() {
         assert!(gateway.exchange(OUTSIDE, &pieces, HOST) == to_host, "{v6}: {:?}", gateway.drops());
         assert_eq!(gateway.drops(), []);
     }
+}
+
+#[test]
+fn packets_of_a_flow_do_not_overtake_a_first_fragment_that_is_forwarded() {
+    let mut known = Known::new();
+    let pieces = fragments(&uncut(Known::down(SIZE), ID), 800, ID);
+    let [first, last] = pieces.try_into().expect("two fragments");
+    let out = known.gateway.exchange(INSIDE, &[first, Known::down(64), last], OUTSIDE);
+    let lengths: Vec<_> = out.iter().map(Vec::len).collect();
+    let [first, between, last] = lengths[..] else { panic!("{lengths:?} {:?}", known.gateway.drops()) };
+    assert!(first > last && last > between, "{lengths:?}");
 }
 
 /// Makes a gateway with a tunnel, and a NAT that has mapped these UDP ports of the gateway's address to the

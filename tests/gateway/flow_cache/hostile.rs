@@ -109,7 +109,7 @@ fn flow_is_remembered_again_soon_after_a_flood() {
 }
 
 #[test]
-fn flood_of_new_flows_takes_free_places_and_few_others() {
+fn flood_of_new_flows_takes_free_slots_and_few_others() {
     let spec = Spec::new(1);
     let mut gateway = TestGateway::new(1 << 10, false, std::slice::from_ref(&spec));
     let mut hits_of = |packets: &[Vec<u8>]| {
@@ -122,7 +122,8 @@ fn flood_of_new_flows_takes_free_places_and_few_others() {
     };
     let (usual, flood) = (flows(0..512), flows(512..3712));
     let mut hits_of_all = |flows: &[Vec<u8>]| -> u64 { flows.chunks(32).map(&mut hits_of).sum() };
-    hits_of_all(&usual);
+    // A worker learns half of the flows of a full burst.
+    (0..2).for_each(|_| _ = hits_of_all(&usual));
     // Half of each burst are usual flows.
     let mixed: Vec<_> = usual.iter().cycle().zip(&flood).flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
     let hits = hits_of_all(&mixed);
