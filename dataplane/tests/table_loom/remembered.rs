@@ -12,7 +12,7 @@ use loom::{
     thread,
 };
 use std::hash::{Hash, Hasher};
-use wayfarer_dataplane::table::{Map, Part, Reader, Remembered, Stamp, Writer};
+use wayfarer_dataplane::table::{Cell, Map, Part, Reader, Remembered, Stamp, Writer};
 
 /// A key whose part the test chooses by its hash. Keys of one hash share a chain.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -247,6 +247,31 @@ fn quiescence_of_another_reader_does_not_free_what_is_remembered() {
         map.insert(&mut writer, KEY, Witness::new(11));
         writer.collect();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
+        assert_eq!(writer.collect(), 0);
+    });
+}
+
+#[test]
+fn whoever_finds_a_new_value_beside_an_answer_for_the_old_one_has_news() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let mut writer = Writer::new();
+        let cell = Arc::new(Cell::new(&writer, 10));
+        let (mut reader, own) = (writer.reader(), Arc::clone(&cell));
+        let worker = thread::spawn(move || {
+            let old = *own.load(&reader);
+            let Some(mut stamp) = Stamp::new([own.part()], &reader) else { return };
+            for _ in 0..2 {
+                reader.quiescent();
+                if stamp.is_current(&reader) || stamp.renew(&reader) {
+                    let found = *own.load(&reader);
+                    assert!(found == old || reader.has_news(), "{found}");
+                }
+            }
+        });
+        cell.store(&mut writer, 11);
+        worker.join().unwrap();
         assert_eq!(writer.collect(), 0);
     });
 }
