@@ -5,6 +5,7 @@ use super::{
     exception,
     io::Io,
     kernel_side::Traffic,
+    plain_fragments::{self, Added},
     policy_fragments::shows_ports,
     reassembly::{Fragments, Whole},
     rings::Punt,
@@ -86,6 +87,11 @@ pub(super) fn defragment(
         }
         return Some(Defragmented::Whole(packet));
     }
+    let packet = match plain_fragments::add(packet, tables, reader, io) {
+        Added::Whole(packet) => return Some(Defragmented::Whole(packet)),
+        Added::Kept => return None,
+        Added::Nothing(packet) => packet,
+    };
     let whole = io.reassemble(packet, header, fragments)?;
     let first = fragments.first()?;
     let is_read = header.read(first.data()).is_ok();

@@ -9,135 +9,63 @@
 //! group takes room from another. Within a group, a network with more than half of the fragments makes
 //! room first.
 
+mod group;
 mod whole;
 
+pub(super) use group::GROUP;
+pub use group::{Fragments, Held, Sender};
 pub use whole::Whole;
 
-use arrayvec::ArrayVec;
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use group::Group;
+use std::hash::{BuildHasher, RandomState};
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
     sa::Spi,
-    wire::{
-        Address,
-        fragment::Part,
-        ip::{IpHeader, V4_HEADER, V6_HEADER},
-    },
+    wire::{Address, ip::IpHeader, plain_fragment::PlainFragment},
 };
 
-use super::{input_port::is_from_tunnel, share::network};
+use super::{input_port::is_from_tunnel, keyed_hash::KeyedHash, share::network};
 use crate::clock::Moment;
 
-/// The longest time from the arrival of a packet's first fragment to that of its last one. RFC 8200
-/// allows 60 seconds. Senders of IKE and ESP have sent again, or given up, well before.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// The most fragments that a group of networks holds, and so the most that a packet may have: enough
-/// for the longest packet on a path of IPv6.
-pub(super) const GROUP: usize = 64;
-/// The part of a full group that makes room at once, if it came in a row: one in so many.
-const AT_ONCE: usize = 8;
 /// The part of a worker's frames that may hold fragments: one in so many.
 const SHARE: usize = 4;
 
 /// The fragments that one worker holds.
 #[derive(Debug)]
 pub struct Reassembly {
+    /// The secret behind identifications of our own.
     seed: RandomState,
-    /// The sender of the last fragment, and what chooses its group and stands for its network there:
-    /// fragments mostly come in a row.
-    last: Option<((Address, Sender), (u64, u32))>,
+    /// Chooses groups.
+    hash: KeyedHash,
     groups: Box<[Group]>,
     /// The most fragments of a group.
     limit: usize,
-    /// `true` if no fragment has come since all groups were seen to be empty.
-    is_empty: bool,
 }
 
-/// Who has sent a fragment, as far as that is sure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sender {
-    /// Somebody on any wire.
-    Wire,
-    /// Somebody on the wire of this input port, or the peer whose link this stands for, of which an SA has
-    /// admitted the packet.
-    Port(u16),
-    /// The peer of this inbound SA, which has yet to admit the packet.
-    Sa(Spi),
-    /// This host.
-    Host,
-}
-
-/// The identity of a packet, which all of its fragments share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
-    src: Address,
-    dst: Address,
-    id: u32,
-    /// The protocol. 0 for IPv6, where only the first fragment's counts.
-    protocol: u8,
-    /// Nobody outside may add to what a tunnel, the host or another port brought, and no peer to what
-    /// another sends.
-    sender: Sender,
-}
-
-/// What searches read of a fragment: those of a group take few cache lines.
+/// What waits of the packet of a plain fragment.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
-    /// A part of the hash of the sender's network, and the identification of the packet.
-    tag: u64,
-    /// The number of the packet. Packets whose first fragments came earlier have lower ones.
-    number: u64,
+pub enum Waiting {
+    /// Nothing, and there is room for the fragment.
+    Nothing(Room),
+    /// One fragment.
+    One(Place),
+    /// More, or something that [`Reassembly::add`] has to do first.
+    Unclear,
 }
 
-/// Returns the tag of the fragments of packets with this identification from a network.
-fn tag(network: u32, id: u32) -> u64 {
-    u64::from(network) << 32 | u64::from(id)
+/// Room for a fragment.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    group: usize,
+    network: u32,
 }
 
-impl Mark {
-    fn network(&self) -> u32 {
-        (self.tag >> 32) as u32
-    }
-}
-
-#[derive(Debug)]
-struct Held {
-    key: Key,
-    /// The bytes of the packet's payload that it carries.
-    from: usize,
-    to: usize,
-    is_last: bool,
-    traffic_class: u8,
-    /// The length of its own headers, in bytes.
-    head_len: usize,
-    /// When the first fragment of the packet came.
-    since: Moment,
-    /// The fragment. `None` stands for the whole of a packet that was refused, so that its other
-    /// fragments are refused too (RFC 5722 §4).
-    packet: Option<Packet>,
-}
-
-impl Held {
-    fn payload(&self) -> &[u8] {
-        let bytes = self.packet.as_ref().map_or(&[][..], Packet::data);
-        bytes.get(self.head_len..self.head_len + self.to - self.from).unwrap_or_default()
-    }
-}
-
-/// All fragments of a packet, in their order. Their frames belong to the worker's pool. They are in a
-/// place of the caller's, because it takes longer to move them all than to join a packet.
-pub type Fragments = ArrayVec<Packet, GROUP>;
-
-/// The relation of a new fragment to one of the same packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relation {
-    Beside,
-    Duplicate,
-    Conflict,
+/// Where a fragment waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    group: usize,
+    at: usize,
 }
 
 impl Reassembly {
@@ -145,14 +73,8 @@ impl Reassembly {
     pub fn new(frames: usize) -> Self {
         let share = frames / SHARE;
         let limit = share.clamp(1, GROUP);
-        let group = || Group {
-            marks: Vec::with_capacity(limit),
-            held: Vec::with_capacity(limit),
-            next_number: 0,
-            patience_ends: None,
-        };
-        let groups = (0..(share / limit).max(1)).map(|_| group()).collect();
-        Self { seed: RandomState::new(), last: None, groups, limit, is_empty: true }
+        let groups = (0..(share / limit).max(1)).map(|_| Group::new(limit)).collect();
+        Self { seed: RandomState::new(), hash: KeyedHash::default(), groups, limit }
     }
 
     /// Adds a fragment of `sender`, which begins with `header`. If it completes its packet, moves all
@@ -166,73 +88,76 @@ impl Reassembly {
         out: &mut Fragments,
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
-        let Some(part) = Part::read(header, packet.data()) else {
-            drop(packet, DropReason::FragmentHeaders);
-            return None;
+        let new = match Held::new(packet, header, sender, now) {
+            Ok(new) => new,
+            Err((packet, reason)) => {
+                drop(packet, reason);
+                return None;
+            }
         };
-        let length = header.total_len().saturating_sub(part.head_len);
-        let whole_header = if header.is_ipv4() { V4_HEADER } else { V6_HEADER };
-        let (from, to) = (part.offset, part.offset + length);
-        let is_sound = length > 0 && (!part.more || length.is_multiple_of(8));
-        if !is_sound || whole_header + to > usize::from(u16::MAX) {
-            drop(packet, DropReason::FragmentLength);
-            return None;
-        }
-        let protocol = if header.is_ipv4() { header.protocol } else { 0 };
-        let (group, network) = self.network(header.src, sender);
-        let new = Held {
-            key: Key { src: header.src, dst: header.dst, id: part.id, protocol, sender },
-            from,
-            to,
-            is_last: !part.more,
-            traffic_class: header.traffic_class,
-            head_len: part.head_len,
-            since: now,
-            packet: Some(packet),
-        };
+        let key = new.key();
+        let (group, network) = self.network(key.src, sender);
         // The next packet of the host is in the next group, so that two long ones do not meet in one.
-        let step = if sender == Sender::Host { u64::from(part.id) } else { 0 };
-        let count = self.groups.len() as u64;
-        let group = &mut self.groups[(group.wrapping_add(step) % count) as usize];
-        self.is_empty = false;
+        let step = if sender == Sender::Host { u64::from(key.id) } else { 0 };
+        let group = self.group(group.wrapping_add(step));
+        let group = &mut self.groups[group];
         group.expire(now, drop);
         group.add(network, new, self.limit, out, drop)
     }
 
+    /// Returns what waits at `now` of the packet from a wire that a plain fragment is of.
+    #[inline]
+    pub fn waiting_of(&self, now: Moment, fragment: &PlainFragment<'_>) -> Waiting {
+        let (group, network) = self.network(fragment.src, Sender::Wire);
+        let group = self.group(group);
+        match self.groups[group].waiting(now, network, fragment.id, self.limit) {
+            group::Waiting::Nothing => Waiting::Nothing(Room { group, network }),
+            group::Waiting::One(at) => Waiting::One(Place { group, at }),
+            group::Waiting::Unclear => Waiting::Unclear,
+        }
+    }
+
+    /// Returns the fragment at this place.
+    pub fn waits_at(&self, place: Place) -> Option<&Packet> {
+        self.groups[place.group].waits_at(place.at)
+    }
+
+    /// Takes out the fragment at this place, which there is.
+    pub fn take_at(&mut self, place: Place) -> Option<Packet> {
+        self.groups[place.group].take_at(place.at)
+    }
+
+    /// Keeps a fragment for which there is room.
+    #[inline]
+    pub fn keep(&mut self, room: Room, held: Held, packet: Packet) {
+        self.groups[room.group].keep(room.network, held, packet);
+    }
+
     /// Returns the hash that chooses the group of a sender with this address, and the one that stands for
     /// its network there.
-    fn network(&mut self, src: Address, sender: Sender) -> (u64, u32) {
-        if let Some((last, hashes)) = self.last
-            && last == (src, sender)
-        {
-            return hashes;
-        }
+    #[inline]
+    fn network(&self, src: Address, sender: Sender) -> (u64, u32) {
         let hash = match sender {
-            Sender::Wire => self.seed.hash_one(network(src)),
-            Sender::Port(port) if !is_from_tunnel(port) => self.seed.hash_one((network(src), port)),
+            Sender::Wire => self.hash.of_wide(network(src)),
+            Sender::Port(port) if !is_from_tunnel(port) => {
+                self.hash.of([self.hash.of_wide(network(src)), port.into()])
+            }
             // Policy says of each address in a tunnel whose it is.
-            _ => self.seed.hash_one(src.bits()),
+            _ => self.hash.of_wide(src.bits()),
         };
         let group = match sender {
             // The peer chooses among many addresses, perhaps all.
-            Sender::Sa(spi) => self.seed.hash_one(spi),
+            Sender::Sa(Spi(spi)) => self.hash.of([spi.into(), 0]),
             _ => hash,
         };
         // The lower bits choose the group.
-        let hashes = (group, (hash >> 32) as u32);
-        self.last = Some(((src, sender), hashes));
-        hashes
+        (group, (hash >> 32) as u32)
     }
 
-    /// Returns whether no fragments wait that may be of a packet from `src` with this identification. `sender`
-    /// is not the host.
-    pub fn keeps_none_of(&mut self, sender: Sender, src: Address, id: u32) -> bool {
-        if self.is_empty {
-            return true;
-        }
-        let (group, network) = self.network(src, sender);
-        let group = &self.groups[(group % self.groups.len() as u64) as usize];
-        group.marks.iter().all(|mark| mark.tag != tag(network, id))
+    /// Returns the place of the group that a hash chooses.
+    #[inline]
+    fn group(&self, hash: u64) -> usize {
+        (hash as u32 % self.groups.len() as u32) as usize
     }
 
     /// Returns an identification for the fragments of our own of packet `number` of an SA. Nobody outside
@@ -244,230 +169,17 @@ impl Reassembly {
     /// Drops the fragments of packets that have taken too long.
     pub fn expire(&mut self, now: Moment, drop: &mut impl FnMut(Packet, DropReason)) {
         self.groups.iter_mut().for_each(|group| group.expire(now, drop));
-        self.is_empty = self.groups.iter().all(|group| group.marks.is_empty());
     }
 
     /// Returns the number of fragments that wait.
     pub fn waiting(&self) -> usize {
-        let held = self.groups.iter().flat_map(|group| &group.held);
-        held.filter(|held| held.packet.is_some()).count()
+        self.groups.iter().map(Group::count).sum()
     }
 
     /// Takes all fragments out.
     pub fn drain(&mut self) -> impl Iterator<Item = Packet> {
-        let held = self.groups.iter_mut().flat_map(|group| {
-            group.marks.clear();
-            group.patience_ends = None;
-            group.held.drain(..)
-        });
-        held.filter_map(|held| held.packet)
+        self.groups.iter_mut().flat_map(Group::drain)
     }
-}
-
-/// The fragments from a part of all networks, in two lists of the same order.
-#[derive(Debug)]
-struct Group {
-    marks: Vec<Mark>,
-    held: Vec<Held>,
-    next_number: u64,
-    /// No packet has taken too long before this.
-    patience_ends: Option<Moment>,
-}
-
-impl Group {
-    fn add(
-        &mut self,
-        network: u32,
-        mut new: Held,
-        limit: usize,
-        out: &mut Fragments,
-        drop: &mut impl FnMut(Packet, DropReason),
-    ) -> Option<Whole> {
-        let key = new.key;
-        let mut mark = Mark { tag: tag(network, key.id), number: self.next_number };
-        let (mut relation, mut others, mut only) = (Relation::Beside, 0, 0);
-        let (mut bytes, mut end) = (new.to - new.from, if new.is_last { new.to } else { usize::MAX });
-        for at in self.places(mark, key) {
-            let held = &self.held[at];
-            (mark.number, new.since, others, only) = (self.marks[at].number, held.since, others + 1, at);
-            match relation_of(held, &new) {
-                Relation::Beside => {}
-                other => relation = other,
-            }
-            if relation == Relation::Conflict {
-                break;
-            }
-            bytes += held.to - held.from;
-            if held.is_last {
-                end = held.to;
-            }
-        }
-        match relation {
-            Relation::Beside => {}
-            Relation::Duplicate => {
-                new.packet.into_iter().for_each(|packet| drop(packet, DropReason::FragmentDuplicate));
-                return None;
-            }
-            Relation::Conflict => {
-                self.remove(|other| other.number == mark.number, DropReason::FragmentOverlap, drop);
-                new.packet.take().into_iter().for_each(|packet| drop(packet, DropReason::FragmentOverlap));
-                self.push(mark, Held { from: 0, to: usize::MAX, ..new });
-                return None;
-            }
-        }
-        // Fragments do not overlap, and none goes beyond the last one.
-        let is_complete = bytes == end;
-        if is_complete && others == 1 {
-            return take_pair(self.swap_remove(only), new, out, drop);
-        }
-        if self.held.len() >= limit {
-            self.make_room(drop);
-        }
-        // The packet itself may have made room.
-        let has_others = is_complete && self.fragments(mark.number).count() == others;
-        self.push(mark, new);
-        if has_others { self.take(mark.number, out, drop) } else { None }
-    }
-
-    fn push(&mut self, mark: Mark, new: Held) {
-        let end = new.since + PATIENCE;
-        self.patience_ends = Some(self.patience_ends.map_or(end, |earliest| earliest.min(end)));
-        self.next_number += 1;
-        self.marks.push(mark);
-        self.held.push(new);
-    }
-
-    fn swap_remove(&mut self, at: usize) -> Held {
-        self.marks.swap_remove(at);
-        self.held.swap_remove(at)
-    }
-
-    /// Returns the places in the lists of the fragments that `new` belongs with.
-    fn places(&self, new: Mark, key: Key) -> impl Iterator<Item = usize> + '_ {
-        let marked = self.marks.iter().enumerate().filter(move |(_, mark)| mark.tag == new.tag);
-        marked.map(|(at, _)| at).filter(move |at| self.held[*at].key == key)
-    }
-
-    /// Returns the fragments of packet `number` and their places in the lists.
-    fn fragments(&self, number: u64) -> impl Iterator<Item = (usize, &Held)> + Clone {
-        let both = self.marks.iter().zip(&self.held).enumerate();
-        both.filter(move |(_, (mark, _))| mark.number == number).map(|(at, (_, held))| (at, held))
-    }
-
-    /// Moves the fragments of a complete packet to `out`. Drops them if a router marked congestion on one, and
-    /// others say that the sender does not know such marks (RFC 3168 §5.3).
-    fn take(
-        &mut self,
-        number: u64,
-        out: &mut Fragments,
-        drop: &mut impl FnMut(Packet, DropReason),
-    ) -> Option<Whole> {
-        let fragments = self.fragments(number).map(|(_, held)| held);
-        let first = fragments.clone().find(|held| held.from == 0)?;
-        let whole = Whole::of(first.traffic_class, fragments.map(|held| held.traffic_class));
-        let Some(whole) = whole else {
-            self.remove(|mark| mark.number == number, DropReason::FragmentEcn, drop);
-            return None;
-        };
-        let mut end = 0;
-        let next = |group: &Self, from| {
-            group.fragments(number).find(|(_, held)| held.from == from).map(|(at, _)| at)
-        };
-        // They do not overlap, and none is missing.
-        while let Some(at) = next(self, end) {
-            let held = self.swap_remove(at);
-            end = held.to;
-            out.extend(held.packet);
-        }
-        Some(whole)
-    }
-
-    /// Drops the oldest packet of the network that has most of the fragments, or of all if none has, and
-    /// those that came soon after: a look at a whole group takes as long as several packets.
-    fn make_room(&mut self, drop: &mut impl FnMut(Packet, DropReason)) {
-        let crowding = self.majority();
-        let is_crowding = |mark: &Mark| crowding.is_none_or(|network| network == mark.network());
-        let candidates = self.marks.iter().filter(|mark| is_crowding(mark));
-        let Some(oldest) = candidates.map(|mark| mark.number).min() else { return };
-        let last = oldest + (self.marks.len() / AT_ONCE) as u64;
-        self.remove(|mark| mark.number <= last && is_crowding(mark), DropReason::FragmentCrowded, drop);
-    }
-
-    /// Returns the network that has more than half of the fragments, if one has (Boyer and Moore's
-    /// majority vote).
-    fn majority(&self) -> Option<u32> {
-        let (mut candidate, mut votes) = (0, 0);
-        for mark in &self.marks {
-            if votes == 0 {
-                candidate = mark.network();
-            }
-            votes += if mark.network() == candidate { 1 } else { -1 };
-        }
-        let count = self.marks.iter().filter(|mark| mark.network() == candidate).count();
-        (count * 2 > self.marks.len()).then_some(candidate)
-    }
-
-    fn expire(&mut self, now: Moment, drop: &mut impl FnMut(Packet, DropReason)) {
-        if self.patience_ends.is_none_or(|end| now <= end) {
-            return;
-        }
-        for at in (0..self.held.len()).rev() {
-            if now > self.held[at].since + PATIENCE {
-                drop_held(self.swap_remove(at), DropReason::FragmentTimeout, drop);
-            }
-        }
-        self.patience_ends = self.held.iter().map(|held| held.since + PATIENCE).min();
-    }
-
-    fn remove(
-        &mut self,
-        is_gone: impl Fn(&Mark) -> bool,
-        reason: DropReason,
-        drop: &mut impl FnMut(Packet, DropReason),
-    ) {
-        for at in (0..self.marks.len()).rev() {
-            if is_gone(&self.marks[at]) {
-                drop_held(self.swap_remove(at), reason, drop);
-            }
-        }
-    }
-}
-
-fn drop_held(held: Held, reason: DropReason, drop: &mut impl FnMut(Packet, DropReason)) {
-    held.packet.into_iter().for_each(|packet| drop(packet, reason));
-}
-
-/// Does the same as [`Group::take`] for a packet of two fragments, as most are, without a search.
-fn take_pair(
-    one: Held,
-    other: Held,
-    out: &mut Fragments,
-    drop: &mut impl FnMut(Packet, DropReason),
-) -> Option<Whole> {
-    let (first, last) = if one.from == 0 { (one, other) } else { (other, one) };
-    let classes = [first.traffic_class, last.traffic_class];
-    let whole = Whole::of(first.traffic_class, classes.into_iter());
-    let packets = [first.packet, last.packet].into_iter().flatten();
-    match whole {
-        Some(_) => out.extend(packets),
-        None => packets.for_each(|packet| drop(packet, DropReason::FragmentEcn)),
-    }
-    whole
-}
-
-/// Returns the relation of `new` to `held`, a fragment of the same packet. The same fragment may come
-/// twice, but different bytes for one range must not (RFC 8200 §4.5), nor bytes beyond the last one.
-fn relation_of(held: &Held, new: &Held) -> Relation {
-    if held.packet.is_none() {
-        return Relation::Conflict;
-    }
-    if (held.from, held.to, held.is_last) == (new.from, new.to, new.is_last) {
-        let is_same = held.payload() == new.payload();
-        return if is_same { Relation::Duplicate } else { Relation::Conflict };
-    }
-    let overlaps = held.from < new.to && new.from < held.to;
-    let goes_beyond = (held.is_last && new.to > held.to) || (new.is_last && held.to > new.to);
-    if overlaps || goes_beyond { Relation::Conflict } else { Relation::Beside }
 }
 
 #[cfg(all(test, feature = "bench"))]

@@ -5,7 +5,6 @@
 use super::{BURST, Packet};
 use arrayvec::ArrayVec;
 use std::{
-    mem,
     ptr::{self, NonNull},
     slice,
 };
@@ -77,24 +76,6 @@ pub struct Taken<'b> {
     end: usize,
     /// The number of packets behind them, which stay.
     stay: usize,
-}
-
-impl Taken<'_> {
-    /// Returns the packets that come next, which stay.
-    #[inline]
-    pub fn unread(&self) -> &[Packet] {
-        self.unread.as_slice()
-    }
-
-    /// Puts `packet` behind the next `n` packets, and the first of these in its place. Does nothing if `n` is
-    /// 0 or there are fewer.
-    #[inline]
-    pub fn defer(&mut self, packet: &mut Packet, n: usize) {
-        let unread = mem::take(&mut self.unread).into_slice();
-        let passed = unread.get_mut(..n).unwrap_or_default();
-        passed.iter_mut().rev().for_each(|other| mem::swap(packet, other));
-        self.unread = unread.iter_mut();
-    }
 }
 
 impl Iterator for Taken<'_> {
@@ -197,55 +178,5 @@ mod tests {
         pool.give_all(&mut to);
         pool.give_all(&mut from);
         assert_eq!(pool.available(), BURST + 1);
-    }
-
-    /// Returns what the packets of a burst that come next carry.
-    fn unread(taken: &Taken<'_>) -> Vec<u8> {
-        taken.unread().iter().map(|packet| packet.data()[0]).collect()
-    }
-
-    #[test]
-    fn next_packets_are_shown_and_stay() {
-        let mut pool = Pool::new(5, 512).unwrap();
-        let mut five = burst(&mut pool, 0..5);
-        let mut taken = five.take(4);
-        for number in 0..4 {
-            assert!(unread(&taken).into_iter().eq(number..4));
-            let packet = taken.next().unwrap();
-            assert_eq!(packet.data(), &[number]);
-            pool.give(packet);
-        }
-        // Those behind the packets that leave are not shown.
-        assert!(taken.unread().is_empty() && taken.next().is_none());
-        drop(taken);
-        assert_eq!(numbers(&five), [4]);
-        pool.give_all(&mut five);
-        assert!(five.take(1).unread().is_empty());
-        assert_eq!(pool.available(), 5);
-    }
-
-    #[test]
-    fn packet_is_deferred_behind_those_that_come_next() {
-        let mut pool = Pool::new(6, 512).unwrap();
-        for (n, next, behind) in [
-            (0, 0, [1, 2, 3, 4]),
-            (1, 1, [0, 2, 3, 4]),
-            (2, 1, [2, 0, 3, 4]),
-            (4, 1, [2, 3, 4, 0]),
-            (5, 0, [1, 2, 3, 4]),
-        ] {
-            let mut six = burst(&mut pool, 0..6);
-            let mut taken = six.take(5);
-            let mut packet = taken.next().unwrap();
-            taken.defer(&mut packet, n);
-            assert_eq!((packet.data()[0], unread(&taken)), (next, behind.to_vec()), "{n}");
-            pool.give(packet);
-            taken.by_ref().for_each(|packet| pool.give(packet));
-            drop(taken);
-            // The packet that did not leave is where it was.
-            assert_eq!(numbers(&six), [5], "{n}");
-            pool.give_all(&mut six);
-            assert_eq!(pool.available(), 6, "{n}");
-        }
     }
 }

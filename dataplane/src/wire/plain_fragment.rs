@@ -6,6 +6,7 @@ use super::{
     fragment::{MORE, V6_FRAGMENT_HEADER, V6_MORE, offset},
     ip::{self, V4_HEADER, V6_HEADER, protocol},
     plain::{PlainHeader, PlainV6},
+    put16,
 };
 
 /// Length of the headers of a plain fragment of IPv6, in bytes.
@@ -35,7 +36,7 @@ pub struct PlainFragment<'a> {
 impl<'a> PlainFragment<'a> {
     /// Reads the IPv4 packet at the start of `bytes`, whose checksum is right or, with `is_verified`, known to
     /// be. It may be a whole packet too, with offset 0.
-    #[inline]
+    #[inline(always)]
     pub fn read_v4(bytes: &'a [u8], is_verified: bool) -> Option<Self> {
         let h = bytes.first_chunk::<V4_HEADER>()?;
         let is_plain = h[0] == 0x45 && (is_verified || checksum::is_zero_of_v4(h));
@@ -83,10 +84,25 @@ impl<'a> PlainFragment<'a> {
     }
 }
 
+/// Makes the first fragment of a packet, which [`PlainFragment::read_v4`] could read, the packet that `bytes` are
+/// otherwise.
+#[inline]
+pub fn make_whole_v4(bytes: &mut [u8]) {
+    let (sum, length) = (be16(bytes, 10), bytes.len() as u16);
+    let sum = checksum::update(sum, be16(bytes, 2), length);
+    let sum = checksum::update(sum, be16(bytes, 6), 0);
+    put16(bytes, 2, length);
+    put16(bytes, 6, 0);
+    put16(bytes, 10, sum);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{fragment::Part, ip::IpHeader};
+    use crate::wire::{
+        fragment::Part,
+        ip::{Fragment, IpHeader},
+    };
     use proptest::prelude::*;
 
     proptest! {
@@ -135,6 +151,19 @@ mod tests {
             if odd == 3 && is_v4 {
                 prop_assert!(PlainFragment::read_v4(&bytes, true).is_some());
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn first_fragment_becomes_the_whole_packet(mut bytes in proptest::collection::vec(any::<u8>(), 20..1500)) {
+            bytes[0] = 0x45;
+            bytes[6..8].copy_from_slice(&MORE.to_be_bytes());
+            ip::set_total_len(&mut bytes, V4_HEADER, V4_HEADER);
+            make_whole_v4(&mut bytes);
+            let header = IpHeader::parse(&bytes);
+            let read = header.map(|header| (header.fragment, header.total_len()));
+            prop_assert_eq!(read, Ok((Fragment::Whole, bytes.len())));
         }
     }
 

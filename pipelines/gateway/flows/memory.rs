@@ -1,10 +1,10 @@
 //! The flows that a worker remembers, and those that it has missed.
 
 use super::{
-    super::io::Io,
+    super::{io::Io, keyed_hash::KeyedHash},
     entry::{InboundEntry, InnerEntry, OutboundEntry},
     key::{InboundKey, InnerKey, OutboundKey, V6Destination, V6Ends},
-    ways::{Hash, Ways},
+    ways::Ways,
     worth::Worth,
 };
 use arrayvec::ArrayVec;
@@ -15,7 +15,7 @@ const MISSED: usize = 16;
 /// The flows that a worker remembers.
 #[derive(Debug)]
 pub(super) struct Memory {
-    hash: Hash,
+    hash: KeyedHash,
     pub outbound: Ways<OutboundEntry>,
     pub inbound: Ways<InboundEntry>,
     pub inner: Ways<InnerEntry>,
@@ -35,7 +35,7 @@ pub(super) enum Missed {
 impl Memory {
     pub(super) fn new(entries: usize) -> Self {
         Self {
-            hash: Hash::default(),
+            hash: KeyedHash::default(),
             outbound: Ways::new(entries),
             inbound: Ways::new(entries),
             inner: Ways::new(entries),
@@ -50,7 +50,7 @@ impl Memory {
     }
 
     /// Returns the hash of keys.
-    pub(super) fn hash(&self) -> &Hash {
+    pub(super) fn hash(&self) -> &KeyedHash {
         &self.hash
     }
 

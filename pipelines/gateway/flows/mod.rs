@@ -7,7 +7,7 @@
 //!                                 └─► the rest: the whole way, after which its flows are learnt
 //! ```
 //!
-//! The two fragments of a packet that come in one burst are joined first: see `pair`.
+//! Fragments to the gateway are kept at once, and a packet that they complete goes on as if it came whole.
 //!
 //! Of each flow, packets leave in the order in which they came, fragmented ones as they get complete: once one
 //! takes the whole way, so do those behind it in the burst.
@@ -18,13 +18,13 @@
 //! the whole way.
 
 mod entry;
+mod fragment;
 mod inbound;
 mod key;
 mod learn;
 mod memory;
 mod order;
 mod outbound;
-mod pair;
 mod plain;
 mod ways;
 mod worth;
@@ -74,7 +74,7 @@ impl Flows {
         while let Some(packet) = burst.next() {
             match sorter.read_v4(&packet) {
                 Some(plain) => sorted.push(packet, &plain, place, port, memory),
-                None => sorted.push_other((packet, place), &sorter, memory, &mut burst, (tables, reader), io),
+                None => sorted.push_other((packet, place), &sorter, memory, (tables, reader), io),
             }
             place += 1;
         }
@@ -136,28 +136,24 @@ impl Sorted<'_> {
         }
     }
 
-    /// Appends a packet that did not come as plain IPv4. If it begins one whose other fragment is in `burst`,
-    /// appends that one, or defers it and appends the next.
+    /// Appends a packet that did not come as plain IPv4. A fragment to the gateway is kept, or the packet that it
+    /// completes appended.
     #[inline(never)]
     fn push_other(
         &mut self,
         (mut packet, place): (Packet, u8),
         sorter: &Sorter<'_>,
         memory: &Memory,
-        burst: &mut Taken<'_>,
         at: (&Tables, &Reader),
         io: &mut Io,
     ) {
         // Earlier fragments of the packet may be among those held.
         let is_held = |packet: &_| sorter.addresses(packet).is_none_or(|both| self.held.has(&both));
-        while pair::may_begin(&packet) && !is_held(&packet) {
-            let Some(distance) = pair::distance(&packet, burst.unread(), at, io) else { break };
-            if distance == 0 {
-                packet = pair::join_next(packet, burst, at.0, io);
-                break;
+        if fragment::may_be(&packet) && !is_held(&packet) {
+            match fragment::add(packet, at, io) {
+                Some(whole) => packet = whole,
+                None => return,
             }
-            // The packet leaves when it is complete, as one whose fragments are kept.
-            burst.defer(&mut packet, distance);
         }
         if let Some(plain) = sorter.read_v4(&packet) {
             self.push(packet, &plain, place, sorter.port, memory);

@@ -2,12 +2,12 @@
 
 use super::{
     super::{
+        keyed_hash::KeyedHash,
         outbound::{MAX_HEADERS, MAX_TRAILER},
         tables::Tables,
     },
     key::{InboundKey, OutboundKey, V6Ends, v6_destination, v6_ends},
     order::HeldFlows,
-    ways::Hash,
 };
 use wayfarer_dataplane::{
     packet::Packet,
@@ -107,11 +107,11 @@ pub(super) struct Sorter<'t> {
     /// The first UDP port of ESP as in a packet, the first byte lowest, if there is any, and the others.
     encap_port: Option<u16>,
     other_encap_ports: &'t [u16],
-    hash: &'t Hash,
+    hash: &'t KeyedHash,
 }
 
 impl<'t> Sorter<'t> {
-    pub(super) fn new(port: u16, tables: &'t Tables, hash: &'t Hash) -> Self {
+    pub(super) fn new(port: u16, tables: &'t Tables, hash: &'t KeyedHash) -> Self {
         let [a, b, c, d, e, f] = tables.settings.ports[usize::from(port)].mac.get();
         let mac = u64::from_be_bytes([a, b, c, d, e, f, 0, 0]);
         let (encap_port, other_encap_ports) = match tables.settings.encap_ports.split_first() {

@@ -2,46 +2,12 @@
 //! flows that somebody chose to collide cost no more than one that is not known.
 
 use super::worth::Found;
-use std::hash::{BuildHasher, RandomState};
 use wayfarer_dataplane::{prefetch, table::Reader};
 
 /// The number of entries of a bucket.
 pub(super) const WAYS: usize = 4;
 /// One of 2 to this power new flows looks for a slot among those of others.
 const ADMITTED_BITS: u32 = 3;
-
-/// The hash of keys: seeded, so that nobody outside can choose keys that collide.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hash([u64; 3]);
-
-impl Default for Hash {
-    fn default() -> Self {
-        let random = RandomState::new();
-        Self([1, 2, 3].map(|n: u64| random.hash_one(n) | 1))
-    }
-}
-
-impl Hash {
-    /// Returns the hash of a key of two words. Folded twice: once would be linear in what differs between
-    /// flows.
-    #[inline(always)]
-    pub(super) fn of(&self, [a, b]: [u64; 2]) -> u64 {
-        fold(fold(a ^ self.0[0], b ^ self.0[1]), self.0[2])
-    }
-
-    /// Returns the hash of IPv6 addresses.
-    pub(super) fn of_v6<const N: usize>(&self, addresses: &[u8; N]) -> u64 {
-        let (words, _) = addresses.as_chunks::<8>();
-        words.iter().fold(0, |hash, word| self.of([hash, u64::from_le_bytes(*word)]))
-    }
-}
-
-/// Returns the two halves of a product, mixed.
-#[inline(always)]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    product as u64 ^ (product >> 64) as u64
-}
 
 /// An answer that is remembered.
 pub(super) trait Entry: Copy {
@@ -350,16 +316,5 @@ mod tests {
         reader.quiescent();
         assert_eq!(learn_other(false, 1, &reader), Some(Found::Free));
         assert!(knows(&mut ways, other, &reader));
-    }
-
-    #[test]
-    fn every_bit_of_ipv6_addresses_counts() {
-        let hash = Hash::default();
-        let mut seen = std::collections::BTreeSet::from([hash.of_v6(&[0; 32])]);
-        for bit in 0..256 {
-            let mut addresses = [0_u8; 32];
-            addresses[bit / 8] |= 1 << (bit % 8);
-            assert!(seen.insert(hash.of_v6(&addresses)), "bit {bit}");
-        }
     }
 }

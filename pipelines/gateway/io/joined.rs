@@ -3,14 +3,14 @@
 use super::Io;
 use crate::gateway::{
     input_port::is_from_tunnel,
-    reassembly::{Fragments, Sender, Whole},
+    reassembly::{Fragments, Held, Place, Room, Sender, Waiting, Whole},
 };
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
     pool::MAX_FRAME,
     sa::Spi,
-    wire::{Address, ip::IpHeader},
+    wire::{ip::IpHeader, plain_fragment::PlainFragment},
 };
 
 impl Io {
@@ -38,10 +38,27 @@ impl Io {
         })
     }
 
-    /// Returns whether no fragments wait that may be of a packet from `src` with this identification, sent by
-    /// `sender`.
-    pub fn keeps_none_of(&mut self, sender: Sender, src: Address, id: u32) -> bool {
-        self.reassembly.keeps_none_of(sender, src, id)
+    /// Returns what waits of the packet from a wire that a plain fragment is of.
+    #[inline]
+    pub fn waiting_of(&mut self, fragment: &PlainFragment<'_>) -> Waiting {
+        let now = self.now();
+        self.reassembly.waiting_of(now, fragment)
+    }
+
+    /// Returns the fragment at this place.
+    pub fn waits_at(&self, place: Place) -> Option<&Packet> {
+        self.reassembly.waits_at(place)
+    }
+
+    /// Takes out the fragment at this place, which there is.
+    pub fn take_at(&mut self, place: Place) -> Option<Packet> {
+        self.reassembly.take_at(place)
+    }
+
+    /// Keeps a fragment for which there is room.
+    #[inline]
+    pub fn keep(&mut self, room: Room, held: Held, packet: Packet) {
+        self.reassembly.keep(room, held, packet);
     }
 
     /// Does the same as [`identification`](crate::gateway::reassembly::Reassembly::identification).

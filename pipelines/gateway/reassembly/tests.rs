@@ -1,12 +1,15 @@
-use super::*;
+use super::{
+    group::{AT_ONCE, PATIENCE},
+    *,
+};
 use crate::{gateway::input_port::from_link, sim::frames::udp_packet};
 use proptest::prelude::*;
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
     pool::Pool,
     wire::{
         fragment::{self, Cutter},
-        ip,
+        ip::{self, V4_HEADER, V6_HEADER},
     },
 };
 
