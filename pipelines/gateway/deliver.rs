@@ -89,8 +89,8 @@ pub(super) fn defragment(
     }
     let packet = match plain_fragments::add(packet, tables, reader, io) {
         Added::Whole(packet) => return Some(Defragmented::Whole(packet)),
-        Added::Kept => return None,
-        Added::Nothing(packet) => packet,
+        Added::Taken => return None,
+        Added::Left(packet) => packet,
     };
     let whole = io.reassemble(packet, header, fragments)?;
     let first = fragments.first()?;

@@ -270,7 +270,7 @@ impl Io {
     }
 
     /// Returns the time, which is read once a turn at most.
-    pub fn now(&mut self) -> Moment {
+    fn now(&mut self) -> Moment {
         *self.now.get_or_insert_with(|| self.clock.now())
     }
 

@@ -1,10 +1,10 @@
-//! The hash of what a sender chose, where a worker has one for each packet.
+//! A quick hash of what a sender chose, for tables that a worker asks for each packet.
 
 use std::hash::{BuildHasher, RandomState};
 
 /// The hash of keys: seeded, so that nobody outside can choose keys that collide.
 #[derive(Clone, Copy, Debug)]
-pub struct KeyedHash([u64; 3]);
+pub(super) struct KeyedHash([u64; 3]);
 
 impl Default for KeyedHash {
     fn default() -> Self {
@@ -17,18 +17,18 @@ impl KeyedHash {
     /// Returns the hash of a key of two words. Folded twice: once would be linear in what differs between
     /// flows.
     #[inline(always)]
-    pub fn of(&self, [a, b]: [u64; 2]) -> u64 {
+    pub(super) fn of(&self, [a, b]: [u64; 2]) -> u64 {
         fold(fold(a ^ self.0[0], b ^ self.0[1]), self.0[2])
     }
 
     /// Returns the hash of a number.
     #[inline(always)]
-    pub fn of_wide(&self, number: u128) -> u64 {
+    pub(super) fn of_wide(&self, number: u128) -> u64 {
         self.of([number as u64, (number >> 64) as u64])
     }
 
     /// Returns the hash of IPv6 addresses.
-    pub fn of_v6<const N: usize>(&self, addresses: &[u8; N]) -> u64 {
+    pub(super) fn of_v6<const N: usize>(&self, addresses: &[u8; N]) -> u64 {
         let (words, _) = addresses.as_chunks::<8>();
         words.iter().fold(0, |hash, word| self.of([hash, u64::from_le_bytes(*word)]))
     }

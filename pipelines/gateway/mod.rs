@@ -3,7 +3,7 @@
 //! ```text
 //! port ─► flows: those that are remembered, all the way ─► port
 //!      └► classify ─┬─► inbound:  look up SA ─► open ─► decapsulate ─► forward ─► port
-//!                   ├─► reassembly: fragments for the gateway ─► (classified again)
+//!                   ├─► plain_fragments, reassembly: fragments for the gateway ─► (classified again)
 //!                   ├─► policy_fragments: those that policy judges together ─► (outbound)
 //!                   ├─► outbound: policy ─► encapsulate ─► seal ─► route ───────► port
 //!                   ├─► nat: packets to its address ─► (policy, as from outside)
@@ -29,7 +29,7 @@ mod inner_packet;
 pub mod input_port;
 pub mod io;
 pub mod kernel_side;
-pub mod keyed_hash;
+mod keyed_hash;
 mod long;
 pub mod nat;
 pub mod outbound;

@@ -4,7 +4,7 @@
 use super::{
     classify,
     io::Io,
-    reassembly::{Held, Place, Room, Waiting},
+    reassembly::{Note, Slot, Vacancy, Waiting},
     tables::Tables,
 };
 use wayfarer_dataplane::{
@@ -21,52 +21,50 @@ use wayfarer_dataplane::{
 /// What has become of a fragment.
 pub(super) enum Added {
     /// Nothing: it is not plain, or takes a closer look.
-    Nothing(Packet),
-    /// It was kept.
-    Kept,
+    Left(Packet),
+    /// It was kept, or dropped.
+    Taken,
     /// It has completed this packet, which is for the gateway.
     Whole(Packet),
 }
 
-/// Keeps the fragment in `packet`, an IP packet and perhaps the padding of its frame, if it is ESP or UDP to the
-/// gateway, and nothing of its packet waits. Joins it with the other one of its packet, if that waits alone and
-/// came by the same port.
+/// Adds the fragment in `packet`, an IP packet to one of the gateway's addresses and perhaps the padding of its
+/// frame, to those that wait, if it is plain and of ESP or UDP. It is kept if nothing of its packet waits. It is
+/// joined with the other one of its packet, if that waits alone and came by the same port, and both are for the
+/// gateway, say the same of congestion, and fit in one frame.
 #[inline(never)]
 pub(super) fn add(packet: Packet, tables: &Tables, reader: &Reader, io: &mut Io) -> Added {
-    let Some(new) = read(&packet).filter(may_be_ours) else { return Added::Nothing(packet) };
+    let Some(new) = read(&packet).filter(may_be_ours) else { return Added::Left(packet) };
     match io.waiting_of(&new) {
-        Waiting::Nothing(room) if tables.is_own(new.dst, reader) => {
-            let now = io.now();
-            match Held::plain(&new, now) {
-                Some(held) => keep(packet, room, held, io),
-                None => Added::Nothing(packet),
+        Waiting::Nothing(vacancy) => match Note::plain(&new) {
+            Some(note) => keep(packet, vacancy, note, io),
+            None => Added::Left(packet),
+        },
+        Waiting::One(slot) => {
+            let kept = io.waits_at(slot).filter(|kept| kept.port() == packet.port());
+            match kept.and_then(|kept| pair(kept, (&new, &packet), tables, reader)) {
+                Some(pair) => complete(packet, slot, &pair, io),
+                None => Added::Left(packet),
             }
         }
-        Waiting::One(place) => {
-            let kept = io.waits_at(place).filter(|kept| kept.port() == packet.port());
-            match kept.and_then(|kept| order(kept, (&new, &packet), tables, reader)) {
-                Some(order) => complete(packet, place, &order, io),
-                None => Added::Nothing(packet),
-            }
-        }
-        _ => Added::Nothing(packet),
+        Waiting::Unclear => Added::Left(packet),
     }
 }
 
 #[inline(always)]
-fn keep(mut packet: Packet, room: Room, held: Held, io: &mut Io) -> Added {
+fn keep(mut packet: Packet, vacancy: Vacancy, note: Note, io: &mut Io) -> Added {
     // Without the padding of the frame.
-    match packet.set_len(held.len()) {
-        Some(()) => io.keep(room, held, packet),
+    match packet.set_len(note.total_len()) {
+        Some(()) => io.keep(vacancy, note, packet),
         None => io.drop(packet, DropReason::FragmentLength),
     }
-    Added::Kept
+    Added::Taken
 }
 
 /// How two fragments are a packet.
-struct Order {
-    /// `true` if the one that came later is the last one.
-    is_later: bool,
+struct Pair {
+    /// `true` if the first one came first.
+    is_in_order: bool,
     /// Where the first one ends.
     end: usize,
     /// Where the payload of the last one begins, and its length.
@@ -74,48 +72,48 @@ struct Order {
 }
 
 /// Returns how the fragments in `kept` and `packet` are a packet for the gateway that the frame of the first one
-/// holds. `new` is the one in `packet`, which may be the gateway's.
+/// holds. `new` is the one in `packet`.
 #[inline(always)]
-fn order(
+fn pair(
     kept: &Packet,
     (new, packet): (&PlainFragment<'_>, &Packet),
     tables: &Tables,
     reader: &Reader,
-) -> Option<Order> {
+) -> Option<Pair> {
     let old = read(kept)?;
-    let is_later = old.is_completed_by(new);
-    let (begun, last, first) = if is_later { (&old, new, kept) } else { (new, &old, packet) };
-    let (headers, length) = (headers(begun), last.payload.len());
-    let end = headers + begun.payload.len();
-    let is_packet = is_later || begun.is_completed_by(last);
+    let is_in_order = old.is_completed_by(new);
+    let (begun, last, first) = if is_in_order { (&old, new, kept) } else { (new, &old, packet) };
+    let (head, length) = (head_len(begun), last.payload.len());
+    let end = head + begun.payload.len();
+    let is_packet = is_in_order || begun.is_completed_by(last);
     let fits = end + length <= first.len() + first.tailroom();
-    (is_packet && fits && is_ours(begun, first, tables, reader)).then_some(Order {
-        is_later,
+    (is_packet && fits && is_ours(begun, first, tables, reader)).then_some(Pair {
+        is_in_order,
         end,
-        rest: (headers, length),
+        rest: (head, length),
     })
 }
 
-/// Joins the fragment in `packet` with the one at this place.
+/// Joins the fragment in `packet` with the one in this slot.
 #[inline(always)]
-fn complete(packet: Packet, place: Place, order: &Order, io: &mut Io) -> Added {
-    let Some(kept) = io.take_at(place) else { return Added::Nothing(packet) };
-    let (mut first, last) = if order.is_later { (kept, packet) } else { (packet, kept) };
-    if join(&mut first, &last, order).is_some() {
+fn complete(packet: Packet, slot: Slot, pair: &Pair, io: &mut Io) -> Added {
+    let Some(kept) = io.take_at(slot) else { return Added::Left(packet) };
+    let (mut first, last) = if pair.is_in_order { (kept, packet) } else { (packet, kept) };
+    if join(&mut first, &last, pair).is_some() {
         io.free(last);
         return Added::Whole(first);
     }
     [first, last].into_iter().for_each(|packet| io.drop(packet, DropReason::ReassembledTooLong));
-    Added::Kept
+    Added::Taken
 }
 
 /// Joins two fragments of a packet in the frame of the first one.
 #[inline(always)]
-fn join(first: &mut Packet, last: &Packet, order: &Order) -> Option<()> {
-    let (at, length) = order.rest;
+fn join(first: &mut Packet, last: &Packet, pair: &Pair) -> Option<()> {
+    let (at, length) = pair.rest;
     let rest = last.data().get(at..at + length)?;
-    first.set_len(order.end + length)?;
-    first.data_mut()[order.end..].copy_from_slice(rest);
+    first.set_len(pair.end + length)?;
+    first.data_mut()[pair.end..].copy_from_slice(rest);
     make_whole(first)
 }
 
@@ -137,7 +135,7 @@ fn may_be_ours(fragment: &PlainFragment<'_>) -> bool {
 
 /// Returns the length of the headers of a fragment, in bytes.
 #[inline(always)]
-fn headers(fragment: &PlainFragment<'_>) -> usize {
+fn head_len(fragment: &PlainFragment<'_>) -> usize {
     if fragment.dst.is_ipv4() { V4_HEADER } else { V6_HEADERS }
 }
 

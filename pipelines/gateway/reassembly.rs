@@ -2,7 +2,8 @@
 //! through its NAT, from its host through an SA in transport mode, or where only ports tell the policy.
 //!
 //! A worker holds fragments in their frames until their packet is complete. Ports spread fragments
-//! over workers by addresses, so all fragments of a packet come to one worker.
+//! over workers by addresses, so all fragments of a packet come to one worker. `plain_fragments` takes the
+//! few steps that most need; [`Reassembly::add`] takes all.
 //!
 //! Senders are put into groups by network, or by the SA that brings them, and packets of the host by
 //! identification, because it sends many at a time. A group holds a bounded number of fragments, and no
@@ -13,7 +14,8 @@ mod group;
 mod whole;
 
 pub(super) use group::GROUP;
-pub use group::{Fragments, Held, Sender};
+pub use group::{Fragments, Sender};
+pub(super) use group::{Note, Slot, Vacancy, Waiting};
 pub use whole::Whole;
 
 use group::Group;
@@ -43,31 +45,6 @@ pub struct Reassembly {
     limit: usize,
 }
 
-/// What waits of the packet of a plain fragment.
-#[derive(Clone, Copy, Debug)]
-pub enum Waiting {
-    /// Nothing, and there is room for the fragment.
-    Nothing(Room),
-    /// One fragment.
-    One(Place),
-    /// More, or something that [`Reassembly::add`] has to do first.
-    Unclear,
-}
-
-/// Room for a fragment.
-#[derive(Clone, Copy, Debug)]
-pub struct Room {
-    group: usize,
-    network: u32,
-}
-
-/// Where a fragment waits.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    group: usize,
-    at: usize,
-}
-
 impl Reassembly {
     /// Makes an empty one for a worker with this many frames.
     pub fn new(frames: usize) -> Self {
@@ -88,49 +65,45 @@ impl Reassembly {
         out: &mut Fragments,
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
-        let new = match Held::new(packet, header, sender, now) {
-            Ok(new) => new,
-            Err((packet, reason)) => {
+        let note = match Note::new(&packet, header, sender) {
+            Ok(note) => note,
+            Err(reason) => {
                 drop(packet, reason);
                 return None;
             }
         };
-        let key = new.key();
+        let key = note.key();
         let (group, network) = self.network(key.src, sender);
         // The next packet of the host is in the next group, so that two long ones do not meet in one.
         let step = if sender == Sender::Host { u64::from(key.id) } else { 0 };
         let group = self.group(group.wrapping_add(step));
         let group = &mut self.groups[group];
         group.expire(now, drop);
-        group.add(network, new, self.limit, out, drop)
+        group.add(network, (note, now, packet), self.limit, out, drop)
     }
 
     /// Returns what waits at `now` of the packet from a wire that a plain fragment is of.
     #[inline]
-    pub fn waiting_of(&self, now: Moment, fragment: &PlainFragment<'_>) -> Waiting {
-        let (group, network) = self.network(fragment.src, Sender::Wire);
-        let group = self.group(group);
-        match self.groups[group].waiting(now, network, fragment.id, self.limit) {
-            group::Waiting::Nothing => Waiting::Nothing(Room { group, network }),
-            group::Waiting::One(at) => Waiting::One(Place { group, at }),
-            group::Waiting::Unclear => Waiting::Unclear,
-        }
+    pub(super) fn waiting_of(&self, now: Moment, fragment: &PlainFragment<'_>) -> Waiting {
+        let (hash, network) = self.network(fragment.src, Sender::Wire);
+        let group = self.group(hash);
+        self.groups[group].waiting(now, Vacancy { group, network }, fragment.id, self.limit)
     }
 
-    /// Returns the fragment at this place.
-    pub fn waits_at(&self, place: Place) -> Option<&Packet> {
-        self.groups[place.group].waits_at(place.at)
+    /// Returns the fragment in this slot.
+    pub(super) fn waits_at(&self, slot: Slot) -> Option<&Packet> {
+        self.groups[slot.group].waits_at(slot.at)
     }
 
-    /// Takes out the fragment at this place, which there is.
-    pub fn take_at(&mut self, place: Place) -> Option<Packet> {
-        self.groups[place.group].take_at(place.at)
+    /// Takes out the fragment in this slot, which is in use.
+    pub(super) fn take_at(&mut self, slot: Slot) -> Option<Packet> {
+        self.groups[slot.group].take_at(slot.at)
     }
 
-    /// Keeps a fragment for which there is room.
+    /// Keeps a fragment for which there is room, and which came at `now`.
     #[inline]
-    pub fn keep(&mut self, room: Room, held: Held, packet: Packet) {
-        self.groups[room.group].keep(room.network, held, packet);
+    pub(super) fn keep(&mut self, vacancy: Vacancy, note: Note, now: Moment, packet: Packet) {
+        self.groups[vacancy.group].keep(vacancy.network, note, now, packet);
     }
 
     /// Returns the hash that chooses the group of a sender with this address, and the one that stands for
@@ -146,8 +119,8 @@ impl Reassembly {
             _ => self.hash.of_wide(src.bits()),
         };
         let group = match sender {
-            // The peer chooses among many addresses, perhaps all.
-            Sender::Sa(Spi(spi)) => self.hash.of([spi.into(), 0]),
+            // The peer chooses among many addresses, perhaps all. No network has this word.
+            Sender::Sa(Spi(spi)) => self.hash.of([spi.into(), u64::MAX]),
             _ => hash,
         };
         // The lower bits choose the group.

@@ -7,7 +7,8 @@
 //!                                 └─► the rest: the whole way, after which its flows are learnt
 //! ```
 //!
-//! Fragments to the gateway are kept at once, and a packet that they complete goes on as if it came whole.
+//! Plain fragments of ESP and IKE to the gateway are kept and joined before that: see `plain_fragments`. The packet
+//! that two of them are goes on as if it came whole.
 //!
 //! Of each flow, packets leave in the order in which they came, fragmented ones as they get complete: once one
 //! takes the whole way, so do those behind it in the burst.
@@ -36,7 +37,7 @@ use plain::{Plain, Sorter};
 use wayfarer_dataplane::{
     packet::{BURST, Burst, Packet, Taken},
     table::Reader,
-    wire::{ip::IpHeader, plain::PlainHeader},
+    wire::{Address, ip::IpHeader, plain::PlainHeader},
 };
 
 /// The flows that a worker remembers.
@@ -57,11 +58,11 @@ impl Flows {
     }
 
     /// Carries the packets of known flows in `burst`, all of which came by `port`, all the way. Returns the
-    /// others, in their order. `headers` is room for inner headers.
+    /// others, in their order, except for fragments that were kept. `headers` is room for inner headers.
     #[inline(never)]
     pub fn run<'r>(
         &mut self,
-        mut burst: Taken<'_>,
+        burst: Taken<'_>,
         port: u16,
         headers: &'r mut [IpHeader; BURST],
         (tables, reader): (&'r Tables, &'r Reader),
@@ -70,13 +71,11 @@ impl Flows {
         let memory = &mut self.0;
         let mut sorted = Sorted::default();
         let sorter = Sorter::new(port, tables, memory.hash());
-        let mut place = 0;
-        while let Some(packet) = burst.next() {
+        for (place, packet) in (0..).zip(burst) {
             match sorter.read_v4(&packet) {
                 Some(plain) => sorted.push(packet, &plain, place, port, memory),
                 None => sorted.push_other((packet, place), &sorter, memory, (tables, reader), io),
             }
-            place += 1;
         }
         io.mark(Stage::Classify);
         let Sorted { departing, arriving, rest, .. } = &mut sorted;
@@ -108,6 +107,17 @@ struct Sorted<'r> {
     arriving: inbound::Known<'r>,
     rest: Rest,
     held: HeldFlows<u64>,
+    /// An address of the gateway.
+    own: Option<Address>,
+}
+
+/// Returns whether an address is the gateway's. `last` is the last one that was, in this burst.
+fn is_own(last: &mut Option<Address>, dst: Address, (tables, reader): (&Tables, &Reader)) -> bool {
+    let is_own = *last == Some(dst) || tables.is_own(dst, reader);
+    if is_own {
+        *last = Some(dst);
+    }
+    is_own
 }
 
 impl Sorted<'_> {
@@ -149,9 +159,11 @@ impl Sorted<'_> {
     ) {
         // Earlier fragments of the packet may be among those held.
         let is_held = |packet: &_| sorter.addresses(packet).is_none_or(|both| self.held.has(&both));
-        if fragment::may_be(&packet) && !is_held(&packet) {
+        if fragment::destination(&packet).is_some_and(|dst| is_own(&mut self.own, dst, at))
+            && !is_held(&packet)
+        {
             match fragment::add(packet, at, io) {
-                Some(whole) => packet = whole,
+                Some(added) => packet = added,
                 None => return,
             }
         }

@@ -3,7 +3,7 @@
 use super::Io;
 use crate::gateway::{
     input_port::is_from_tunnel,
-    reassembly::{Fragments, Held, Place, Room, Sender, Waiting, Whole},
+    reassembly::{Fragments, Note, Sender, Slot, Vacancy, Waiting, Whole},
 };
 use wayfarer_dataplane::{
     drop::DropReason,
@@ -40,25 +40,26 @@ impl Io {
 
     /// Returns what waits of the packet from a wire that a plain fragment is of.
     #[inline]
-    pub fn waiting_of(&mut self, fragment: &PlainFragment<'_>) -> Waiting {
+    pub(in crate::gateway) fn waiting_of(&mut self, fragment: &PlainFragment<'_>) -> Waiting {
         let now = self.now();
         self.reassembly.waiting_of(now, fragment)
     }
 
-    /// Returns the fragment at this place.
-    pub fn waits_at(&self, place: Place) -> Option<&Packet> {
-        self.reassembly.waits_at(place)
+    /// Returns the fragment in this slot.
+    pub(in crate::gateway) fn waits_at(&self, slot: Slot) -> Option<&Packet> {
+        self.reassembly.waits_at(slot)
     }
 
-    /// Takes out the fragment at this place, which there is.
-    pub fn take_at(&mut self, place: Place) -> Option<Packet> {
-        self.reassembly.take_at(place)
+    /// Takes out the fragment in this slot, which is in use.
+    pub(in crate::gateway) fn take_at(&mut self, slot: Slot) -> Option<Packet> {
+        self.reassembly.take_at(slot)
     }
 
     /// Keeps a fragment for which there is room.
     #[inline]
-    pub fn keep(&mut self, room: Room, held: Held, packet: Packet) {
-        self.reassembly.keep(room, held, packet);
+    pub(in crate::gateway) fn keep(&mut self, vacancy: Vacancy, note: Note, packet: Packet) {
+        let now = self.now();
+        self.reassembly.keep(vacancy, note, now, packet);
     }
 
     /// Does the same as [`identification`](crate::gateway::reassembly::Reassembly::identification).

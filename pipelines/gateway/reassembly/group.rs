@@ -72,9 +72,9 @@ impl Mark {
     }
 }
 
-/// A fragment that is kept, or is to be.
-#[derive(Debug)]
-pub struct Held {
+/// A note on a fragment.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::gateway) struct Note {
     key: Key,
     /// The bytes of the packet's payload that it carries.
     from: usize,
@@ -83,6 +83,69 @@ pub struct Held {
     traffic_class: u8,
     /// The length of its own headers, in bytes.
     head_len: usize,
+}
+
+impl Note {
+    /// Notes a fragment in `packet` of `sender`, which begins with `header`.
+    ///
+    /// # Errors
+    /// The reason why it must be dropped.
+    pub(super) fn new(packet: &Packet, header: &IpHeader, sender: Sender) -> Result<Self, DropReason> {
+        let Part { id, offset, more, head_len, protocol: _ } =
+            Part::read(header, packet.data()).ok_or(DropReason::FragmentHeaders)?;
+        let length = header.total_len().saturating_sub(head_len);
+        let protocol = if header.is_ipv4() { header.protocol } else { 0 };
+        let key = Key { src: header.src, dst: header.dst, id, protocol, sender };
+        Self::of(key, (offset, length), more, header.traffic_class, head_len)
+            .ok_or(DropReason::FragmentLength)
+    }
+
+    /// Notes a plain fragment from a wire. Returns `None` if it must be dropped.
+    #[inline]
+    pub(in crate::gateway) fn plain(fragment: &PlainFragment<'_>) -> Option<Self> {
+        let PlainFragment { src, dst, id, offset, more, traffic_class, protocol, payload } = *fragment;
+        let (head_len, protocol) = if src.is_ipv4() { (V4_HEADER, protocol) } else { (V6_HEADERS, 0) };
+        let key = Key { src, dst, id, protocol, sender: Sender::Wire };
+        Self::of(key, (offset, payload.len()), more, traffic_class, head_len)
+    }
+
+    /// Notes a fragment that carries `length` bytes from `offset` on, `more` if there are later ones. Returns
+    /// `None` if its packet would be too long, or not whole units of eight bytes are before those.
+    #[inline(always)]
+    fn of(
+        key: Key,
+        (offset, length): (usize, usize),
+        more: bool,
+        traffic_class: u8,
+        head_len: usize,
+    ) -> Option<Self> {
+        let whole_header = if key.src.is_ipv4() { V4_HEADER } else { V6_HEADER };
+        let (from, to) = (offset, offset + length);
+        let is_sound = length > 0 && (!more || length.is_multiple_of(8));
+        (is_sound && whole_header + to <= usize::from(u16::MAX)).then_some(Self {
+            key,
+            from,
+            to,
+            is_last: !more,
+            traffic_class,
+            head_len,
+        })
+    }
+
+    /// Returns the length of the fragment with its headers, in bytes.
+    pub(in crate::gateway) fn total_len(&self) -> usize {
+        self.head_len + self.to - self.from
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
+/// A fragment that is kept.
+#[derive(Debug)]
+struct Held {
+    note: Note,
     /// When the first fragment of the packet came.
     since: Moment,
     /// The fragment. `None` stands for the whole of a packet that was refused, so that its other
@@ -91,75 +154,10 @@ pub struct Held {
 }
 
 impl Held {
-    /// Notes a fragment of `sender`, which begins with `header` and came at `now`.
-    ///
-    /// # Errors
-    /// The fragment, and why it is to be dropped.
-    pub(super) fn new(
-        packet: Packet,
-        header: &IpHeader,
-        sender: Sender,
-        now: Moment,
-    ) -> Result<Self, (Packet, DropReason)> {
-        let Some(part) = Part::read(header, packet.data()) else {
-            return Err((packet, DropReason::FragmentHeaders));
-        };
-        let length = header.total_len().saturating_sub(part.head_len);
-        let whole_header = if header.is_ipv4() { V4_HEADER } else { V6_HEADER };
-        let (from, to) = (part.offset, part.offset + length);
-        let is_sound = length > 0 && (!part.more || length.is_multiple_of(8));
-        if !is_sound || whole_header + to > usize::from(u16::MAX) {
-            return Err((packet, DropReason::FragmentLength));
-        }
-        let protocol = if header.is_ipv4() { header.protocol } else { 0 };
-        Ok(Self {
-            key: Key { src: header.src, dst: header.dst, id: part.id, protocol, sender },
-            from,
-            to,
-            is_last: !part.more,
-            traffic_class: header.traffic_class,
-            head_len: part.head_len,
-            since: now,
-            packet: Some(packet),
-        })
-    }
-
-    /// Notes a plain fragment from a wire that came at `now`, without its frame. Returns `None` if it is to be
-    /// dropped.
-    #[inline]
-    pub fn plain(fragment: &PlainFragment<'_>, now: Moment) -> Option<Self> {
-        let PlainFragment { src, dst, id, offset, more, traffic_class, protocol, payload } = *fragment;
-        let (whole_header, head_len, protocol) = match src.is_ipv4() {
-            true => (V4_HEADER, V4_HEADER, protocol),
-            false => (V6_HEADER, V6_HEADERS, 0),
-        };
-        let (from, to) = (offset, offset + payload.len());
-        let is_sound = !payload.is_empty() && (!more || payload.len().is_multiple_of(8));
-        let key = Key { src, dst, id, protocol, sender: Sender::Wire };
-        (is_sound && whole_header + to <= usize::from(u16::MAX)).then_some(Self {
-            key,
-            from,
-            to,
-            is_last: !more,
-            traffic_class,
-            head_len,
-            since: now,
-            packet: None,
-        })
-    }
-
-    /// Returns the length of the fragment with its headers, in bytes.
-    pub fn len(&self) -> usize {
-        self.head_len + self.to - self.from
-    }
-
-    pub(super) fn key(&self) -> &Key {
-        &self.key
-    }
-
     fn payload(&self) -> &[u8] {
         let bytes = self.packet.as_ref().map_or(&[][..], Packet::data);
-        bytes.get(self.head_len..self.head_len + self.to - self.from).unwrap_or_default()
+        let Note { from, to, head_len, .. } = self.note;
+        bytes.get(head_len..head_len + to - from).unwrap_or_default()
     }
 }
 
@@ -175,15 +173,29 @@ enum Relation {
     Conflict,
 }
 
-/// What waits of a packet.
+/// What waits of the packet of a fragment.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Waiting {
-    /// Nothing, and there is room for a fragment.
-    Nothing,
-    /// One fragment, at this place.
-    One(usize),
-    /// More, or something that [`Group::add`] has to do first.
+pub(in crate::gateway) enum Waiting {
+    /// Nothing, and there is room for the fragment.
+    Nothing(Vacancy),
+    /// One fragment, in this slot.
+    One(Slot),
+    /// More, or something that has to be done first by [`Group::add`].
     Unclear,
+}
+
+/// Room for a fragment.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::gateway) struct Vacancy {
+    pub(super) group: usize,
+    pub(super) network: u32,
+}
+
+/// Where a fragment waits.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::gateway) struct Slot {
+    pub(super) group: usize,
+    pub(super) at: usize,
 }
 
 /// The fragments from a part of all networks, in two lists of the same order.
@@ -207,10 +219,11 @@ impl Group {
         }
     }
 
-    /// Returns what waits at `now` of the packet from a wire of `network` with this identification.
+    /// Returns what waits at `now` of the packet with this identification from a wire of a network whose group,
+    /// which this is, and hash are those of `vacancy`.
     #[inline]
-    pub(super) fn waiting(&self, now: Moment, network: u32, id: u32, limit: usize) -> Waiting {
-        let tag = tag(network, id);
+    pub(super) fn waiting(&self, now: Moment, vacancy: Vacancy, id: u32, limit: usize) -> Waiting {
+        let tag = tag(vacancy.network, id);
         let (mut count, mut last) = (0, 0);
         // Without branches: there may be many marks.
         for (at, mark) in self.marks.iter().enumerate() {
@@ -220,44 +233,45 @@ impl Group {
         }
         match count {
             _ if self.has_old(now) => Waiting::Unclear,
-            0 if self.held.len() < limit => Waiting::Nothing,
-            1 if self.waits_at(last).is_some() => Waiting::One(last),
+            0 if self.held.len() < limit => Waiting::Nothing(vacancy),
+            1 if self.waits_at(last).is_some() => Waiting::One(Slot { group: vacancy.group, at: last }),
             _ => Waiting::Unclear,
         }
     }
 
-    /// Returns the fragment from a wire that waits at this place.
+    /// Returns the fragment from a wire that waits in this slot.
     pub(super) fn waits_at(&self, at: usize) -> Option<&Packet> {
-        let held = self.held.get(at).filter(|held| held.key.sender == Sender::Wire)?;
+        let held = self.held.get(at).filter(|held| held.note.key.sender == Sender::Wire)?;
         held.packet.as_ref()
     }
 
-    /// Takes out the fragment at this place, which there is.
+    /// Takes out the fragment in this slot, which is in use.
     pub(super) fn take_at(&mut self, at: usize) -> Option<Packet> {
         self.swap_remove(at).packet
     }
 
-    /// Adds the first fragment of a packet of `network` to come. There is room.
+    /// Keeps the first fragment to come of a packet of `network`. There is room.
     #[inline]
-    pub(super) fn keep(&mut self, network: u32, held: Held, packet: Packet) {
-        let mark = Mark { tag: tag(network, held.key.id), number: self.next_number };
-        self.push(mark, Held { packet: Some(packet), ..held });
+    pub(super) fn keep(&mut self, network: u32, note: Note, since: Moment, packet: Packet) {
+        let mark = Mark { tag: tag(network, note.key.id), number: self.next_number };
+        self.push(mark, Held { note, since, packet: Some(packet) });
     }
 
-    /// Adds a fragment of `network`. If it completes its packet, moves all fragments of that to `out`, which is
+    /// Adds a fragment of `network` that came at `now`. If it completes its packet, moves all fragments of that to `out`, which is
     /// empty. There is room for `limit`. Passes all packets that are dropped to `drop`.
     pub(super) fn add(
         &mut self,
         network: u32,
-        mut new: Held,
+        (note, now, packet): (Note, Moment, Packet),
         limit: usize,
         out: &mut Fragments,
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
-        let key = new.key;
+        let key = note.key;
+        let mut new = Held { note, since: now, packet: Some(packet) };
         let mut mark = Mark { tag: tag(network, key.id), number: self.next_number };
         let (mut relation, mut others, mut only) = (Relation::Beside, 0, 0);
-        let (mut bytes, mut end) = (new.to - new.from, if new.is_last { new.to } else { usize::MAX });
+        let (mut bytes, mut end) = (note.to - note.from, if note.is_last { note.to } else { usize::MAX });
         for at in self.places(mark, key) {
             let held = &self.held[at];
             (mark.number, new.since, others, only) = (self.marks[at].number, held.since, others + 1, at);
@@ -268,9 +282,9 @@ impl Group {
             if relation == Relation::Conflict {
                 break;
             }
-            bytes += held.to - held.from;
-            if held.is_last {
-                end = held.to;
+            bytes += held.note.to - held.note.from;
+            if held.note.is_last {
+                end = held.note.to;
             }
         }
         match relation {
@@ -282,7 +296,7 @@ impl Group {
             Relation::Conflict => {
                 self.remove(|other| other.number == mark.number, DropReason::FragmentOverlap, drop);
                 new.packet.take().into_iter().for_each(|packet| drop(packet, DropReason::FragmentOverlap));
-                self.push(mark, Held { from: 0, to: usize::MAX, ..new });
+                self.push(mark, Held { note: Note { from: 0, to: usize::MAX, ..note }, ..new });
                 return None;
             }
         }
@@ -316,7 +330,7 @@ impl Group {
     /// Returns the places in the lists of the fragments that `new` belongs with.
     fn places(&self, new: Mark, key: Key) -> impl Iterator<Item = usize> + '_ {
         let marked = self.marks.iter().enumerate().filter(move |(_, mark)| mark.tag == new.tag);
-        marked.map(|(at, _)| at).filter(move |at| self.held[*at].key == key)
+        marked.map(|(at, _)| at).filter(move |at| self.held[*at].note.key == key)
     }
 
     /// Returns the fragments of packet `number` and their places in the lists.
@@ -334,20 +348,20 @@ impl Group {
         drop: &mut impl FnMut(Packet, DropReason),
     ) -> Option<Whole> {
         let fragments = self.fragments(number).map(|(_, held)| held);
-        let first = fragments.clone().find(|held| held.from == 0)?;
-        let whole = Whole::of(first.traffic_class, fragments.map(|held| held.traffic_class));
+        let first = fragments.clone().find(|held| held.note.from == 0)?;
+        let whole = Whole::of(first.note.traffic_class, fragments.map(|held| held.note.traffic_class));
         let Some(whole) = whole else {
             self.remove(|mark| mark.number == number, DropReason::FragmentEcn, drop);
             return None;
         };
         let mut end = 0;
         let next = |group: &Self, from| {
-            group.fragments(number).find(|(_, held)| held.from == from).map(|(at, _)| at)
+            group.fragments(number).find(|(_, held)| held.note.from == from).map(|(at, _)| at)
         };
         // They do not overlap, and none is missing.
         while let Some(at) = next(self, end) {
             let held = self.swap_remove(at);
-            end = held.to;
+            end = held.note.to;
             out.extend(held.packet);
         }
         Some(whole)
@@ -434,9 +448,9 @@ fn take_pair(
     out: &mut Fragments,
     drop: &mut impl FnMut(Packet, DropReason),
 ) -> Option<Whole> {
-    let (first, last) = if one.from == 0 { (one, other) } else { (other, one) };
-    let classes = [first.traffic_class, last.traffic_class];
-    let whole = Whole::of(first.traffic_class, classes.into_iter());
+    let (first, last) = if one.note.from == 0 { (one, other) } else { (other, one) };
+    let classes = [first.note.traffic_class, last.note.traffic_class];
+    let whole = Whole::of(first.note.traffic_class, classes.into_iter());
     let packets = [first.packet, last.packet].into_iter().flatten();
     match whole {
         Some(_) => out.extend(packets),
@@ -451,11 +465,12 @@ fn relation_of(held: &Held, new: &Held) -> Relation {
     if held.packet.is_none() {
         return Relation::Conflict;
     }
-    if (held.from, held.to, held.is_last) == (new.from, new.to, new.is_last) {
+    let (old, note) = (&held.note, &new.note);
+    if (old.from, old.to, old.is_last) == (note.from, note.to, note.is_last) {
         let is_same = held.payload() == new.payload();
         return if is_same { Relation::Duplicate } else { Relation::Conflict };
     }
-    let overlaps = held.from < new.to && new.from < held.to;
-    let goes_beyond = (held.is_last && new.to > held.to) || (new.is_last && held.to > new.to);
+    let overlaps = old.from < note.to && note.from < old.to;
+    let goes_beyond = (old.is_last && note.to > old.to) || (note.is_last && old.to > note.to);
     if overlaps || goes_beyond { Relation::Conflict } else { Relation::Beside }
 }
