@@ -84,8 +84,8 @@ impl<'a> PlainFragment<'a> {
     }
 }
 
-/// Makes the first fragment of a packet, which [`PlainFragment::read_v4`] could read, the packet that `bytes` are
-/// otherwise.
+/// Turns the header of a packet's first fragment, which [`PlainFragment::read_v4`] could read, into that of the whole
+/// packet in `bytes`: its length, its checksum, no flags and no offset.
 #[inline]
 pub fn make_whole_v4(bytes: &mut [u8]) {
     let (sum, length) = (be16(bytes, 10), bytes.len() as u16);

@@ -1,5 +1,5 @@
-//! Fragments of packets to the gateway in many orders and shapes: a gateway that remembers flows, and so
-//! joins those of one burst at once, treats them as one does that remembers none.
+//! Fragments of packets to the gateway in many orders and shapes: a gateway that remembers flows, and so takes
+//! them out of bursts early, treats them as one does that remembers none.
 
 use super::{
     fragment_pairs::{
@@ -21,6 +21,7 @@ use wayfarer_dataplane::{
     sa::Path,
     wire::{
         esp::{IKE_PORT, NON_ESP_MARKER},
+        ethernet,
         fragment::{V6_FRAGMENT_HEADER, head_len, payload},
         ip::{self, protocol},
     },
@@ -98,7 +99,7 @@ const BURSTS: [(&str, Arrange); 33] = [
     }),
 ];
 
-const FRAMES: [(&str, Arrange); 6] = [
+const FRAMES: [(&str, Arrange); 9] = [
     ("padding behind the last", |[first, last]| vec![first, padded(last)]),
     ("padding behind both", |[first, last]| vec![padded(first), padded(last)]),
     ("a priority of the last", |[first, last]| vec![first, tagged(last, 0)]),
@@ -106,6 +107,26 @@ const FRAMES: [(&str, Arrange); 6] = [
     ("another station's", |[first, mut last]| {
         last[5] ^= 1;
         vec![first, last]
+    }),
+    ("another station's first one", |[mut first, last]| {
+        first[5] ^= 1;
+        vec![first, last]
+    }),
+    ("a group's", |pair| {
+        pair.map(|mut frame| {
+            frame[0] |= 1;
+            frame
+        })
+        .into()
+    }),
+    ("the EtherType of the other version", |pair| {
+        pair.map(|mut frame| {
+            let is_v4 = frame[12..14] == ethernet::IPV4.to_be_bytes();
+            let other = if is_v4 { ethernet::IPV6 } else { ethernet::IPV4 };
+            frame[12..14].copy_from_slice(&other.to_be_bytes());
+            frame
+        })
+        .into()
     }),
     ("a part of a frame", |[first, mut last]| {
         last.truncate(last.len() - 1);
@@ -151,6 +172,7 @@ fn fragments_in_every_order_and_shape_have_the_same_fate_as_without_remembered_f
         ForeignMac,
         IpChecksum,
         IpTotalLength,
+        IpVersion,
         NotForUs,
         OuterOptions,
         ReplayDuplicate,

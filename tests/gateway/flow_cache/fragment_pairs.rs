@@ -246,6 +246,22 @@ fn pair_in_two_bursts_takes_the_short_way() {
 }
 
 #[test]
+fn pair_is_not_joined_once_its_address_is_no_longer_the_gateways() {
+    for kind in outsides() {
+        let mut twins = Twins::new(kind);
+        let (hits, own) = (twins.hits(), Prefix::host(kind.path(1, false).local));
+        let [first, last] = twins.pair(SIZE, LAST, ID).map(|packet| framed(&packet));
+        twins.send(&[first], "a first fragment");
+        twins.gateways.iter_mut().for_each(|gateway| gateway.route(own, None));
+        let (out, _) = twins.send(slice::from_ref(&last), "the last one to somebody else");
+        assert_eq!((out, twins.hits()), (vec![], hits), "{kind:?}");
+        twins.gateways.iter_mut().for_each(|gateway| gateway.route(own, Some(Hop::Local)));
+        let (out, _) = twins.send(&[last], "the last one to the gateway again");
+        assert_eq!(out.len(), 1, "{kind:?}");
+    }
+}
+
+#[test]
 fn pair_that_no_frame_holds_is_opened_and_its_sender_hears_of_the_size_that_passes() {
     for kind in outsides() {
         let mut twins = Twins::new(kind);

@@ -29,7 +29,7 @@ fn terminals_reach_each_other_by_their_ports_outside() {
 }
 
 /// Makes a NAT of terminals and of hosts in clear.
-fn with_hosts_in_clear() -> Bench {
+pub(super) fn with_hosts_in_clear() -> Bench {
     let bypass = |local, remote| Policy { action: PolicyAction::Bypass, selector: selector(local, remote) };
     Bench::with(|config| {
         config.policies = vec![bypass("10.99.0.0/24", "0.0.0.0/0"), bypass("0.0.0.0/0", "10.99.0.0/24")];

@@ -257,6 +257,22 @@ fn fragments_are_translated_once_their_packet_is_complete() {
     }
 }
 
+/// What hosts send to the UDP ports of IKE and ESP of others is not the gateway's.
+#[test]
+fn fragments_of_hosts_leave_as_they_came_whatever_port_they_are_for() {
+    for port in [53, 500, 4500] {
+        let mut bench = hairpin::with_hosts_in_clear();
+        let sent = |payload: &[u8]| datagram("10.99.0.7", SERVER, (5000, port), payload);
+        bench.world.send(INSIDE, &sent(b"makes the mapping"));
+        assert_eq!(bench.world.take(OUTSIDE).len(), 1, "{:?}", bench.world.all_drops());
+        let pieces = fragments(&sent(&[3; 1400]), 800, 7);
+        pieces.iter().for_each(|piece| bench.world.send(INSIDE, piece));
+        let out = bench.world.take(OUTSIDE);
+        let lengths = |packets: &[Vec<u8>]| packets.iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths(&out), lengths(&pieces), "{port}: {:?}", bench.world.all_drops());
+    }
+}
+
 /// RFC 4301 §7: the terminal's tunnel is for one of its ports.
 #[test]
 fn fragments_pass_through_a_tunnel_for_one_port() {
