@@ -23,8 +23,8 @@ fn with_contents<R>(
     f(&Contents { device, taps, protected, host: &host, segments: &segments })
 }
 
-/// Repeats `f` until it succeeds. A command that another test is just starting has a copy of a lock for a
-/// moment.
+/// Repeats `f` until it succeeds. A command that another test is just starting has a copy of a lock, or of the
+/// socket that owns a table, for a moment.
 fn once_unlocked<R, E: std::fmt::Debug>(mut f: impl FnMut() -> Result<R, E>) -> R {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
@@ -54,7 +54,7 @@ fn takes_over_tables_of_a_gateway_that_has_ended() {
             assert!(open_host(&["eth0".to_owned()]).is_err());
         }
         drop(first);
-        replace(&second, "eth0", &[], &none).unwrap();
+        once_unlocked(|| replace(&second, "eth0", &[], &none));
         assert_eq!(tables(), ["wayfarer-eth1", "wayfarer-eth0"]);
         drop(second);
         assert_eq!(once_unlocked(|| open_host(&[])), ["eth1", "eth0"]);

@@ -92,6 +92,15 @@ impl Server {
     pub(super) fn requests(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
+
+    /// Waits until so many requests have come. Whoever sent them may not wait for all answers.
+    fn wait_for(&self, requests: usize) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while self.requests() < requests {
+            assert!(Instant::now() < end, "{} of {requests} requests", self.requests());
+            thread::yield_now();
+        }
+    }
 }
 
 /// Returns the parameters of a list that is valid from some days ago for nine days from now.
@@ -345,6 +354,7 @@ fn whole_chain_is_looked_up() {
     server.put("/sub", list(&sub, &[]));
     let why = peer.verify(&trusting(&root, Revocation::IfAvailable)).unwrap_err();
     assert!(why.words.starts_with("\"CN=sub\" was revoked on "), "{why}");
+    server.wait_for(2);
     assert_eq!(server.requests(), 2);
 }
 
