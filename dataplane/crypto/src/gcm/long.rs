@@ -28,8 +28,8 @@ use std::{arch::asm, mem::MaybeUninit};
 /// Vectors in half a group: the hash is reduced after each half.
 const HALF: usize = 4;
 
-/// The largest number of vectors in a group ([`Vector::GROUP`]). The first group of a packet may have
-/// fewer.
+/// The number of vectors that pass through the cipher together: enough for the steps of AES to follow each
+/// other without a pause. The first group of a packet may have fewer.
 const GROUP: usize = 2 * HALF;
 
 /// Seals or opens the packets whose bits are set in `left`. Returns a bit for each packet that is
@@ -47,7 +47,9 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const SEAL: bool>(
     let mut authentic = 0;
     // No packet comes before the first one; the tag of that empty packet is discarded.
     let mut nowhere = [0; 16];
-    let mut hasher = Hasher::<V, SEAL>::new(isa, nowhere.as_mut_ptr());
+    // Not in the hasher: `forget` would keep all of that in memory.
+    let mut powers = [Power::new(V::zero(isa)); HALF];
+    let mut hasher = Hasher::<V, SEAL>::new(isa, nowhere.as_mut_ptr(), &mut powers);
     while left != 0 {
         let number = left.trailing_zeros() as usize % 64;
         left &= left - 1;
@@ -56,14 +58,13 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const SEAL: bool>(
             let packet = packets[number].assume_init_ref();
             let slots = packet.blocks() + 2;
             let vectors = slots.div_ceil(V::LANES);
-            let groups = (vectors - 1) / V::GROUP;
+            let groups = (vectors - 1) / GROUP;
             let mut text = Text::<V, R>::new(isa, packet, vectors * V::LANES - slots);
             let last = groups == 0;
-            authentic |= match vectors - V::GROUP * groups {
+            authentic |= match vectors - GROUP * groups {
                 1 => hasher.first::<R, 1>(&mut text, last),
                 2 => hasher.first::<R, 2>(&mut text, last),
                 3 => hasher.first::<R, 3>(&mut text, last),
-                _ if V::GROUP == HALF => hasher.first::<R, HALF>(&mut text, last),
                 4 => hasher.first::<R, 4>(&mut text, last),
                 5 => hasher.first::<R, 5>(&mut text, last),
                 6 => hasher.first::<R, 6>(&mut text, last),
@@ -73,24 +74,18 @@ pub(super) unsafe fn run<V: Vector, const R: usize, const SEAL: bool>(
             hasher.take(&text, 1 << number);
             match (groups, hasher.halves) {
                 (0, _) => {}
-                (1.., 1) if V::GROUP == HALF => {
-                    for _ in 1..groups {
-                        hasher.group::<R, HALF, 1, false>(&mut text);
-                    }
-                    hasher.group::<R, HALF, 1, true>(&mut text);
-                }
-                (1, 1) => hasher.group::<R, GROUP, 1, true>(&mut text),
-                (1, _) => hasher.group::<R, GROUP, 2, true>(&mut text),
+                (1, 1) => hasher.group::<R, 1, true>(&mut text),
+                (1, _) => hasher.group::<R, 2, true>(&mut text),
                 (_, halves) => {
                     let mut middle = 1;
                     if halves == 1 {
-                        hasher.group::<R, GROUP, 1, false>(&mut text);
+                        hasher.group::<R, 1, false>(&mut text);
                         middle += 1;
                     }
                     for _ in middle..groups {
-                        hasher.group::<R, GROUP, 2, false>(&mut text);
+                        hasher.group::<R, 2, false>(&mut text);
                     }
-                    hasher.group::<R, GROUP, 2, true>(&mut text);
+                    hasher.group::<R, 2, true>(&mut text);
                 }
             }
         }
@@ -166,11 +161,11 @@ impl<'a, V: Vector, const R: usize> Text<'a, V, R> {
 }
 
 /// The hash of a packet, as far as it is computed.
-struct Hasher<V: Vector, const SEAL: bool> {
+struct Hasher<'p, V: Vector, const SEAL: bool> {
     isa: V::Isa,
     ghash: Ghash<V>,
     /// H to the power of the number of lanes, and the second to fourth power of that.
-    powers: [Power<V>; HALF],
+    powers: &'p mut [Power<V>; HALF],
     /// Hᵂ to H, for W lanes.
     last: Power<V>,
     /// The group that has passed through the cipher and waits to be hashed: its last half or both.
@@ -200,15 +195,15 @@ impl<V: Vector> TailProgress<V> {
 /// Steps in which the last half is hashed, one in each AES round of the next packet.
 const STEPS: usize = 8;
 
-impl<V: Vector, const SEAL: bool> Hasher<V, SEAL> {
+impl<'p, V: Vector, const SEAL: bool> Hasher<'p, V, SEAL> {
     #[inline(always)]
-    fn new(isa: V::Isa, tag: *mut u8) -> Self {
+    fn new(isa: V::Isa, tag: *mut u8, powers: &'p mut [Power<V>; HALF]) -> Self {
         let zero = V::zero(isa);
         let power = Power::new(zero);
         Self {
             isa,
             ghash: Ghash::new(isa),
-            powers: [power; HALF],
+            powers,
             last: power,
             pending: [zero; GROUP],
             halves: 1,
@@ -286,7 +281,7 @@ impl<V: Vector, const SEAL: bool> Hasher<V, SEAL> {
     /// Turns to a packet whose first group waits.
     #[inline(always)]
     fn take<const R: usize>(&mut self, text: &Text<'_, V, R>, bit: u64) {
-        self.powers = powers(self.isa, self.ghash, text.key);
+        *self.powers = powers(self.isa, self.ghash, text.key);
         // SAFETY: there are as many powers as the vector has lanes, down to the first.
         self.last = Power::new(unsafe { V::load(self.isa, text.key.power(V::LANES).as_ptr()) });
         self.tag = text.packet.tag();
@@ -298,12 +293,12 @@ impl<V: Vector, const SEAL: bool> Hasher<V, SEAL> {
     /// # Safety
     /// The group is left, `LAST` if it is the last one. `HALVES` wait.
     #[inline(always)]
-    unsafe fn group<const R: usize, const N: usize, const HALVES: usize, const LAST: bool>(
+    unsafe fn group<const R: usize, const HALVES: usize, const LAST: bool>(
         &mut self,
         text: &mut Text<'_, V, R>,
     ) {
         let isa = self.isa;
-        let mut x = text.counters.next::<N>(isa);
+        let mut x = text.counters.next::<GROUP>(isa);
         let mut sum = Sum::new(isa);
         each_round!(r, {
             if r < R {
@@ -315,33 +310,29 @@ impl<V: Vector, const SEAL: bool> Hasher<V, SEAL> {
                     self.hash = self.ghash.reduce(sum);
                     sum = Sum::new(isa);
                     if r < HALF * HALVES {
-                        forget(&mut self.powers);
+                        forget(self.powers);
                     }
                 }
                 if r <= HALF * HALVES {
                     // The vector that needs the hash of all before it goes last.
                     self.add(&mut sum, (2 - HALVES + (r - 1) / HALF) * HALF + r % HALF);
-                    if N > HALF {
-                        sum.pin();
-                    }
+                    sum.pin();
                 }
             }
         });
         let key = V::splat(isa, text.key.round(R));
         unroll!(i in [0 1 2 3 4 5 6 7] {
-            if i < N {
-                let to = if LAST && i == N - 1 { V::LANES - 1 } else { V::LANES };
-                // The last block of text, whole or not, is in one of the last two vectors.
-                let ends = LAST && i + 2 >= N;
-                // SAFETY: by the caller's contract.
-                self.pending[GROUP - N + i] =
-                    unsafe { text.apply::<SEAL>(isa, self.ghash, x[i].aesenclast(key), (0, to), ends) };
-            }
+            let to = if LAST && i == GROUP - 1 { V::LANES - 1 } else { V::LANES };
+            // The last block of text, whole or not, is in one of the last two vectors.
+            let ends = LAST && i + 2 >= GROUP;
+            // SAFETY: by the caller's contract.
+            self.pending[i] =
+                unsafe { text.apply::<SEAL>(isa, self.ghash, x[i].aesenclast(key), (0, to), ends) };
         });
         if LAST {
             self.end(text);
         }
-        self.halves = N / HALF;
+        self.halves = GROUP / HALF;
     }
 
     /// Adds the product of vector `i` of those that wait to the sum of its half.
@@ -354,7 +345,7 @@ impl<V: Vector, const SEAL: bool> Hasher<V, SEAL> {
     /// Hashes the first half of what waits, if both wait.
     #[inline(always)]
     fn first_half(&mut self) {
-        if V::GROUP > HALF && self.halves == 2 {
+        if self.halves == 2 {
             let mut sum = Sum::new(self.isa);
             unroll!(i in [1 2 3 0] {
                 self.add(&mut sum, i);

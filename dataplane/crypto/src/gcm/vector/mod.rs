@@ -50,10 +50,6 @@ pub(super) trait Vector: Copy {
     /// Number of blocks in a vector.
     const LANES: usize;
 
-    /// Number of vectors of a long packet that pass through the cipher together: enough for the steps
-    /// of AES to follow each other without a pause, as far as there are registers.
-    const GROUP: usize;
-
     /// The least blocks of a packet for which it is quicker to work on it alone than to have one packet
     /// in each lane, at most as many as the class of the longest packets has.
     const ALONE: usize;

@@ -28,7 +28,6 @@ impl Xmm {
 
 impl Vector for Xmm {
     const LANES: usize = 1;
-    const GROUP: usize = 8;
     const ALONE: usize = 0;
     type Isa = AesNi;
 

@@ -10,7 +10,6 @@ pub(in super::super) struct Ymm(__m256i);
 
 impl Vector for Ymm {
     const LANES: usize = 2;
-    const GROUP: usize = 8;
     const ALONE: usize = 20;
     type Isa = Vaes256;
 

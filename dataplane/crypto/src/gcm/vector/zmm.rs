@@ -36,7 +36,6 @@ impl Zmm {
 
 impl Vector for Zmm {
     const LANES: usize = 4;
-    const GROUP: usize = 4;
     const ALONE: usize = 40;
     type Isa = Vaes512;
 
