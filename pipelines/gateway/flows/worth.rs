@@ -9,8 +9,10 @@ const SAVINGS: usize = 64 * COST;
 const LEAST: usize = COST / 8;
 /// The number of packets after which a worker looks whether it pays to look for their flows.
 const TRIAL: usize = 2048;
-/// The number of bursts for which it does not look for any, if it did not pay.
+/// The number of bursts for which it does not look for any, if it did not pay. It doubles each time that it did
+/// not pay again, so many times at most.
 const PAUSE: u32 = 960;
+const DOUBLINGS: u32 = 4;
 
 /// The slot that a new flow has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(super) struct Worth {
     funds: usize,
     /// The number of bursts for which no flows are looked for.
     pause: u32,
+    /// How often it did not pay since it last did.
+    in_vain: u32,
     /// The packets of this trial, and those of them whose flows were not known.
     packets: usize,
     misses: usize,
@@ -42,7 +46,7 @@ pub(super) struct Worth {
 
 impl Default for Worth {
     fn default() -> Self {
-        Self { funds: SAVINGS, pause: 0, packets: 0, misses: 0, earlier: 0, flows: 0, crowded: 0 }
+        Self { funds: SAVINGS, pause: 0, in_vain: 0, packets: 0, misses: 0, earlier: 0, flows: 0, crowded: 0 }
     }
 }
 
@@ -76,7 +80,11 @@ impl Worth {
     #[cold]
     fn judge(&mut self) {
         let is_in_vain = 3 * self.misses > 2 * self.packets && 2 * self.crowded > self.flows;
-        *self = Self { funds: self.funds, pause: if is_in_vain { PAUSE } else { 0 }, ..Self::default() };
+        let (pause, in_vain) = match self.in_vain {
+            n if is_in_vain => (PAUSE << n.min(DOUBLINGS), n + 1),
+            _ => (0, 0),
+        };
+        *self = Self { funds: self.funds, pause, in_vain, ..Self::default() };
     }
 
     /// Returns whether a flow may be learnt in the slot of another.
@@ -115,21 +123,27 @@ mod tests {
 
     #[test]
     fn flows_are_mostly_not_looked_for_if_most_are_unknown_and_find_no_slot() {
-        for (misses, found, share) in [
-            (32, Found::Free, 1.0),
-            (21, Found::Full, 1.0),
-            (22, Found::Full, 1.0 / 16.0),
-            (32, Found::Taken, 1.0 / 16.0),
-            (0, Found::Free, 1.0),
+        // Trials of 64 bursts, behind pauses of 960, 1920, 3840, 7680 and then always 15360.
+        const TRIALS: usize = 64 * 8;
+        const PAUSES: usize = PAUSE as usize * (1 + 2 + 4 + 8 + 16 * 4);
+        for (misses, found, on) in [
+            (32, Found::Free, TRIALS + PAUSES),
+            (21, Found::Full, TRIALS + PAUSES),
+            (22, Found::Full, TRIALS),
+            (32, Found::Taken, TRIALS),
+            (0, Found::Free, TRIALS + PAUSES),
         ] {
-            let on = bursts(&mut Worth::default(), 10_240, misses, found);
-            assert_eq!(on, (10_240.0 * share) as usize, "{misses} {found:?}");
+            let was_on = bursts(&mut Worth::default(), TRIALS + PAUSES, misses, found);
+            assert_eq!(was_on, on, "{misses} {found:?}");
         }
         // It looks again later.
         let mut worth = Worth::default();
         bursts(&mut worth, 64, 32, Found::Full);
-        let on = bursts(&mut worth, PAUSE as usize + 10, 0, Found::Free);
-        assert_eq!(on, 10);
+        let on = bursts(&mut worth, PAUSE as usize + 64, 0, Found::Free);
+        assert_eq!(on, 64);
+        // Since that paid, the next pause is short again.
+        bursts(&mut worth, 64, 32, Found::Full);
+        assert_eq!(bursts(&mut worth, PAUSE as usize + 1, 0, Found::Free), 1);
     }
 
     #[test]
