@@ -28,15 +28,6 @@ fn terminals_reach_each_other_by_their_ports_outside() {
     assert_eq!(bench.world.all_drops(), []);
 }
 
-/// Makes a NAT of terminals and of hosts in clear.
-pub(super) fn with_hosts_in_clear() -> Bench {
-    let bypass = |local, remote| Policy { action: PolicyAction::Bypass, selector: selector(local, remote) };
-    Bench::with(|config| {
-        config.policies = vec![bypass("10.99.0.0/24", "0.0.0.0/0"), bypass("0.0.0.0/0", "10.99.0.0/24")];
-        config.nats[0].inside.push("10.99.0.0/24".parse().unwrap());
-    })
-}
-
 /// RFC 4787 §6, between a host in clear and a terminal.
 #[test]
 fn hosts_in_clear_and_terminals_reach_each_other_by_their_ports_outside() {

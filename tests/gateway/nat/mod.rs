@@ -116,6 +116,15 @@ impl Bench {
     }
 }
 
+/// Makes a NAT of terminals and of hosts in clear.
+fn with_hosts_in_clear() -> Bench {
+    let bypass = |local, remote| Policy { action: PolicyAction::Bypass, selector: selector(local, remote) };
+    Bench::with(|config| {
+        config.policies = vec![bypass("10.99.0.0/24", "0.0.0.0/0"), bypass("0.0.0.0/0", "10.99.0.0/24")];
+        config.nats[0].inside.push("10.99.0.0/24".parse().unwrap());
+    })
+}
+
 /// Returns the source, its port or the identifier, and the destination of a packet whose checksums must
 /// be right.
 #[track_caller]
@@ -261,7 +270,7 @@ fn fragments_are_translated_once_their_packet_is_complete() {
 #[test]
 fn fragments_of_hosts_leave_as_they_came_whatever_port_they_are_for() {
     for port in [53, 500, 4500] {
-        let mut bench = hairpin::with_hosts_in_clear();
+        let mut bench = with_hosts_in_clear();
         let sent = |payload: &[u8]| datagram("10.99.0.7", SERVER, (5000, port), payload);
         bench.world.send(INSIDE, &sent(b"makes the mapping"));
         assert_eq!(bench.world.take(OUTSIDE).len(), 1, "{:?}", bench.world.all_drops());
