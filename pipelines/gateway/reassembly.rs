@@ -127,7 +127,7 @@ impl Reassembly {
         (group, (hash >> 32) as u32)
     }
 
-    /// Returns the place of the group that a hash chooses.
+    /// Returns the number of the group that a hash chooses.
     #[inline]
     fn group(&self, hash: u64) -> usize {
         (hash as u32 % self.groups.len() as u32) as usize

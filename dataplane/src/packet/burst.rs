@@ -58,10 +58,10 @@ impl Burst {
         // SAFETY: the burst only becomes shorter. The packets beyond its end belong to `Taken`
         // until that is dropped.
         unsafe { self.0.set_len(0) };
-        let mut burst = NonNull::from(self);
+        let burst = NonNull::from(self);
         // SAFETY: the first `end` packets are initialised, and the burst is borrowed for as long as
-        // they are used.
-        let unread = unsafe { slice::from_raw_parts_mut(burst.as_mut().0.as_mut_ptr(), end) }.iter_mut();
+        // they are read.
+        let unread = unsafe { slice::from_raw_parts(burst.as_ref().0.as_ptr(), end) }.iter();
         Taken { burst, unread, end, stay: len - end }
     }
 }
@@ -71,7 +71,7 @@ impl Burst {
 pub struct Taken<'b> {
     /// The burst, borrowed and empty as long as this value exists.
     burst: NonNull<Burst>,
-    unread: slice::IterMut<'b, Packet>,
+    unread: slice::Iter<'b, Packet>,
     /// The number of packets that leave.
     end: usize,
     /// The number of packets behind them, which stay.

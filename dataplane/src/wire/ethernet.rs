@@ -5,8 +5,6 @@ use crate::port::Mac;
 
 /// Length of the header in bytes.
 pub const HEADER: usize = 14;
-/// Offset of the EtherType in an untagged frame.
-pub const TYPE_AT: usize = 12;
 /// The EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
 /// The EtherType of ARP.

@@ -257,8 +257,9 @@ impl Group {
         self.push(mark, Held { note, since, packet: Some(packet) });
     }
 
-    /// Adds a fragment of `network` that came at `now`. If it completes its packet, moves all fragments of that to `out`, which is
-    /// empty. There is room for `limit`. Passes all packets that are dropped to `drop`.
+    /// Adds a fragment of `network` that came at `now`. If it completes its packet, moves all fragments of
+    /// that to `out`, which is empty. There is room for `limit`. Passes all packets that are dropped to
+    /// `drop`.
     pub(super) fn add(
         &mut self,
         network: u32,
@@ -315,7 +316,7 @@ impl Group {
     }
 
     fn push(&mut self, mark: Mark, new: Held) {
-        // No fragment that waits is of a later packet.
+        // The packets of all that wait began no later.
         self.patience_ends.get_or_insert_with(|| new.since + PATIENCE);
         self.next_number += 1;
         self.marks.push(mark);

@@ -419,3 +419,13 @@ fn groups_hold_a_quarter_of_the_frames_together() {
         assert!((1..=frames / SHARE).contains(&most), "{most} of {frames}");
     }
 }
+
+/// Whoever sends from a network must not choose which SA it shares a group with.
+#[test]
+fn hash_of_an_sa_is_not_that_of_the_network_with_its_number() {
+    let network = Address::from(IpAddr::from([198, 51, 100, 7]));
+    let reassembly = Reassembly::new(1024);
+    let [wire, sa] =
+        [Sender::Wire, Sender::Sa(Spi(0x00c6_3364))].map(|sender| reassembly.network(network, sender).0);
+    assert_ne!(wire, sa);
+}
