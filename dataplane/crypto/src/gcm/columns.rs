@@ -12,16 +12,16 @@
 use super::{
     counters::ORDER,
     ghash::{Ghash, Power, Sum},
-    key::{POWERS, Schedule},
+    key::Schedule,
     lanes::{Group, block, gather_rounds, tail},
     packet::Packet,
     vector::{Row, Vector},
 };
 use std::mem::MaybeUninit;
 
-/// Slots in a group. The first group has half as many if they suffice. Eight is the number of
-/// powers, and enough for the steps of AES to follow each other without a pause.
-const GROUP: usize = POWERS;
+/// Slots in a group. The first group has half as many if they suffice. Eight are enough for the steps of AES
+/// to follow each other without a pause.
+const GROUP: usize = 8;
 const HALF: usize = GROUP / 2;
 
 /// Seals or opens the packets whose bits are set in `left`. All have `blocks` blocks of text, more
@@ -106,11 +106,15 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> Columns<'a, V, R, SEAL> {
                 rounds[r - 1..r + 3].copy_from_slice(&gather_rounds(isa, keys, r));
             }
         }
-        let [eight, seven, six, five] = V::gather_rows(isa, each!(keys, |k| k.powers(8)));
-        let [four, three, two, one] = V::gather_rows(isa, each!(keys, |k| k.powers(4)));
-        let mut powers = [Power::new(one); GROUP];
-        unroll!(i in [0 1 2 3 4 5 6 7] {
-            powers[i] = Power::new([one, two, three, four, five, six, seven, eight][i]);
+        let ghash = Ghash::new(isa);
+        let [four, three, two, one] = V::gather_rows(isa, each!(keys, |k| k.powers()));
+        let mut powers = [Power::new(V::gather(isa, each!(keys, |k| k.eighth()))); GROUP];
+        unroll!(i in [0 1 2 3] {
+            let power = [one, two, three, four][i];
+            powers[i] = Power::new(power);
+            if i < 3 {
+                powers[4 + i] = Power::new(ghash.multiply(isa, power, four));
+            }
         });
         let mut counter = [0; 16];
         counter[12..].copy_from_slice(&1_u32.wrapping_sub(empty as u32).to_le_bytes());
@@ -118,7 +122,7 @@ impl<'a, V: Vector, const R: usize, const SEAL: bool> Columns<'a, V, R, SEAL> {
         let received = V::gather(isa, each!(packets, |p| unsafe { block(p.tag()) }));
         Self {
             isa,
-            ghash: Ghash::new(isa),
+            ghash,
             of,
             rounds,
             powers,

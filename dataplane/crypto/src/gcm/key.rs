@@ -11,43 +11,44 @@ use super::{
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use zeroize::Zeroize;
 
-/// The number of powers of the hash key that are kept.
-pub(super) const POWERS: usize = 8;
+/// The number of powers of the hash key that follow one another.
+pub(super) const POWERS: usize = 4;
 
 /// Everything that sealing and opening read of a key, for AES of `R` rounds.
 ///
-/// The powers follow one another, so that four of them are loaded at once. With 10 and 14 rounds,
-/// H⁶ begins a cache line.
+/// The powers follow one another, so that they are loaded at once. With 10 and 14 rounds, they begin a cache
+/// line. With more powers, the schedule of AES-128 would not fit four lines, and a million tunnels have two
+/// million schedules.
 #[repr(C, align(64))]
 pub(super) struct Schedule<const R: usize> {
     /// Round keys 1 to `R`.
     rounds: [Block; R],
-    /// H⁸ to H¹.
-    powers: [Block; POWERS],
     /// Round key 0 and the salt: the counter block without IV and counter, after the first step of
     /// AES.
     start: Block,
-    /// Round key 0.
-    key: Block,
+    /// H⁸.
+    eighth: Block,
+    /// H⁴ to H¹.
+    powers: [Block; POWERS],
 }
 
-const _: () = assert!(size_of::<Schedule<10>>() == 320 && size_of::<Schedule<14>>() == 384);
+const _: () = assert!(size_of::<Schedule<10>>() == 256 && size_of::<Schedule<14>>() == 320);
 
 impl<const R: usize> Schedule<R> {
     /// Returns the schedule of a key. `R` must fit its length.
     pub(super) fn new(isa: AesNi, key: &[u8], salt: [u8; 4]) -> Box<Self> {
+        const ZERO: Block = [0; 16];
         let mut this =
-            Box::new(Self { rounds: [[0; 16]; R], powers: [[0; 16]; POWERS], start: [0; 16], key: [0; 16] });
+            Box::new(Self { rounds: [ZERO; R], start: ZERO, eighth: ZERO, powers: [ZERO; POWERS] });
         // SAFETY: `AesNi` proves the features.
         unsafe { this.expand(isa, key) };
-        this.start = this.key;
-        this.start.iter_mut().zip(salt).for_each(|(byte, salt)| *byte ^= salt);
         // SAFETY: as above.
         unsafe { this.raise(isa) };
+        this.start.iter_mut().zip(salt).for_each(|(byte, salt)| *byte ^= salt);
         this
     }
 
-    /// Expands the key (FIPS 197 §5.2).
+    /// Expands the key (FIPS 197 §5.2). `start` becomes round key 0.
     #[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
     fn expand(&mut self, isa: AesNi, key: &[u8]) {
         let words = key.len() / 4;
@@ -67,7 +68,7 @@ impl<const R: usize> Schedule<R> {
             w[i] = w[i - words] ^ t;
         }
         let (keys, _) = w.as_chunks::<4>();
-        for (key, words) in [&mut self.key].into_iter().chain(&mut self.rounds).zip(keys) {
+        for (key, words) in [&mut self.start].into_iter().chain(&mut self.rounds).zip(keys) {
             for (bytes, word) in key.chunks_exact_mut(4).zip(words) {
                 bytes.copy_from_slice(&word.to_le_bytes());
             }
@@ -75,10 +76,10 @@ impl<const R: usize> Schedule<R> {
         w.zeroize();
     }
 
-    /// Computes the powers of the hash key, which is an encrypted block of zeros.
+    /// Computes the powers of the hash key, which is an encrypted block of zeros. `start` is round key 0.
     #[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
     fn raise(&mut self, isa: AesNi) {
-        let mut x = Xmm::splat(isa, &self.key);
+        let mut x = Xmm::splat(isa, &self.start);
         let (last, rounds) = self.rounds.split_last().expect("ten rounds at least");
         for key in rounds {
             x = x.aesenc(Xmm::splat(isa, key));
@@ -92,6 +93,8 @@ impl<const R: usize> Schedule<R> {
             *place = power.to_block();
             power = ghash.multiply(isa, power, h);
         }
+        let fourth = Xmm::splat(isa, self.power(4));
+        self.eighth = ghash.multiply(isa, fourth, fourth).to_block();
     }
 
     /// Prefetches the cache lines that sealing and opening read: round keys and powers lie in all
@@ -141,16 +144,22 @@ impl<const R: usize> Schedule<R> {
         row(&self.rounds, i - 1)
     }
 
-    /// Returns Hⁱ.
+    /// Returns Hⁱ, up to H⁴.
     #[inline(always)]
     pub(super) fn power(&self, i: usize) -> &Block {
         &self.powers[POWERS - i]
     }
 
-    /// Returns Hⁱ to Hⁱ⁻³.
+    /// Returns H⁴ to H¹.
     #[inline(always)]
-    pub(super) fn powers(&self, i: usize) -> &Row {
-        row(&self.powers, POWERS - i)
+    pub(super) fn powers(&self) -> &Row {
+        row(&self.powers, 0)
+    }
+
+    /// Returns H⁸.
+    #[inline(always)]
+    pub(super) fn eighth(&self) -> &Block {
+        &self.eighth
     }
 
     /// Returns the block that all counter blocks start from.
@@ -179,8 +188,8 @@ fn substitute(isa: AesNi, word: u32) -> u32 {
 impl<const R: usize> Drop for Schedule<R> {
     fn drop(&mut self) {
         self.rounds.zeroize();
-        self.powers.zeroize();
         self.start.zeroize();
-        self.key.zeroize();
+        self.eighth.zeroize();
+        self.powers.zeroize();
     }
 }

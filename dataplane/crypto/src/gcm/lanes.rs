@@ -121,12 +121,14 @@ struct PendingGroup<'a, V, const R: usize> {
 /// The hash of a group, computed a block at a time.
 struct Hash<V> {
     sum: Sum<V>,
-    powers: [V; 4],
+    /// H⁴ to H¹ for vectors of four lanes, which are transposed when they are loaded. There are registers for
+    /// them, as there are not for those of shorter vectors.
+    powers: [V; POWERS],
 }
 
 impl<V: Vector> Hash<V> {
-    /// Adds block `i` of additional data, text and lengths. If there are more blocks than powers of
-    /// the key, the first ones are hashed ahead, and their hash is added to the next block.
+    /// Adds block `i` of additional data, text and lengths. The blocks are hashed by as many as there are
+    /// powers; the hash of those before is added to the first one of the next.
     #[inline(always)]
     fn step<const R: usize, const N: usize>(
         &mut self,
@@ -134,24 +136,22 @@ impl<V: Vector> Hash<V> {
         waiting: &PendingGroup<'_, V, R>,
         i: usize,
     ) {
-        let blocks = N + 2;
-        let first = blocks.saturating_sub(POWERS);
         let mut block = match i {
             0 => waiting.aad,
             i if i <= N => waiting.blocks[i - 1],
             _ => waiting.lengths,
         };
-        if first > 0 && i == first {
+        let exponent = (N + 1 - i) % POWERS + 1;
+        if i > 0 && exponent == POWERS {
             block = block.xor(kernel.ghash.reduce(self.sum));
             self.sum = Sum::new(kernel.isa);
         }
-        let (at, exponent) = if i < first { (i, first - i) } else { (i - first, blocks - i) };
-        if at % 4 == 0 && exponent >= 4 {
-            self.powers = V::gather_rows(kernel.isa, each!(waiting.keys, |k| k.powers(exponent)));
-        } else if exponent < 4 && at / 4 * 4 + exponent + at % 4 < at / 4 * 4 + 4 {
-            self.powers[at % 4] = V::gather(kernel.isa, each!(waiting.keys, |k| k.power(exponent)));
-        }
-        self.sum.add(block, Power::new(self.powers[at % 4]));
+        let power = if V::LANES == 4 {
+            self.powers[POWERS - exponent]
+        } else {
+            V::gather(kernel.isa, each!(waiting.keys, |k| k.power(exponent)))
+        };
+        self.sum.add(block, Power::new(power));
     }
 
     #[inline(always)]
@@ -163,7 +163,8 @@ impl<V: Vector> Hash<V> {
 impl<V: Vector> LaneKernel<V> {
     #[inline(always)]
     fn hash<const R: usize>(&self, waiting: &PendingGroup<'_, V, R>) -> Hash<V> {
-        Hash { sum: Sum::new(self.isa), powers: [waiting.aad; 4] }
+        let powers = V::gather_rows(self.isa, each!(waiting.keys, |k| k.powers()));
+        Hash { sum: Sum::new(self.isa), powers }
     }
 
     /// Passes a group through the cipher and hashes the group before, if there is one. Returns the
@@ -184,7 +185,8 @@ impl<V: Vector> LaneKernel<V> {
         let keys: [&Schedule<R>; 4] = each!(packets, |p| unsafe { p.schedule() });
         let text: [*mut u8; 4] = each!(packets, |p| p.text);
         let aad = ghash.reverse(V::gather(isa, each!(packets, |p| &p.aad)));
-        let mut hash = Hash { sum: Sum::new(isa), powers: [aad; 4] };
+        let mut hash =
+            before.map_or(Hash { sum: Sum::new(isa), powers: [aad; POWERS] }, |before| self.hash(before));
 
         // The counter is 1 for the block that hides the tag, 2 for the first block of text.
         let start = V::gather(isa, each!(keys, |k| k.start())).xor(V::gather(isa, each!(packets, |p| &p.iv)));

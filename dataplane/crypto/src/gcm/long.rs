@@ -19,7 +19,7 @@
 use super::{
     counters::Counters,
     ghash::{Ghash, Power, Sum},
-    key::{POWERS, Schedule},
+    key::Schedule,
     packet::Packet,
     vector::{Vector, at_lane},
 };
@@ -410,13 +410,18 @@ impl<'p, V: Vector, const SEAL: bool> Hasher<'p, V, SEAL> {
 #[inline(always)]
 fn powers<V: Vector, const R: usize>(isa: V::Isa, ghash: Ghash<V>, key: &Schedule<R>) -> [Power<V>; HALF] {
     let one = V::splat(isa, key.power(V::LANES));
-    let two = V::splat(isa, key.power(2 * V::LANES));
-    let (three, four) = if HALF * V::LANES <= POWERS {
-        (V::splat(isa, key.power(3 * V::LANES)), V::splat(isa, key.power(4 * V::LANES)))
-    } else {
-        let blocks = [key.power(V::LANES), key.power(2 * V::LANES)];
-        let both = ghash.multiply(isa, V::gather(isa, [blocks[0], blocks[1], blocks[0], blocks[1]]), two);
-        (V::broadcast(isa, both.lane(0)), V::broadcast(isa, both.lane(1)))
+    let (two, three, four) = match V::LANES {
+        1 => (V::splat(isa, key.power(2)), V::splat(isa, key.power(3)), V::splat(isa, key.power(4))),
+        2 => {
+            let two = V::splat(isa, key.power(4));
+            (two, ghash.multiply(isa, one, two), V::splat(isa, key.eighth()))
+        }
+        _ => {
+            let two = V::splat(isa, key.eighth());
+            let blocks = [key.power(V::LANES), key.eighth()];
+            let both = ghash.multiply(isa, V::gather(isa, [blocks[0], blocks[1], blocks[0], blocks[1]]), two);
+            (two, V::broadcast(isa, both.lane(0)), V::broadcast(isa, both.lane(1)))
+        }
     };
     [Power::new(one), Power::new(two), Power::new(three), Power::new(four)]
 }
