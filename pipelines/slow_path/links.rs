@@ -11,13 +11,13 @@ mod link_id;
 mod mtus;
 mod path_mtu;
 mod probing;
+mod records;
 mod searches;
 mod sending;
 mod timeouts;
 
 use super::{
     early_packets::{EarlyPacket, EarlyPackets},
-    line_limit::LineLimit,
     link_log::{self, Move},
     parts::{Owner, TunnelParts},
     policies,
@@ -27,10 +27,9 @@ use super::{
 use crate::gateway::tables::Awaited;
 pub(super) use link_id::LinkId;
 pub(super) use mtus::FoundMtu;
-use path_mtu::PathMtu;
-use probing::Probing;
+use records::LinkRecords;
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
+    collections::{BTreeSet, VecDeque},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -45,26 +44,11 @@ use wayfarer_dataplane::{
 use wayfarer_mobility::{
     ike::event::{ChildId, PeerId},
     rate::Rate,
-    roaming::{Decision, Roaming},
+    roaming::Decision,
 };
 
 /// Time after which a path is reported again that a link was to follow and did not take.
 const REPORT_AGAIN: Duration = Duration::from_secs(1);
-
-/// A link: the tunnels that share a path to a peer.
-#[derive(Debug)]
-struct Link {
-    tunnels: Vec<TunnelId>,
-    roaming: Roaming<Path>,
-    /// The last path that the link was to follow, while [`Timer::ReportAgain`] is pending for it.
-    reports_again: Option<Box<Path>>,
-    /// The MTU of the path, if it is known and less than the port's.
-    path_mtu: Option<Box<PathMtu>>,
-    /// The search for that, if the keys are set by hand.
-    probing: Probing,
-    /// Limits the log's lines about moves and MTUs.
-    lines: LineLimit,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
@@ -123,8 +107,7 @@ pub(super) enum IkeEvent {
 pub(super) struct Links {
     pub(super) tables: TableWriter,
     tunnels: Tunnels,
-    /// Boxed, since much room in the nodes of a tree stays empty.
-    links: BTreeMap<LinkId, Box<Link>>,
+    links: LinkRecords,
     timers: BTreeSet<(Duration, Timer)>,
     events: VecDeque<Event>,
     early: EarlyPackets,
@@ -143,7 +126,7 @@ impl Links {
         Ok(Self {
             tables,
             tunnels: Tunnels::new(sharing)?,
-            links: BTreeMap::new(),
+            links: LinkRecords::default(),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
             early: EarlyPackets::default(),
@@ -159,8 +142,7 @@ impl Links {
 
     /// Returns the tunnels of a link.
     pub(super) fn tunnels_of(&self, link: LinkId) -> impl Iterator<Item = &Tunnel> {
-        let ids = self.links.get(&link).into_iter().flat_map(|link| &link.tunnels);
-        ids.filter_map(|id| self.tunnels.get(*id))
+        self.links.tunnels_of(link).filter_map(|id| self.tunnels.get(id))
     }
 
     /// Installs a tunnel, effective from the next burst on. Its packets leave by a port with an MTU
@@ -186,7 +168,6 @@ impl Links {
 
     /// Adds a tunnel that receives, but does not send yet.
     fn add(&mut self, now: Duration, parts: TunnelParts, mtu: usize) -> Result<TunnelId, KeyError> {
-        let (roam, is_known, probing) = (parts.roam, parts.path.is_some(), parts.path_probing);
         let (id, tunnel) = self.tunnels.add(parts, now, mtu, &self.tables.writer)?;
         let (selectors, room) = (&tunnel.inbound.selectors, tunnel.inbound.inner_mtu());
         let TableWriter { tables, writer, .. } = &mut self.tables;
@@ -204,18 +185,8 @@ impl Links {
         {
             self.timers.extend(when.map(|when| (when, timer)));
         }
-        let new = || {
-            Box::new(Link {
-                tunnels: Vec::with_capacity(1),
-                roaming: Roaming::new(now, roam, is_known),
-                reports_again: None,
-                path_mtu: None,
-                probing: Probing::new(probing),
-                lines: LineLimit::default(),
-            })
-        };
-        let link = LinkId::of(tunnel.owner, id);
-        self.links.entry(link).or_insert_with(new).tunnels.push(id);
+        let link = LinkId::of(tunnel.owner(), id);
+        self.links.add_tunnel(now, link, id, tunnel);
         self.inherit_path_mtu(id);
         self.search_path(now, link);
         Ok(id)
@@ -251,12 +222,7 @@ impl Links {
     /// apply to its traffic.
     pub(super) fn remove(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.remove(id) else { return };
-        if let Entry::Occupied(mut link) = self.links.entry(LinkId::of(tunnel.owner, id)) {
-            link.get_mut().tunnels.retain(|other| *other != id);
-            if link.get().tunnels.is_empty() {
-                link.remove();
-            }
-        }
+        self.links.remove_tunnel(LinkId::of(tunnel.owner(), id), id);
         // The other timers expire soon by themselves, but a lifetime may last for hours.
         for (when, timer) in tunnel.lifetimes().into_iter().zip([Timer::SoftTime(id), Timer::HardTime(id)]) {
             when.map(|when| self.timers.remove(&(when, timer)));
@@ -290,18 +256,20 @@ impl Links {
         if tables.is_local(path.remote, reader) {
             return Err(MoveError::Unreachable);
         }
-        // A link without tunnels has nothing to move.
-        let Some(known) = self.links.get_mut(&link) else { return Ok(()) };
-        let Link { tunnels, roaming, path_mtu, .. } = &mut **known;
-        if path_mtu.take_if(|known| !known.is_of(&path)).is_some() {
+        let known = self.links.get_mut(link);
+        let outdated = known.and_then(|known| known.path_mtu.take_if(|known| !known.is_of(&path)));
+        if outdated.is_some() {
             self.events.extend(Event::path_mtu(link, None));
         }
-        let mut result = Ok(());
-        for id in tunnels {
-            match self.tunnels.move_to(now, *id, path, writer) {
-                Ok(()) => roaming.handle_move(),
+        let (mut result, mut has_moved) = (Ok(()), false);
+        for id in self.links.tunnels_of(link) {
+            match self.tunnels.move_to(now, id, path, writer) {
+                Ok(()) => has_moved = true,
                 Err(why) => result = Err(why),
             }
+        }
+        if let Some(known) = self.links.get_mut(link).filter(|_| has_moved) {
+            known.roaming.handle_move();
         }
         self.fit_link(link);
         self.search_path(now, link);
@@ -326,7 +294,7 @@ impl Links {
     }
 
     fn log_move(&mut self, now: Duration, id: TunnelId, moved: Move, result: Result<(), MoveError>) {
-        let link = self.links.get_mut(&LinkId::Manual(id));
+        let link = self.links.begin(now, LinkId::Manual(id), &self.tunnels);
         if let (Some(link), Some(tunnel)) = (link, self.tunnels.get(id)) {
             moved.log(now, &mut link.lines, &tunnel.name, result);
         }
@@ -347,7 +315,7 @@ impl Links {
         let id = self.tunnels.named(name).ok_or(MoveError::Unknown)?;
         let tunnel = self.tunnels.get(id).ok_or(MoveError::Unknown)?;
         // IKE would not know, so the link could not come back.
-        if tunnel.owner != Owner::Manual {
+        if tunnel.owner() != Owner::Manual {
             return Err(MoveError::Ike);
         }
         let encap = match (tunnel.path.map(|path| path.encap), udp_port) {
@@ -364,15 +332,16 @@ impl Links {
     pub(super) fn handle_report(&mut self, now: Duration, id: TunnelId, path: Path) {
         let Some(tunnel) = self.tunnels.get(id) else { return };
         tunnel.inbound.report_taken();
-        if let (false, Owner::Ike(peer, child)) = (tunnel.is_used, tunnel.owner) {
+        if let (false, Owner::Ike(peer, child)) = (tunnel.is_used, tunnel.owner()) {
             self.events.push_back(Event::Ike(peer, IkeEvent::FirstPacket(child)));
         }
         // The first packet is reported on any path, and the link may have moved meanwhile.
         if tunnel.path == Some(path) {
             return;
         }
-        let link = LinkId::of(tunnel.owner, id);
-        let decision = self.links.get_mut(&link).and_then(|link| link.roaming.handle_report(now, path));
+        let link = LinkId::of(tunnel.owner(), id);
+        let known = self.links.begin(now, link, &self.tunnels);
+        let decision = known.and_then(|known| known.roaming.handle_report(now, path));
         self.carry_out(now, link, decision);
     }
 
@@ -380,7 +349,7 @@ impl Links {
     pub(super) fn handle_due(&mut self, id: TunnelId, inbound: bool, due: Due) {
         let Some(tunnel) = self.tunnels.get_mut(id) else { return };
         tunnel.due(due);
-        match tunnel.owner {
+        match tunnel.owner() {
             Owner::Ike(peer, child) => {
                 let event = match due {
                     Due::Soft => IkeEvent::Due(child),
@@ -407,9 +376,8 @@ impl Links {
             Some(Decision::Wait(until)) => _ = self.timers.insert((until, Timer::Move(link))),
             Some(Decision::Follow(path)) => self.follow(now, link, path),
             Some(Decision::Notify(path)) => {
-                let tunnels = self.links.get(&link).map_or(&[][..], |link| &link.tunnels);
-                for id in tunnels {
-                    if let Some(tunnel) = self.tunnels.get_mut(*id) {
+                for id in self.links.tunnels_of(link) {
+                    if let Some(tunnel) = self.tunnels.get_mut(id) {
                         tunnel.see_at(path);
                     }
                 }
@@ -444,7 +412,7 @@ impl Links {
     /// Lets the path that was reported last be reported again after a while, once for each link: the
     /// link may refuse it now, or leave it later.
     fn report_again_later(&mut self, now: Duration, id: LinkId, path: Path) {
-        if let Some(link) = self.links.get_mut(&id)
+        if let Some(link) = self.links.get_mut(id)
             && link.reports_again.replace(Box::new(path)).is_none()
         {
             self.timers.insert((now + REPORT_AGAIN, Timer::ReportAgain(id)));
@@ -453,7 +421,7 @@ impl Links {
 
     /// Lets the path that was reported last be reported again.
     fn report_again(&mut self, now: Duration, id: LinkId) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         let Some(path) = link.reports_again.take().map(|path| *path) else { return };
         if link.roaming.is_waiting() {
             // The waiting move ends unless its path is the last one that was reported.

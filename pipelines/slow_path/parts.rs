@@ -24,6 +24,11 @@ pub(super) enum Owner {
 }
 
 impl Owner {
+    /// Returns the owner of a tunnel that is this peer's, or of a manually keyed one.
+    pub(super) fn of(peer: Option<&OfPeer>) -> Self {
+        peer.map_or(Self::Manual, |of| Self::Ike(of.peer, of.child))
+    }
+
     /// Returns the number of the link of tunnel `id`, by which workers tell it from most others.
     pub(super) fn link_number(self, id: TunnelId, secret: &impl BuildHasher) -> u16 {
         match self {
@@ -68,15 +73,24 @@ impl Holder {
     }
 }
 
+/// Whose a tunnel is that is an IKE peer's.
+#[derive(Debug)]
+pub(super) struct OfPeer {
+    /// The peer.
+    pub(super) peer: PeerId,
+    /// Its child SA.
+    pub(super) child: ChildId,
+    /// Whoever has the inner addresses.
+    pub(super) holder: Holder,
+}
+
 /// A tunnel to install.
 #[derive(Debug)]
 pub(super) struct TunnelParts {
     /// The name, for people.
     pub(super) name: Arc<str>,
-    /// The owner.
-    pub(super) owner: Owner,
-    /// Whoever has the inner addresses.
-    pub(super) holder: Holder,
+    /// The peer that it is for; `None` if it is manually keyed. Boxed, for there may be a million of those.
+    pub(super) peer: Option<Box<OfPeer>>,
     /// Tunnel or transport mode.
     pub(super) mode: Mode,
     /// The gateway's outer address at first.
@@ -163,11 +177,9 @@ impl From<&model::Tunnel> for TunnelParts {
                 Encapsulation::Udp(local) => Encap::Udp { local, remote: udp_port },
             },
         });
-        let name: Arc<str> = tunnel.name.as_str().into();
         Self {
-            name: name.clone(),
-            owner: Owner::Manual,
-            holder: Holder::manual(name),
+            name: tunnel.name.as_str().into(),
+            peer: None,
             mode: tunnel.mode,
             local: tunnel.local,
             any_local: false,

@@ -151,7 +151,7 @@ impl SlowPath {
                 let flow = Flow::of(&header, packet).reversed();
                 // Its tunnel may have ended since, and the mapping would be the next peer's.
                 let holder = self.links.holder_of(&flow).ok_or(DropReason::SourcePort)?;
-                Some(Answers { flow, holder: holder.clone() })
+                Some(Answers { flow, holder })
             }
             false => None,
         };

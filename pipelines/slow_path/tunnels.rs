@@ -1,16 +1,18 @@
 //! The slow path's state of each tunnel, and its changes to the tunnel's SAs.
 
 mod history;
+mod names;
 mod records;
 
 use super::{
     mtu_source::MtuSource,
-    parts::{Holder, Owner, SaParts, TunnelParts},
+    parts::{OfPeer, Owner, SaParts, TunnelParts},
 };
 use crate::barrier::{Barrier, SharedBarrier};
 use history::{History, Times};
+use names::{ById, Names};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     hash::RandomState,
     net::IpAddr,
     sync::{Arc, MutexGuard, PoisonError},
@@ -23,7 +25,7 @@ use wayfarer_dataplane::{
     table::Writer,
     wire::{Address, esp},
 };
-use wayfarer_mobility::roaming::Policy;
+use wayfarer_mobility::{path_mtu::PathProbing, roaming::Policy};
 
 /// One tunnel. There may be a million of them, so what only some of them have is boxed.
 #[derive(Debug)]
@@ -32,16 +34,18 @@ pub struct Tunnel {
     pub name: Arc<str>,
     /// The gateway's outer address at first.
     pub local: IpAddr,
-    /// The owner, which decides about its path and its keys.
-    pub(super) owner: Owner,
-    /// Whoever has the inner addresses.
-    pub(super) holder: Holder,
+    /// The peer that it is for; `None` if it is manually keyed.
+    peer: Option<Box<OfPeer>>,
     /// The SA of packets from the peer.
     pub inbound: Arc<InboundSa>,
     /// The SA of packets to the peer.
     pub outbound: Arc<OutboundSa>,
     /// True if traffic is sent by it.
     pub is_used: bool,
+    /// The policy for moves of the peer.
+    pub(super) roam: Policy,
+    /// When the MTU of the path is looked for by dummy packets.
+    pub(super) path_probing: PathProbing,
     /// The path to the peer, if one is known.
     pub path: Option<Path>,
     /// Longest outer packet that the path takes, in bytes, if that is less than the port's; and who has
@@ -59,7 +63,7 @@ pub struct Tunnel {
     history: Option<Box<History>>,
 }
 
-const _: () = assert!(size_of::<Tunnel>() <= 192);
+const _: () = assert!(size_of::<Tunnel>() <= 160);
 
 /// Why a path was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +103,8 @@ impl std::fmt::Display for MoveError {
 /// All tunnels, by number and by name.
 #[derive(Debug)]
 pub struct Tunnels {
-    /// Boxed, since much room in the nodes of a tree stays empty.
-    all: BTreeMap<TunnelId, Box<Tunnel>>,
-    names: BTreeMap<Arc<str>, TunnelId>,
+    all: ById,
+    names: Names,
     /// By the SPI of packets to the peer.
     spis: BTreeSet<(Spi, TunnelId)>,
     /// By the address and UDP port of the peer; without UDP the port is 0.
@@ -168,12 +171,13 @@ impl Tunnel {
         }));
         Ok(Self {
             name: parts.name,
-            owner: parts.owner,
-            holder: parts.holder,
+            peer: parts.peer,
             local: parts.local,
             inbound,
             outbound,
             is_used: parts.send,
+            roam: parts.roam,
+            path_probing: parts.path_probing,
             path: parts.path,
             path_mtu: None,
             mtu_limit: parts.mtu.map(|mtu| mtu.try_into().unwrap_or(u16::MAX)),
@@ -296,8 +300,8 @@ impl Tunnels {
     /// [`KeyError::Backend`] if the environment requests code that this processor cannot run.
     pub(super) fn new(sharing: Sharing) -> Result<Self, KeyError> {
         Ok(Self {
-            all: BTreeMap::new(),
-            names: BTreeMap::new(),
+            all: ById::new(),
+            names: Names::default(),
             spis: BTreeSet::new(),
             remotes: BTreeSet::new(),
             next: 0,
@@ -320,16 +324,18 @@ impl Tunnels {
         writer: &Writer,
     ) -> Result<(TunnelId, &Tunnel), KeyError> {
         let id = self.free_id();
-        let (link, ciphers) = (parts.owner.link_number(id, &self.secret), (self.sharing, self.backend));
+        let owner = Owner::of(parts.peer.as_deref());
+        let (link, ciphers) = (owner.link_number(id, &self.secret), (self.sharing, self.backend));
         let mut tunnel = Tunnel::new(parts, id, link, now, mtu, ciphers, writer)?;
         let barrier = self.barrier_of(&tunnel);
         let is_told = barrier.is_some_and(|mut barrier| barrier.add_tunnel(&tunnel.inbound.selectors));
         tunnel.tells_barrier = is_told;
-        // A tunnel's name contains a peer's name, so it must not take over an existing one.
-        self.names.entry(tunnel.name.clone()).or_insert(id);
         self.spis.insert((tunnel.outbound.spi, id));
         self.remotes.extend(tunnel.path.map(|path| remote_of(&path, id)));
-        Ok((id, &**self.all.entry(id).or_insert(Box::new(tunnel))))
+        self.all.insert(id, Box::new(tunnel));
+        // A tunnel's name contains a peer's name, so it must not take over an existing one.
+        self.names.add(id, &self.all);
+        Ok((id, &*self.all[&id]))
     }
 
     /// Returns the barrier if it knows of the tunnel's traffic only by the tunnel.
@@ -361,7 +367,7 @@ impl Tunnels {
 
     /// Returns the number of the tunnel with this name.
     pub fn named(&self, name: &str) -> Option<TunnelId> {
-        self.names.get(name).copied()
+        self.names.get(name, &self.all)
     }
 
     /// Returns the tunnels whose packets to the peer have this SPI.
@@ -419,9 +425,7 @@ impl Tunnels {
         if let Some(path) = tunnel.path {
             self.remotes.remove(&remote_of(&path, id));
         }
-        if self.named(&tunnel.name) == Some(id) {
-            self.names.remove(&tunnel.name);
-        }
+        self.names.remove(id, &tunnel);
         if let Some(mut barrier) = self.barrier_of(&tunnel) {
             barrier.remove_tunnel(&tunnel.inbound.selectors);
         }

@@ -3,7 +3,7 @@
 use super::prefixes::{pool_ranks, prefixes};
 use crate::{
     config::model,
-    slow_path::parts::{Holder, Owner, SaParts, TunnelParts},
+    slow_path::parts::{Holder, OfPeer, SaParts, TunnelParts},
 };
 use wayfarer_dataplane::{
     crypto::Suite,
@@ -88,8 +88,7 @@ impl ConnectionParts {
         let part = |spi, key| SaParts { spi: Spi(spi), cipher, key, sequence: 0 };
         Some(TunnelParts {
             name: name.into(),
-            owner: Owner::Ike(peer, child),
-            holder,
+            peer: Some(Box::new(OfPeer { peer, child, holder })),
             mode: if sa.transport { Mode::Transport } else { Mode::Tunnel },
             local: path.local,
             any_local: !sa.transport,

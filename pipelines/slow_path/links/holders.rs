@@ -3,7 +3,7 @@
 use super::{Event, Links};
 use crate::{
     gateway::tables::Tables,
-    slow_path::{parts::Holder, policies},
+    slow_path::{parts::Holder, policies, tunnels::Tunnel},
 };
 use wayfarer_dataplane::sa::{Flow, Selector};
 
@@ -24,9 +24,9 @@ impl Links {
     /// Returns whoever gets the packets of a flow, if a tunnel carries them. Among tunnels in the same
     /// place the older one goes first, so that nobody takes anything away by claiming what is another's
     /// already.
-    pub(in crate::slow_path) fn holder_of(&self, outbound: &Flow) -> Option<&Holder> {
+    pub(in crate::slow_path) fn holder_of(&self, outbound: &Flow) -> Option<Holder> {
         let first = policies::first_tunnel(outbound, &self.tables)?;
-        self.tunnels.get(first.tunnel()?).map(|tunnel| &tunnel.holder)
+        self.tunnels.get(first.tunnel()?).map(Tunnel::holder)
     }
 }
 
@@ -36,7 +36,7 @@ mod tests {
     use crate::{
         config::model::{Config, Nat},
         sim::{fixtures::*, world::World},
-        slow_path::parts::{Owner, TunnelParts},
+        slow_path::parts::{OfPeer, TunnelParts},
     };
     use std::{collections::BTreeSet, time::Duration};
     use wayfarer_dataplane::{sa::TunnelId, wire::ip::protocol};
@@ -57,8 +57,8 @@ mod tests {
 
     fn install_as(links: &mut Links, n: u32, peer: u64, selector: Selector, send: bool) -> TunnelId {
         let mut parts = TunnelParts::from(&tunnel(n, suite("aes128gcm16")));
-        parts.owner = Owner::Ike(PeerId(peer), ChildId(n.into()));
-        parts.holder = holder(peer);
+        let (of, child) = (PeerId(peer), ChildId(n.into()));
+        parts.peer = Some(Box::new(OfPeer { peer: of, child, holder: holder(peer) }));
         parts.selectors = vec![selector];
         parts.send = send;
         links.install(Duration::ZERO, parts, 1500, &[]).unwrap()
@@ -69,7 +69,7 @@ mod tests {
         let (src, dst) = (ip(from).into(), ip(inner).into());
         let flow =
             Flow { src, dst, protocol: protocol::UDP, ports: Some((53, 5000)), is_later_fragment: false };
-        links.holder_of(&flow) == Some(&holder(peer))
+        links.holder_of(&flow) == Some(holder(peer))
     }
 
     fn gets(links: &Links, peer: u64, inner: &str) -> bool {

@@ -66,9 +66,8 @@ impl Links {
     /// Makes the packets of a link's tunnels fit the port that they leave by now.
     pub(super) fn fit_link(&mut self, id: LinkId) {
         let TableWriter { tables, writer, reader } = &mut self.tables;
-        let Some(link) = self.links.get(&id) else { return };
-        for id in &link.tunnels {
-            let Some(tunnel) = self.tunnels.get_mut(*id) else { continue };
+        for id in self.links.tunnels_of(id) {
+            let Some(tunnel) = self.tunnels.get_mut(id) else { continue };
             let hop = tunnel.path.and_then(|path| tables.routes.find(path.remote, reader));
             if let Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) = hop {
                 tunnel.fit(tables.settings.ports[usize::from(*port)].mtu(), writer);
@@ -120,8 +119,8 @@ impl Links {
         if tunnel.may_be_cut() || report.mtu >= tunnel.mtu() {
             return Err(DropReason::PathMtu);
         }
-        let id = LinkId::of(tunnel.owner, id);
-        let link = self.links.get_mut(&id).ok_or(DropReason::PathMtu)?;
+        let id = LinkId::of(tunnel.owner(), id);
+        let link = self.links.begin(now, id, &self.tunnels).ok_or(DropReason::PathMtu)?;
         if let Some(left_out) = link.lines.admits(now) {
             link_log::path_mtu(tunnel, report.mtu, left_out);
         }
@@ -138,7 +137,7 @@ impl Links {
             .sending_to(&report.path)
             .take(ALIKE)
             .filter(|(_, tunnel)| tunnel.path == Some(report.path))
-            .map(|(id, tunnel)| LinkId::of(tunnel.owner, id))
+            .map(|(id, tunnel)| LinkId::of(tunnel.owner(), id))
             .find(|link| self.may_search(*link))
             .ok_or(DropReason::PathMtu)?;
         // Only what is about a link uses up the limit, so that strangers who guess do not.
@@ -178,7 +177,7 @@ impl Links {
     /// on. What a router has reported before stays its finding if they confirm it.
     pub(in crate::slow_path) fn set_probed_mtu(&mut self, id: LinkId, found: FoundMtu) {
         let FoundMtu { path, mtu, is_limit } = found;
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         let known = link.path_mtu.as_deref();
         let confirmed = known.filter(|known| known.is_of(&path) && Some(known.mtu) == mtu);
         let found_by = confirmed.and_then(|known| known.found_by).unwrap_or(MtuSource::Probe);
@@ -190,7 +189,7 @@ impl Links {
     /// Has a link send outer packets of at most `mtu` bytes while it uses `path`, for ten minutes, since a
     /// router has reported that. Does nothing if there is no such link.
     pub(in crate::slow_path) fn set_path_mtu(&mut self, now: Duration, id: LinkId, path: Path, mtu: u16) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.begin(now, id, &self.tunnels) else { return };
         let until = now + LIFETIME;
         let known = PathMtu { path, mtu, found_by: Some(MtuSource::Router), until: Some(until) };
         link.path_mtu = Some(Box::new(known));
@@ -201,12 +200,12 @@ impl Links {
     /// Has the link of the tunnel `new` go by what that of `old` knows of the same path, until it knows
     /// more: a peer that has authenticated again has another link.
     pub(in crate::slow_path) fn inherit_from(&mut self, now: Duration, old: TunnelId, new: TunnelId) {
-        let link_of = |id| self.tunnels.get(id).map(|tunnel| LinkId::of(tunnel.owner, id));
+        let link_of = |id| self.tunnels.get(id).map(|tunnel| LinkId::of(tunnel.owner(), id));
         let (Some(old), Some(new)) = (link_of(old), link_of(new)) else { return };
-        let known = self.links.get(&old).and_then(|link| link.path_mtu.as_deref().copied());
-        let known = known.filter(|_| old != new);
-        let Some(link) = self.links.get_mut(&new).filter(|link| link.path_mtu.is_none()) else { return };
-        let Some(known) = known else { return };
+        let known = self.links.get(old).and_then(|link| link.path_mtu.as_deref().copied());
+        let Some(known) = known.filter(|_| old != new) else { return };
+        let link = self.links.begin(now, new, &self.tunnels);
+        let Some(link) = link.filter(|link| link.path_mtu.is_none()) else { return };
         let until = known.until.unwrap_or(now + LIFETIME);
         link.path_mtu = Some(Box::new(PathMtu { until: Some(until), ..known }));
         self.timers.insert((until, Timer::PathMtu(new)));
@@ -215,7 +214,7 @@ impl Links {
 
     /// Forgets the MTU of a link's path if its time is over.
     pub(super) fn forget_path_mtu(&mut self, now: Duration, id: LinkId) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         let is_over = |until: Duration| until <= now;
         if link.path_mtu.take_if(|known| known.until.is_some_and(is_over)).is_some() {
             self.apply_path_mtu(id);
@@ -224,22 +223,21 @@ impl Links {
 
     /// Has all tunnels of a link use the MTU of the path, and IKE its messages.
     fn apply_path_mtu(&mut self, id: LinkId) {
-        let Some(link) = self.links.get(&id) else { return };
-        for id in &link.tunnels {
-            if let Some(tunnel) = self.tunnels.get_mut(*id) {
-                let known = link.path_mtu.as_deref();
+        let known = self.links.get(id).and_then(|link| link.path_mtu.as_deref());
+        for id in self.links.tunnels_of(id) {
+            if let Some(tunnel) = self.tunnels.get_mut(id) {
                 let known = known.filter(|known| tunnel.path.is_some_and(|path| known.is_of(&path)));
                 tunnel.set_path_mtu(known.map(|known| (known.mtu, known.found_by)), &mut self.tables.writer);
             }
         }
-        self.events.extend(Event::path_mtu(id, link.path_mtu.as_deref().map(|known| known.mtu)));
+        self.events.extend(Event::path_mtu(id, known.map(|known| known.mtu)));
     }
 
     /// Has the new tunnel `id` use the MTU of its link's path.
     pub(super) fn inherit_path_mtu(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get(id) else { return };
-        let link = LinkId::of(tunnel.owner, id);
-        if self.links.get(&link).is_some_and(|link| link.path_mtu.is_some()) {
+        let link = LinkId::of(tunnel.owner(), id);
+        if self.links.get(link).is_some_and(|link| link.path_mtu.is_some()) {
             self.apply_path_mtu(link);
         }
     }

@@ -9,20 +9,15 @@ use wayfarer_dataplane::{
         probe::{self, Probe},
     },
 };
-use wayfarer_mobility::{
-    path_mtu::{PacketsSent, PathProbing},
-    path_prober::PathProber,
-    rate::Rate,
-};
+use wayfarer_mobility::{path_mtu::PacketsSent, path_prober::PathProber, rate::Rate};
 
 /// Answers that a peer may have at once, and the time until one more. Its probes are a second apart.
 const ANSWERS: u32 = 8;
 const REFILL: Duration = Duration::from_millis(250);
 
 /// The search of a link, and its answers to the peer's.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Probing {
-    pub(super) on: PathProbing,
     /// The search by the present path, if there is one.
     pub(super) search: Option<Box<Search>>,
     /// True if the log has told that the peer does not answer.
@@ -45,10 +40,6 @@ pub(super) struct Search {
 }
 
 impl Probing {
-    pub(super) fn new(on: PathProbing) -> Self {
-        Self { on, search: None, has_told_silence: false, answers: Rate::default() }
-    }
-
     /// Returns true if a probe of the peer may be answered.
     pub(super) fn admits_answer(&mut self, now: Duration) -> bool {
         self.answers.admits(now, ANSWERS, REFILL)

@@ -2,8 +2,9 @@
 //! requests of IKE.
 
 use super::{
-    Event, FoundMtu, Link, LinkId, Links, Owner, Timer,
+    Event, FoundMtu, LinkId, Links, Owner, Timer,
     probing::{self, Search},
+    records::Link,
 };
 use crate::{
     primitives::OsRandom,
@@ -16,7 +17,7 @@ use wayfarer_dataplane::{
     wire::probe::{Kind, Probe},
 };
 use wayfarer_mobility::{
-    path_mtu::{Finding, PathProbing},
+    path_mtu::Finding,
     path_prober::{OwnProbe, PathProber, Step},
 };
 
@@ -28,12 +29,15 @@ impl Links {
     /// Looks for the MTU of a link's path from now on, if its keys are set by hand and that is wanted.
     pub(super) fn search_path(&mut self, now: Duration, link: LinkId) {
         let LinkId::Manual(id) = link else { return };
-        let (Some(tunnel), Some(link)) = (self.tunnels.get(id), self.links.get_mut(&link)) else { return };
-        let probing = &mut link.probing;
-        let Some(path) = searched_path(tunnel, probing.on) else {
-            probing.search = None;
+        let Some(tunnel) = self.tunnels.get(id) else { return };
+        let Some(path) = searched_path(tunnel) else {
+            if let Some(link) = self.links.get_mut(link) {
+                link.probing.search = None;
+            }
             return;
         };
+        let Some(link) = self.links.begin(now, link, &self.tunnels) else { return };
+        let probing = &mut link.probing;
         if probing.search.as_ref().is_some_and(|search| *search.prober.path() == path) {
             return;
         }
@@ -47,13 +51,13 @@ impl Links {
     pub(super) fn may_search(&self, link: LinkId) -> bool {
         match link {
             LinkId::Ike(_) => true,
-            LinkId::Manual(_) => self.links.get(&link).is_some_and(|link| link.probing.search.is_some()),
+            LinkId::Manual(_) => self.links.get(link).is_some_and(|link| link.probing.search.is_some()),
         }
     }
 
     /// Has a search check that a router reports an MTU, which anybody can have done unless it is `certain`.
     pub(super) fn search_by_report(&mut self, now: Duration, id: TunnelId, mtu: u16, certain: bool) {
-        let link = self.links.get_mut(&LinkId::Manual(id));
+        let link = self.links.get_mut(LinkId::Manual(id));
         if let Some(search) = link.and_then(|link| link.probing.search.as_mut()) {
             search.prober.handle_report(now, mtu, certain);
             self.go_on(now, id);
@@ -62,7 +66,7 @@ impl Links {
 
     /// Handles a timer of a tunnel's search that was to expire at `when`.
     pub(super) fn handle_search_timer(&mut self, now: Duration, when: Duration, id: TunnelId) {
-        let link = self.links.get_mut(&LinkId::Manual(id));
+        let link = self.links.get_mut(LinkId::Manual(id));
         let search = link.and_then(|link| link.probing.search.as_mut());
         if search.is_some_and(|search| search.timer.take_if(|timer| *timer == when).is_some()) {
             self.go_on(now, id);
@@ -79,8 +83,8 @@ impl Links {
         id: TunnelId,
         probe: Probe,
     ) -> Result<(), DropReason> {
-        let tunnel = self.tunnels.get(id).filter(|tunnel| tunnel.owner == Owner::Manual);
-        let link = self.links.get_mut(&LinkId::Manual(id));
+        let tunnel = self.tunnels.get(id).filter(|tunnel| tunnel.owner() == Owner::Manual);
+        let link = self.links.begin(now, LinkId::Manual(id), &self.tunnels);
         let (Some(tunnel), Some(link)) = (tunnel, link) else { return Err(DropReason::Dummy) };
         match probe.kind {
             Kind::Request => {
@@ -107,10 +111,10 @@ impl Links {
     /// Takes all steps of a tunnel's search that are due.
     fn go_on(&mut self, now: Duration, id: TunnelId) {
         let Self { tunnels, links, timers, events, next_search, .. } = self;
-        let (Some(tunnel), Some(link)) = (tunnels.get(id), links.get_mut(&LinkId::Manual(id))) else {
+        let (Some(tunnel), Some(link)) = (tunnels.get(id), links.get_mut(LinkId::Manual(id))) else {
             return;
         };
-        let Link { probing, lines, .. } = &mut **link;
+        let Link { probing, lines, .. } = link;
         // Nothing more may be sent by an expired tunnel.
         probing.search.take_if(|_| tunnel.is_expired());
         let Some(search) = &mut probing.search else { return };
@@ -154,7 +158,7 @@ impl Links {
         let Finding { mtu, is_limit, is_over } = finding;
         let limit = mtu.filter(|_| is_limit);
         self.set_probed_mtu(LinkId::Manual(id), FoundMtu { path, mtu, is_limit });
-        let (Some(tunnel), Some(link)) = (self.tunnels.get(id), self.links.get_mut(&LinkId::Manual(id)))
+        let (Some(tunnel), Some(link)) = (self.tunnels.get(id), self.links.get_mut(LinkId::Manual(id)))
         else {
             return;
         };
@@ -167,11 +171,10 @@ impl Links {
     }
 }
 
-/// Returns the path of a tunnel whose MTU is to be found, if that is wanted `on` it. Routers cut what they
-/// may.
-fn searched_path(tunnel: &Tunnel, on: PathProbing) -> Option<Path> {
+/// Returns the path of a tunnel whose MTU is to be found, if that is wanted. Routers cut what they may.
+fn searched_path(tunnel: &Tunnel) -> Option<Path> {
     let path = tunnel.path.filter(|_| tunnel.is_used && !tunnel.is_expired() && !tunnel.may_be_cut())?;
-    on.includes(path.encap != Encap::None).then_some(path)
+    tunnel.path_probing.includes(path.encap != Encap::None).then_some(path)
 }
 
 /// Returns the event that sends a probe by `path`, in an outer packet of this size.

@@ -55,15 +55,13 @@ impl Links {
     /// of the links of `old`, which it replaces.
     pub(super) fn prefer(&mut self, id: TunnelId, old: &[TunnelId]) {
         let Some(tunnel) = self.tunnels.get(id) else { return };
-        let own = LinkId::of(tunnel.owner, id);
-        let tunnels_of = |link: LinkId| self.links.get(&link).into_iter().flat_map(|link| &link.tunnels);
-        // They are in the order in which they were installed.
-        let older = tunnels_of(own).take_while(|other| **other != id);
+        let own = LinkId::of(tunnel.owner(), id);
+        let older = self.links.tunnels_of(own).take_while(|other| *other != id);
         // A peer decides how many of them are of one link. Each rule is compared with all of these.
-        let owners = old.iter().filter_map(|old| Some(LinkId::of(self.tunnels.get(*old)?.owner, *old)));
+        let owners = old.iter().filter_map(|old| Some(LinkId::of(self.tunnels.get(*old)?.owner(), *old)));
         let owners: BTreeSet<_> = owners.filter(|link| *link != own).collect();
-        let before = owners.into_iter().flat_map(tunnels_of);
-        let older: Vec<_> = older.chain(before).copied().collect();
+        let before = owners.into_iter().flat_map(|link| self.links.tunnels_of(link));
+        let older: Vec<_> = older.chain(before).collect();
         policies::protect(&tunnel.outbound, &tunnel.inbound.selectors, &older, &mut self.tables);
         self.events.extend(Event::tunnels_changed(&tunnel.inbound.selectors, &self.tables.tables));
     }
@@ -138,7 +136,7 @@ mod tests {
             let (src, dst) = (ip(src).into(), ip("10.98.0.7").into());
             let (protocol, ports) = (protocol::UDP, Some((53, 5000)));
             let flow = Flow { src, dst, protocol, ports, is_later_fragment: false };
-            world.assembly.slow_path.links.holder_of(&flow).cloned()
+            world.assembly.slow_path.links.holder_of(&flow)
         };
         for n in [0, 511, 512, 1_199] {
             assert_eq!(holder(own_side, &address(n)), Some(Holder::manual(format!("t{n}").into())));

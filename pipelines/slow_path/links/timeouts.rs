@@ -23,8 +23,8 @@ impl Links {
                     self.expire(id);
                 }
                 Timer::Move(link) => {
-                    let decision =
-                        self.links.get_mut(&link).and_then(|link| link.roaming.handle_timeout(now));
+                    let known = self.links.get_mut(link);
+                    let decision = known.and_then(|known| known.roaming.handle_timeout(now));
                     self.carry_out(now, link, decision);
                 }
                 Timer::ReportAgain(link) => self.report_again(now, link),

@@ -260,7 +260,7 @@ impl Nat {
 impl User {
     /// Returns whether its mappings of tunnels must end: another holder gets the answers now, or nobody.
     fn is_stale(&self, links: &Links) -> bool {
-        let is_another = |answers: &Answers| links.holder_of(&answers.flow) != Some(&answers.holder);
+        let is_another = |answers: &Answers| links.holder_of(&answers.flow).as_ref() != Some(&answers.holder);
         self.answers.as_ref().is_some_and(is_another)
     }
 

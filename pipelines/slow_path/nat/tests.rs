@@ -5,13 +5,19 @@ use crate::{
         frames::datagram,
         world::World,
     },
-    slow_path::{SlowPath, parts::TunnelParts},
+    slow_path::{
+        SlowPath,
+        parts::{OfPeer, TunnelParts},
+    },
 };
 use wayfarer_dataplane::{
     sa::TunnelId,
     wire::{ip::IpHeader, translate::Side},
 };
-use wayfarer_mobility::identity::Identity;
+use wayfarer_mobility::{
+    identity::Identity,
+    ike::event::{ChildId, PeerId},
+};
 
 const INNER: &str = "10.98.0.7";
 /// The most mappings of an inner address.
@@ -36,7 +42,8 @@ fn nat() -> model::Nat {
 fn come(slow_path: &mut SlowPath, n: u32, name: &str, principal: &str) -> TunnelId {
     let identity = |text| Identity::from_text(text).unwrap();
     let mut parts = TunnelParts::from(&tunnel(n, suite("aes128gcm16")));
-    parts.holder = Holder::peer("terminals", identity(name), identity(principal));
+    let holder = Holder::peer("terminals", identity(name), identity(principal));
+    parts.peer = Some(Box::new(OfPeer { peer: PeerId(n.into()), child: ChildId(n.into()), holder }));
     parts.selectors = vec![selector("0.0.0.0/0", INNER)];
     slow_path.links.install(Duration::ZERO, parts, 1500, &[]).unwrap()
 }
@@ -52,7 +59,7 @@ fn end_of(port: u16) -> (End, Flow) {
 fn map(slow_path: &mut SlowPath, port: u16) -> Result<(), DropReason> {
     slow_path.handle_links(Duration::ZERO);
     let (end, flow) = end_of(port);
-    let holder = slow_path.links.holder_of(&flow).unwrap().clone();
+    let holder = slow_path.links.holder_of(&flow).unwrap();
     let answers = Some(Answers { flow, holder });
     slow_path.nats.map(Duration::ZERO, 0, &end, answers, &mut slow_path.links)
 }

@@ -1,10 +1,24 @@
-//! What is recorded of a tunnel: what has happened to it, and its times.
+//! What is recorded of a tunnel: whose it is, what has happened to it, and its times.
 
 use super::Tunnel;
+use crate::slow_path::parts::{Holder, Owner};
 use std::time::Duration;
 use wayfarer_dataplane::sa::{Due, Path};
 
 impl Tunnel {
+    /// Returns the owner, which decides about the tunnel's path and its keys.
+    pub(in crate::slow_path) fn owner(&self) -> Owner {
+        Owner::of(self.peer.as_deref())
+    }
+
+    /// Returns whoever has the inner addresses.
+    pub(in crate::slow_path) fn holder(&self) -> Holder {
+        match &self.peer {
+            Some(of) => of.holder.clone(),
+            None => Holder::manual(self.name.clone()),
+        }
+    }
+
     /// Returns the path by which the peer was last seen, if policy did not follow it.
     pub fn seen(&self) -> Option<&Path> {
         self.history.as_ref()?.seen.as_ref()
