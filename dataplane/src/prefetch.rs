@@ -31,5 +31,7 @@ pub fn lines<T>(at: *const T, bytes: usize) {
 #[inline(always)]
 pub fn whole<T>(value: *const T) {
     lines(value, size_of::<T>());
-    line(value.cast::<u8>().wrapping_add(size_of::<T>().saturating_sub(1)));
+    if align_of::<T>() < LINE {
+        line(value.cast::<u8>().wrapping_add(size_of::<T>().saturating_sub(1)));
+    }
 }

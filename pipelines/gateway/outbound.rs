@@ -68,7 +68,7 @@ pub(super) fn carry_out<'r>(
 ) {
     for (_, departure) in departures.iter_mut() {
         if let Some(sa) = departure.sa {
-            sa.prefetch_parts();
+            sa.prefetch_parts(reader);
         }
     }
     let mut is_cut = false;

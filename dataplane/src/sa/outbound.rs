@@ -5,7 +5,8 @@ use crate::{
     crypto::Key,
     prefetch,
     sharing::Sharing,
-    table::{Cell, Part, Reader, Writer},
+    table::{Cell, Reader, Writer},
+    wire::Address,
 };
 use std::sync::atomic::{
     AtomicU16, AtomicU64,
@@ -213,11 +214,14 @@ impl OutboundSa {
         self.marks.udp6_checksum
     }
 
-    /// Prefetches what a packet needs besides the SA itself: the endpoint, and the key.
+    /// Prefetches what a packet needs besides the SA itself: the endpoint, and the key. Returns the endpoint, to be
+    /// read when it has come.
     #[inline]
-    pub fn prefetch_parts(&self) {
-        self.endpoint.prefetch();
+    pub fn prefetch_parts<'r>(&'r self, reader: &'r Reader) -> &'r Option<Endpoint> {
+        let endpoint = self.endpoint.load(reader);
+        prefetch::whole(endpoint);
         self.key.prefetch();
+        endpoint
     }
 
     /// Returns whether several workers use the SA.
@@ -263,9 +267,11 @@ impl OutboundSa {
         self.sequence.load(Acquire).min(self.last_sequence())
     }
 
-    /// Returns the part that changes of the endpoint are counted in as long as the SA stays where it is.
-    pub fn endpoint_part(&self) -> Part {
-        self.endpoint.part()
+    /// Returns the address in whose part a change from `endpoint` to another one is counted. An answer that rests on
+    /// the way to the endpoint rests on that part in any case.
+    pub fn counted_at(&self, endpoint: Option<&Endpoint>) -> Address {
+        // Without an endpoint, the SPI stands for its address.
+        endpoint.map_or(Address::v4(self.spi.0), Endpoint::remote)
     }
 
     /// Returns the current endpoint, to which packets go.
@@ -277,7 +283,8 @@ impl OutboundSa {
     /// Sends everything from the next burst on to `path`, in outer packets of at most `mtu` bytes. A
     /// handover is this one store, which does not touch keys, numbers and windows.
     pub fn set_path(&self, writer: &mut Writer, path: Path, mtu: u16) {
-        self.endpoint.store(writer, Some(Endpoint::new(path, self.spi, self.overhead, mtu)));
+        let part = writer.part_of(self.counted_at(self.endpoint.current(writer).as_ref()));
+        self.endpoint.store(writer, part, Some(Endpoint::new(path, self.spi, self.overhead, mtu)));
     }
 
     /// Makes outer packets no longer than `mtu` bytes, from the next [`set_path`](Self::set_path) on.

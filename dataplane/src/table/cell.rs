@@ -3,11 +3,8 @@
 #![allow(unsafe_code, reason = "values that are freed at quiescent points")]
 
 use super::{Membership, Part, Reader, Writer};
-use crate::{prefetch, sync::AtomicPtr};
-use std::{
-    ptr,
-    sync::atomic::Ordering::{AcqRel, Acquire, Relaxed},
-};
+use crate::sync::AtomicPtr;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// A published value. A handover is one [`Cell::store`].
 #[derive(Debug)]
@@ -31,26 +28,19 @@ impl<T: Send + Sync + 'static> Cell<T> {
         unsafe { &*self.value.load(Acquire) }
     }
 
-    /// Returns the part that changes of the value are counted in as long as the cell stays where it is.
-    #[inline]
-    pub fn part(&self) -> Part {
-        let product = (ptr::from_ref(self).addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Part::of_hash((product >> 32) as u32)
+    /// Returns the current value to the writer.
+    pub fn current<'w>(&'w self, writer: &'w Writer) -> &'w T {
+        self.tables.check_writer(writer);
+        // SAFETY: never null, and replaced only by the writer, which is borrowed as long as the result.
+        unsafe { &*self.value.load(Relaxed) }
     }
 
-    /// Prefetches the value.
-    #[inline]
-    pub fn prefetch(&self) {
-        // The pointer is not followed, so the value may be freed meanwhile.
-        prefetch::whole(self.value.load(Relaxed));
-    }
-
-    /// Replaces the value.
-    pub fn store(&self, writer: &mut Writer, value: T) {
+    /// Replaces the value, and counts the change in `part`.
+    pub fn store(&self, writer: &mut Writer, part: Part, value: T) {
         self.tables.check_writer(writer);
         let new = Box::into_raw(Box::new(value));
         // A remembered answer may rest on the value, but none refers to it.
-        let old = writer.change(self.part(), || self.value.swap(new, AcqRel));
+        let old = writer.change(part, || self.value.swap(new, AcqRel));
         // SAFETY: made by `Box::into_raw` in `new` or `store`, and reachable only from here since
         // the swap.
         writer.retire(unsafe { Box::from_raw(old) });

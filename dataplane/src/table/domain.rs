@@ -1,6 +1,10 @@
 //! The writer and the readers of a set of tables, and the changes that they count.
 
-use crate::sync::{AtomicU64, AtomicUsize, Mutex};
+use super::hash;
+use crate::{
+    sync::{AtomicU64, AtomicUsize, Mutex},
+    wire::Address,
+};
 use crossbeam::utils::CachePadded;
 use std::{
     any::Any,
@@ -22,6 +26,9 @@ pub(super) const PART_BITS: u32 = 14;
 #[cfg(loom)]
 pub(super) const PART_BITS: u32 = 2;
 
+/// The number of parts.
+const PARTS: usize = 1 << PART_BITS;
+
 /// One part of the tables of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part(pub(super) u16);
@@ -35,6 +42,16 @@ impl Part {
     #[inline]
     pub(super) fn of_hash(hash: u32) -> Self {
         Self(((hash >> (u32::BITS - PART_BITS)) as u16).max(Self::SHORT.0 + 1))
+    }
+
+    /// Returns the part of the first 24 bits of an IPv4 address, or of the first 64 bits of an IPv6 one. `factor`
+    /// is [`Domain::prefix_factor`].
+    #[inline]
+    pub(super) fn of_address(address: Address, factor: u64) -> Self {
+        let bits = address.bits();
+        let first = if address.is_ipv4() { bits as u64 >> 8 } else { !(bits >> 64) as u64 };
+        // The high bits of a product depend on all bits of a factor.
+        Self::of_hash((first.wrapping_mul(factor) >> 32) as u32)
     }
 }
 
@@ -54,7 +71,10 @@ pub(super) struct Domain {
     /// of tables.
     pub(super) changes: CachePadded<AtomicU64>,
     /// The number of changes in each [`Part`].
-    parts: Box<[AtomicU64]>,
+    parts: Box<[AtomicU64; PARTS]>,
+    /// The factor of the hash of addresses that chooses their parts: odd and random, so that nobody can choose
+    /// addresses that share a part. The same for all tables, so that all answers about an address rest on one part.
+    pub(super) prefix_factor: u64,
     /// The number of tables so far that remember values.
     tables: AtomicUsize,
     /// For each reader the `changes` that it last saw while it held nothing.
@@ -66,9 +86,11 @@ impl Domain {
         static DOMAINS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let number = DOMAINS.fetch_add(1, Relaxed);
         assert!(number < u64::MAX >> CHANGE_BITS, "a program has few sets of tables");
+        let parts: Box<[AtomicU64]> = (0..PARTS).map(|_| AtomicU64::new(0)).collect();
         Self {
             changes: CachePadded::new(AtomicU64::new(number << CHANGE_BITS)),
-            parts: (0..1 << PART_BITS).map(|_| AtomicU64::new(0)).collect(),
+            parts: parts.try_into().unwrap_or_else(|_| unreachable!("they are as many")),
+            prefix_factor: hash::random() | 1,
             tables: AtomicUsize::new(0),
             seen: Mutex::default(),
         }
@@ -82,7 +104,7 @@ impl Domain {
 
     /// Counts a change in `part`, which the one writer has just made.
     pub(super) fn count_in(&self, Part(part): Part) {
-        let count = &self.parts[usize::from(part)];
+        let count = &self.parts[usize::from(part) % PARTS];
         count.store(count.load(Relaxed) + 1, Release);
     }
 
@@ -90,7 +112,7 @@ impl Domain {
     /// counts are.
     #[inline]
     pub(super) fn sum(&self, parts: &[Part]) -> u64 {
-        parts.iter().map(|&Part(part)| self.parts[usize::from(part)].load(Acquire)).sum()
+        parts.iter().map(|&Part(part)| self.parts[usize::from(part) % PARTS].load(Acquire)).sum()
     }
 }
 
@@ -135,6 +157,11 @@ impl Writer {
         let seen = Arc::new(CachePadded::new(AtomicU64::new(self.domain.changes.load(Acquire))));
         all.push(seen.clone());
         Reader { domain: self.domain.clone(), seen, _one_thread: PhantomData }
+    }
+
+    /// Does the same as [`Reader::part_of`].
+    pub fn part_of(&self, address: Address) -> Part {
+        Part::of_address(address, self.domain.prefix_factor)
     }
 
     /// Makes a change of a table by `make`, whose stores to what readers see are releases. Counts it in
@@ -187,6 +214,12 @@ impl Reader {
     #[inline]
     pub fn quiescent(&mut self) {
         self.seen.store(self.domain.changes.load(Acquire), Release);
+    }
+
+    /// Returns the part that changes for `address` are counted in.
+    #[inline]
+    pub fn part_of(&self, address: Address) -> Part {
+        Part::of_address(address, self.domain.prefix_factor)
     }
 
     /// Returns whether a change of the tables has begun since the last quiescent point, or was not complete

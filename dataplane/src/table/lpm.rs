@@ -228,6 +228,8 @@ pub struct Lpm<V: Send + Sync + 'static> {
     /// The factor of that hash: odd and random, so that nobody can choose prefixes that share an
     /// entry.
     v6_factor: u64,
+    /// The factor that chooses parts, the same for all tables of the writer.
+    part_factor: u64,
     number: TableNumber,
     /// Only the writer uses it, so it shares no line with what readers need.
     counts: CachePadded<Mutex<Counts>>,
@@ -254,6 +256,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
             v4_guide: (0..1 << GUIDE_BITS).map(|_| AtomicU64::new(0)).collect(),
             v6_guide: (0..=V6_ENTRIES).map(|_| V6Lengths::default()).collect(),
             v6_factor: hash::random() | 1,
+            part_factor: writer.domain.prefix_factor,
             number: writer.domain.number(),
             counts: CachePadded::default(),
         }
@@ -350,14 +353,11 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         }
     }
 
-    /// Returns the parts that changes of prefixes which contain `address` are counted in. The second one is of
-    /// all short prefixes, of less than /24 of IPv4 or /64 of IPv6, in any table of the writer.
+    /// Returns the parts that changes of prefixes which contain `address` are counted in, the same for all tables
+    /// of the writer. The second one is of all short prefixes, of less than /24 of IPv4 or /64 of IPv6.
     #[inline]
     pub fn parts(&self, address: Address) -> [Part; 2] {
-        let bits = address.bits();
-        let first = if address.is_ipv4() { bits as u64 >> 8 } else { !(bits >> 64) as u64 };
-        // The high bits of a product depend on all bits of a factor.
-        [Part::of_hash((first.wrapping_mul(self.v6_factor) >> 32) as u32), Part::SHORT]
+        [Part::of_address(address, self.part_factor), Part::SHORT]
     }
 
     /// Returns the part that changes of `prefix` are counted in.

@@ -61,6 +61,15 @@ impl<const N: usize> Stamp<N> {
         }
         is_right
     }
+
+    /// Returns whether a change in the parts of an answer that is current may have begun since the reader's last
+    /// quiescent point. If not, whatever the reader has found of them since is as old as the answer.
+    pub fn has_news(&self, reader: &Reader) -> bool {
+        // Acquire: with the counts of all changes up to this number. If a change that it does not have is under
+        // way, the reader has found nothing of it yet.
+        let changes = reader.domain.changes.load(Acquire);
+        !changes.is_multiple_of(2) || self.sum != reader.domain.sum(&self.parts)
+    }
 }
 
 /// A table whose values can be remembered.
@@ -142,6 +151,11 @@ impl<T: Sync + 'static, const N: usize> Remembered<T, N> {
         // its part had not changed since. So that change has a higher number, and the value is not freed
         // before `reader`, borrowed as long as the result, has seen that.
         Some(unsafe { value.as_ref() })
+    }
+
+    /// Does the same as [`Stamp::has_news`].
+    pub fn has_news(&self, reader: &Reader) -> bool {
+        self.stamp.has_news(reader)
     }
 
     /// Does the same as [`Stamp::renew`].

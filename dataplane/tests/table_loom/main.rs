@@ -10,7 +10,10 @@ mod remembered;
 
 use loom::{cell::UnsafeCell, sync::Arc, thread};
 use std::hash::{Hash, Hasher};
-use wayfarer_dataplane::table::{Cell, Map, Reader, Writer};
+use wayfarer_dataplane::{
+    table::{Cell, Map, Reader, Writer},
+    wire::Address,
+};
 
 /// A flag that is set while a value lives. For loom it is plain memory, written when the value is
 /// made and
@@ -83,6 +86,12 @@ fn cell() -> (Writer, Arc<Cell<Witness>>, std::sync::Arc<Life>) {
     (writer, cell, life)
 }
 
+/// Replaces the witness in a cell by the one with this name.
+fn store(cell: &Cell<Witness>, writer: &mut Writer, name: u32) {
+    let part = writer.part_of(Address::UNSPECIFIED);
+    cell.store(writer, part, Witness::new(name));
+}
+
 /// Reads a cell twice in each of two turns, and holds the values until the end of the turn.
 fn read(cell: &Cell<Witness>, reader: &mut Reader) {
     let mut newest = 0;
@@ -107,7 +116,7 @@ fn a_value_lives_until_its_reader_is_quiescent() {
                 reader
             })
         };
-        cell.store(&mut writer, Witness::new(2));
+        store(&cell, &mut writer, 2);
         writer.collect();
         writer.collect();
         let mut reader = worker.join().unwrap();
@@ -135,7 +144,7 @@ fn quiescence_of_one_reader_does_not_cover_another() {
                 cell.load(&reader).look();
             })
         });
-        cell.store(&mut writer, Witness::new(2));
+        store(&cell, &mut writer, 2);
         writer.collect();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
         // Both readers are gone.
@@ -158,7 +167,7 @@ fn late_reader_holds_only_the_value_that_it_found() {
                 reader
             })
         };
-        cell.store(&mut writer, Witness::new(2));
+        store(&cell, &mut writer, 2);
         // Between a retirement and its collection.
         let late = {
             let (reader, cell) = (writer.reader(), Arc::clone(&cell));
@@ -170,7 +179,7 @@ fn late_reader_holds_only_the_value_that_it_found() {
             })
         };
         writer.collect();
-        cell.store(&mut writer, Witness::new(3));
+        store(&cell, &mut writer, 3);
         writer.collect();
         let (mut early, _late) = (early.join().unwrap(), late.join().unwrap());
         early.quiescent();
@@ -190,7 +199,7 @@ fn dropped_writer_frees_no_value_that_is_held() {
                 reader
             })
         };
-        cell.store(&mut writer, Witness::new(2));
+        store(&cell, &mut writer, 2);
         drop(writer);
         let reader = worker.join().unwrap();
         assert_eq!(cell.load(&reader).look(), 2);
@@ -202,7 +211,7 @@ fn dropped_writer_frees_values_that_nobody_holds() {
     loom::model(|| {
         let (mut writer, cell, life) = cell();
         let mut reader = writer.reader();
-        cell.store(&mut writer, Witness::new(2));
+        store(&cell, &mut writer, 2);
         reader.quiescent();
         drop(writer);
         assert!(!life.is_on());

@@ -69,7 +69,7 @@ pub(super) enum InnerExit {
 pub(super) struct OutboundEntry {
     pub key: OutboundKey,
     /// None if packets take the whole way.
-    pub sa: Remembered<OutboundSa, 7>,
+    pub sa: Remembered<OutboundSa, 4>,
     /// None if packets take the whole way for now.
     pub exit: Exit,
 }
@@ -91,7 +91,7 @@ pub(super) struct InboundEntry {
 #[repr(align(64))]
 pub(super) struct InnerEntry {
     pub key: InnerKey,
-    pub stamp: Stamp<4>,
+    pub stamp: Stamp<2>,
     /// `None` if packets take the whole way.
     pub exit: Option<InnerExit>,
 }

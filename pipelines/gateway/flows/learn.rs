@@ -13,7 +13,7 @@ use super::{
     ways::Entry,
 };
 use wayfarer_dataplane::{
-    sa::{Endpoint, Flow, InboundSa, OutboundSa},
+    sa::{Flow, InboundSa, OutboundSa},
     table::{Reader, Remembered, Stamp},
     wire::dhcp,
 };
@@ -44,19 +44,17 @@ pub(super) fn learn(memory: &mut Memory, tables: &Tables, reader: &Reader) {
 /// Returns what is to be remembered of a flow from this side, whose addresses are `ends` if it is IPv6.
 fn outbound(key: OutboundKey, ends: &V6Ends, tables: &Tables, reader: &Reader) -> Option<OutboundEntry> {
     let flow = key.flow(ends);
-    let Tables { policies, routes, .. } = tables;
-    // Both tables count short prefixes in the same part.
-    let ([a, short], [b, _]) = (policies.parts(flow.src), policies.parts(flow.dst));
-    let ([c, _], [d, _]) = (routes.parts(flow.src), routes.parts(flow.dst));
+    let policies = &tables.policies;
+    // Routes count changes for an address in the same parts.
+    let ([src, short], [dst, _]) = (policies.parts(flow.src), policies.parts(flow.dst));
     let Some(sa) = protected(&flow, key.port(), tables, reader) else {
-        let parts = [a, b, c, d, short, short, short];
+        let parts = [src, dst, short, short];
         return Some(OutboundEntry { key, sa: Remembered::nothing(parts, reader)?, exit: Exit::NONE });
     };
     let endpoint = sa.endpoint(reader);
     let exit = endpoint.map_or(Exit::NONE, |to| Exit::of_sealed(sa, to, flow.dst, tables, reader));
-    // In transport mode the packet goes where its own destination is.
-    let [e, _] = routes.parts(endpoint.map_or(flow.dst, Endpoint::remote));
-    let parts = [a, b, c, d, e, short, sa.endpoint_part()];
+    // A change of the endpoint is counted in the same part as one of the way to it.
+    let parts = [src, dst, reader.part_of(sa.counted_at(endpoint)), short];
     let sa = policies.remember(flow.dst, parts, reader, |rules| protecting(rules, &flow, sa))?;
     Some(OutboundEntry { key, sa, exit })
 }
@@ -101,7 +99,8 @@ fn inbound(key: InboundKey, v6: &V6Destination, tables: &Tables, reader: &Reader
 /// rule of policy may be for it, or for their sources.
 fn inner(key: InnerKey, tables: &Tables, reader: &Reader) -> Option<InnerEntry> {
     let dst = key.0;
-    let ([a, b], [c, d]) = (tables.policies.parts(dst), tables.routes.parts(dst));
+    // The same for policies and routes.
+    let parts = tables.routes.parts(dst);
     let has_nat = |exit: &Exit| tables.settings.ports[usize::from(exit.port)].has_nat;
     let is_ruled = tables.settings.discards || tables.policies.find(dst, reader).is_some();
     let exit = match tables.routes.find(dst, reader) {
@@ -109,5 +108,5 @@ fn inner(key: InnerKey, tables: &Tables, reader: &Reader) -> Option<InnerEntry> 
         Some(Hop::Local | Hop::Host) => tables.settings.host.is_some().then_some(InnerExit::Host),
         hop => Exit::of(hop).filter(|exit| dst.is_routable() && !has_nat(exit)).map(InnerExit::Station),
     };
-    Some(InnerEntry { key, stamp: Stamp::new([a, b, c, d], reader)?, exit })
+    Some(InnerEntry { key, stamp: Stamp::new(parts, reader)?, exit })
 }

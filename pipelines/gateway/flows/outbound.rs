@@ -36,7 +36,7 @@ pub(super) struct Note<'r> {
     key: OutboundKey,
     /// `None` if the flow is not known, or the packet is not for the short way.
     sa: Option<&'r OutboundSa>,
-    endpoint: Option<&'r Endpoint>,
+    endpoint: Option<&'r Option<Endpoint>>,
     seq: u64,
     exit: Exit,
     slot: u32,
@@ -67,11 +67,16 @@ impl<'r> Note<'r> {
         usize::from(self.shape.total_len)
     }
 
+    #[inline(always)]
+    fn endpoint(&self) -> Option<&'r Endpoint> {
+        self.endpoint?.as_ref()
+    }
+
     /// Returns the SA that the packet goes through, and the endpoint, unless it is dropped.
     #[inline(always)]
     fn way(&self) -> Option<(&'r OutboundSa, &'r Endpoint)> {
         self.fate.ok()?;
-        Some((self.sa?, self.endpoint?))
+        Some((self.sa?, self.endpoint()?))
     }
 }
 
@@ -87,8 +92,8 @@ pub(super) fn run<'r>(
 ) {
     decide(memory, departing, tables, reader, io);
     io.mark(Stage::Policy);
-    prepare(departing);
-    number(departing, tables, reader, io);
+    prepare(memory, departing, tables, reader);
+    number(departing, io);
     io.mark(Stage::Number);
     let sealed = seal(departing, tables);
     io.mark(Stage::Seal);
@@ -133,33 +138,32 @@ fn decide<'r>(
     }
 }
 
-/// Prefetches what sealing reads.
+/// Finds the endpoints, and prefetches what sealing reads.
 #[inline(never)]
-fn prepare(departing: &mut Known<'_>) {
+fn prepare<'r>(memory: &Memory, departing: &mut Known<'r>, tables: &Tables, reader: &'r Reader) {
     for note in departing.columns().1 {
         if let Some(sa) = note.sa {
-            sa.prefetch_parts();
+            note.endpoint = Some(sa.prefetch_parts(reader));
         }
+    }
+    // The news is asked for after the endpoints: whoever has a new one then knows of it.
+    if reader.has_news() {
+        follow_moves(memory, departing, tables, reader);
     }
 }
 
 /// Numbers the packets that fit their paths. The others, and those of the same flows behind them, lose their
 /// SAs.
 #[inline(never)]
-fn number<'r>(departing: &mut Known<'r>, tables: &Tables, reader: &'r Reader, io: &Io) {
+fn number(departing: &mut Known<'_>, io: &Io) {
     let (mut held, mut is_shared) = (HeldFlows::default(), false);
-    for (packet, note) in departing.iter_mut() {
+    for note in departing.columns().1 {
         let Some(sa) = note.sa else { continue };
-        note.endpoint = sa.endpoint(reader);
         let fits = |endpoint: &Endpoint| match sa.mode {
             Mode::Tunnel => note.length() <= endpoint.payload_limit(),
             Mode::Transport => note.length() <= payload_limit(sa, endpoint, note.key.header_len()),
         };
-        // The news is asked for after the endpoint: whoever has a new one then knows of it.
-        if !note.endpoint.is_some_and(fits)
-            || (reader.has_news() && !follow_move(packet, note, tables, reader))
-            || held.has(&note.key)
-        {
+        if !note.endpoint().is_some_and(fits) || held.has(&note.key) {
             // It is cut, its sender told, or its next hop asked for.
             note.sa = None;
             held.hold(note.key);
@@ -224,16 +228,22 @@ fn send(departing: &mut Known<'_>, rest: &mut Rest, tables: &Tables, io: &mut Io
     }
 }
 
-/// Finds the exit of a packet again, since its endpoint may be a new one, which the remembered exit is not
-/// for. Returns whether there is one.
+/// Finds the exits of packets again whose endpoints may be new ones, which the remembered exits are not for. Those
+/// without one lose their endpoints.
 #[cold]
 #[inline(never)]
-fn follow_move(packet: &Packet, note: &mut Note<'_>, tables: &Tables, reader: &Reader) -> bool {
-    if let (Some(sa), Some(endpoint)) = (note.sa, note.endpoint) {
-        let dst = note.key.dst(&v6_ends(packet.data()));
-        note.exit = Exit::of_sealed(sa, endpoint, dst, tables, reader);
+fn follow_moves(memory: &Memory, departing: &mut Known<'_>, tables: &Tables, reader: &Reader) {
+    for (packet, note) in departing.iter_mut() {
+        // Nothing is learnt before the end of the burst.
+        if memory.outbound.at(note.slot).is_some_and(|entry| !entry.sa.has_news(reader)) {
+            continue;
+        }
+        if let (Some(sa), Some(endpoint)) = (note.sa, note.endpoint()) {
+            let dst = note.key.dst(&v6_ends(packet.data()));
+            note.exit = Exit::of_sealed(sa, endpoint, dst, tables, reader);
+            note.endpoint = note.endpoint.filter(|_| !note.exit.is_none());
+        }
     }
-    !note.exit.is_none()
 }
 
 /// Numbers the packets of SAs that several workers use, by one operation for each run of packets of one

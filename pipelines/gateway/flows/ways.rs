@@ -103,6 +103,11 @@ impl<E: Entry> Ways<E> {
         }
     }
 
+    /// Returns the entry in `slot`, whoever's it is.
+    pub(super) fn at(&self, slot: u32) -> Option<&E> {
+        self.entries.get(slot as usize)
+    }
+
     /// Returns the entry in `slot` if it is that of `key`, and current. `addresses` are those of which `key` has
     /// a hash, if it has one.
     #[inline(always)]

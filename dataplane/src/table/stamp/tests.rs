@@ -1,5 +1,8 @@
 use super::{super::domain::PART_BITS, *};
-use crate::table::{Bucket, Cell, Lpm, Map, Writer};
+use crate::{
+    table::{Bucket, Cell, Lpm, Map, Writer},
+    wire::Address,
+};
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
@@ -68,12 +71,13 @@ fn change_of_a_cell_is_noticed_by_answers_that_rest_on_its_part() {
     let mut writer = Writer::new();
     let mut reader = writer.reader();
     let (map, cell) = (Map::new(&writer, 16), Cell::new(&writer, 1));
-    let key = (1..).find(|key| part(&map, *key) != cell.part()).expect("there are many parts");
+    let cells = reader.part_of(Address::v4(7));
+    let key = (1..).find(|key| part(&map, *key) != cells).expect("there are many parts");
     map.insert(&mut writer, key, 10);
     reader.quiescent();
-    let mut resting = map.remember(&key, [part(&map, key), cell.part()], &reader, whole).unwrap();
+    let mut resting = map.remember(&key, [part(&map, key), cells], &reader, whole).unwrap();
     let mut other = remember(&map, key, &reader).unwrap();
-    cell.store(&mut writer, 2);
+    cell.store(&mut writer, cells, 2);
     reader.quiescent();
     assert_eq!((other.get(&map, &reader), resting.get(&map, &reader)), (None, None));
     assert_eq!((other.renew(&reader), resting.renew(&reader)), (true, false));
