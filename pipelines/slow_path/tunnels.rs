@@ -332,10 +332,9 @@ impl Tunnels {
         tunnel.tells_barrier = is_told;
         self.spis.insert((tunnel.outbound.spi, id));
         self.remotes.extend(tunnel.path.map(|path| remote_of(&path, id)));
-        self.all.insert(id, Box::new(tunnel));
         // A tunnel's name contains a peer's name, so it must not take over an existing one.
-        self.names.add(id, &self.all);
-        Ok((id, &*self.all[&id]))
+        self.names.add(id, &tunnel.name, &self.all);
+        Ok((id, &**self.all.entry(id).or_insert(Box::new(tunnel))))
     }
 
     /// Returns the barrier if it knows of the tunnel's traffic only by the tunnel.
@@ -425,7 +424,7 @@ impl Tunnels {
         if let Some(path) = tunnel.path {
             self.remotes.remove(&remote_of(&path, id));
         }
-        self.names.remove(id, &tunnel);
+        self.names.remove(id, &tunnel.name);
         if let Some(mut barrier) = self.barrier_of(&tunnel) {
             barrier.remove_tunnel(&tunnel.inbound.selectors);
         }

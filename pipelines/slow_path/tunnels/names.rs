@@ -15,36 +15,54 @@ pub(super) type ById = BTreeMap<TunnelId, Box<Tunnel>>;
 /// their names already.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    ids: HashTable<TunnelId>,
+    named: HashTable<Named>,
     /// Keeps peers, whose names are parts of those of tunnels, from having all in one place.
     random: RandomState,
 }
 
-impl Names {
-    /// Returns the number of the tunnel of `all` with this name.
-    pub(super) fn get(&self, name: &str, all: &ById) -> Option<TunnelId> {
-        self.ids.find(self.random.hash_one(name), |id| is_named(*id, name, all)).copied()
+/// A tunnel that has a name. With its hash, the table grows without a look at the tunnel.
+#[derive(Debug)]
+struct Named {
+    hash: u32,
+    id: TunnelId,
+}
+
+impl Named {
+    /// Returns the hash for the table, which takes its bits from both ends.
+    fn wide_hash(&self) -> u64 {
+        u64::from(self.hash) << 32 | u64::from(self.hash)
     }
 
-    /// Adds the name of tunnel `id` of `all`, unless another one has it.
-    pub(super) fn add(&mut self, id: TunnelId, all: &ById) {
-        let Some(tunnel) = all.get(&id) else { return };
-        let hash_of = |name: &str| self.random.hash_one(name);
-        let hash_of_id = |id: &TunnelId| all.get(id).map_or(0, |tunnel| hash_of(&tunnel.name));
-        let name = &*tunnel.name;
-        self.ids.entry(hash_of(name), |id| is_named(*id, name, all), hash_of_id).or_insert(id);
-    }
-
-    /// Removes the name of `tunnel`, whose number is `id`, unless it is another one's.
-    pub(super) fn remove(&mut self, id: TunnelId, tunnel: &Tunnel) {
-        if let Ok(found) = self.ids.find_entry(self.random.hash_one(&*tunnel.name), |other| *other == id) {
-            found.remove();
-        }
+    fn is(&self, name: &str, all: &ById) -> bool {
+        all.get(&self.id).is_some_and(|tunnel| &*tunnel.name == name)
     }
 }
 
-fn is_named(id: TunnelId, name: &str, all: &ById) -> bool {
-    all.get(&id).is_some_and(|tunnel| &*tunnel.name == name)
+impl Names {
+    fn named(&self, id: TunnelId, name: &str) -> Named {
+        Named { hash: self.random.hash_one(name) as u32, id }
+    }
+
+    /// Returns the number of the tunnel of `all` with this name.
+    pub(super) fn get(&self, name: &str, all: &ById) -> Option<TunnelId> {
+        let hash = self.named(TunnelId(0), name).wide_hash();
+        self.named.find(hash, |named| named.is(name, all)).map(|named| named.id)
+    }
+
+    /// Gives tunnel `id`, which is among `all` or will be, its name, unless another one has that.
+    pub(super) fn add(&mut self, id: TunnelId, name: &str, all: &ById) {
+        let new = self.named(id, name);
+        let is_same = |named: &Named| named.hash == new.hash && named.is(name, all);
+        self.named.entry(new.wide_hash(), is_same, Named::wide_hash).or_insert(new);
+    }
+
+    /// Takes its name from tunnel `id`, if it has it.
+    pub(super) fn remove(&mut self, id: TunnelId, name: &str) {
+        let hash = self.named(id, name).wide_hash();
+        if let Ok(found) = self.named.find_entry(hash, |named| named.id == id) {
+            found.remove();
+        }
+    }
 }
 
 #[cfg(all(test, feature = "bench"))]
