@@ -5,8 +5,7 @@ use crate::{
     crypto::Key,
     prefetch,
     sharing::Sharing,
-    table::{Cell, Reader, Writer},
-    wire::Address,
+    table::{Cell, Part, Reader, Writer},
 };
 use std::sync::atomic::{
     AtomicU16, AtomicU64,
@@ -267,11 +266,10 @@ impl OutboundSa {
         self.sequence.load(Acquire).min(self.last_sequence())
     }
 
-    /// Returns the address in whose part a change from `endpoint` to another one is counted. An answer that rests on
-    /// the way to the endpoint rests on that part in any case.
-    pub fn counted_at(&self, endpoint: Option<&Endpoint>) -> Address {
-        // Without an endpoint, the SPI stands for its address.
-        endpoint.map_or(Address::v4(self.spi.0), Endpoint::remote)
+    /// Returns the part that changes of the endpoint are counted in: the SA's own, so that who moves
+    /// does not cost others their remembered flows.
+    pub fn part(&self, reader: &Reader) -> Part {
+        reader.part_of_number(self.tunnel.0)
     }
 
     /// Returns the current endpoint, to which packets go.
@@ -283,7 +281,7 @@ impl OutboundSa {
     /// Sends everything from the next burst on to `path`, in outer packets of at most `mtu` bytes. A
     /// handover is this one store, which does not touch keys, numbers and windows.
     pub fn set_path(&self, writer: &mut Writer, path: Path, mtu: u16) {
-        let part = writer.part_of(self.counted_at(self.endpoint.current(writer).as_ref()));
+        let part = writer.part_of_number(self.tunnel.0);
         self.endpoint.store(writer, part, Some(Endpoint::new(path, self.spi, self.overhead, mtu)));
     }
 

@@ -28,13 +28,6 @@ impl<T: Send + Sync + 'static> Cell<T> {
         unsafe { &*self.value.load(Acquire) }
     }
 
-    /// Returns the current value to the writer.
-    pub fn current<'w>(&'w self, writer: &'w Writer) -> &'w T {
-        self.tables.check_writer(writer);
-        // SAFETY: never null, and replaced only by the writer, which is borrowed as long as the result.
-        unsafe { &*self.value.load(Relaxed) }
-    }
-
     /// Replaces the value, and counts the change in `part`.
     pub fn store(&self, writer: &mut Writer, part: Part, value: T) {
         self.tables.check_writer(writer);

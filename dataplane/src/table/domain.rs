@@ -29,6 +29,12 @@ pub(super) const PART_BITS: u32 = 2;
 /// The number of parts.
 const PARTS: usize = 1 << PART_BITS;
 
+/// The number of first bits of an IPv4 address that choose its part. Shorter prefixes are in
+/// [`Part::SHORT`].
+pub(super) const V4_BITS: u8 = 24;
+/// The same for IPv6.
+pub(super) const V6_BITS: u8 = 64;
+
 /// One part of the tables of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part(pub(super) u16);
@@ -42,16 +48,6 @@ impl Part {
     #[inline]
     pub(super) fn of_hash(hash: u32) -> Self {
         Self(((hash >> (u32::BITS - PART_BITS)) as u16).max(Self::SHORT.0 + 1))
-    }
-
-    /// Returns the part of the first 24 bits of an IPv4 address, or of the first 64 bits of an IPv6 one. `factor`
-    /// is [`Domain::prefix_factor`].
-    #[inline]
-    pub(super) fn of_address(address: Address, factor: u64) -> Self {
-        let bits = address.bits();
-        let first = if address.is_ipv4() { bits as u64 >> 8 } else { !(bits >> 64) as u64 };
-        // The high bits of a product depend on all bits of a factor.
-        Self::of_hash((first.wrapping_mul(factor) >> 32) as u32)
     }
 }
 
@@ -72,9 +68,9 @@ pub(super) struct Domain {
     pub(super) changes: CachePadded<AtomicU64>,
     /// The number of changes in each [`Part`].
     parts: Box<[AtomicU64; PARTS]>,
-    /// The factor of the hash of addresses that chooses their parts: odd and random, so that nobody can choose
-    /// addresses that share a part. The same for all tables, so that all answers about an address rest on one part.
-    pub(super) prefix_factor: u64,
+    /// The factor of the hash that chooses parts: odd and random, so that nobody can choose addresses
+    /// that share one.
+    factor: u64,
     /// The number of tables so far that remember values.
     tables: AtomicUsize,
     /// For each reader the `changes` that it last saw while it held nothing.
@@ -90,7 +86,7 @@ impl Domain {
         Self {
             changes: CachePadded::new(AtomicU64::new(number << CHANGE_BITS)),
             parts: parts.try_into().unwrap_or_else(|_| unreachable!("they are as many")),
-            prefix_factor: hash::random() | 1,
+            factor: hash::random() | 1,
             tables: AtomicUsize::new(0),
             seen: Mutex::default(),
         }
@@ -100,6 +96,22 @@ impl Domain {
     pub(super) fn number(&self) -> TableNumber {
         let number = self.tables.fetch_add(1, Relaxed);
         TableNumber(number.try_into().expect("a writer has few tables"))
+    }
+
+    /// Returns the part of an address: the same in all tables, so that all answers about it rest on one
+    /// part.
+    pub(super) fn part_of(&self, address: Address) -> Part {
+        let bits = address.bits();
+        let first = match address.is_ipv4() {
+            true => bits as u64 >> (32 - V4_BITS),
+            false => !(bits >> (128 - V6_BITS)) as u64,
+        };
+        self.part_of_number(first)
+    }
+
+    fn part_of_number(&self, number: u64) -> Part {
+        // The high bits of a product depend on all bits of a factor.
+        Part::of_hash((number.wrapping_mul(self.factor) >> 32) as u32)
     }
 
     /// Counts a change in `part`, which the one writer has just made.
@@ -159,9 +171,9 @@ impl Writer {
         Reader { domain: self.domain.clone(), seen, _one_thread: PhantomData }
     }
 
-    /// Does the same as [`Reader::part_of`].
-    pub fn part_of(&self, address: Address) -> Part {
-        Part::of_address(address, self.domain.prefix_factor)
+    /// Does the same as [`Reader::part_of_number`].
+    pub fn part_of_number(&self, number: u32) -> Part {
+        self.domain.part_of_number(number.into())
     }
 
     /// Makes a change of a table by `make`, whose stores to what readers see are releases. Counts it in
@@ -216,10 +228,15 @@ impl Reader {
         self.seen.store(self.domain.changes.load(Acquire), Release);
     }
 
-    /// Returns the part that changes for `address` are counted in.
-    #[inline]
-    pub fn part_of(&self, address: Address) -> Part {
-        Part::of_address(address, self.domain.prefix_factor)
+    /// Returns the parts that changes of prefixes which contain `address` are counted in, in all tables of the
+    /// writer. The second one is of short prefixes: of less than /24 of IPv4 or /64 of IPv6.
+    pub fn parts_of(&self, address: Address) -> [Part; 2] {
+        [self.domain.part_of(address), Part::SHORT]
+    }
+
+    /// Returns the part for changes of a value that is in no table, but has a number.
+    pub fn part_of_number(&self, number: u32) -> Part {
+        self.domain.part_of_number(number.into())
     }
 
     /// Returns whether a change of the tables has begun since the last quiescent point, or was not complete

@@ -9,7 +9,9 @@
 #![allow(unsafe_code, reason = "remembers references, by the parts that their changes are counted in")]
 
 use super::{
-    Bucket, Map, Part, Reader, Remembered, Table, TableNumber, Writer, domain::sealed::Sealed, hash,
+    Bucket, Map, Part, Reader, Remembered, Table, TableNumber, Writer,
+    domain::{V4_BITS, V6_BITS, sealed::Sealed},
+    hash,
 };
 use crate::wire::Address;
 use crossbeam::utils::CachePadded;
@@ -194,9 +196,6 @@ impl V4Key {
     }
 }
 
-/// The first bits of an IPv4 or IPv6 address that choose the [`Part`] of prefixes that have as many.
-const PART_BITS: [u8; 2] = [24, 64];
-
 /// The buckets that a look-up of one address visits, computed once for all its passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Buckets {
@@ -228,8 +227,6 @@ pub struct Lpm<V: Send + Sync + 'static> {
     /// The factor of that hash: odd and random, so that nobody can choose prefixes that share an
     /// entry.
     v6_factor: u64,
-    /// The factor that chooses parts, the same for all tables of the writer.
-    part_factor: u64,
     number: TableNumber,
     /// Only the writer uses it, so it shares no line with what readers need.
     counts: CachePadded<Mutex<Counts>>,
@@ -256,7 +253,6 @@ impl<V: Send + Sync + 'static> Lpm<V> {
             v4_guide: (0..1 << GUIDE_BITS).map(|_| AtomicU64::new(0)).collect(),
             v6_guide: (0..=V6_ENTRIES).map(|_| V6Lengths::default()).collect(),
             v6_factor: hash::random() | 1,
-            part_factor: writer.domain.prefix_factor,
             number: writer.domain.number(),
             counts: CachePadded::default(),
         }
@@ -353,25 +349,12 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         }
     }
 
-    /// Returns the parts that changes of prefixes which contain `address` are counted in, the same for all tables
-    /// of the writer. The second one is of all short prefixes, of less than /24 of IPv4 or /64 of IPv6.
-    #[inline]
-    pub fn parts(&self, address: Address) -> [Part; 2] {
-        [Part::of_address(address, self.part_factor), Part::SHORT]
-    }
-
-    /// Returns the part that changes of `prefix` are counted in.
-    fn part_of(&self, prefix: Prefix) -> Part {
-        let least = PART_BITS[usize::from(!prefix.is_ipv4())];
-        if prefix.length() < least { Part::SHORT } else { self.parts(prefix.address().into())[0] }
-    }
-
     /// Remembers the first that `of` refers to in the values of all prefixes that contain `address`,
     /// longest first, by the state of `parts`. `None` stands for nothing, or for tables that have begun to
     /// change since the reader's last quiescent point.
     ///
     /// # Panics
-    /// Panics unless `parts` has all [`parts`](Self::parts) of `address`.
+    /// Panics unless `parts` has all [`Reader::parts_of`] `address`.
     pub fn remember<T: Sync + 'static, const N: usize>(
         &self,
         address: Address,
@@ -379,7 +362,10 @@ impl<V: Send + Sync + 'static> Lpm<V> {
         reader: &Reader,
         of: impl for<'v> FnMut(&'v V) -> Option<&'v T>,
     ) -> Option<Remembered<T, N>> {
-        assert!(self.parts(address).iter().all(|part| parts.contains(part)), "all parts of this address");
+        assert!(
+            reader.parts_of(address).iter().all(|part| parts.contains(part)),
+            "all parts of this address"
+        );
         let value = self.find_map(address, reader, of)?;
         // SAFETY: `of` proves that it lives as long as the prefix's value, whose changes these parts count.
         unsafe { Remembered::new(value, self.number, parts, reader) }
@@ -387,7 +373,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
 
     /// Sets the value of `prefix`.
     pub fn insert(&self, writer: &mut Writer, prefix: Prefix, value: V) {
-        let (before, part) = (self.len(), self.part_of(prefix));
+        let (before, part) = (self.len(), part_of(prefix, writer));
         match V4Key::of(prefix) {
             Some(key) => self.v4.insert_in(part, writer, key, value),
             None => self.v6.insert_in(part, writer, prefix, value),
@@ -400,7 +386,7 @@ impl<V: Send + Sync + 'static> Lpm<V> {
 
     /// Removes `prefix`. Returns whether it was there.
     pub fn remove(&self, writer: &mut Writer, prefix: Prefix) -> bool {
-        let part = self.part_of(prefix);
+        let part = part_of(prefix, writer);
         let removed = match V4Key::of(prefix) {
             Some(key) => self.v4.remove_in(part, writer, &key),
             None => self.v6.remove_in(part, writer, &prefix),
@@ -460,6 +446,12 @@ impl<V: Send + Sync + 'static> Lpm<V> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Returns the part that changes of `prefix` are counted in.
+fn part_of(prefix: Prefix, writer: &Writer) -> Part {
+    let least = if prefix.is_ipv4() { V4_BITS } else { V6_BITS };
+    if prefix.length() < least { Part::SHORT } else { writer.domain.part_of(prefix.address().into()) }
 }
 
 /// Returns the number of the highest bit of `lengths`.

@@ -88,7 +88,7 @@ fn cell() -> (Writer, Arc<Cell<Witness>>, std::sync::Arc<Life>) {
 
 /// Replaces the witness in a cell by the one with this name.
 fn store(cell: &Cell<Witness>, writer: &mut Writer, name: u32) {
-    let part = writer.part_of(Address::UNSPECIFIED);
+    let part = writer.part_of_number(7);
     cell.store(writer, part, Witness::new(name));
 }
 

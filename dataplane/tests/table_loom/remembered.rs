@@ -260,7 +260,7 @@ fn whoever_finds_a_new_value_beside_an_answer_for_the_old_one_has_news() {
     model.preemption_bound = Some(3);
     model.check(|| {
         let mut writer = Writer::new();
-        let (cell, part) = (Arc::new(Cell::new(&writer, 10)), writer.part_of(Address::UNSPECIFIED));
+        let (cell, part) = (Arc::new(Cell::new(&writer, 10)), writer.part_of_number(7));
         let (mut reader, own) = (writer.reader(), Arc::clone(&cell));
         let worker = thread::spawn(move || {
             let old = *own.load(&reader);

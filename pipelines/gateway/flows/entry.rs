@@ -69,7 +69,7 @@ pub(super) enum InnerExit {
 pub(super) struct OutboundEntry {
     pub key: OutboundKey,
     /// None if packets take the whole way.
-    pub sa: Remembered<OutboundSa, 4>,
+    pub sa: Remembered<OutboundSa, 5>,
     /// None if packets take the whole way for now.
     pub exit: Exit,
 }

@@ -45,16 +45,15 @@ pub(super) fn learn(memory: &mut Memory, tables: &Tables, reader: &Reader) {
 fn outbound(key: OutboundKey, ends: &V6Ends, tables: &Tables, reader: &Reader) -> Option<OutboundEntry> {
     let flow = key.flow(ends);
     let policies = &tables.policies;
-    // Routes count changes for an address in the same parts.
-    let ([src, short], [dst, _]) = (policies.parts(flow.src), policies.parts(flow.dst));
+    let ([src, short], [dst, _]) = (reader.parts_of(flow.src), reader.parts_of(flow.dst));
     let Some(sa) = protected(&flow, key.port(), tables, reader) else {
-        let parts = [src, dst, short, short];
+        let parts = [src, dst, short, short, short];
         return Some(OutboundEntry { key, sa: Remembered::nothing(parts, reader)?, exit: Exit::NONE });
     };
     let endpoint = sa.endpoint(reader);
     let exit = endpoint.map_or(Exit::NONE, |to| Exit::of_sealed(sa, to, flow.dst, tables, reader));
-    // A change of the endpoint is counted in the same part as one of the way to it.
-    let parts = [src, dst, reader.part_of(sa.counted_at(endpoint)), short];
+    let [to, _] = endpoint.map_or([short; 2], |to| reader.parts_of(to.remote()));
+    let parts = [src, dst, sa.part(reader), to, short];
     let sa = policies.remember(flow.dst, parts, reader, |rules| protecting(rules, &flow, sa))?;
     Some(OutboundEntry { key, sa, exit })
 }
@@ -83,7 +82,7 @@ fn protecting<'v>(rules: &'v Rules, flow: &Flow, sa: &OutboundSa) -> Option<&'v 
 /// Those from the host's own stack take the whole way.
 fn inbound(key: InboundKey, v6: &V6Destination, tables: &Tables, reader: &Reader) -> Option<InboundEntry> {
     let (dst, spi) = (key.dst(v6), key.spi());
-    let [a, b] = tables.routes.parts(dst);
+    let [a, b] = reader.parts_of(dst);
     let parts = [tables.inbound.part(tables.inbound.bucket(&spi)), a, b];
     let is_here = matches!(tables.routes.find(dst, reader), Some(Hop::Local));
     let may_arrive = is_here && !tables.is_host_port(key.port());
@@ -99,8 +98,7 @@ fn inbound(key: InboundKey, v6: &V6Destination, tables: &Tables, reader: &Reader
 /// rule of policy may be for it, or for their sources.
 fn inner(key: InnerKey, tables: &Tables, reader: &Reader) -> Option<InnerEntry> {
     let dst = key.0;
-    // The same for policies and routes.
-    let parts = tables.routes.parts(dst);
+    let parts = reader.parts_of(dst);
     let has_nat = |exit: &Exit| tables.settings.ports[usize::from(exit.port)].has_nat;
     let is_ruled = tables.settings.discards || tables.policies.find(dst, reader).is_some();
     let exit = match tables.routes.find(dst, reader) {

@@ -1,6 +1,6 @@
 //! What is recorded of links.
 
-use super::{LinkId, path_mtu::PathMtu, probing::Probing};
+use super::{LinkId, Owner, path_mtu::PathMtu, probing::Probing};
 use crate::slow_path::{
     line_limit::LineLimit,
     tunnels::{Tunnel, Tunnels},
@@ -67,7 +67,8 @@ impl LinkRecords {
         match (self.all.entry(link), link) {
             (Entry::Occupied(known), _) => Some(known.into_mut()),
             (Entry::Vacant(place), LinkId::Manual(id)) => {
-                Some(place.insert(Link::new(now, tunnels.get(id)?)))
+                let tunnel = tunnels.get(id).filter(|tunnel| tunnel.owner() == Owner::Manual)?;
+                Some(place.insert(Link::new(now, tunnel)))
             }
             (Entry::Vacant(_), LinkId::Ike(_)) => None,
         }
@@ -97,5 +98,44 @@ impl LinkRecords {
         if known.get().tunnels.is_empty() {
             known.remove();
         }
+    }
+}
+
+#[cfg(all(test, feature = "bench"))]
+mod tests {
+    use super::*;
+    use crate::{
+        sim::{fixtures::*, world::World},
+        slow_path::parts::{Holder, OfPeer, TunnelParts},
+    };
+    use wayfarer_dataplane::{
+        drop::DropReason,
+        wire::probe::{Kind, Probe},
+    };
+    use wayfarer_mobility::ike::event::{ChildId, PeerId};
+
+    const PROBE: Probe = Probe { kind: Kind::Request, token: 7 };
+
+    #[test]
+    fn probe_begins_a_record_of_a_manually_keyed_link_alone() {
+        let mut world = World::with(config(vec![]), 512);
+        let links = &mut world.assembly.slow_path.links;
+        let mut install = |n: u32, is_ike: bool| {
+            let mut parts = TunnelParts::from(&tunnel(n, suite("aes128gcm16")));
+            let holder = Holder::manual(parts.name.clone());
+            let of_peer = OfPeer { peer: PeerId(1), child: ChildId(1), holder };
+            parts.peer = is_ike.then(|| Box::new(of_peer));
+            links.install(Duration::ZERO, parts, 1500, &[]).unwrap()
+        };
+        let (by_hand, of_ike) = (install(1, false), install(2, true));
+        let has_record =
+            |links: &crate::slow_path::links::Links, id| links.links.get(LinkId::Manual(id)).is_some();
+        assert!(!has_record(links, by_hand));
+        assert_eq!(links.handle_probe(Duration::ZERO, by_hand, PROBE), Ok(()));
+        assert_eq!(links.handle_probe(Duration::ZERO, of_ike, PROBE), Err(DropReason::Dummy));
+        assert!(has_record(links, by_hand) && !has_record(links, of_ike));
+        links.remove(by_hand);
+        links.remove(of_ike);
+        assert!(!has_record(links, by_hand) && links.links.all.is_empty());
     }
 }

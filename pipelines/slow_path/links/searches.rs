@@ -2,7 +2,7 @@
 //! requests of IKE.
 
 use super::{
-    Event, FoundMtu, LinkId, Links, Owner, Timer,
+    Event, FoundMtu, LinkId, Links, Timer,
     probing::{self, Search},
     records::Link,
 };
@@ -83,9 +83,8 @@ impl Links {
         id: TunnelId,
         probe: Probe,
     ) -> Result<(), DropReason> {
-        let tunnel = self.tunnels.get(id).filter(|tunnel| tunnel.owner() == Owner::Manual);
         let link = self.links.begin(now, LinkId::Manual(id), &self.tunnels);
-        let (Some(tunnel), Some(link)) = (tunnel, link) else { return Err(DropReason::Dummy) };
+        let (Some(tunnel), Some(link)) = (self.tunnels.get(id), link) else { return Err(DropReason::Dummy) };
         match probe.kind {
             Kind::Request => {
                 if !link.probing.admits_answer(now) {

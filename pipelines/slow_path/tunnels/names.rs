@@ -33,8 +33,9 @@ impl Named {
         u64::from(self.hash) << 32 | u64::from(self.hash)
     }
 
-    fn is(&self, name: &str, all: &ById) -> bool {
-        all.get(&self.id).is_some_and(|tunnel| &*tunnel.name == name)
+    /// Returns whether this one has the name of `other`, which is `name`.
+    fn is_of(&self, other: &Self, name: &str, all: &ById) -> bool {
+        self.hash == other.hash && all.get(&self.id).is_some_and(|tunnel| &*tunnel.name == name)
     }
 }
 
@@ -45,15 +46,16 @@ impl Names {
 
     /// Returns the number of the tunnel of `all` with this name.
     pub(super) fn get(&self, name: &str, all: &ById) -> Option<TunnelId> {
-        let hash = self.named(TunnelId(0), name).wide_hash();
-        self.named.find(hash, |named| named.is(name, all)).map(|named| named.id)
+        let sought = self.named(TunnelId(0), name);
+        let found = self.named.find(sought.wide_hash(), |named| named.is_of(&sought, name, all));
+        found.map(|named| named.id)
     }
 
     /// Gives tunnel `id`, which is among `all` or will be, its name, unless another one has that.
     pub(super) fn add(&mut self, id: TunnelId, name: &str, all: &ById) {
         let new = self.named(id, name);
-        let is_same = |named: &Named| named.hash == new.hash && named.is(name, all);
-        self.named.entry(new.wide_hash(), is_same, Named::wide_hash).or_insert(new);
+        let has_it = |named: &Named| named.is_of(&new, name, all);
+        self.named.entry(new.wide_hash(), has_it, Named::wide_hash).or_insert(new);
     }
 
     /// Takes its name from tunnel `id`, if it has it.

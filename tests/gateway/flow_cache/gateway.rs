@@ -1,11 +1,11 @@
 //! A worker with tunnels to numbered terminals, whose tables a test changes itself.
 
-use super::ports::{HOST, MACS, Ports, STATIONS};
+use super::ports::{HOST, Hook, MACS, Ports, STATIONS};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::Range,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 use wayfarer::{
     gateway::{
@@ -232,6 +232,8 @@ struct Layers {
 pub(super) struct TestGateway {
     pub(super) worker: LoneWorker,
     ports: Ports,
+    /// Of all ports.
+    hook: Hook,
     /// Frames that have come out of each port, without the tags of VLANs.
     taken: [Vec<Vec<u8>>; 3],
     /// The tunnels that were not forgotten, by the number of their terminal.
@@ -259,9 +261,10 @@ impl TestGateway {
             discards,
             nats: Box::new([]),
         };
-        let worker = LoneWorker::on(ports.open(), settings, 64, flow_cache);
+        let hook = Hook::default();
+        let worker = LoneWorker::on(ports.open(&hook), settings, 64, flow_cache);
         let (pairs, rules, taken) = (BTreeMap::new(), BTreeMap::new(), Default::default());
-        let mut this = Self { worker, ports, taken, pairs, rules };
+        let mut this = Self { worker, ports, hook, taken, pairs, rules };
         for own in [GATEWAY, GATEWAY6] {
             this.route(Prefix::host(own), Some(Hop::Local));
         }
@@ -397,6 +400,16 @@ impl TestGateway {
     /// Returns the indices of all ports.
     pub(super) fn all_ports(&self) -> Range<usize> {
         self.ports.indices()
+    }
+
+    /// Turns once, and makes `change` in the middle of that turn, before anything has been received.
+    pub(super) fn change_in_turn(&mut self, change: impl FnOnce(&mut Writer) + Send + 'static) {
+        let writer = Arc::new(Mutex::new(std::mem::take(&mut self.worker.writer)));
+        let own = writer.clone();
+        self.hook.set(move || change(&mut own.lock().unwrap()));
+        self.worker.turn();
+        let writer = Arc::into_inner(writer).expect("the change was made");
+        self.worker.writer = writer.into_inner().unwrap();
     }
 
     /// Turns until there is nothing left to do, then frees what nobody can use any more.

@@ -146,6 +146,32 @@ fn move_of_the_peer_to_another_port_and_back_is_noticed() {
 }
 
 #[test]
+fn packet_sealed_for_a_new_path_in_the_middle_of_a_turn_leaves_by_that() {
+    let mut known = Known::new();
+    let away = path(1, 1, Encap::None);
+    known.gateway.route(Prefix::host(away.remote), Some(Hop::Port { port: INSIDE_PORT, mac: OTHER_MAC }));
+    // First, somebody else moves.
+    for (n, port, destination_mac) in [(9, OUTSIDE, STATION_MAC[OUTSIDE]), (1, INSIDE, OTHER_MAC)] {
+        known.assert_known();
+        known.gateway.put(INSIDE, &Known::down(64));
+        let sa = known.gateway.pairs[&n].outbound.clone();
+        let new = path(n, 1, Encap::None);
+        known.gateway.change_in_turn(move |writer| sa.set_path(writer, new, 1500));
+        known.gateway.settle();
+        let [outside, inside] = [OUTSIDE, INSIDE].map(|port| known.gateway.take(port));
+        let frames = if port == OUTSIDE { [&outside, &inside] } else { [&inside, &outside] };
+        let ([frame], []) = (&frames[0][..], &frames[1][..]) else { panic!("{outside:?} {inside:?}") };
+        assert_eq!(
+            header_of(frame),
+            Ethernet { dst: destination_mac, src: GATEWAY_MAC[port], ethertype: ethernet::IPV4 }
+        );
+        let to = if n == 1 { away } else { path(1, 0, Encap::None) };
+        assert_eq!(destination(frame).ip(), to.remote);
+    }
+    assert_eq!(known.gateway.drops(), []);
+}
+
+#[test]
 fn smaller_mtu_of_the_path_is_noticed_and_the_sender_hears_of_it() {
     let mut known = Known::new();
     let mut refused = 0;

@@ -1,10 +1,15 @@
 //! The ports of a gateway whose tables a test changes.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex},
+};
 use wayfarer::sim::{fixtures::*, lone_worker::LoneWorker};
 use wayfarer_dataplane::{
+    packet::Burst,
+    pool::Pool,
     port::{
-        Mac, Port,
+        Mac, Port, PortStats,
         memory::Wire,
         vlan::{self, Priority, Tagging},
     },
@@ -21,6 +26,40 @@ pub(super) const STATIONS: [Mac; 3] = [STATION_MAC[OUTSIDE], STATION_MAC[INSIDE]
 const TAGS: [[u8; 4]; 2] = [[0x81, 0, 0, 100], [0x81, 0, 0, 200]];
 /// The offset of tags in a frame.
 const TAGS_AT: usize = 12;
+
+/// What is to happen when a port next receives.
+#[derive(Clone, Default)]
+pub(super) struct Hook(Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+
+impl Hook {
+    /// Has `act` happen at the next reception, once.
+    pub(super) fn set(&self, act: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap() = Some(Box::new(act));
+    }
+}
+
+/// A port with a [`Hook`].
+struct HookedPort {
+    port: Box<dyn Port>,
+    hook: Hook,
+}
+
+impl Port for HookedPort {
+    fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        if let Some(act) = self.hook.0.lock().unwrap().take() {
+            act();
+        }
+        self.port.rx(pool, burst);
+    }
+
+    fn tx(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        self.port.tx(pool, burst);
+    }
+
+    fn stats(&self) -> PortStats {
+        self.port.stats()
+    }
+}
 
 /// The ports of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +81,17 @@ impl Ports {
     }
 
     /// Makes all ports, and the far ends of their wires.
-    pub(super) fn open(self) -> (Vec<Box<dyn Port>>, Vec<Wire>) {
+    pub(super) fn open(self, hook: &Hook) -> (Vec<Box<dyn Port>>, Vec<Wire>) {
+        let open = || {
+            let (port, wire) = LoneWorker::port();
+            let port: Box<dyn Port> = Box::new(HookedPort { port, hook: hook.clone() });
+            (port, wire)
+        };
         if self != Self::InVlans {
-            return self.indices().map(|_| LoneWorker::port()).unzip();
+            return self.indices().map(|_| open()).unzip();
         }
-        let (device, trunk) = LoneWorker::port();
-        let (host, wire) = LoneWorker::port();
+        let (device, trunk) = open();
+        let (host, wire) = open();
         let tagging = |[.., id]: [u8; 4]| {
             let vlan = Vlan::new(None, id.into()).expect("a VLAN");
             Some(Tagging { vlan, priority: Priority::Fixed(0), sets_dscp: false })

@@ -135,7 +135,7 @@ proptest! {
             let before: Vec<_> = wanted
                 .iter()
                 .map(|&a| {
-                    let parts = lpm.parts(a.into());
+                    let parts = reader.parts_of(a.into());
                     let remembered = lpm.remember(a.into(), parts, &reader, whole);
                     (answer(a, &reader), Stamp::new(parts, &reader).unwrap(), remembered)
                 })
@@ -190,7 +190,7 @@ fn renewed_of_100() -> usize {
     let mut writer = Writer::new();
     let mut reader = writer.reader();
     let lpm = Lpm::new(&writer, 256);
-    let stamp = |n| Stamp::new(lpm.parts(scattered(n).into()), &reader).unwrap();
+    let stamp = |n| Stamp::new(reader.parts_of(scattered(n).into()), &reader).unwrap();
     let mut stamps: Vec<_> = (0..100).map(stamp).collect();
     for n in 1000..1100 {
         lpm.insert(&mut writer, Prefix::new(scattered(n), 24 + n as u8 % 9).unwrap(), n);
@@ -222,11 +222,11 @@ fn change_of_a_prefix_is_counted_for_every_address_in_it() {
     ] {
         let (prefix, address) = (prefix.parse().unwrap(), Address::from(inside.parse::<IpAddr>().unwrap()));
         reader.quiescent();
-        let mut before = Stamp::new(lpm.parts(address), &reader).unwrap();
+        let mut before = Stamp::new(reader.parts_of(address), &reader).unwrap();
         lpm.insert(&mut writer, prefix, 0);
         reader.quiescent();
         assert!(!before.renew(&reader), "{prefix} inserted");
-        let mut between = Stamp::new(lpm.parts(address), &reader).unwrap();
+        let mut between = Stamp::new(reader.parts_of(address), &reader).unwrap();
         assert!(lpm.remove(&mut writer, prefix));
         reader.quiescent();
         assert!(!between.renew(&reader), "{prefix} removed");
@@ -244,7 +244,7 @@ fn value_is_that_of_the_longest_prefix_that_has_one() {
     reader.quiescent();
     let find = |address: &str| {
         let address = Address::from(address.parse::<IpAddr>().unwrap());
-        let remembered = lpm.remember(address, lpm.parts(address), &reader, |value| value.as_ref())?;
+        let remembered = lpm.remember(address, reader.parts_of(address), &reader, |value| value.as_ref())?;
         remembered.get(&lpm, &reader).copied()
     };
     assert_eq!([find("10.0.0.7"), find("10.0.1.7"), find("11.0.0.7")], [Some(24), Some(8), None]);
@@ -260,10 +260,10 @@ fn value_is_not_remembered_without_the_part_of_short_prefixes() {
     reader.quiescent();
     // Both may be the same by chance.
     let apart = (0..).map(scattered).map(Address::from).find(|a| {
-        let [near, short] = lpm.parts(*a);
+        let [near, short] = reader.parts_of(*a);
         near != short
     });
     let address = apart.unwrap();
-    let [near, _] = lpm.parts(address);
+    let [near, _] = reader.parts_of(address);
     let _ = lpm.remember(address, [near], &reader, whole);
 }

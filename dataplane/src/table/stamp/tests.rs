@@ -1,8 +1,5 @@
 use super::{super::domain::PART_BITS, *};
-use crate::{
-    table::{Bucket, Cell, Lpm, Map, Writer},
-    wire::Address,
-};
+use crate::table::{Bucket, Cell, Lpm, Map, Writer};
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
@@ -71,7 +68,7 @@ fn change_of_a_cell_is_noticed_by_answers_that_rest_on_its_part() {
     let mut writer = Writer::new();
     let mut reader = writer.reader();
     let (map, cell) = (Map::new(&writer, 16), Cell::new(&writer, 1));
-    let cells = reader.part_of(Address::v4(7));
+    let cells = writer.part_of_number(7);
     let key = (1..).find(|key| part(&map, *key) != cells).expect("there are many parts");
     map.insert(&mut writer, key, 10);
     reader.quiescent();
@@ -141,7 +138,7 @@ fn stamp_of_several_parts_rests_on_all_of_them() {
     let (map, lpm) = (Map::new(&writer, 16), Lpm::new(&writer, 16));
     let address = crate::wire::Address::v4(0x0a00_0001);
     map.insert(&mut writer, 1, 10);
-    let [near, short] = lpm.parts(address);
+    let [near, short] = reader.parts_of(address);
     for at in 0..3 {
         reader.quiescent();
         let mut stamp = Stamp::new([part(&map, 1), near, short], &reader).unwrap();
