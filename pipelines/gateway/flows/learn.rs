@@ -21,8 +21,12 @@ use wayfarer_dataplane::{
 /// Learns the flows that were not known.
 #[cold]
 #[inline(never)]
-pub(super) fn learn(memory: &mut Memory, tables: &Tables, reader: &Reader) {
+pub(super) fn learn(memory: &mut Memory, tables: &Tables, reader: &mut Reader) {
     for (hash, missed) in memory.take_missed() {
+        // Nothing is learnt if the tables change between here and the answer. Since the turn began they may
+        // well have.
+        reader.quiescent();
+        let reader = &*reader;
         let may = memory.worth.may_take();
         let found = match missed {
             Missed::Outbound(key, ends) => {

@@ -91,9 +91,9 @@ impl Flows {
     }
 
     /// Learns flows of the last burst that were not known, after the whole way has brought the entries of
-    /// tables that they need into the cache.
+    /// tables that they need into the cache. `reader` passes quiescent points.
     #[inline]
-    pub fn learn(&mut self, tables: &Tables, reader: &Reader) {
+    pub fn learn(&mut self, tables: &Tables, reader: &mut Reader) {
         if self.0.has_missed() {
             learn::learn(&mut self.0, tables, reader);
         }

@@ -172,6 +172,20 @@ fn packet_sealed_for_a_new_path_in_the_middle_of_a_turn_leaves_by_that() {
 }
 
 #[test]
+fn flow_is_learnt_in_a_turn_in_which_others_move() {
+    let mut known = Known::new();
+    known.gateway.move_to(1, path(1, 1, Encap::None), 1500);
+    known.gateway.put(INSIDE, &Known::down(64));
+    let other = known.gateway.pairs[&9].outbound.clone();
+    known.gateway.change_in_turn(move |writer| other.set_path(writer, path(9, 1, Encap::None), 1500));
+    known.gateway.settle();
+    let hits = known.gateway.worker.counters.flow_hits.value();
+    known.gateway.take(OUTSIDE);
+    assert_eq!(known.send_down(64).len(), 1);
+    assert_eq!(known.gateway.worker.counters.flow_hits.value(), hits + 1);
+}
+
+#[test]
 fn smaller_mtu_of_the_path_is_noticed_and_the_sender_hears_of_it() {
     let mut known = Known::new();
     let mut refused = 0;
