@@ -27,9 +27,11 @@ const TAGS: [[u8; 4]; 2] = [[0x81, 0, 0, 100], [0x81, 0, 0, 200]];
 /// The offset of tags in a frame.
 const TAGS_AT: usize = 12;
 
+type Act = Box<dyn FnOnce() + Send>;
+
 /// What is to happen when a port next receives.
 #[derive(Clone, Default)]
-pub(super) struct Hook(Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+pub(super) struct Hook(Arc<Mutex<Option<Act>>>);
 
 impl Hook {
     /// Has `act` happen at the next reception, once.
