@@ -157,14 +157,14 @@ impl Worker {
                 } else {
                     burst.take(some)
                 };
-                {
-                    let mut sorted = SortedBurst::default();
-                    for (packet, header) in rest.zip(&mut headers.outer) {
-                        sorted.sort(packet, header, tables, reader, io);
-                    }
-                    io.mark(Stage::Classify);
-                    sorted.process(&mut headers.inner, tables, reader, io);
+                let mut sorted = SortedBurst::default();
+                for (packet, header) in rest.zip(&mut headers.outer) {
+                    sorted.sort(packet, header, tables, reader, io);
                 }
+                io.mark(Stage::Classify);
+                sorted.process(&mut headers.inner, tables, reader, io);
+                // It borrows the reader, which passes quiescent points next.
+                drop(sorted);
                 flows.learn(tables, reader);
             }
         }

@@ -266,10 +266,10 @@ impl OutboundSa {
         self.sequence.load(Acquire).min(self.last_sequence())
     }
 
-    /// Returns the part that changes of the endpoint are counted in: the SA's own, so that who moves
-    /// does not cost others their remembered flows.
-    pub fn part(&self, reader: &Reader) -> Part {
-        reader.part_of_number(self.tunnel.0)
+    /// Returns the part that changes of the endpoint are counted in. The tunnel's number chooses it, so
+    /// that who moves seldom costs others their remembered flows.
+    pub fn part(&self) -> Part {
+        self.endpoint.part(self.tunnel.0)
     }
 
     /// Returns the current endpoint, to which packets go.
@@ -281,8 +281,7 @@ impl OutboundSa {
     /// Sends everything from the next burst on to `path`, in outer packets of at most `mtu` bytes. A
     /// handover is this one store, which does not touch keys, numbers and windows.
     pub fn set_path(&self, writer: &mut Writer, path: Path, mtu: u16) {
-        let part = writer.part_of_number(self.tunnel.0);
-        self.endpoint.store(writer, part, Some(Endpoint::new(path, self.spi, self.overhead, mtu)));
+        self.endpoint.store(writer, self.part(), Some(Endpoint::new(path, self.spi, self.overhead, mtu)));
     }
 
     /// Makes outer packets no longer than `mtu` bytes, from the next [`set_path`](Self::set_path) on.

@@ -28,6 +28,11 @@ impl<T: Send + Sync + 'static> Cell<T> {
         unsafe { &*self.value.load(Acquire) }
     }
 
+    /// Returns the part that changes of the value are counted in, if this is its `number`.
+    pub fn part(&self, number: u32) -> Part {
+        self.tables.part_of_number(number)
+    }
+
     /// Replaces the value, and counts the change in `part`.
     pub fn store(&self, writer: &mut Writer, part: Part, value: T) {
         self.tables.check_writer(writer);

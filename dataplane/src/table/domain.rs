@@ -171,11 +171,6 @@ impl Writer {
         Reader { domain: self.domain.clone(), seen, _one_thread: PhantomData }
     }
 
-    /// Does the same as [`Reader::part_of_number`].
-    pub fn part_of_number(&self, number: u32) -> Part {
-        self.domain.part_of_number(number.into())
-    }
-
     /// Makes a change of a table by `make`, whose stores to what readers see are releases. Counts it in
     /// `part`: answers that rest on that part may be other ones now.
     pub(super) fn change<R>(&mut self, part: Part, make: impl FnOnce() -> R) -> R {
@@ -234,11 +229,6 @@ impl Reader {
         [self.domain.part_of(address), Part::SHORT]
     }
 
-    /// Returns the part for changes of a value that is in no table, but has a number.
-    pub fn part_of_number(&self, number: u32) -> Part {
-        self.domain.part_of_number(number.into())
-    }
-
     /// Returns whether a change of the tables has begun since the last quiescent point, or was not complete
     /// then.
     #[inline]
@@ -277,6 +267,11 @@ impl Membership {
     #[inline]
     pub(super) fn check_reader(&self, reader: &Reader) {
         assert!(Arc::ptr_eq(&self.0, &reader.domain), "a reader of other tables");
+    }
+
+    /// Returns the part for changes of a value that is in no table, but has a number.
+    pub(super) fn part_of_number(&self, number: u32) -> Part {
+        self.0.part_of_number(number.into())
     }
 
     pub(super) fn check_writer(&self, writer: &Writer) {

@@ -1,7 +1,7 @@
 //! Tables that workers read without locks while one writer changes them.
 //!
 //! Memory is reclaimed at quiescent points. Every worker has a [`Reader`] and calls
-//! [`Reader::quiescent`] once a turn, when it holds nothing that it read. The one [`Writer`] takes
+//! [`Reader::quiescent`] at least once a turn, when it holds nothing that it read. The one [`Writer`] takes
 //! values out of a table, and frees them when every reader has called that since. A read is a load,
 //! a change is O(1), and neither waits for the other.
 //!

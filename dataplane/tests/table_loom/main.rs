@@ -10,10 +10,7 @@ mod remembered;
 
 use loom::{cell::UnsafeCell, sync::Arc, thread};
 use std::hash::{Hash, Hasher};
-use wayfarer_dataplane::{
-    table::{Cell, Map, Reader, Writer},
-    wire::Address,
-};
+use wayfarer_dataplane::table::{Cell, Map, Reader, Writer};
 
 /// A flag that is set while a value lives. For loom it is plain memory, written when the value is
 /// made and
@@ -88,7 +85,7 @@ fn cell() -> (Writer, Arc<Cell<Witness>>, std::sync::Arc<Life>) {
 
 /// Replaces the witness in a cell by the one with this name.
 fn store(cell: &Cell<Witness>, writer: &mut Writer, name: u32) {
-    let part = writer.part_of_number(7);
+    let part = cell.part(7);
     cell.store(writer, part, Witness::new(name));
 }
 

@@ -12,10 +12,7 @@ use loom::{
     thread,
 };
 use std::hash::{Hash, Hasher};
-use wayfarer_dataplane::{
-    table::{Cell, Map, Part, Reader, Remembered, Stamp, Writer},
-    wire::Address,
-};
+use wayfarer_dataplane::table::{Cell, Map, Part, Reader, Remembered, Stamp, Writer};
 
 /// A key whose part the test chooses by its hash. Keys of one hash share a chain.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -260,7 +257,8 @@ fn whoever_finds_a_new_value_beside_an_answer_for_the_old_one_has_news() {
     model.preemption_bound = Some(3);
     model.check(|| {
         let mut writer = Writer::new();
-        let (cell, part) = (Arc::new(Cell::new(&writer, 10)), writer.part_of_number(7));
+        let cell = Arc::new(Cell::new(&writer, 10));
+        let part = cell.part(7);
         let (mut reader, own) = (writer.reader(), Arc::clone(&cell));
         let worker = thread::spawn(move || {
             let old = *own.load(&reader);

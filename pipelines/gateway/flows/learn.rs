@@ -57,7 +57,7 @@ fn outbound(key: OutboundKey, ends: &V6Ends, tables: &Tables, reader: &Reader) -
     let endpoint = sa.endpoint(reader);
     let exit = endpoint.map_or(Exit::NONE, |to| Exit::of_sealed(sa, to, flow.dst, tables, reader));
     let [to, _] = endpoint.map_or([short; 2], |to| reader.parts_of(to.remote()));
-    let parts = [src, dst, sa.part(reader), to, short];
+    let parts = [src, dst, sa.part(), to, short];
     let sa = policies.remember(flow.dst, parts, reader, |rules| protecting(rules, &flow, sa))?;
     Some(OutboundEntry { key, sa, exit })
 }

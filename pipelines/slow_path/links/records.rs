@@ -106,7 +106,10 @@ mod tests {
     use super::*;
     use crate::{
         sim::{fixtures::*, world::World},
-        slow_path::parts::{Holder, OfPeer, TunnelParts},
+        slow_path::{
+            links::Links,
+            parts::{Holder, OfPeer, TunnelParts},
+        },
     };
     use wayfarer_dataplane::{
         drop::DropReason,
@@ -128,8 +131,7 @@ mod tests {
             links.install(Duration::ZERO, parts, 1500, &[]).unwrap()
         };
         let (by_hand, of_ike) = (install(1, false), install(2, true));
-        let has_record =
-            |links: &crate::slow_path::links::Links, id| links.links.get(LinkId::Manual(id)).is_some();
+        let has_record = |links: &Links, id| links.links.get(LinkId::Manual(id)).is_some();
         assert!(!has_record(links, by_hand));
         assert_eq!(links.handle_probe(Duration::ZERO, by_hand, PROBE), Ok(()));
         assert_eq!(links.handle_probe(Duration::ZERO, of_ike, PROBE), Err(DropReason::Dummy));

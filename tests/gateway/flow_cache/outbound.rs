@@ -2,6 +2,7 @@
 
 use super::{
     gateway::{Spec, inner, path, prefix, server},
+    kind::Kind,
     known::{Known, terminal_of},
 };
 use std::net::SocketAddr;
@@ -156,6 +157,7 @@ fn packet_sealed_for_a_new_path_in_the_middle_of_a_turn_leaves_by_that() {
         known.gateway.put(INSIDE, &Known::down(64));
         let sa = known.gateway.pairs[&n].outbound.clone();
         let new = path(n, 1, Encap::None);
+        let hits = known.gateway.worker.counters.flow_hits.value();
         known.gateway.change_in_turn(move |writer| sa.set_path(writer, new, 1500));
         known.gateway.settle();
         let [outside, inside] = [OUTSIDE, INSIDE].map(|port| known.gateway.take(port));
@@ -167,8 +169,41 @@ fn packet_sealed_for_a_new_path_in_the_middle_of_a_turn_leaves_by_that() {
         );
         let to = if n == 1 { away } else { path(1, 0, Encap::None) };
         assert_eq!(destination(frame).ip(), to.remote);
+        assert_eq!(known.gateway.worker.counters.flow_hits.value(), hits + 1);
     }
     assert_eq!(known.gateway.drops(), []);
+}
+
+/// Returns whether the flow of terminal 1 is still remembered after another terminal of its network has
+/// moved.
+fn is_known_after_a_neighbours_move() -> bool {
+    let mut known = Known::new();
+    known.gateway.move_to(9, path(9, 1, Encap::None), 1500);
+    let hits = known.gateway.worker.counters.flow_hits.value();
+    assert_eq!(known.send_down(64).len(), 1);
+    known.gateway.worker.counters.flow_hits.value() > hits
+}
+
+#[test]
+fn move_of_a_neighbour_costs_no_flow() {
+    // By chance, both may share a part.
+    assert!((0..3).any(|_| is_known_after_a_neighbours_move()));
+}
+
+#[test]
+fn change_before_a_flow_is_learnt_is_noticed_later_in_that_turn() {
+    let mut known = Known::new();
+    // A packet for no SA comes first, and so its flow is learnt before the other packet is looked at.
+    let stranger = Spec::new(5);
+    let esp = stranger.terminal().seal(&Kind::USUAL.up(5, 64));
+    known.gateway.put(OUTSIDE, &esp);
+    known.gateway.put(INSIDE, &Known::down(64));
+    let tables = known.gateway.worker.tables.clone();
+    let to = Prefix::host(inner(1));
+    known.gateway.change_in_turn(move |writer| assert!(tables.policies.remove(writer, to)));
+    known.gateway.settle();
+    assert_eq!(known.gateway.take(OUTSIDE).len(), 0, "sealed by a policy that is gone");
+    assert_eq!(known.gateway.drops(), [(DropReason::UnknownSpi, 1), (DropReason::NoPolicy, 1)]);
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn change_of_a_cell_is_noticed_by_answers_that_rest_on_its_part() {
     let mut writer = Writer::new();
     let mut reader = writer.reader();
     let (map, cell) = (Map::new(&writer, 16), Cell::new(&writer, 1));
-    let cells = writer.part_of_number(7);
+    let cells = cell.part(7);
     let key = (1..).find(|key| part(&map, *key) != cells).expect("there are many parts");
     map.insert(&mut writer, key, 10);
     reader.quiescent();
