@@ -10,9 +10,9 @@ use super::{
 };
 use crate::barrier::{Barrier, SharedBarrier};
 use history::{History, Times};
-use names::{ById, Names};
+use names::Names;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     hash::RandomState,
     net::IpAddr,
     sync::{Arc, MutexGuard, PoisonError},
@@ -103,7 +103,8 @@ impl std::fmt::Display for MoveError {
 /// All tunnels, by number and by name.
 #[derive(Debug)]
 pub struct Tunnels {
-    all: ById,
+    /// Boxed, since much room in the nodes of a tree stays empty.
+    all: BTreeMap<TunnelId, Box<Tunnel>>,
     names: Names,
     /// By the SPI of packets to the peer.
     spis: BTreeSet<(Spi, TunnelId)>,
@@ -300,7 +301,7 @@ impl Tunnels {
     /// [`KeyError::Backend`] if the environment requests code that this processor cannot run.
     pub(super) fn new(sharing: Sharing) -> Result<Self, KeyError> {
         Ok(Self {
-            all: ById::new(),
+            all: BTreeMap::new(),
             names: Names::default(),
             spis: BTreeSet::new(),
             remotes: BTreeSet::new(),
@@ -333,7 +334,7 @@ impl Tunnels {
         self.spis.insert((tunnel.outbound.spi, id));
         self.remotes.extend(tunnel.path.map(|path| remote_of(&path, id)));
         // A tunnel's name contains a peer's name, so it must not take over an existing one.
-        self.names.add(id, &tunnel.name, &self.all);
+        self.names.add(id, &tunnel.name, |other| is_called(&self.all, other, &tunnel.name));
         Ok((id, &**self.all.entry(id).or_insert(Box::new(tunnel))))
     }
 
@@ -366,7 +367,7 @@ impl Tunnels {
 
     /// Returns the number of the tunnel with this name.
     pub fn named(&self, name: &str) -> Option<TunnelId> {
-        self.names.get(name, &self.all)
+        self.names.get(name, |id| is_called(&self.all, id, name))
     }
 
     /// Returns the tunnels whose packets to the peer have this SPI.
@@ -430,6 +431,11 @@ impl Tunnels {
         }
         Some(tunnel)
     }
+}
+
+/// Returns whether tunnel `id` of `all` has this name.
+fn is_called(all: &BTreeMap<TunnelId, Box<Tunnel>>, id: TunnelId, name: &str) -> bool {
+    all.get(&id).is_some_and(|tunnel| &*tunnel.name == name)
 }
 
 fn remote_of(path: &Path, id: TunnelId) -> (IpAddr, u16, TunnelId) {

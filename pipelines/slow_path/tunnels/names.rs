@@ -1,18 +1,11 @@
 //! The names of tunnels.
 
-use super::Tunnel;
 use hashbrown::HashTable;
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher, RandomState},
-};
+use std::hash::{BuildHasher, RandomState};
 use wayfarer_dataplane::sa::TunnelId;
 
-/// All tunnels, by number. Boxed, since much room in the nodes of a tree stays empty.
-pub(super) type ById = BTreeMap<TunnelId, Box<Tunnel>>;
-
 /// The tunnels that have a name. It holds their numbers alone, for there may be a million of them, which have
-/// their names already.
+/// their names already: whoever asks says whether a tunnel is called so.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     named: HashTable<Named>,
@@ -33,9 +26,9 @@ impl Named {
         u64::from(self.hash) << 32 | u64::from(self.hash)
     }
 
-    /// Returns whether this one has the name of `other`, which is `name`.
-    fn is_of(&self, other: &Self, name: &str, all: &ById) -> bool {
-        self.hash == other.hash && all.get(&self.id).is_some_and(|tunnel| &*tunnel.name == name)
+    /// Returns whether this one has the same name as `other`.
+    fn is_like(&self, other: &Self, is_called_so: impl Fn(TunnelId) -> bool) -> bool {
+        self.hash == other.hash && is_called_so(self.id)
     }
 }
 
@@ -44,17 +37,17 @@ impl Names {
         Named { hash: self.random.hash_one(name) as u32, id }
     }
 
-    /// Returns the number of the tunnel of `all` with this name.
-    pub(super) fn get(&self, name: &str, all: &ById) -> Option<TunnelId> {
+    /// Returns the number of the tunnel with this name.
+    pub(super) fn get(&self, name: &str, is_called_so: impl Fn(TunnelId) -> bool) -> Option<TunnelId> {
         let sought = self.named(TunnelId(0), name);
-        let found = self.named.find(sought.wide_hash(), |named| named.is_of(&sought, name, all));
+        let found = self.named.find(sought.wide_hash(), |named| named.is_like(&sought, &is_called_so));
         found.map(|named| named.id)
     }
 
-    /// Gives tunnel `id`, which is among `all` or will be, its name, unless another one has that.
-    pub(super) fn add(&mut self, id: TunnelId, name: &str, all: &ById) {
+    /// Gives tunnel `id` its name, unless another one has that.
+    pub(super) fn add(&mut self, id: TunnelId, name: &str, is_called_so: impl Fn(TunnelId) -> bool) {
         let new = self.named(id, name);
-        let has_it = |named: &Named| named.is_of(&new, name, all);
+        let has_it = |named: &Named| named.is_like(&new, &is_called_so);
         self.named.entry(new.wide_hash(), has_it, Named::wide_hash).or_insert(new);
     }
 
