@@ -1,14 +1,15 @@
 //! Compares sealing and opening of ESP with the libraries that other programs use, in one run.
 //!
 //! All implementations take turns over the same packets: bursts of 32, of 64 SAs at random, ESP as
-//! it stands in a frame (RFC 4106, RFC 7634). Their results are compared byte for byte.
+//! it stands in a frame (RFC 4106, RFC 7634, RFC 4868). Their results are compared byte for byte.
 
+mod cbc_hmac;
 mod library;
 
 pub use library::Library;
 
 use super::esp::Size;
-use library::{ICV, LibraryKey, SALT};
+use library::{LibraryKey, SALT};
 use serde::Serialize;
 use std::{
     error, fmt,
@@ -37,8 +38,6 @@ const TURNS: usize = 5;
 /// Bytes before a packet in its frame: Ethernet and IP headers, so that it is as unaligned as on a
 /// wire.
 const LEAD: usize = ethernet::HEADER + ip::V4_HEADER;
-/// Bytes of an AEAD's IV.
-const IV: usize = 8;
 
 /// The operations, sizes and algorithms to compare: every combination is a group of rows.
 #[derive(Clone, Debug)]
@@ -47,7 +46,7 @@ pub struct Options {
     pub operations: Vec<Operation>,
     /// Sizes of inner packets, which are encrypted with padding and trailer.
     pub sizes: Vec<Size>,
-    /// Algorithms: AEADs only.
+    /// Algorithms that another library has too.
     pub ciphers: Vec<Suite>,
     /// Time for each group.
     pub duration: Duration,
@@ -70,7 +69,7 @@ pub struct Row {
     pub operation: Operation,
     /// Bytes of the inner packet.
     pub size: Size,
-    /// The AEAD's name.
+    /// The algorithms' name.
     pub cipher: String,
     /// The measured implementation.
     pub library: Library,
@@ -120,7 +119,7 @@ impl fmt::Display for Operation {
 /// The reason why there is no figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CryptoError {
-    /// The suite is not an AEAD, or a key was refused.
+    /// No other library has the suite, or a key was refused.
     Suite(Suite),
     /// An implementation's result differs from the others'.
     Differs(Library),
@@ -133,7 +132,7 @@ pub enum CryptoError {
 impl fmt::Display for CryptoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Suite(suite) => write!(f, "{suite} is not an AEAD: only AEADs are compared"),
+            Self::Suite(suite) => write!(f, "no other library has {suite}, to be compared with"),
             Self::Thread => f.write_str("cannot start a thread"),
             Self::Backend(why) => why.fmt(f),
             Self::Differs(library) => {
@@ -174,11 +173,10 @@ fn compare(
 ) -> Result<Vec<Row>, CryptoError> {
     let mut entries: Vec<Entry> =
         Library::ALL.into_iter().filter_map(|library| Entry::new(library, suite)).collect();
-    if entries.len() < 2 || suite.icv_len() != ICV || suite.iv_len() != IV {
+    if entries.len() < 2 {
         return Err(CryptoError::Suite(suite));
     }
-    let clear = Packets::new(size, suite);
-    let sealed = seal_with_all(&entries, &clear)?;
+    let (clear, sealed) = packets(&entries, size, suite)?;
     let (from, to) = match operation {
         Operation::Seal => (&clear, &sealed),
         Operation::Open => (&sealed, &clear),
@@ -200,6 +198,16 @@ fn compare(
     }
     let tick = start.elapsed().as_nanos() as f64 / (ticks() - first) as f64;
     Ok(entries.into_iter().map(|entry| entry.row(operation, size, suite, tick)).collect())
+}
+
+/// Makes packets, and seals them with all implementations. They have their IVs already.
+fn packets(entries: &[Entry], size: Size, suite: Suite) -> Result<(Packets, Packets), CryptoError> {
+    let mut clear = Packets::new(size, suite);
+    let own = seal_with_all(&entries[..1], &clear)?;
+    // With CBC, our own implementation makes them.
+    clear.copy_ivs(&own, suite.iv_len());
+    let sealed = seal_with_all(entries, &clear)?;
+    Ok((clear, sealed))
 }
 
 /// Seals `clear` with all implementations, and returns the packets if all agree.
@@ -241,10 +249,7 @@ impl Entry {
         match (self.library, operation) {
             (Library::Wayfarer, Operation::Seal) => self.seal_bursts(packets),
             (Library::Wayfarer, Operation::Open) => self.open_bursts(packets),
-            (_, Operation::Seal) => self.each(packets, |key, nonce, aad, text| {
-                let (text, icv) = text.split_at_mut(text.len() - ICV);
-                key.seal(nonce, aad, text, icv)
-            }),
+            (_, Operation::Seal) => self.each(packets, LibraryKey::seal),
             (_, Operation::Open) => self.each(packets, LibraryKey::open),
         }
     }
@@ -274,32 +279,20 @@ impl Entry {
         jobs.iter().all(|job| job.authentic).then_some(took)
     }
 
-    /// Calls `work` for each packet, with key, nonce, AAD, and text with ICV; returns the ticks
-    /// that it took, `None` if a packet failed.
+    /// Calls `work` for each packet, with its key and salt; returns the ticks that it took, `None` if a
+    /// packet failed.
     fn each(
         &self,
         packets: &mut Packets,
-        work: impl Fn(&LibraryKey, [u8; 12], &[u8], &mut [u8]) -> bool,
+        work: impl Fn(&LibraryKey, [u8; SALT], &mut [u8]) -> bool,
     ) -> Option<u64> {
         let mut all: Vec<_> = packets.iter().collect();
         let before = ticks();
-        let done = all.iter_mut().fold(true, |done, (sa, _, esp)| {
-            let (nonce, aad, text) = self.parts(*sa, esp);
-            done & work(&self.keys[*sa], nonce, &aad, text)
-        });
+        let done = all
+            .iter_mut()
+            .fold(true, |done, (sa, _, esp)| done & work(&self.keys[*sa], self.salts[*sa], esp));
         let took = ticks() - before;
         done.then_some(took)
-    }
-
-    /// Returns nonce, AAD, and text with ICV of a packet.
-    #[inline]
-    fn parts<'p>(&self, sa: usize, esp: &'p mut [u8]) -> ([u8; 12], [u8; HEADER], &'p mut [u8]) {
-        let (mut nonce, mut aad) = ([0; 12], [0; HEADER]);
-        let (head, text) = esp.split_at_mut(HEADER + IV);
-        nonce[..SALT].copy_from_slice(&self.salts[sa]);
-        nonce[SALT..].copy_from_slice(&head[HEADER..]);
-        aad.copy_from_slice(&head[..HEADER]);
-        (nonce, aad, text)
     }
 
     fn row(mut self, operation: Operation, size: Size, suite: Suite, tick: f64) -> Row {
@@ -324,6 +317,7 @@ impl Entry {
 struct Packets {
     bytes: Vec<u8>,
     stride: usize,
+    icv_len: usize,
     /// SA and length of each packet.
     shapes: Vec<(usize, usize)>,
 }
@@ -331,27 +325,37 @@ struct Packets {
 impl Packets {
     /// Makes packets that are not yet sealed.
     fn new(size: Size, suite: Suite) -> Self {
+        let (start, icv_len) = (HEADER + suite.iv_len(), suite.icv_len());
         let length =
-            |inner: usize| HEADER + IV + inner + esp::padding(inner, suite.align()) + esp::TRAILER + ICV;
+            |inner: usize| start + inner + esp::padding(inner, suite.align()) + esp::TRAILER + icv_len;
         let stride = (LEAD + length(size.largest())).next_multiple_of(64) + 64;
-        let mut this = Self { bytes: vec![0; stride * PACKETS], stride, shapes: Vec::new() };
+        let mut this = Self { bytes: vec![0; stride * PACKETS], stride, icv_len, shapes: Vec::new() };
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         for (number, packet) in this.bytes.chunks_mut(stride).enumerate() {
             random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
             let (sa, inner) = ((random >> 58) as usize % SAS, size.pick(random >> 33));
             let packet = &mut packet[LEAD..][..length(inner)];
             esp::emit_header(packet, 0x1000 + sa as u32, number as u64 + 1);
-            packet[HEADER..HEADER + IV].copy_from_slice(&(number as u64 + 1).to_be_bytes());
-            let start = HEADER + IV;
+            // An AEAD's IV.
+            packet[HEADER..HEADER + 8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
             packet[start..start + inner]
                 .iter_mut()
                 .zip((0..=u8::MAX).cycle())
                 .for_each(|(byte, i)| *byte = i);
-            let end = packet.len() - ICV;
+            let end = packet.len() - icv_len;
             esp::emit_trailer(&mut packet[start + inner..end], protocol::IPV4);
             this.shapes.push((sa, packet.len()));
         }
         this
+    }
+
+    /// Copies the IVs of `other`, of this length.
+    fn copy_ivs(&mut self, other: &Self, length: usize) {
+        let packets = self.bytes.chunks_mut(self.stride).zip(other.bytes.chunks(self.stride));
+        for (to, from) in packets {
+            let iv = LEAD + HEADER..LEAD + HEADER + length;
+            to[iv.clone()].copy_from_slice(&from[iv]);
+        }
     }
 
     /// Copies the packets of `other` one by one, as a receiver does: one large copy could bypass
@@ -374,7 +378,7 @@ impl Packets {
     fn agree(&self, other: &Self, operation: Operation) -> bool {
         let end = match operation {
             Operation::Seal => 0,
-            Operation::Open => ICV,
+            Operation::Open => self.icv_len,
         };
         let packets = self.bytes.chunks(self.stride).zip(other.bytes.chunks(self.stride));
         packets
@@ -407,13 +411,15 @@ mod tests {
 
     #[test]
     fn implementations_agree_and_refuse_a_changed_packet() {
-        for suite in ["aes128gcm16", "aes192gcm16", "aes256gcm16", "chacha20poly1305"] {
+        for suite in
+            ["aes128gcm16", "aes192gcm16", "aes256gcm16", "chacha20poly1305", "aes128-sha1", "aes256-sha384"]
+        {
             let suite: Suite = suite.parse().unwrap();
             let rows = compare(Operation::Open, Size::Imix, suite, Duration::ZERO).unwrap();
             assert!(rows.iter().all(|row| row.packets >= (TURNS * PASSES * PACKETS) as u64), "{suite}");
             let entries: Vec<_> = Library::ALL.into_iter().filter_map(|l| Entry::new(l, suite)).collect();
-            let mut sealed = seal_with_all(&entries, &Packets::new(Size::Imix, suite)).unwrap();
-            sealed.bytes[LEAD + HEADER + IV] ^= 1;
+            let (_, mut sealed) = packets(&entries, Size::Imix, suite).unwrap();
+            sealed.bytes[LEAD + HEADER + suite.iv_len()] ^= 1;
             for entry in &entries {
                 assert!(
                     entry.work(Operation::Open, &mut sealed.clone()).is_none(),

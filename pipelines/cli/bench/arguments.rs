@@ -35,7 +35,7 @@ All implementations take turns over the same packets, in bursts of 32 of 64 SAs 
 library without an algorithm has no row for it.
 
 Example:
-  wayfarer bench crypto --size 64,512,1420 --cipher aes128gcm,aes256gcm,chacha20poly1305")]
+  wayfarer bench crypto --size 64,512,1420 --cipher aes128gcm,chacha20poly1305,aes128-sha256")]
     Crypto(BenchCrypto),
     /// Measures IKE and mobility: peers that connect and move, their memory, their effect on
     /// traffic.
@@ -143,7 +143,7 @@ pub(in crate::cli) struct BenchCrypto {
     /// : 1.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,512,1420")]
     pub size: Vec<Size>,
-    /// AEADs, by their names in a configuration.
+    /// Algorithms, by their names in a configuration.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "aes128gcm16", value_parser = cipher)]
     pub cipher: Vec<Suite>,
     /// Seconds for each operation, size and algorithm, 0.01 to 60.
