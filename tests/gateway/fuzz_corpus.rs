@@ -49,6 +49,11 @@ fn open() {
 }
 
 #[test]
+fn mip() {
+    replay("mip", 40_000);
+}
+
+#[test]
 fn gateway() {
     replay("gateway", 2_500);
 }

@@ -282,7 +282,12 @@ const FORMS: [Form; 13] = [
     },
     Form { name: "LLC and SNAP", frame: snap, is_forwarded: Some(false), is_processed: false },
     Form { name: "PPPoE", frame: pppoe, is_forwarded: Some(false), is_processed: false },
-    Form { name: "in a tunnel of the host's own", frame: vxlan, is_forwarded: Some(true), is_processed: false },
+    Form {
+        name: "in a tunnel of the host's own",
+        frame: vxlan,
+        is_forwarded: Some(true),
+        is_processed: false,
+    },
     Form {
         name: "loose source route",
         frame: |to, from, p, host| source_routed(to, from, p, host, 131),

@@ -23,6 +23,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`ike`] | IKEv2 with MOBIKE |
+//! | [`mip`] | Mobile IPv4: home agent and mobile node |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -35,6 +36,7 @@ mod distinguished_name;
 pub mod fair_queue;
 pub mod identity;
 pub mod ike;
+pub mod mip;
 mod mtu_search;
 pub mod path;
 pub mod path_mtu;

@@ -7,17 +7,19 @@
 
 pub mod gateway;
 pub mod ike_peer;
+pub mod mip;
 pub mod parsers;
 
 use gateway::{gateway, gateway_host};
 use ike_peer::ike_peer;
+use mip::mip;
 use parsers::{capture, config, control, ike_message, neighbours, open, wire};
 
 /// A target: its name, which is also that of its corpus, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("wire", wire),
     ("neighbours", neighbours),
     ("capture", capture),
@@ -28,6 +30,7 @@ pub const TARGETS: [Target; 10] = [
     ("gateway_host", gateway_host),
     ("ike_message", ike_message),
     ("ike_peer", ike_peer),
+    ("mip", mip),
 ];
 
 /// Runs the target of this name.

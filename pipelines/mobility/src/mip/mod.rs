@@ -1,0 +1,16 @@
+//! Mobile IPv4 (RFC 5944), with NAT traversal (RFC 3519), reverse tunnelling (RFC 3024), network access
+//! identifiers (RFC 2794) and revocation (RFC 3543).
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`wire`] | messages as bytes |
+//! | [`association`] | what a node and an agent share, and authenticators made with it |
+//! | [`binding`] | where nodes are |
+//! | [`agent`] | the home agent |
+//! | [`node`] | the mobile node |
+
+pub mod agent;
+pub mod association;
+pub mod binding;
+pub mod node;
+pub mod wire;
