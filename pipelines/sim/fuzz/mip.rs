@@ -6,31 +6,32 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
     time::Duration,
 };
-use wayfarer_mobility::{
-    mip::{
-        agent::{HomeAgent, Node, Nodes, ReverseTunnel, Settings, UdpTunnels},
-        association::{Algorithm, Association, Replay},
-        node::{self, MobileNode},
-        wire::{Encapsulation, Flags, Message, Parties},
-    },
-    retransmission::Retransmission,
+use wayfarer_mobility::mip::{
+    agent::{HomeAgent, Node, Nodes, ReverseTunnel, Settings, UdpTunnels},
+    association::{Algorithm, Association, Replay},
+    binding::Binding,
+    node::{self, MobileNode},
+    wire::{Encapsulation, Flags, Message, Parties},
 };
 
 const HOME: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const AGENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
 const FOREIGN_AGENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const START: Duration = Duration::from_secs(1_800_000_000);
 const MOST_BINDINGS: usize = 3;
 
 /// Any timestamp is right, so that inputs get further.
+const REPLAY: Replay = Replay::Timestamps(Duration::MAX);
+
 fn association() -> Association {
-    let replay = Replay::Timestamps(Duration::MAX);
-    Association { spi: 256, algorithm: Algorithm::HmacSha256, key: vec![7; 32].into(), replay }
+    Association { spi: 256, algorithm: Algorithm::HmacSha256, key: vec![7; 32].into() }
 }
 
 fn agent() -> HomeAgent {
     let mut nodes = Nodes::default();
-    nodes.add(Node { home: HOME, name: Some(b"a@b".to_vec()), associations: vec![association()] });
+    let name = Some(b"a@b".to_vec());
+    nodes.add(Node { home: HOME, name, replay: REPLAY, associations: vec![association()] });
     let settings = Settings {
         address: AGENT,
         max_lifetime: 3600,
@@ -49,10 +50,12 @@ fn node() -> MobileNode {
         name: None,
         agent: AGENT,
         association: association(),
+        replay: REPLAY,
         lifetime: 300,
         flags: Flags::default(),
         udp_tunnel: Some(true),
-        retransmission: Retransmission::default(),
+        first_wait: Duration::from_secs(1),
+        tries: 3,
     };
     MobileNode::new(settings, Box::new(Seeded::new(2)))
 }
@@ -60,22 +63,30 @@ fn node() -> MobileNode {
 /// See the module.
 ///
 /// # Panics
-/// If a request that is not authentic changes something, a reply cannot be read, or bindings are more than
-/// allowed or do not end.
+/// If what is not authentic is answered, a reply cannot be read, or bindings are more than allowed, lead back or do
+/// not end.
 pub(super) fn mip(data: &[u8]) {
-    let (mut agent, mut node) = (agent(), node());
-    let mut authentic = data.to_vec();
+    let (mut authentic, mut node) = (data.to_vec(), node());
     association().authenticate(&mut authentic, Parties::MobileHome);
+    let mut relayed = authentic.clone();
+    association().authenticate(&mut relayed, Parties::ForeignHome);
     node.register(START, Ipv4Addr::new(192, 0, 2, 7));
-    for (message, source) in [(data, AGENT), (&authentic, HOME), (&authentic, FOREIGN_AGENT)] {
+    for (message, source) in
+        [(data, STRANGER), (&authentic, HOME), (&authentic, STRANGER), (&relayed, FOREIGN_AGENT)]
+    {
         let _ = node.handle_reply(START, message);
+        let mut agent = agent();
         let Ok(decision) = agent.decide(START, message, SocketAddrV4::new(source, 434)) else { continue };
-        let (before, changes) = (agent.bindings(HOME).cloned(), decision.after.is_some());
-        let (reply, change) = agent.accept(decision);
-        assert!(changes || change.is_none() && agent.bindings(HOME).cloned() == before);
+        assert!(message != data, "answered without a secret");
+        let (reply, _) = decision.carry_out();
         assert!(Message::parse(&reply).is_ok());
-        assert!(agent.all().all(|(home, all)| home == HOME && all.tunnels.len() <= MOST_BINDINGS));
+        for (home, bindings) in agent.all() {
+            assert!(home == HOME && bindings.tunnels.len() <= MOST_BINDINGS);
+            let leads_back = |end: Ipv4Addr| [HOME, AGENT].contains(&end);
+            let ends = |binding: &Binding| [Some(binding.care_of), binding.udp.map(|udp| *udp.ip())];
+            assert!(!bindings.tunnels.iter().flat_map(ends).flatten().any(leads_back));
+        }
+        agent.handle_timeout(START + Duration::from_secs(3600));
+        assert!(agent.all().all(|(_, all)| all.tunnels.is_empty()));
     }
-    agent.handle_timeout(START + Duration::from_secs(3600));
-    assert!(agent.all().all(|(_, all)| all.tunnels.is_empty()));
 }

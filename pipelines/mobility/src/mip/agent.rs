@@ -1,8 +1,9 @@
 //! The home agent's half of registration (RFC 5944 §3.8).
 //!
 //! [`HomeAgent::decide`] says what becomes of a request, and changes nothing. The driver then stores what
-//! the [`Decision`] would change, and has it carried out by [`HomeAgent::accept`], or denied by
-//! [`HomeAgent::deny`] if it cannot be stored. So no binding is confirmed that a restart would forget.
+//! the [`Decision`] would change, and has it carried out, or denied if it cannot be stored. So no binding is
+//! confirmed that a restart would forget. There is one decision at a time, so each is made with the last one's
+//! effect.
 
 mod checks;
 mod decision;
@@ -11,7 +12,7 @@ mod node;
 #[cfg(test)]
 mod tests;
 
-pub use decision::{Decision, Discarded};
+pub use decision::RequestError;
 pub use node::{Node, Nodes};
 
 use super::{
@@ -21,7 +22,11 @@ use super::{
 };
 use crate::{crypto::Random, timers::Timers};
 use alloc::{collections::BTreeMap, vec::Vec};
-use core::{net::Ipv4Addr, time::Duration};
+use core::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
+use decision::Draft;
 
 /// Whether packets from nodes come by their tunnels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,18 +92,22 @@ pub struct HomeAgent {
 }
 
 impl HomeAgent {
-    /// Creates a home agent of `nodes` that has `bindings`, of an earlier run.
+    /// Creates a home agent of `nodes` that has `bindings`, of an earlier run, as far as they are still allowed.
     pub fn new(
         settings: Settings,
         nodes: Nodes,
         bindings: BTreeMap<Ipv4Addr, Bindings>,
         random: &dyn Random,
     ) -> Self {
-        let bindings = bindings.into_iter().filter(|(home, _)| nodes.get(*home).is_some()).collect();
-        let mut this =
-            Self { settings, nodes, bindings, ends: Timers::default(), nonces: NonceKey::new(random) };
-        let homes: Vec<_> = this.bindings.keys().copied().collect();
-        homes.into_iter().for_each(|home| this.set_timer(home));
+        let (ends, nonces) = (Timers::default(), NonceKey::new(random));
+        let mut this = Self { settings, nodes, bindings: BTreeMap::new(), ends, nonces };
+        for (home, mut known) in bindings {
+            if this.nodes.get(home).is_some() {
+                known.tunnels.retain(|binding| this.may_go_on(home, binding));
+                this.bindings.insert(home, known);
+                this.set_timer(home);
+            }
+        }
         this
     }
 
@@ -110,26 +119,6 @@ impl HomeAgent {
     /// Returns the nodes that have registered, and what is known of them, in the order of their addresses.
     pub fn all(&self) -> impl Iterator<Item = (Ipv4Addr, &Bindings)> {
         self.bindings.iter().map(|(home, bindings)| (*home, bindings))
-    }
-
-    /// Carries out what was decided. Returns the reply, and what has changed.
-    pub fn accept(&mut self, decision: Decision) -> (Vec<u8>, Option<Change>) {
-        let (reply, home) = (self.reply(&decision), decision.home);
-        let Some(after) = decision.after else { return (reply, None) };
-        let known = self.bindings.entry(home).or_default();
-        let before = core::mem::replace(known, after.clone()).tunnels;
-        self.set_timer(home);
-        let change = Change { home, before, after: after.tunnels };
-        (reply, (change.before != change.after).then_some(change))
-    }
-
-    /// Denies a request that was to be accepted. Returns the reply.
-    pub fn deny(&mut self, decision: Decision, code: Code) -> Vec<u8> {
-        let denied = Decision { code, udp_tunnel: None, ..decision };
-        if let Some(after) = &denied.after {
-            self.bindings.entry(denied.home).or_default().last = after.last;
-        }
-        self.reply(&denied)
     }
 
     /// Returns when a binding ends next, since 1970.
@@ -161,21 +150,20 @@ impl HomeAgent {
     }
 
     /// Encodes the reply to a request.
-    fn reply(&self, decision: &Decision) -> Vec<u8> {
-        let Decision { code, lifetime, home, identification, .. } = *decision;
+    fn reply(&self, draft: &Draft) -> Vec<u8> {
+        let Draft { code, lifetime, home, identification, .. } = *draft;
         let lifetime = if code.is_accepted() { lifetime } else { 0 };
         let reply = Reply { code, lifetime, home, agent: self.settings.address, identification };
         let mut message = Body::Reply(reply).emit();
         // A name that has come in an extension fits into one.
-        decision.name.iter().for_each(|name| _ = push(&mut message, &Extension::Nai(name)));
-        if let Some(udp_tunnel) = decision.udp_tunnel {
+        draft.name.iter().for_each(|name| _ = push(&mut message, &Extension::Nai(name)));
+        if let Some(udp_tunnel) = draft.udp_tunnel {
             push(&mut message, &Extension::UdpTunnelReply(udp_tunnel));
         }
-        let node = self.nodes.get(home);
-        if let Some(own) = decision.spi.and_then(|spi| node?.association(spi)) {
+        if let Some(own) = self.nodes.get(home).and_then(|node| node.association(draft.spi)) {
             own.authenticate(&mut message, Parties::MobileHome);
         }
-        if let Some(foreign) = self.settings.foreign_agents.get(decision.to.ip()) {
+        if let Some(foreign) = self.settings.foreign_agents.get(draft.to.ip()) {
             foreign.authenticate(&mut message, Parties::ForeignHome);
         }
         message
@@ -186,5 +174,52 @@ impl HomeAgent {
     fn nonce(&self, home: Ipv4Addr, last: Option<Identification>) -> u32 {
         let last = last.map_or(0, |last| last.0);
         self.nonces.truncated(&[&home.octets(), &last.to_be_bytes()])
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub struct Decision<'a> {
+    agent: &'a mut HomeAgent,
+    draft: Draft,
+}
+
+impl Decision<'_> {
+    /// Returns where the reply goes.
+    pub fn to(&self) -> SocketAddrV4 {
+        self.draft.to
+    }
+
+    /// Returns what the reply says.
+    pub fn code(&self) -> Code {
+        self.draft.code
+    }
+
+    /// Returns the node's home address, and what is to be stored of it before it is told; `None` if that stays
+    /// as it is.
+    pub fn to_store(&self) -> Option<(Ipv4Addr, &Bindings)> {
+        self.draft.after.as_ref().map(|after| (self.draft.home, after))
+    }
+
+    /// Carries it out, be it a denial. Returns the reply, and what has changed.
+    pub fn carry_out(self) -> (Vec<u8>, Option<Change>) {
+        let Self { agent, draft } = self;
+        let (reply, home) = (agent.reply(&draft), draft.home);
+        let Some(after) = draft.after else { return (reply, None) };
+        let known = agent.bindings.entry(home).or_default();
+        let before = core::mem::replace(known, after.clone()).tunnels;
+        agent.set_timer(home);
+        let change = Change { home, before, after: after.tunnels };
+        (reply, (change.before != change.after).then_some(change))
+    }
+
+    /// Denies what was to be accepted. Returns the reply.
+    pub fn deny(self, code: Code) -> Vec<u8> {
+        let Self { agent, draft } = self;
+        let denied = Draft { code, udp_tunnel: None, ..draft };
+        if let Some(after) = &denied.after {
+            agent.bindings.entry(denied.home).or_default().last = after.last;
+        }
+        agent.reply(&denied)
     }
 }

@@ -19,7 +19,7 @@ pub enum Algorithm {
     HmacSha256,
 }
 
-/// How old messages are told from new ones (RFC 5944 §5.7).
+/// How a node's old messages are told from new ones (RFC 5944 §5.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
     /// By timestamps, no further from the agent's clock than this.
@@ -37,8 +37,6 @@ pub struct Association {
     pub algorithm: Algorithm,
     /// The shared secret.
     pub key: Secret,
-    /// How old messages are told from new ones.
-    pub replay: Replay,
 }
 
 impl fmt::Debug for Association {
@@ -49,9 +47,9 @@ impl fmt::Debug for Association {
 
 impl Association {
     /// Returns whether an authenticator was made with this association.
-    pub fn has_made(&self, authentication: &Authentication<'_>) -> bool {
-        let is_right = self.compute(authentication.covered)[..].ct_eq(authentication.authenticator);
-        authentication.spi == self.spi && is_right.into()
+    pub fn verifies(&self, authentication: &Authentication<'_>) -> bool {
+        authentication.spi == self.spi
+            && self.compute(authentication.covered)[..].ct_eq(authentication.authenticator).into()
     }
 
     /// Appends an authenticator of everything before it to a message.

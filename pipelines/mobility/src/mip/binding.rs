@@ -1,6 +1,9 @@
 //! Where a node is: its bindings, and the numbers that its next request may have.
 
-use super::wire::{Encapsulation, Identification};
+use super::{
+    association::Replay,
+    wire::{Encapsulation, Identification},
+};
 use alloc::vec::Vec;
 use core::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -39,7 +42,36 @@ pub struct Bindings {
     /// The tunnels to the node; packets go to all of them. None if it is at home.
     pub tunnels: Vec<Binding>,
     /// The Identification of the last request that was authentic and not an old one.
-    pub last: Option<Identification>,
+    pub last: Option<Last>,
+}
+
+/// An Identification, and what it consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// A timestamp.
+    Timestamp(Identification),
+    /// Nonces.
+    Nonces(Identification),
+}
+
+impl Last {
+    /// Returns the Identification of a request that is protected by `replay`.
+    pub(super) fn of(replay: Replay, identification: Identification) -> Self {
+        match replay {
+            Replay::Timestamps(_) => Self::Timestamp(identification),
+            Replay::Nonces => Self::Nonces(identification),
+        }
+    }
+
+    /// Returns the Identification if it is of the same kind: after a change of the configuration it is not.
+    pub(super) fn as_by(self, replay: Replay) -> Option<Identification> {
+        match (self, replay) {
+            (Self::Timestamp(last), Replay::Timestamps(_)) | (Self::Nonces(last), Replay::Nonces) => {
+                Some(last)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Bindings {

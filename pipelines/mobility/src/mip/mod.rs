@@ -1,5 +1,5 @@
-//! Mobile IPv4 (RFC 5944), with NAT traversal (RFC 3519), reverse tunnelling (RFC 3024), network access
-//! identifiers (RFC 2794) and revocation (RFC 3543).
+//! Registration of Mobile IPv4 (RFC 5944), with NAT traversal (RFC 3519), reverse tunnelling (RFC 3024) and
+//! network access identifiers (RFC 2794). Of revocation (RFC 3543) there are the messages.
 //!
 //! | module | contents |
 //! |---|---|

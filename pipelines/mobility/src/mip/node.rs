@@ -13,9 +13,9 @@ use super::{
         Request, UdpTunnelReply, UdpTunnelRequest, push,
     },
 };
-use crate::{crypto::Random, retransmission::Retransmission};
+use crate::{crypto::Random, retransmission::MAX_BACK_OFF};
 use alloc::{boxed::Box, vec::Vec};
-use core::{net::Ipv4Addr, time::Duration};
+use core::{fmt, net::Ipv4Addr, time::Duration};
 
 #[cfg(test)]
 mod tests;
@@ -25,21 +25,25 @@ mod tests;
 pub struct Settings {
     /// The home address; zero if the node knows only its name.
     pub home: Ipv4Addr,
-    /// The node's network access identifier, if it has one; at most 255 bytes.
+    /// The node's network access identifier, if it has one; 1 to 255 bytes.
     pub name: Option<Vec<u8>>,
     /// The home agent's address.
     pub agent: Ipv4Addr,
     /// What both share.
     pub association: Association,
+    /// How the home agent tells old requests from new ones.
+    pub replay: Replay,
     /// Lifetime of a binding in seconds, at least 1.
     pub lifetime: u16,
     /// The wishes in each request.
     pub flags: Flags,
     /// The node can have its tunnel in UDP; `true` in it demands that.
     pub udp_tunnel: Option<bool>,
-    /// When a request is sent again, and after how many tries the agent is given up. A second at first, or
-    /// more (RFC 5944 §3.6.3).
-    pub retransmission: Retransmission,
+    /// The time after which a request is sent again: a second or more, and twice as long each time (RFC 5944
+    /// §3.6.3).
+    pub first_wait: Duration,
+    /// The number of times that a request is sent again before the home agent is given up.
+    pub tries: u32,
 }
 
 /// What has become of a registration.
@@ -65,22 +69,43 @@ pub enum Event {
     },
 }
 
-/// Why a datagram is no reply to the request.
+/// Why a datagram does not count as the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ignored {
+pub enum ReplyError {
     /// It is no message, or has an extension that is not known and must be.
     Malformed(Malformed),
     /// It is no reply, or one to another request.
     Other,
     /// It was not made with the shared secret.
     Forged,
+    /// It has a vendor's extension that must be understood (RFC 3115 §2.1).
+    Vendor,
 }
 
+impl fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(malformed) => malformed.fmt(f),
+            Self::Other => f.write_str("no reply to the pending request"),
+            Self::Forged => f.write_str("not made with the shared secret"),
+            Self::Vendor => f.write_str("unknown vendor extension, which must not be skipped"),
+        }
+    }
+}
+
+impl core::error::Error for ReplyError {}
+
 /// A request without a reply.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Pending {
     care_of: Ipv4Addr,
+    /// The lifetime that is asked for; 0 to end all bindings.
+    lifetime: u16,
     identification: Identification,
+    /// As it was sent last.
+    request: Vec<u8>,
+    /// Clock or nonce were learnt from a denial, and the request was sent again for that.
+    is_synchronised: bool,
     /// Number of times that a request has been sent again.
     tries: u32,
     /// When one is sent next.
@@ -93,11 +118,15 @@ struct Pending {
 #[derive(Debug)]
 pub struct MobileNode {
     settings: Settings,
+    /// The home address, which the home agent may have told.
+    home: Ipv4Addr,
     pending: Option<Pending>,
     /// The care-of address that is registered, and when it is to be registered again.
     registered: Option<(Ipv4Addr, Option<Duration>)>,
     /// What is to be added to our clock's seconds for the home agent's.
     clock_offset: u32,
+    /// The Identification of the last request.
+    last: Identification,
     /// The home agent's nonce for the next request.
     nonce: u32,
     to_send: Option<Vec<u8>>,
@@ -109,10 +138,12 @@ impl MobileNode {
     /// Creates a node that is not registered.
     pub fn new(settings: Settings, random: Box<dyn Random>) -> Self {
         Self {
+            home: settings.home,
             settings,
             pending: None,
             registered: None,
             clock_offset: 0,
+            last: Identification(0),
             nonce: 0,
             to_send: None,
             event: None,
@@ -124,7 +155,16 @@ impl MobileNode {
     pub fn register(&mut self, now: Duration, care_of: Ipv4Addr) {
         self.send(
             now,
-            Pending { care_of, identification: Identification(0), tries: 0, next: now, code: None },
+            Pending {
+                care_of,
+                lifetime: if care_of == self.home { 0 } else { self.settings.lifetime },
+                identification: Identification(0),
+                request: Vec::new(),
+                is_synchronised: false,
+                tries: 0,
+                next: now,
+                code: None,
+            },
         );
     }
 
@@ -140,7 +180,7 @@ impl MobileNode {
 
     /// Returns when something is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        match self.pending {
+        match &self.pending {
             Some(pending) => Some(pending.next),
             None => self.registered.and_then(|(_, again)| again),
         }
@@ -148,57 +188,56 @@ impl MobileNode {
 
     /// Sends again what had no reply, and registers again what would end.
     pub fn handle_timeout(&mut self, now: Duration) {
-        match self.pending {
-            Some(pending) if pending.next <= now => self.try_again(now, pending),
-            Some(_) => {}
-            None => {
-                if let Some((care_of, Some(again))) = self.registered
-                    && again <= now
-                {
-                    self.register(now, care_of);
-                }
-            }
+        if let Some(pending) = self.pending.take_if(|pending| pending.next <= now) {
+            self.try_again(now, pending);
+        } else if let (None, Some((care_of, Some(again)))) = (&self.pending, self.registered)
+            && again <= now
+        {
+            self.register(now, care_of);
         }
     }
 
     /// Handles a datagram from the home agent.
     ///
     /// # Errors
-    /// [`Ignored`] if it is no reply to our request; nothing changes then.
-    pub fn handle_reply(&mut self, now: Duration, datagram: &[u8]) -> Result<(), Ignored> {
-        let message = Message::parse(datagram).map_err(Ignored::Malformed)?;
-        let (Body::Reply(reply), Some(mut pending)) = (message.body, self.pending) else {
-            return Err(Ignored::Other);
+    /// [`ReplyError`] if it is no reply to our request; nothing changes then.
+    pub fn handle_reply(&mut self, now: Duration, datagram: &[u8]) -> Result<(), ReplyError> {
+        let message = Message::parse(datagram).map_err(ReplyError::Malformed)?;
+        let (Body::Reply(reply), Some(pending)) = (message.body, &self.pending) else {
+            return Err(ReplyError::Other);
         };
-        if reply.identification.low() != pending.identification.low() {
-            return Err(Ignored::Other);
+        if !self.is_answered(pending, &reply) {
+            return Err(ReplyError::Other);
         }
-        let (mut authenticators, mut is_authentic, mut udp_tunnel) = (0, false, None);
+        let (mut authenticators, mut own, mut udp_tunnel) = (0, None, None);
         for extension in message.extensions.iter() {
             match extension {
-                Extension::Authentication(own) if own.parties == Parties::MobileHome => {
+                Extension::Authentication(one) if one.parties == Parties::MobileHome => {
                     authenticators += 1;
-                    is_authentic = self.settings.association.has_made(&own);
+                    own = Some(one);
                 }
                 Extension::UdpTunnelReply(answer) if authenticators == 0 => udp_tunnel = Some(answer),
+                Extension::CriticalVendor => return Err(ReplyError::Vendor),
                 _ => {}
             }
         }
-        if authenticators != 1 || !is_authentic {
-            return Err(Ignored::Forged);
+        let association = &self.settings.association;
+        if authenticators != 1 || !own.is_some_and(|own| association.verifies(&own)) {
+            return Err(ReplyError::Forged);
         }
+        let Some(mut pending) = self.pending.take() else { return Err(ReplyError::Other) };
         self.learn(&reply, &pending);
         if reply.code.is_accepted() {
-            self.pending = None;
-            self.registered = self.next_registration(now, &reply, pending.care_of);
-            let (care_of, home, lifetime) = (pending.care_of, reply.home, reply.lifetime);
+            let (care_of, home) = (pending.care_of, reply.home);
+            let lifetime = reply.lifetime.min(pending.lifetime);
+            self.registered = self.next_registration(now, lifetime, &pending);
             self.event = Some(Event::Registered { care_of, home, lifetime, udp_tunnel });
             return Ok(());
         }
-        let is_first_mismatch = reply.code == Code::IDENTIFICATION && pending.code != Some(reply.code);
         pending.code = Some(reply.code);
-        if is_first_mismatch {
+        if reply.code == Code::IDENTIFICATION && !pending.is_synchronised {
             // Now that clock or nonce are known, there is nothing to wait for.
+            pending.is_synchronised = true;
             self.send(now, pending);
         } else {
             self.pending = Some(pending);
@@ -207,9 +246,22 @@ impl MobileNode {
         Ok(())
     }
 
-    /// Learns the home agent's clock or next nonce from a reply.
+    /// Returns whether a reply is to the pending request, by its Identification (RFC 5944 §5.7). A timestamp comes
+    /// back as it was, unless it was a wrong one.
+    fn is_answered(&self, pending: &Pending, reply: &Reply) -> bool {
+        let (sent, own) = (pending.identification, reply.identification);
+        match self.settings.replay {
+            Replay::Timestamps(_) if reply.code != Code::IDENTIFICATION => own == sent,
+            _ => own.low() == sent.low(),
+        }
+    }
+
+    /// Learns our home address and the home agent's clock or next nonce from a reply.
     fn learn(&mut self, reply: &Reply, pending: &Pending) {
-        match self.settings.association.replay {
+        if self.home.is_unspecified() {
+            self.home = reply.home;
+        }
+        match self.settings.replay {
             Replay::Timestamps(_) if reply.code == Code::IDENTIFICATION => {
                 let ahead = reply.identification.high().wrapping_sub(pending.identification.high());
                 self.clock_offset = self.clock_offset.wrapping_add(ahead);
@@ -219,22 +271,22 @@ impl MobileNode {
         }
     }
 
-    /// Returns what is registered, and when it is to be registered again: after three quarters of its lifetime.
+    /// Returns what is registered, and when it is to be registered again: after three quarters of its lifetime in
+    /// seconds, but not at once.
     fn next_registration(
         &self,
         now: Duration,
-        reply: &Reply,
-        care_of: Ipv4Addr,
+        lifetime: u16,
+        pending: &Pending,
     ) -> Option<(Ipv4Addr, Option<Duration>)> {
-        let is_home = care_of == self.settings.home;
-        let is_endless = reply.lifetime == LIFETIME_INFINITE;
-        let wait = Duration::from_secs(reply.lifetime.into()) * 3 / 4;
-        (!is_home).then(|| (care_of, (!is_endless).then(|| now + self.random.jittered(wait))))
+        let is_endless = lifetime == LIFETIME_INFINITE;
+        let wait = self.random.jittered(Duration::from_secs(lifetime.into()) * 3 / 4);
+        let again = now + wait.max(self.settings.first_wait);
+        (pending.lifetime > 0).then(|| (pending.care_of, (!is_endless).then_some(again)))
     }
 
     fn try_again(&mut self, now: Duration, mut pending: Pending) {
-        if pending.tries >= self.settings.retransmission.tries {
-            self.pending = None;
+        if pending.tries >= self.settings.tries {
             self.registered = None;
             self.event = Some(Event::GivenUp { code: pending.code });
             return;
@@ -243,20 +295,28 @@ impl MobileNode {
         self.send(now, pending);
     }
 
+    /// Sends a request, with another Identification than the one before, unless it has had no reply and is by
+    /// nonces (RFC 5944 §3.6.3).
     fn send(&mut self, now: Duration, mut pending: Pending) {
-        pending.identification = self.next_identification(now);
-        pending.next = now + self.settings.retransmission.after(pending.tries);
-        self.to_send = Some(self.request(&pending));
+        let is_same = self.settings.replay == Replay::Nonces && pending.tries > 0 && pending.code.is_none();
+        if !is_same {
+            pending.identification = self.next_identification(now);
+            pending.request = self.request(&pending);
+            self.last = pending.identification;
+        }
+        let wait = self.settings.first_wait.saturating_mul(1 << pending.tries.min(6));
+        pending.next = now + wait.min(MAX_BACK_OFF.max(self.settings.first_wait));
+        self.to_send = Some(pending.request.clone());
         self.pending = Some(pending);
     }
 
-    /// Returns the Identification of a request. Each has another one, also if it is sent again (RFC 5944
-    /// §3.6.3).
     fn next_identification(&self, now: Duration) -> Identification {
-        match self.settings.association.replay {
+        match self.settings.replay {
             Replay::Timestamps(_) => {
                 let clock = Identification::at(now);
-                clock.with_high(clock.high().wrapping_add(self.clock_offset))
+                let clock = clock.with_high(clock.high().wrapping_add(self.clock_offset));
+                // A coarse clock stands still for a while.
+                if clock == self.last { Identification(clock.0.wrapping_add(1)) } else { clock }
             }
             Replay::Nonces => {
                 let mut low = [0; 4];
@@ -268,12 +328,11 @@ impl MobileNode {
 
     /// Encodes a request.
     fn request(&self, pending: &Pending) -> Vec<u8> {
-        let Settings { home, agent, lifetime, flags, association, .. } = &self.settings;
-        let is_home = pending.care_of == *home;
+        let Settings { agent, flags, association, .. } = &self.settings;
         let request = Request {
             flags: *flags,
-            lifetime: if is_home { 0 } else { *lifetime },
-            home: *home,
+            lifetime: pending.lifetime,
+            home: self.home,
             agent: *agent,
             care_of: pending.care_of,
             identification: pending.identification,
@@ -282,7 +341,7 @@ impl MobileNode {
         if let Some(name) = &self.settings.name {
             push(&mut message, &Extension::Nai(name));
         }
-        if let Some(force) = self.settings.udp_tunnel.filter(|_| !is_home) {
+        if let Some(force) = self.settings.udp_tunnel.filter(|_| pending.lifetime > 0) {
             let wish =
                 UdpTunnelRequest { force, by_foreign_agent: false, encapsulation: flags.encapsulation() };
             push(&mut message, &Extension::UdpTunnelRequest(wish));

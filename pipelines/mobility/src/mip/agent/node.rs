@@ -1,6 +1,6 @@
 //! The nodes that may register.
 
-use crate::mip::association::Association;
+use crate::mip::association::{Association, Replay};
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::net::Ipv4Addr;
 
@@ -11,6 +11,8 @@ pub struct Node {
     pub home: Ipv4Addr,
     /// Its network access identifier, if it has one (RFC 2794).
     pub name: Option<Vec<u8>>,
+    /// How its old requests are told from new ones.
+    pub replay: Replay,
     /// What it shares with the home agent, by SPI.
     pub associations: Vec<Association>,
 }

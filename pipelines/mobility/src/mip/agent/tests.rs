@@ -26,13 +26,9 @@ impl Random for Fixed {
     }
 }
 
-fn association(spi: u32, replay: Replay) -> Association {
+fn association(spi: u32) -> Association {
     let key = vec![spi as u8; 16].into();
-    Association { spi, algorithm: Algorithm::HmacSha256, key, replay }
-}
-
-fn timestamps(spi: u32) -> Association {
-    association(spi, Replay::Timestamps(WINDOW))
+    Association { spi, algorithm: Algorithm::HmacSha256, key }
 }
 
 fn settings() -> Settings {
@@ -43,7 +39,7 @@ fn settings() -> Settings {
         reverse_tunnel: ReverseTunnel::Allowed,
         encapsulations: vec![Encapsulation::Gre],
         udp_tunnels: Some(UdpTunnels { keepalive: 25, may_be_forced: true }),
-        foreign_agents: [(FOREIGN_AGENT, timestamps(400))].into(),
+        foreign_agents: [(FOREIGN_AGENT, association(400))].into(),
     }
 }
 
@@ -54,7 +50,7 @@ fn nodes() -> Nodes {
         (OTHER_HOME, Some(&b"other@example.net"[..]), 257, Replay::Nonces),
     ] {
         let name = name.map(<[u8]>::to_vec);
-        assert!(nodes.add(Node { home, name, associations: vec![association(spi, replay)] }));
+        assert!(nodes.add(Node { home, name, replay, associations: vec![association(spi)] }));
     }
     nodes
 }
@@ -106,7 +102,7 @@ fn hear(reply: &[u8], association: &Association) -> Heard {
     for extension in message.extensions.iter() {
         match extension {
             Extension::Authentication(own) if own.parties == Parties::MobileHome => {
-                is_authentic = association.has_made(&own);
+                is_authentic = association.verifies(&own);
             }
             Extension::UdpTunnelReply(reply) => udp_tunnel = Some(reply),
             Extension::Nai(own) => name = Some(own.to_vec()),
@@ -129,10 +125,10 @@ fn send_with(
     extensions: &[Extension<'_>],
     source: SocketAddrV4,
 ) -> (Heard, Option<Change>) {
-    let association = timestamps(256);
+    let association = association(256);
     let decision = agent.decide(now, &datagram(request, extensions, &association), source).unwrap();
-    assert_eq!(decision.to, source);
-    let (reply, change) = agent.accept(decision);
+    assert_eq!(decision.to(), source);
+    let (reply, change) = decision.carry_out();
     (hear(&reply, &association), change)
 }
 
@@ -251,15 +247,14 @@ fn old_early_and_repeated_timestamps_are_refused_and_the_clock_is_told() {
 
 #[test]
 fn each_nonce_is_good_for_one_request() {
-    let (mut agent, own) = (agent(), association(257, Replay::Nonces));
+    let (mut agent, own) = (agent(), association(257));
     let mut low = 0;
     let mut send = |agent: &mut HomeAgent, high: u32| {
         low += 1;
         let identification = Identification(u64::from(high) << 32 | low);
         let request = Request { home: OTHER_HOME, identification, ..request(START) };
         let message = datagram(&request, &[], &own);
-        let decision = agent.decide(START, &message, from(CARE_OF)).unwrap();
-        let (reply, change) = agent.accept(decision);
+        let (reply, change) = agent.decide(START, &message, from(CARE_OF)).unwrap().carry_out();
         let reply = hear(&reply, &own).reply;
         assert_eq!(u64::from(reply.identification.low()), low);
         (reply.code, reply.identification.high(), change.is_some(), message)
@@ -273,9 +268,9 @@ fn each_nonce_is_good_for_one_request() {
     // Somebody sends the old message again, as often as he likes.
     for _ in 0..3 {
         let decision = agent.decide(START, &first, from(OTHER_CARE_OF)).unwrap();
-        assert_eq!((decision.code, decision.after.clone()), (Code::IDENTIFICATION, None));
-        assert_eq!(decision.identification.high(), next);
-        agent.accept(decision);
+        assert_eq!((decision.code(), decision.to_store()), (Code::IDENTIFICATION, None));
+        let reply = hear(&decision.carry_out().0, &own).reply;
+        assert_eq!(reply.identification.high(), next);
     }
     assert_eq!(send(&mut agent, nonce).0, Code::IDENTIFICATION);
     let (code, after, _, _) = send(&mut agent, next);
@@ -290,24 +285,23 @@ fn request_of_somebody_else_changes_nothing() {
     let before = agent.bindings(HOME).cloned();
     let now = START + SECOND;
     let stolen = Request { care_of: OTHER_CARE_OF, ..request(now) };
-    let wrong_key = Association { key: vec![1; 16].into(), ..timestamps(256) };
-    let mut twice = datagram(&stolen, &[], &timestamps(256));
-    timestamps(256).authenticate(&mut twice, Parties::MobileHome);
+    let wrong_key = Association { key: vec![1; 16].into(), ..association(256) };
+    let mut twice = datagram(&stolen, &[], &association(256));
+    association(256).authenticate(&mut twice, Parties::MobileHome);
     for message in [
         // Without an authenticator, or by a stranger.
         Body::Request(stolen).emit(),
         datagram(&stolen, &[], &wrong_key),
-        datagram(&stolen, &[], &timestamps(999)),
+        datagram(&stolen, &[], &association(999)),
         // By another node, whose secret is right.
-        datagram(&stolen, &[], &association(257, Replay::Nonces)),
+        datagram(&stolen, &[], &association(257)),
         // For nobody.
-        datagram(&Request { home: Ipv4Addr::new(10, 0, 0, 77), ..stolen }, &[], &timestamps(256)),
-        datagram(&Request { home: Ipv4Addr::UNSPECIFIED, ..stolen }, &[], &timestamps(256)),
+        datagram(&Request { home: Ipv4Addr::new(10, 0, 0, 77), ..stolen }, &[], &association(256)),
+        datagram(&Request { home: Ipv4Addr::UNSPECIFIED, ..stolen }, &[], &association(256)),
         twice,
     ] {
-        let decision = agent.decide(now, &message, from(OTHER_CARE_OF)).unwrap();
-        assert_eq!((decision.code, decision.after.clone()), (Code::NODE_AUTHENTICATION, None));
-        assert_eq!(agent.accept(decision).1, None);
+        let error = agent.decide(now, &message, from(OTHER_CARE_OF)).unwrap_err();
+        assert_eq!(error, RequestError::Unauthenticated);
         assert_eq!(agent.bindings(HOME).cloned(), before);
     }
     assert_eq!(agent.all().count(), 1);
@@ -316,12 +310,6 @@ fn request_of_somebody_else_changes_nothing() {
 #[test]
 fn every_denial_has_its_code() {
     let flags = |flags: Flags| Request { flags, ..request(START) };
-    let mut reserved = datagram(&request(START), &[], &timestamps(256));
-    reserved.truncate(24);
-    reserved[1] |= 1;
-    timestamps(256).authenticate(&mut reserved, Parties::MobileHome);
-    let decision = agent().decide(START, &reserved, from(CARE_OF)).unwrap();
-    assert_eq!(decision.code, Code::POORLY_FORMED);
     for (request, code) in [
         (Request { agent: Ipv4Addr::BROADCAST, ..request(START) }, Code::UNKNOWN_AGENT),
         (Request { agent: HOME, ..request(START) }, Code::UNKNOWN_AGENT),
@@ -332,6 +320,7 @@ fn every_denial_has_its_code() {
         // The tunnel would lead back.
         (Request { care_of: AGENT, ..request(START) }, Code::POORLY_FORMED),
         (Request { care_of: OTHER_HOME, ..request(START) }, Code::PROHIBITED),
+        (Request { care_of: Ipv4Addr::UNSPECIFIED, lifetime: 0, ..request(START) }, Code::POORLY_FORMED),
         (flags(Flags { minimal: true, ..Flags::default() }), Code::ENCAPSULATION),
         (flags(Flags { gre: true, ..Flags::default() }), Code::ACCEPTED),
     ] {
@@ -355,11 +344,11 @@ fn every_denial_has_its_code() {
         if at == 24 {
             message.extend(vendor);
         }
-        timestamps(256).authenticate(&mut message, Parties::MobileHome);
+        association(256).authenticate(&mut message, Parties::MobileHome);
         if at != 24 {
             message.extend(vendor);
         }
-        assert_eq!(agent().decide(START, &message, from(CARE_OF)).unwrap().code, code);
+        assert_eq!(agent().decide(START, &message, from(CARE_OF)).unwrap().code(), code);
     }
 }
 
@@ -367,29 +356,28 @@ fn every_denial_has_its_code() {
 fn foreign_agent_with_an_association_proves_itself() {
     let message = |own: Option<&Association>| {
         let mut message =
-            datagram(&Request { care_of: FOREIGN_AGENT, ..request(START) }, &[], &timestamps(256));
+            datagram(&Request { care_of: FOREIGN_AGENT, ..request(START) }, &[], &association(256));
         own.into_iter().for_each(|own| own.authenticate(&mut message, Parties::ForeignHome));
         message
     };
-    let code = |message: &[u8], source| agent().decide(START, message, from(source)).unwrap().code;
-    let right = message(Some(&timestamps(400)));
+    let code = |message: &[u8], source| agent().decide(START, message, from(source)).unwrap().code();
+    let right = message(Some(&association(400)));
     assert_eq!(code(&right, FOREIGN_AGENT), Code::ACCEPTED);
     for (message, source) in [
         (message(None), FOREIGN_AGENT),
-        (message(Some(&timestamps(401))), FOREIGN_AGENT),
+        (message(Some(&association(401))), FOREIGN_AGENT),
         // From somebody that we share nothing with.
         (right.clone(), OTHER_CARE_OF),
     ] {
         assert_eq!(code(&message, source), Code::FOREIGN_AUTHENTICATION);
     }
     let mut agent = agent();
-    let decision = agent.decide(START, &right, from(FOREIGN_AGENT)).unwrap();
-    let (reply, _) = agent.accept(decision);
+    let (reply, _) = agent.decide(START, &right, from(FOREIGN_AGENT)).unwrap().carry_out();
     let parsed = Message::parse(&reply).unwrap();
     let authentic = parsed.extensions.iter().filter(|extension| match extension {
         Extension::Authentication(own) => match own.parties {
-            Parties::MobileHome => timestamps(256).has_made(own),
-            Parties::ForeignHome => timestamps(400).has_made(own),
+            Parties::MobileHome => association(256).verifies(own),
+            Parties::ForeignHome => association(400).verifies(own),
             Parties::MobileForeign => false,
         },
         _ => false,
@@ -399,14 +387,14 @@ fn foreign_agent_with_an_association_proves_itself() {
 
 #[test]
 fn node_that_knows_only_its_name_is_given_its_address() {
-    let (mut agent, own) = (agent(), association(257, Replay::Nonces));
+    let (mut agent, own) = (agent(), association(257));
     let name = Extension::Nai(b"other@example.net");
     let mut high = 0;
     for code in [Code::IDENTIFICATION, Code::ACCEPTED] {
         let identification = Identification(u64::from(high) << 32 | 5);
         let request = Request { home: Ipv4Addr::UNSPECIFIED, identification, ..request(START) };
-        let decision = agent.decide(START, &datagram(&request, &[name], &own), from(CARE_OF)).unwrap();
-        let (reply, _) = agent.accept(decision);
+        let message = datagram(&request, &[name], &own);
+        let (reply, _) = agent.decide(START, &message, from(CARE_OF)).unwrap().carry_out();
         let heard = hear(&reply, &own);
         assert_eq!((heard.reply.code, heard.reply.home), (code, OTHER_HOME));
         assert_eq!(heard.name.as_deref(), Some(&b"other@example.net"[..]));
@@ -447,15 +435,60 @@ fn tunnel_is_in_udp_behind_a_nat_or_by_force() {
 }
 
 #[test]
+fn tunnel_in_udp_leads_neither_home_nor_to_another_node() {
+    let encapsulation = Encapsulation::IpInIp;
+    let wish = UdpTunnelRequest { force: false, by_foreign_agent: false, encapsulation };
+    for (address, port, code) in [
+        (HOME, 434, Code::POORLY_FORMED),
+        (AGENT, 434, Code::POORLY_FORMED),
+        (OTHER_HOME, 434, Code::PROHIBITED),
+        (OTHER_CARE_OF, 0, Code::POORLY_FORMED),
+        (OTHER_CARE_OF, 434, Code::ACCEPTED),
+    ] {
+        let (source, wish) = (SocketAddrV4::new(address, port), Extension::UdpTunnelRequest(wish));
+        let (heard, _) = send_with(&mut agent(), START, &request(START), &[wish], source);
+        assert_eq!(heard.reply.code, code, "{source}");
+    }
+    let mut without = agent_with(Settings { reverse_tunnel: ReverseTunnel::Refused, ..settings() });
+    let wish = Extension::UdpTunnelRequest(wish);
+    let (heard, _) = send_with(&mut without, START, &request(START), &[wish], from(OTHER_CARE_OF));
+    assert_eq!(heard.reply.code, Code::NO_REVERSE_TUNNEL);
+}
+
+#[test]
+fn numbers_of_another_kind_do_not_count_after_a_change_of_the_configuration() {
+    let last = Some(crate::mip::binding::Last::Nonces(Identification(u64::MAX)));
+    let stored = [(HOME, Bindings { tunnels: vec![], last })].into();
+    let mut agent = HomeAgent::new(settings(), nodes(), stored, &Fixed);
+    assert_eq!(code_of(&mut agent, START, &request(START)), Code::ACCEPTED);
+}
+
+#[test]
+fn bindings_that_are_allowed_no_more_end_with_a_restart() {
+    let mut first = agent();
+    let gre = Request { flags: Flags { gre: true, ..Flags::default() }, ..request(START) };
+    send(&mut first, START, &gre);
+    let again = |settings: Settings| {
+        let stored = first.all().map(|(home, bindings)| (home, bindings.clone())).collect();
+        care_of(&HomeAgent::new(settings, nodes(), stored, &Fixed), HOME)
+    };
+    assert_eq!(again(settings()), [CARE_OF]);
+    assert_eq!(again(Settings { encapsulations: vec![], ..settings() }), [] as [Ipv4Addr; 0]);
+    // It would be the agent's own address.
+    assert_eq!(again(Settings { address: CARE_OF, ..settings() }), [] as [Ipv4Addr; 0]);
+}
+
+#[test]
 fn request_that_could_not_be_stored_is_denied_and_stays_an_old_one() {
     let mut agent = agent();
-    let message = datagram(&request(START), &[], &timestamps(256));
+    let message = datagram(&request(START), &[], &association(256));
     let decision = agent.decide(START, &message, from(CARE_OF)).unwrap();
-    assert!(decision.after.is_some());
-    let heard = hear(&agent.deny(decision, Code::RESOURCES), &timestamps(256));
+    let (home, bindings) = decision.to_store().unwrap();
+    assert_eq!((home, bindings.tunnels.len()), (HOME, 1));
+    let heard = hear(&decision.deny(Code::RESOURCES), &association(256));
     assert_eq!((heard.reply.code, heard.reply.lifetime), (Code::RESOURCES, 0));
     assert_eq!(care_of(&agent, HOME), [] as [Ipv4Addr; 0]);
-    assert_eq!(agent.decide(START, &message, from(CARE_OF)).unwrap().code, Code::IDENTIFICATION);
+    assert_eq!(agent.decide(START, &message, from(CARE_OF)).unwrap().code(), Code::IDENTIFICATION);
 }
 
 #[test]
@@ -475,7 +508,7 @@ fn agent_that_starts_again_knows_its_bindings_and_old_requests() {
 
 #[test]
 fn what_is_no_request_is_not_answered() {
-    let agent = agent();
+    let mut agent = agent();
     let reply = Reply {
         code: Code::ACCEPTED,
         lifetime: 1,
@@ -483,10 +516,11 @@ fn what_is_no_request_is_not_answered() {
         agent: AGENT,
         identification: Identification(1),
     };
-    let decide = |message: &[u8]| agent.decide(START, message, from(CARE_OF));
-    assert_eq!(decide(&Body::Reply(reply).emit()), Err(Discarded::Other));
-    assert_eq!(decide(&[1; 10]), Err(Discarded::Malformed(Malformed::Truncated)));
-    let mut unknown = datagram(&request(START), &[], &timestamps(256));
+    let mut decide =
+        |message: &[u8]| agent.decide(START, message, from(CARE_OF)).map(|decision| decision.code());
+    assert_eq!(decide(&Body::Reply(reply).emit()), Err(RequestError::Kind));
+    assert_eq!(decide(&[1; 10]), Err(RequestError::Malformed(Malformed::Truncated)));
+    let mut unknown = datagram(&request(START), &[], &association(256));
     unknown.extend([99, 1, 0]);
-    assert_eq!(decide(&unknown), Err(Discarded::Malformed(Malformed::Unknown(99))));
+    assert_eq!(decide(&unknown), Err(RequestError::Malformed(Malformed::Unknown(99))));
 }

@@ -25,8 +25,8 @@ impl Random for Counting {
     }
 }
 
-fn association(replay: Replay) -> Association {
-    Association { spi: 300, algorithm: Algorithm::HmacMd5, key: vec![9; 16].into(), replay }
+fn association() -> Association {
+    Association { spi: 300, algorithm: Algorithm::HmacMd5, key: vec![9; 16].into() }
 }
 
 /// A node and its agent, whose clock is ahead of the node's.
@@ -40,7 +40,8 @@ struct Pair {
 impl Pair {
     fn new(replay: Replay, ahead: Duration) -> Self {
         let mut nodes = Nodes::default();
-        assert!(nodes.add(Node { home: HOME, name: None, associations: vec![association(replay)] }));
+        let name = Some(b"n@example.net".to_vec());
+        assert!(nodes.add(Node { home: HOME, name, replay, associations: vec![association()] }));
         let settings = agent::Settings {
             address: AGENT,
             max_lifetime: 1000,
@@ -54,11 +55,13 @@ impl Pair {
             home: HOME,
             name: None,
             agent: AGENT,
-            association: association(replay),
+            association: association(),
+            replay,
             lifetime: 300,
             flags: Flags { co_located: true, reverse_tunnel: true, ..Flags::default() },
             udp_tunnel: None,
-            retransmission: Retransmission { first: SECOND, tries: 3 },
+            first_wait: SECOND,
+            tries: 3,
         };
         Self {
             node: MobileNode::new(node, Box::new(Counting::default())),
@@ -71,8 +74,7 @@ impl Pair {
     /// Carries a message to the agent. Returns the reply.
     fn ask(&mut self, request: &[u8]) -> Vec<u8> {
         let source = SocketAddrV4::new(PLACES[0], 434);
-        let decision = self.agent.decide(self.now + self.ahead, request, source).unwrap();
-        self.agent.accept(decision).0
+        self.agent.decide(self.now + self.ahead, request, source).unwrap().carry_out().0
     }
 
     /// Carries messages until there are no more. Returns the number of requests.
@@ -144,8 +146,9 @@ fn registration_is_renewed_before_it_ends() {
 }
 
 #[test]
-fn request_without_a_reply_is_sent_again_with_another_number_and_given_up() {
-    for replay in [TIMESTAMPS, Replay::Nonces] {
+fn request_without_a_reply_is_sent_again_and_given_up() {
+    // Timestamps are others each time.
+    for (replay, expected) in [(TIMESTAMPS, 4), (Replay::Nonces, 1)] {
         let mut pair = Pair::new(replay, Duration::ZERO);
         pair.node.register(pair.now, PLACES[0]);
         let (mut requests, mut waits) = (vec![pair.node.poll_transmit().unwrap()], vec![]);
@@ -153,9 +156,9 @@ fn request_without_a_reply_is_sent_again_with_another_number_and_given_up() {
             waits.push(pair.wait());
             requests.push(pair.node.poll_transmit().unwrap());
         }
-        assert!(waits.is_sorted() && waits[0] == SECOND, "{waits:?}");
+        assert_eq!(waits, [SECOND, 2 * SECOND, 4 * SECOND]);
         let different: alloc::collections::BTreeSet<_> = requests.iter().collect();
-        assert_eq!(different.len(), 4);
+        assert_eq!(different.len(), expected);
         assert_eq!(pair.node.poll_event(), None);
         pair.wait();
         assert_eq!(pair.node.poll_transmit(), None);
@@ -172,7 +175,7 @@ fn late_reply_to_an_earlier_try_does_not_count() {
     let reply = pair.ask(&first);
     pair.now += SECOND / 2;
     pair.node.register(pair.now, PLACES[1]);
-    assert_eq!(pair.node.handle_reply(pair.now, &reply), Err(Ignored::Other));
+    assert_eq!(pair.node.handle_reply(pair.now, &reply), Err(ReplyError::Other));
     assert_eq!(pair.node.poll_event(), None);
     pair.carry();
     assert_eq!((pair.node.poll_event(), pair.bound()), (registered(PLACES[1], 300), vec![PLACES[1]]));
@@ -205,13 +208,72 @@ fn forged_and_foreign_replies_are_ignored() {
     }
     // Authenticated twice, not at all, or cut short.
     let mut twice = reply.clone();
-    association(TIMESTAMPS).authenticate(&mut twice, Parties::MobileHome);
+    association().authenticate(&mut twice, Parties::MobileHome);
     for other in [&twice[..], &reply[..20], &reply[..30], &request, b""] {
         assert!(pair.node.handle_reply(pair.now, other).is_err());
     }
     assert_eq!((pair.node.poll_event(), pair.node.poll_transmit()), (None, None));
     assert_eq!(pair.node.handle_reply(pair.now, &reply), Ok(()));
     // The same again.
-    assert_eq!(pair.node.handle_reply(pair.now, &reply), Err(Ignored::Other));
+    assert_eq!(pair.node.handle_reply(pair.now, &reply), Err(ReplyError::Other));
     assert_eq!(pair.node.poll_event(), registered(PLACES[0], 300));
+}
+
+#[test]
+fn node_that_knows_only_its_name_learns_its_address_and_comes_home() {
+    let mut pair = Pair::new(Replay::Nonces, Duration::ZERO);
+    pair.node.settings.home = Ipv4Addr::UNSPECIFIED;
+    pair.node.settings.name = Some(b"n@example.net".to_vec());
+    pair.node.home = Ipv4Addr::UNSPECIFIED;
+    pair.node.register(pair.now, PLACES[0]);
+    pair.carry();
+    assert_eq!((pair.node.poll_event(), pair.bound()), (registered(PLACES[0], 300), vec![PLACES[0]]));
+    pair.node.register(pair.now, HOME);
+    pair.carry();
+    assert_eq!((pair.node.poll_event(), pair.bound()), (registered(HOME, 0), vec![]));
+}
+
+#[test]
+fn late_reply_to_a_request_by_nonces_that_was_sent_again_counts() {
+    let mut pair = Pair::new(Replay::Nonces, Duration::ZERO);
+    pair.node.register(pair.now, PLACES[0]);
+    pair.carry();
+    pair.node.poll_event();
+    pair.node.register(pair.now, PLACES[1]);
+    let request = pair.node.poll_transmit().unwrap();
+    let reply = pair.ask(&request);
+    pair.wait();
+    assert_eq!(pair.node.handle_reply(pair.now, &reply), Ok(()));
+    assert_eq!(pair.node.poll_event(), registered(PLACES[1], 300));
+}
+
+#[test]
+fn denials_of_the_same_request_end_it_at_last_whoever_causes_them() {
+    let mut pair = Pair::new(TIMESTAMPS, Duration::ZERO);
+    pair.node.register(pair.now, PLACES[0]);
+    let mut requests = 0;
+    // Somebody sends a copy of each request first, with something added behind the authenticator.
+    while pair.node.poll_timeout().is_some() {
+        while let Some(request) = pair.node.poll_transmit() {
+            requests += 1;
+            let copy = [&request[..], &[38, 0, 0, 6, 0, 0, 0x12, 0x34, 0, 1]].concat();
+            let reply = pair.ask(&copy);
+            pair.node.handle_reply(pair.now, &reply).unwrap();
+        }
+        pair.wait();
+    }
+    assert_eq!(requests, 4);
+    let given_up = Event::GivenUp { code: Some(Code::FOREIGN_VENDOR) };
+    assert_eq!((pair.node.poll_event(), pair.bound()), (Some(given_up), vec![]));
+}
+
+#[test]
+fn reply_with_a_vendors_extension_that_must_be_understood_does_not_count() {
+    let mut pair = Pair::new(TIMESTAMPS, Duration::ZERO);
+    pair.node.register(pair.now, PLACES[0]);
+    let request = pair.node.poll_transmit().unwrap();
+    let reply = pair.ask(&request);
+    let with_vendor = [&reply[..], &[38, 0, 0, 6, 0, 0, 0x12, 0x34, 0, 1]].concat();
+    assert_eq!(pair.node.handle_reply(pair.now, &with_vendor), Err(ReplyError::Vendor));
+    assert_eq!(pair.node.handle_reply(pair.now, &reply), Ok(()));
 }

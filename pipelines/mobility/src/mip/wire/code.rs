@@ -39,7 +39,7 @@ impl Code {
     pub const NODE_VENDOR: Self = Self(140);
     /// The foreign agent sent such an extension.
     pub const FOREIGN_VENDOR: Self = Self(141);
-    /// The home agent does not encapsulate in UDP, which the node demands (RFC 3519 §3.1.3).
+    /// The home agent does not encapsulate in UDP, which the node demands (RFC 3519).
     pub const NO_UDP_TUNNEL: Self = Self(142);
 
     /// Returns whether the registration is accepted.

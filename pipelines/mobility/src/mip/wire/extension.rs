@@ -88,7 +88,7 @@ impl From<Encapsulation> for u8 {
     }
 }
 
-/// A node can have its tunnel in UDP (RFC 3519 §3.1.1).
+/// A node can have its tunnel in UDP (RFC 3519 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UdpTunnelRequest {
     /// F: the tunnel is to be in UDP even if the home agent sees no NAT.
@@ -99,10 +99,10 @@ pub struct UdpTunnelRequest {
     pub encapsulation: Encapsulation,
 }
 
-/// The home agent's answer (RFC 3519 §3.1.2).
+/// The home agent's answer (RFC 3519 §3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UdpTunnelReply {
-    /// Returns whether the tunnel is in UDP. If not, the tunnel was declined.
+    /// The tunnel is in UDP. If not, it was declined.
     pub accepted: bool,
     /// F: it is because the node demanded it.
     pub forced: bool,
@@ -259,7 +259,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Appends an extension to a message. Returns `None`, and appends nothing, if it is longer than 255 bytes, or a vendor's.
+/// Appends an extension to a message. Returns `None`, and appends nothing, if it is longer than 255
+/// bytes, or a vendor's.
 pub fn push(message: &mut Vec<u8>, extension: &Extension<'_>) -> Option<()> {
     let mut append = |kind: u8, parts: &[&[u8]]| {
         let len = parts.iter().map(|part| part.len()).sum::<usize>();

@@ -10,7 +10,7 @@ use core::net::Ipv4Addr;
 /// The lifetime of a binding that does not expire.
 pub const LIFETIME_INFINITE: u16 = u16::MAX;
 
-/// The flags of a request.
+/// The flags of a request. The other bits are ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
     /// S: the bindings before stay.
@@ -25,8 +25,6 @@ pub struct Flags {
     pub gre: bool,
     /// T: packets from the node come by the tunnel too (RFC 3024).
     pub reverse_tunnel: bool,
-    /// A reserved bit is set.
-    pub reserved: bool,
 }
 
 /// The bits of [`Flags`].
@@ -37,7 +35,6 @@ mod bit {
     pub(super) const MINIMAL: u8 = 0x10;
     pub(super) const GRE: u8 = 0x08;
     pub(super) const REVERSE_TUNNEL: u8 = 0x02;
-    pub(super) const RESERVED: u8 = 0x05;
 }
 
 impl Flags {
@@ -50,7 +47,6 @@ impl Flags {
             minimal: has(bit::MINIMAL),
             gre: has(bit::GRE),
             reverse_tunnel: has(bit::REVERSE_TUNNEL),
-            reserved: has(bit::RESERVED),
         }
     }
 
@@ -63,7 +59,7 @@ impl Flags {
         }
     }
 
-    /// Returns the flags' byte, without reserved bits.
+    /// Returns the flags' byte.
     fn bits(self) -> u8 {
         let all = [
             (self.simultaneous, bit::SIMULTANEOUS),

@@ -1,12 +1,12 @@
 use super::*;
-use crate::mip::association::{Algorithm, Association, Replay};
+use crate::mip::association::{Algorithm, Association};
 use alloc::{vec, vec::Vec};
 use core::{net::Ipv4Addr, time::Duration};
 use proptest::prelude::*;
 
 fn association(algorithm: Algorithm) -> Association {
     let key = b"0123456789abcdef".to_vec().into();
-    Association { spi: 256, algorithm, key, replay: Replay::Nonces }
+    Association { spi: 256, algorithm, key }
 }
 
 fn request() -> Request {
@@ -50,7 +50,7 @@ fn authenticator_covers_everything_before_it_and_its_own_start() {
         let is_authentic = |message: &[u8]| {
             let parsed = Message::parse(message).ok()?;
             parsed.extensions.iter().find_map(|extension| match extension {
-                Extension::Authentication(own) => Some(association.has_made(&own)),
+                Extension::Authentication(own) => Some(association.verifies(&own)),
                 _ => None,
             })
         };
@@ -63,7 +63,7 @@ fn authenticator_covers_everything_before_it_and_its_own_start() {
         let other = Association { spi: 257, ..association.clone() };
         let parsed = Message::parse(&message).unwrap();
         let found = parsed.extensions.iter().find_map(|extension| match extension {
-            Extension::Authentication(own) => Some(other.has_made(&own)),
+            Extension::Authentication(own) => Some(other.verifies(&own)),
             _ => None,
         });
         assert_eq!(found, Some(false), "another SPI");
@@ -123,7 +123,7 @@ fn address() -> impl Strategy<Value = Ipv4Addr> {
 
 fn flags() -> impl Strategy<Value = Flags> {
     any::<[bool; 6]>().prop_map(|[simultaneous, broadcasts, co_located, minimal, gre, reverse_tunnel]| {
-        Flags { simultaneous, broadcasts, co_located, minimal, gre, reverse_tunnel, reserved: false }
+        Flags { simultaneous, broadcasts, co_located, minimal, gre, reverse_tunnel }
     })
 }
 
