@@ -6,6 +6,8 @@ use crate::mip::{
 use alloc::{vec, vec::Vec};
 use core::net::SocketAddrV4;
 
+mod restart;
+
 const HOME: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const OTHER_HOME: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const AGENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
@@ -456,29 +458,6 @@ fn tunnel_in_udp_leads_neither_home_nor_to_another_node() {
 }
 
 #[test]
-fn numbers_of_another_kind_do_not_count_after_a_change_of_the_configuration() {
-    let last = Some(crate::mip::binding::Last::Nonces(Identification(u64::MAX)));
-    let stored = [(HOME, Bindings { tunnels: vec![], last })].into();
-    let mut agent = HomeAgent::new(settings(), nodes(), stored, &Fixed);
-    assert_eq!(code_of(&mut agent, START, &request(START)), Code::ACCEPTED);
-}
-
-#[test]
-fn bindings_that_are_allowed_no_more_end_with_a_restart() {
-    let mut first = agent();
-    let gre = Request { flags: Flags { gre: true, ..Flags::default() }, ..request(START) };
-    send(&mut first, START, &gre);
-    let again = |settings: Settings| {
-        let stored = first.all().map(|(home, bindings)| (home, bindings.clone())).collect();
-        care_of(&HomeAgent::new(settings, nodes(), stored, &Fixed), HOME)
-    };
-    assert_eq!(again(settings()), [CARE_OF]);
-    assert_eq!(again(Settings { encapsulations: vec![], ..settings() }), [] as [Ipv4Addr; 0]);
-    // It would be the agent's own address.
-    assert_eq!(again(Settings { address: CARE_OF, ..settings() }), [] as [Ipv4Addr; 0]);
-}
-
-#[test]
 fn request_that_could_not_be_stored_is_denied_and_stays_an_old_one() {
     let mut agent = agent();
     let message = datagram(&request(START), &[], &association(256));
@@ -489,21 +468,6 @@ fn request_that_could_not_be_stored_is_denied_and_stays_an_old_one() {
     assert_eq!((heard.reply.code, heard.reply.lifetime), (Code::RESOURCES, 0));
     assert_eq!(care_of(&agent, HOME), [] as [Ipv4Addr; 0]);
     assert_eq!(agent.decide(START, &message, from(CARE_OF)).unwrap().code(), Code::IDENTIFICATION);
-}
-
-#[test]
-fn agent_that_starts_again_knows_its_bindings_and_old_requests() {
-    let mut first = agent();
-    send(&mut first, START, &request(START));
-    let stored = first.all().map(|(home, bindings)| (home, bindings.clone())).collect();
-    let mut again = HomeAgent::new(settings(), nodes(), stored, &Fixed);
-    assert_eq!(care_of(&again, HOME), [CARE_OF]);
-    assert_eq!(again.poll_timeout(), first.poll_timeout());
-    assert_eq!(code_of(&mut again, START, &request(START)), Code::IDENTIFICATION);
-    // A node that is configured no more.
-    let stored = first.all().map(|(home, bindings)| (home, bindings.clone())).collect();
-    let without = HomeAgent::new(settings(), Nodes::default(), stored, &Fixed);
-    assert_eq!((without.all().count(), without.poll_timeout()), (0, None));
 }
 
 #[test]
