@@ -5,7 +5,7 @@ use super::{
     deliver::{Defragmented, control, defragment, deliver, neighbour},
     departure::{Departure, Departures, Origin},
     dummy, exception,
-    flows::Flows,
+    flows::{Flows, Rest},
     forward,
     inbound::{self, Arrival, Arrivals},
     input_port::{FROM_SLOW_PATH, is_from_tunnel},
@@ -29,7 +29,7 @@ use std::{
 use tracing::error;
 use wayfarer_dataplane::{
     drop::DropReason,
-    packet::{BURST, Burst, Packet},
+    packet::{BURST, Burst, Packet, Taken},
     table::Reader,
     wire::{
         ethernet,
@@ -149,22 +149,15 @@ impl Worker {
             }
             while !burst.is_empty() {
                 let some = burst.len().min(RECEIVE);
-                let mut rest;
+                let mut rest = Rest::default();
                 let rest = if flows.begin() {
                     let (burst, at) = (burst.take(some), (&**tables, &*reader));
-                    rest = flows.run(burst, port as u16, &mut headers.inner, at, io);
-                    rest.take(BURST)
+                    flows.run(burst, port as u16, &mut rest, &mut headers.inner, at, io);
+                    rest.in_order()
                 } else {
                     burst.take(some)
                 };
-                let mut sorted = SortedBurst::default();
-                for (packet, header) in rest.zip(&mut headers.outer) {
-                    sorted.sort(packet, header, tables, reader, io);
-                }
-                io.mark(Stage::Classify);
-                sorted.process(&mut headers.inner, tables, reader, io);
-                // It borrows the reader, which passes quiescent points next.
-                drop(sorted);
+                whole_way(rest, headers, tables, reader, io);
                 flows.learn(tables, reader);
             }
         }
@@ -265,6 +258,17 @@ impl Default for Headers {
     fn default() -> Self {
         Self { outer: [IpHeader::default(); BURST], inner: [IpHeader::default(); BURST] }
     }
+}
+
+/// Takes packets all the way through all tables.
+#[inline(always)]
+fn whole_way(packets: Taken<'_>, headers: &mut Headers, tables: &Tables, reader: &Reader, io: &mut Io) {
+    let mut sorted = SortedBurst::default();
+    for (packet, header) in packets.zip(&mut headers.outer) {
+        sorted.sort(packet, header, tables, reader, io);
+    }
+    io.mark(Stage::Classify);
+    sorted.process(&mut headers.inner, tables, reader, io);
 }
 
 /// A burst, divided by the class of its packets.

@@ -30,12 +30,13 @@ mod plain;
 mod ways;
 mod worth;
 
-use super::{io::Io, profile::Stage, tables::Tables};
+use super::{batch::Batch, io::Io, profile::Stage, tables::Tables};
 use memory::Memory;
-use order::{HeldFlows, Rest};
+use order::HeldFlows;
+pub use order::Rest;
 use plain::{Plain, Sorter};
 use wayfarer_dataplane::{
-    packet::{BURST, Burst, Packet, Taken},
+    packet::{BURST, Packet, Taken},
     table::Reader,
     wire::{Address, ip::IpHeader, plain::PlainHeader},
 };
@@ -57,19 +58,20 @@ impl Flows {
         !self.0.is_empty() && self.0.worth.begin()
     }
 
-    /// Carries the packets of known flows in `burst`, all of which came by `port`, all the way. Returns the
-    /// others, in their order, except for fragments that were kept. `headers` is room for inner headers.
+    /// Carries the packets of known flows in `burst`, all of which came by `port`, all the way. Leaves the
+    /// others in `rest`, except for fragments that were kept. `headers` is room for inner headers.
     #[inline(never)]
     pub fn run<'r>(
         &mut self,
         burst: Taken<'_>,
         port: u16,
+        rest: &mut Rest,
         headers: &'r mut [IpHeader; BURST],
         (tables, reader): (&'r Tables, &'r Reader),
         io: &mut Io,
-    ) -> Burst {
+    ) {
         let memory = &mut self.0;
-        let mut sorted = Sorted::default();
+        let mut sorted = Sorted::new(rest);
         let sorter = Sorter::new(port, tables, memory.hash());
         for (place, packet) in (0..).zip(burst) {
             match sorter.read_v4(&packet) {
@@ -87,7 +89,6 @@ impl Flows {
             inbound::run(memory, arriving, rest, headers, tables, reader, io);
         }
         memory.worth.end(plain);
-        sorted.rest.into_burst()
     }
 
     /// Learns flows of the last burst that were not known, after the whole way has brought the entries of
@@ -101,11 +102,10 @@ impl Flows {
 }
 
 /// The packets of a burst, by the way that they take.
-#[derive(Default)]
-struct Sorted<'r> {
+struct Sorted<'r, 'w> {
     departing: outbound::Known<'r>,
     arriving: inbound::Known<'r>,
-    rest: Rest,
+    rest: &'w mut Rest,
     held: HeldFlows<u64>,
     /// An address of the gateway.
     own: Option<Address>,
@@ -120,7 +120,19 @@ fn is_own(last: &mut Option<Address>, dst: Address, (tables, reader): (&Tables, 
     is_own
 }
 
-impl Sorted<'_> {
+impl<'w> Sorted<'_, 'w> {
+    /// Returns no packets. Those that take the whole way will be put into `rest`.
+    #[inline(always)]
+    fn new(rest: &'w mut Rest) -> Self {
+        Self {
+            departing: Batch::default(),
+            arriving: Batch::default(),
+            rest,
+            held: HeldFlows::default(),
+            own: None,
+        }
+    }
+
     /// Appends the plain packet that came by `port` at `place` of its burst.
     #[inline(always)]
     fn push<H: PlainHeader>(

@@ -1,7 +1,7 @@
 //! The order of packets that take the whole way, so that no flow is reordered.
 
 use arrayvec::ArrayVec;
-use wayfarer_dataplane::packet::{BURST, Burst, Packet};
+use wayfarer_dataplane::packet::{BURST, Burst, Packet, Taken};
 
 /// The most flows of a burst that are told apart.
 const FLOWS: usize = 8;
@@ -48,7 +48,7 @@ impl<K: PartialEq> HeldFlows<K> {
 
 /// Packets that take the whole way.
 #[derive(Debug, Default)]
-pub(super) struct Rest {
+pub struct Rest {
     packets: Burst,
     /// The place of each in the burst that came.
     places: ArrayVec<u8, BURST>,
@@ -62,13 +62,14 @@ impl Rest {
         self.places.push(place);
     }
 
-    /// Returns all packets, in the order in which they came.
+    /// Takes all packets out, in the order in which they came.
     #[inline]
-    pub(super) fn into_burst(mut self) -> Burst {
+    pub fn in_order(&mut self) -> Taken<'_> {
         if !self.places.is_sorted() {
             self.sort();
         }
-        self.packets
+        self.places.clear();
+        self.packets.take(BURST)
     }
 
     #[cold]
