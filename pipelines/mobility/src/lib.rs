@@ -14,6 +14,7 @@
 //! | [`path_prober`] | finds it by probes that a peer without IKE answers |
 //! | [`task`], `task_queue` | work that takes longer than a message may wait, and its order |
 //! | [`retransmission`] | when a request is sent again |
+//! | `fields` | reads messages |
 //! | [`timers`] | when something is due, for each key |
 //! | [`roaming`] | decides whether the gateway follows a peer to a new path |
 //! | `rate`, [`fair_queue`] | limits how often something may be done; shares a limited resource fairly |
@@ -34,6 +35,7 @@ pub mod aaa;
 pub mod crypto;
 mod distinguished_name;
 pub mod fair_queue;
+mod fields;
 pub mod identity;
 pub mod ike;
 pub mod mip;

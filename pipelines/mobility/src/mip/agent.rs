@@ -173,7 +173,7 @@ impl HomeAgent {
     /// each request that was the next one. So it need not be remembered, and old requests use none up.
     fn nonce(&self, home: Ipv4Addr, last: Option<Identification>) -> u32 {
         let last = last.map_or(0, |last| last.0);
-        self.nonces.truncated(&[&home.octets(), &last.to_be_bytes()])
+        self.nonces.number(&[&home.octets(), &last.to_be_bytes()]) as u32
     }
 }
 

@@ -5,7 +5,7 @@ use super::wire::{Authentication, Parties};
 use crate::crypto::{Random, Secret};
 use alloc::vec::Vec;
 use core::{fmt, time::Duration};
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, KeyInit, Mac, digest::Output};
 use md5::Md5;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -69,8 +69,8 @@ impl Association {
 
     fn compute(&self, covered: &[u8]) -> Vec<u8> {
         match self.algorithm {
-            Algorithm::HmacMd5 => mac::<Hmac<Md5>>(&self.key, covered),
-            Algorithm::HmacSha256 => mac::<Hmac<Sha256>>(&self.key, covered),
+            Algorithm::HmacMd5 => mac::<Hmac<Md5>>(&self.key, covered).to_vec(),
+            Algorithm::HmacSha256 => hmac_sha256(&self.key, covered).to_vec(),
         }
     }
 }
@@ -89,14 +89,19 @@ impl NonceKey {
         Self(random.bytes(32).into())
     }
 
-    /// Returns 32 bits that depend on all parts, which have fixed lengths.
-    pub(super) fn truncated(&self, parts: &[&[u8]]) -> u32 {
-        let whole = mac::<Hmac<Sha256>>(&self.0, &parts.concat());
-        whole.first_chunk().map_or(0, |first| u32::from_be_bytes(*first))
+    /// Returns a number that depends on all parts, which have fixed lengths.
+    pub(super) fn number(&self, parts: &[&[u8]]) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = hmac_sha256(&self.0, &parts.concat());
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 }
 
-fn mac<M: Mac + KeyInit>(key: &[u8], covered: &[u8]) -> Vec<u8> {
+/// Returns the HMAC-SHA-256 of `covered`.
+pub(super) fn hmac_sha256(key: &[u8], covered: &[u8]) -> [u8; 32] {
+    mac::<Hmac<Sha256>>(key, covered).into()
+}
+
+fn mac<M: Mac + KeyInit>(key: &[u8], covered: &[u8]) -> Output<M> {
     let mac = <M as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
-    mac.chain_update(covered).finalize().into_bytes().to_vec()
+    mac.chain_update(covered).finalize().into_bytes()
 }

@@ -8,9 +8,11 @@
 //! | [`binding`] | where nodes are |
 //! | [`agent`] | the home agent |
 //! | [`node`] | the mobile node |
+//! | [`siu`] | tells a gateway where a node is now |
 
 pub mod agent;
 pub mod association;
 pub mod binding;
 pub mod node;
+pub mod siu;
 pub mod wire;

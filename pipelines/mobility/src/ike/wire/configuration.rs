@@ -1,9 +1,7 @@
 //! Configuration payloads (RFC 7296 §3.15).
 
-use super::{
-    malformed::Malformed,
-    reader::{Reader, within_u16},
-};
+use super::{malformed::Malformed, part::within_u16};
+use crate::fields::Fields;
 use alloc::{string::String, vec::Vec};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -111,7 +109,7 @@ impl Attribute {
 impl Configuration {
     /// # Errors
     /// Fails if an address does not have the length of its family, or a domain is not UTF-8.
-    pub(super) fn parse(mut body: Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn parse(mut body: Fields<'_>) -> Result<Self, Malformed> {
         let [kind, ..] = body.array::<4>()?;
         let mut attributes = Vec::new();
         while !body.is_empty() {

@@ -1,6 +1,7 @@
 //! The header of a message (RFC 7296 §3.1).
 
-use super::{malformed::Malformed, reader::Reader};
+use super::malformed::Malformed;
+use crate::fields::Fields;
 use alloc::vec::Vec;
 
 /// Length of a header in bytes.
@@ -85,10 +86,10 @@ impl Header {
     /// [`Malformed::Truncated`] if the header is incomplete, [`Malformed::Length`] if the length in
     /// it is not that of the message.
     pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader(message);
-        let (spi_i, spi_r) = (reader.u64()?, reader.u64()?);
-        let [next, version, exchange, flags] = reader.array()?;
-        let (message_id, length) = (reader.u32()?, reader.u32()?);
+        let mut fields = Fields(message);
+        let (spi_i, spi_r) = (fields.u64()?, fields.u64()?);
+        let [next, version, exchange, flags] = fields.array()?;
+        let (message_id, length) = (fields.u32()?, fields.u32()?);
         if usize::try_from(length) != Ok(message.len()) {
             return Err(Malformed::Length);
         }

@@ -1,5 +1,6 @@
 //! Why bytes are not a message.
 
+use crate::fields::Truncated;
 use core::fmt;
 
 /// Why bytes are not a message. The peer is told INVALID_SYNTAX, except that
@@ -55,3 +56,9 @@ impl fmt::Display for Malformed {
 }
 
 impl core::error::Error for Malformed {}
+
+impl From<Truncated> for Malformed {
+    fn from(Truncated: Truncated) -> Self {
+        Self::Truncated
+    }
+}

@@ -20,10 +20,10 @@ mod error_notify;
 mod header;
 mod malformed;
 pub mod notify;
+mod part;
 mod payload;
 mod proposal;
 mod protected;
-mod reader;
 mod selector;
 #[cfg(test)]
 mod tests;

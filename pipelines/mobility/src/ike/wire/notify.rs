@@ -1,9 +1,7 @@
 //! Notifies (RFC 7296 §3.10) and their numbers.
 
-use super::{
-    malformed::Malformed,
-    reader::{Reader, within_u8},
-};
+use super::{malformed::Malformed, part::within_u8};
+use crate::fields::Fields;
 use alloc::vec::Vec;
 
 /// Most bytes of an SPI.
@@ -28,7 +26,7 @@ impl<'a> Notify<'a> {
         Self { protocol: 0, spi: &[], kind, data }
     }
 
-    pub(super) fn parse(mut body: Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn parse(mut body: Fields<'a>) -> Result<Self, Malformed> {
         let ([protocol, spi_len], kind) = (body.array()?, body.u16()?);
         let spi_len = usize::from(spi_len);
         if spi_len > MAX_SPI_LEN {

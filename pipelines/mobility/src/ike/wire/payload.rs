@@ -5,11 +5,11 @@ use super::{
     header::{HEADER, Header},
     malformed::Malformed,
     notify::{self, Notify},
+    part::{emit_part, part, within_u16},
     proposal::{self, Proposal},
-    reader::{Reader, emit_part, within_u16},
     selector::{self, TrafficSelector},
 };
-use crate::identity::Identity;
+use crate::{fields::Fields, identity::Identity};
 use alloc::vec::Vec;
 
 /// Types of payloads.
@@ -116,7 +116,7 @@ pub struct Delete {
 }
 
 impl Delete {
-    fn parse(mut body: Reader<'_>) -> Result<Self, Malformed> {
+    fn parse(mut body: Fields<'_>) -> Result<Self, Malformed> {
         let ([protocol, spi_len], count) = (body.array()?, usize::from(body.u16()?));
         match (protocol, spi_len) {
             (1, 0) if body.is_empty() => Ok(Self { protocol, spis: Vec::new() }),
@@ -170,7 +170,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    fn parse(kind: u8, critical: bool, mut body: Reader<'a>) -> Result<Self, Malformed> {
+    fn parse(kind: u8, critical: bool, mut body: Fields<'a>) -> Result<Self, Malformed> {
         Ok(match kind {
             kind::SA => Self::Sa(proposal::parse(body)?),
             kind::KE => {
@@ -233,7 +233,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-fn parse_identity(mut body: Reader<'_>) -> Result<Identity, Malformed> {
+fn parse_identity(mut body: Fields<'_>) -> Result<Identity, Malformed> {
     let [kind, ..] = body.array::<4>()?;
     let identity = Identity { kind, data: body.0.to_vec() };
     if identity.is_reserved() { Err(Malformed::Identity(kind)) } else { Ok(identity) }
@@ -241,8 +241,8 @@ fn parse_identity(mut body: Reader<'_>) -> Result<Identity, Malformed> {
 
 /// Takes the first payload, of type `kind`, off a chain. Returns the type of the next payload,
 /// whether this one is critical, and its body.
-pub(super) fn split<'a>(chain: &mut Reader<'a>) -> Result<(u8, bool, Reader<'a>), Malformed> {
-    let ([next, flags], body) = chain.part()?;
+pub(super) fn split<'a>(chain: &mut Fields<'a>) -> Result<(u8, bool, Fields<'a>), Malformed> {
+    let ([next, flags], body) = part(chain)?;
     Ok((next, flags & CRITICAL != 0, body))
 }
 
@@ -253,7 +253,7 @@ pub(super) fn split<'a>(chain: &mut Reader<'a>) -> Result<(u8, bool, Reader<'a>)
 /// Fails if `body` is not exactly a chain of payloads, or has more than 64 of them, an encrypted
 /// one, or an unknown critical one.
 pub fn parse(first: u8, body: &[u8]) -> Result<Vec<Payload<'_>>, Malformed> {
-    let (mut kind, mut chain) = (first, Reader(body));
+    let (mut kind, mut chain) = (first, Fields(body));
     let mut payloads = Vec::new();
     while kind != 0 {
         if payloads.len() == MAX_PAYLOADS {

@@ -2,8 +2,9 @@
 
 use super::{
     malformed::Malformed,
-    reader::{Reader, emit_part, within_u8},
+    part::{emit_part, part, within_u8},
 };
+use crate::fields::Fields;
 use alloc::vec::Vec;
 
 /// An SPI in a proposal: none, 4 bytes for ESP and AH, 8 for IKE.
@@ -51,7 +52,7 @@ impl Transform {
     /// another of its type may be (§3.3.6). No algorithm has this number, which is for private use.
     pub const UNKNOWN: u16 = u16::MAX;
 
-    fn parse(mut body: Reader<'_>) -> Result<Self, Malformed> {
+    fn parse(mut body: Fields<'_>) -> Result<Self, Malformed> {
         let ([kind, _], id) = (body.array()?, body.u16()?);
         let mut transform = Self { kind, id, key_bits: None };
         while !body.is_empty() {
@@ -79,7 +80,7 @@ impl Transform {
 }
 
 impl Proposal {
-    fn parse(mut body: Reader<'_>) -> Result<Self, Malformed> {
+    fn parse(mut body: Fields<'_>) -> Result<Self, Malformed> {
         let [number, protocol, spi_len, count] = body.array()?;
         if !matches!(spi_len, 0 | 4 | 8) {
             return Err(Malformed::Length);
@@ -87,7 +88,7 @@ impl Proposal {
         let spi = body.take(usize::from(spi_len))?.to_vec();
         let mut transforms = Vec::new();
         for left in (0..count).rev() {
-            let ([mark, _], transform) = body.part()?;
+            let ([mark, _], transform) = part(&mut body)?;
             if mark != if left == 0 { 0 } else { MORE_TRANSFORMS } {
                 return Err(Malformed::Count);
             }
@@ -108,11 +109,11 @@ impl Proposal {
 }
 
 /// Parses the proposals of an SA payload: at most [`MAX_PROPOSALS`] with [`MAX_TRANSFORMS`].
-pub(super) fn parse(mut body: Reader<'_>) -> Result<Vec<Proposal>, Malformed> {
+pub(super) fn parse(mut body: Fields<'_>) -> Result<Vec<Proposal>, Malformed> {
     let mut proposals = Vec::new();
     let mut transforms = 0;
     while !body.is_empty() {
-        let ([mark, _], proposal) = body.part()?;
+        let ([mark, _], proposal) = part(&mut body)?;
         if mark != if body.is_empty() { 0 } else { MORE_PROPOSALS } {
             return Err(Malformed::Count);
         }

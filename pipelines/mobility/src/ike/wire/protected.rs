@@ -3,9 +3,10 @@
 use super::{
     header::{HEADER, Header},
     malformed::Malformed,
+    part::within_u16,
     payload::{self, MAX_PAYLOADS, kind},
-    reader::{Reader, within_u16},
 };
+use crate::fields::Fields;
 use alloc::vec::Vec;
 
 /// Lengths in bytes of the header that every payload has, and of what a fragment adds to it.
@@ -34,7 +35,7 @@ pub struct ProtectedMessage<'a> {
 /// Fails if the message is malformed or does not end with such a payload.
 pub fn protected(message: &[u8]) -> Result<ProtectedMessage<'_>, Malformed> {
     let mut kind = Header::parse(message)?.next;
-    let mut chain = Reader(message);
+    let mut chain = Fields(message);
     chain.take(HEADER)?;
     let mut unsupported = None;
     for _ in 0..MAX_PAYLOADS {
@@ -47,7 +48,7 @@ pub fn protected(message: &[u8]) -> Result<ProtectedMessage<'_>, Malformed> {
                 return Err(Malformed::Encrypted);
             }
             let fragment = if kind == kind::SKF { Some(parse_fragment(&mut body)?) } else { None };
-            let mut aad = Reader(message);
+            let mut aad = Fields(message);
             let aad = aad.take(message.len().saturating_sub(body.0.len()))?;
             return Ok(ProtectedMessage { first: next, fragment, unsupported, aad, rest: body.0 });
         }
@@ -63,7 +64,7 @@ fn is_known(kind: u8) -> bool {
     (kind::SA..=kind::EAP).contains(&kind)
 }
 
-fn parse_fragment(body: &mut Reader<'_>) -> Result<(u16, u16), Malformed> {
+fn parse_fragment(body: &mut Fields<'_>) -> Result<(u16, u16), Malformed> {
     let (number, total) = (body.u16()?, body.u16()?);
     if number == 0 || number > total { Err(Malformed::Fragment) } else { Ok((number, total)) }
 }

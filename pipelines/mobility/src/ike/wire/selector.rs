@@ -2,8 +2,9 @@
 
 use super::{
     malformed::Malformed,
-    reader::{Reader, emit_part, within_u8},
+    part::{emit_part, part, within_u8},
 };
+use crate::fields::Fields;
 use alloc::vec::Vec;
 use core::{fmt, net::IpAddr};
 
@@ -52,14 +53,14 @@ impl fmt::Display for TrafficSelector {
 
 impl TrafficSelector {
     /// Parses a selector; returns `None` if its type is unknown.
-    fn parse(kind: u8, protocol: u8, mut body: Reader<'_>) -> Result<Option<Self>, Malformed> {
+    fn parse(kind: u8, protocol: u8, mut body: Fields<'_>) -> Result<Option<Self>, Malformed> {
         let is_ipv4 = match kind {
             IPV4_ADDR_RANGE => true,
             IPV6_ADDR_RANGE => false,
             _ => return Ok(None),
         };
         let (start_port, end_port) = (body.u16()?, body.u16()?);
-        let address = |body: &mut Reader<'_>| {
+        let address = |body: &mut Fields<'_>| {
             if is_ipv4 { body.array::<4>().map(IpAddr::from) } else { body.array::<16>().map(IpAddr::from) }
         };
         let (start, end) = (address(&mut body)?, address(&mut body)?);
@@ -89,11 +90,11 @@ impl TrafficSelector {
 }
 
 /// Parses the selectors of a payload, at most 255, and leaves out those of unknown types.
-pub(super) fn parse(mut body: Reader<'_>) -> Result<Vec<TrafficSelector>, Malformed> {
+pub(super) fn parse(mut body: Fields<'_>) -> Result<Vec<TrafficSelector>, Malformed> {
     let [count, ..] = body.array::<4>()?;
     let mut selectors = Vec::new();
     for _ in 0..count {
-        let ([kind, protocol], selector) = body.part()?;
+        let ([kind, protocol], selector) = part(&mut body)?;
         selectors.extend(TrafficSelector::parse(kind, protocol, selector)?);
     }
     if body.is_empty() { Ok(selectors) } else { Err(Malformed::Count) }

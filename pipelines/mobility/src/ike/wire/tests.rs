@@ -135,10 +135,10 @@ fn unknown_payloads_are_skipped_unless_critical() {
 fn a_transform_with_unknown_attributes_is_never_chosen() {
     let transform = |attributes: &[u8]| {
         let mut body = vec![];
-        reader::emit_part(&mut body, [0, 0], |out| {
-            reader::emit_part(out, [0, 0], |out| {
+        part::emit_part(&mut body, [0, 0], |out| {
+            part::emit_part(out, [0, 0], |out| {
                 out.extend([1, 1, 0, 1]);
-                reader::emit_part(out, [0, 0], |out| {
+                part::emit_part(out, [0, 0], |out| {
                     out.extend([1, 0, 0, 20]);
                     out.extend_from_slice(attributes);
                 });

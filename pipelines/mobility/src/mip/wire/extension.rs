@@ -1,6 +1,7 @@
 //! Extensions of messages (RFC 5944 §1.8 to §1.11).
 
-use super::{fields::Fields, malformed::Malformed};
+use super::malformed::Malformed;
+use crate::fields::{Fields, Truncated};
 use alloc::vec::Vec;
 
 /// Types of extensions. Those below 128 must not be skipped.
@@ -202,7 +203,7 @@ impl<'a> Walk<'a> {
 
     /// Reads the extension of this type that begins at `start`.
     fn read(&self, kind: u8, data: &'a [u8], start: usize) -> Result<Option<Extension<'a>>, Malformed> {
-        let cut = |_| Malformed::Length(kind);
+        let cut = |Truncated| Malformed::Length(kind);
         let mut fields = Fields(data);
         let known = match kind {
             kind::MOBILE_HOME => self.authentication(Parties::MobileHome, fields, start).map_err(cut)?,
@@ -250,10 +251,10 @@ impl<'a> Walk<'a> {
         parties: Parties,
         mut fields: Fields<'a>,
         start: usize,
-    ) -> Result<Extension<'a>, Malformed> {
+    ) -> Result<Extension<'a>, Truncated> {
         let spi = fields.u32()?;
         // Type, length and SPI are covered too.
-        let covered = self.message.get(..start + 6).ok_or(Malformed::Truncated)?;
+        let covered = self.message.get(..start + 6).ok_or(Truncated)?;
         let authentication = Authentication { parties, spi, covered, authenticator: fields.0 };
         Ok(Extension::Authentication(authentication))
     }

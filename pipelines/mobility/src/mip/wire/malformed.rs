@@ -1,5 +1,6 @@
 //! Why bytes are not a message of Mobile IP.
 
+use crate::fields::Truncated;
 use core::fmt;
 
 /// Why bytes are not a message.
@@ -27,3 +28,9 @@ impl fmt::Display for Malformed {
 }
 
 impl core::error::Error for Malformed {}
+
+impl From<Truncated> for Malformed {
+    fn from(Truncated: Truncated) -> Self {
+        Self::Truncated
+    }
+}

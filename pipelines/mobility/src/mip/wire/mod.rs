@@ -5,7 +5,6 @@
 
 mod code;
 mod extension;
-mod fields;
 mod identification;
 mod kind;
 mod malformed;
@@ -25,8 +24,8 @@ pub use malformed::Malformed;
 pub use registration::{Flags, LIFETIME_INFINITE, Reply, Request};
 pub use revocation::{Revocation, RevocationAck};
 
+use crate::fields::Fields;
 use alloc::vec::Vec;
-use fields::Fields;
 
 /// The UDP port of agents (RFC 5944 §3.3).
 pub const UDP_PORT: u16 = 434;

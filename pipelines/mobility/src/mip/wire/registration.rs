@@ -1,9 +1,9 @@
 //! Requests and replies of registration (RFC 5944 §3.3, §3.4).
 
 use super::{
-    code::Code, extension::Encapsulation, fields::Fields, identification::Identification, kind,
-    malformed::Malformed,
+    code::Code, extension::Encapsulation, identification::Identification, kind, malformed::Malformed,
 };
+use crate::fields::Fields;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
@@ -95,9 +95,9 @@ impl Request {
         Ok(Self {
             flags: Flags::of(fields.u8()?),
             lifetime: fields.u16()?,
-            home: fields.address()?,
-            agent: fields.address()?,
-            care_of: fields.address()?,
+            home: fields.ipv4()?,
+            agent: fields.ipv4()?,
+            care_of: fields.ipv4()?,
             identification: Identification(fields.u64()?),
         })
     }
@@ -130,8 +130,8 @@ impl Reply {
         Ok(Self {
             code: Code(fields.u8()?),
             lifetime: fields.u16()?,
-            home: fields.address()?,
-            agent: fields.address()?,
+            home: fields.ipv4()?,
+            agent: fields.ipv4()?,
             identification: Identification(fields.u64()?),
         })
     }

@@ -1,6 +1,7 @@
 //! Messages that end a registration before its lifetime does (RFC 3543 §3.3, §3.4).
 
-use super::{fields::Fields, kind, malformed::Malformed};
+use super::{kind, malformed::Malformed};
+use crate::fields::Fields;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
@@ -33,9 +34,9 @@ impl Revocation {
         Ok(Self {
             is_home_agent: flags & HOME_AGENT != 0,
             may_inform: flags & INFORM != 0,
-            home: fields.address()?,
-            home_domain: fields.address()?,
-            foreign_domain: fields.address()?,
+            home: fields.ipv4()?,
+            home_domain: fields.ipv4()?,
+            foreign_domain: fields.ipv4()?,
             identifier: fields.u32()?,
         })
     }
@@ -64,7 +65,7 @@ impl RevocationAck {
     pub(super) fn parse(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
         let _reserved = fields.u8()?;
         let flags = fields.u16()?;
-        let (home, identifier) = (fields.address()?, fields.u32()?);
+        let (home, identifier) = (fields.ipv4()?, fields.u32()?);
         Ok(Self { may_inform: flags & ACK_INFORM != 0, home, identifier })
     }
 

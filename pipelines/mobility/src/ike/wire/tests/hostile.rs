@@ -246,7 +246,7 @@ proptest! {
         let kinds = bodies.iter().map(|(kind, _)| *kind).skip(1).chain([0]);
         let mut chain = Vec::new();
         for ((_, body), next) in bodies.iter().zip(kinds) {
-            reader::emit_part(&mut chain, [next, 0], |out| out.extend(body));
+            part::emit_part(&mut chain, [next, 0], |out| out.extend(body));
         }
         read(bodies[0].0, &chain);
     }
