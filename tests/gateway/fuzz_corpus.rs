@@ -54,6 +54,11 @@ fn mip() {
 }
 
 #[test]
+fn siu() {
+    replay("siu", 60_000);
+}
+
+#[test]
 fn gateway() {
     replay("gateway", 2_500);
 }

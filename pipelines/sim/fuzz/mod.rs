@@ -9,17 +9,19 @@ pub mod gateway;
 pub mod ike_peer;
 pub mod mip;
 pub mod parsers;
+pub mod siu;
 
 use gateway::{gateway, gateway_host};
 use ike_peer::ike_peer;
 use mip::mip;
 use parsers::{capture, config, control, ike_message, neighbours, open, wire};
+use siu::siu;
 
 /// A target: its name, which is also that of its corpus, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("wire", wire),
     ("neighbours", neighbours),
     ("capture", capture),
@@ -31,6 +33,7 @@ pub const TARGETS: [Target; 11] = [
     ("ike_message", ike_message),
     ("ike_peer", ike_peer),
     ("mip", mip),
+    ("siu", siu),
 ];
 
 /// Runs the target of this name.

@@ -39,6 +39,14 @@ impl fmt::Debug for SharedKey {
     }
 }
 
+impl SharedKey {
+    /// Appends the authenticator of everything before it to a message.
+    pub fn authenticate(&self, message: &mut Vec<u8>) {
+        let authenticator = hmac_sha256(&self.secret, message);
+        message.extend(authenticator);
+    }
+}
+
 /// What names an update, and so its acknowledgement too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -247,8 +255,7 @@ fn emit(
     body(&mut out);
     let length = u16::try_from(out.len() + AUTHENTICATOR).map_err(|_| Malformed::Length)?;
     out[6..8].copy_from_slice(&length.to_be_bytes());
-    let authenticator = hmac_sha256(&key.secret, &out);
-    out.extend(authenticator);
+    key.authenticate(&mut out);
     Ok(out)
 }
 
