@@ -32,8 +32,12 @@ pub mod protocol {
     pub const ROUTING: u8 = 43;
     /// IPv6 fragment header.
     pub const FRAGMENT: u8 = 44;
+    /// GRE.
+    pub const GRE: u8 = 47;
     /// ESP.
     pub const ESP: u8 = 50;
+    /// Minimal encapsulation.
+    pub const MINIMAL: u8 = 55;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
     /// No next header: an ESP dummy packet.

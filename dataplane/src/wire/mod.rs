@@ -8,6 +8,7 @@ mod address;
 pub mod arp;
 pub mod checksum;
 pub mod dhcp;
+pub mod encapsulation;
 pub mod esp;
 pub mod ethernet;
 pub mod extension;
