@@ -10,7 +10,7 @@ use wayfarer_mobility::mip::{
     agent::{HomeAgent, Node, Nodes, ReverseTunnel, Settings, UdpTunnels},
     association::{Algorithm, Association, Replay},
     binding::Binding,
-    node::{self, MobileNode},
+    node::{self, MobileNode, Now},
     wire::{Encapsulation, Flags, Message, Parties},
 };
 
@@ -70,11 +70,12 @@ pub(super) fn mip(data: &[u8]) {
     association().authenticate(&mut authentic, Parties::MobileHome);
     let mut relayed = authentic.clone();
     association().authenticate(&mut relayed, Parties::ForeignHome);
-    node.register(START, Ipv4Addr::new(192, 0, 2, 7));
+    let now = Now { steady: Duration::ZERO, since_1970: START };
+    node.register(now, Ipv4Addr::new(192, 0, 2, 7));
     for (message, source) in
         [(data, STRANGER), (&authentic, HOME), (&authentic, STRANGER), (&relayed, FOREIGN_AGENT)]
     {
-        let _ = node.handle_reply(START, message);
+        let _ = node.handle_reply(now, message);
         let mut agent = agent();
         let Ok(decision) = agent.decide(START, message, SocketAddrV4::new(source, 434)) else { continue };
         assert!(message != data, "answered without a secret");

@@ -4,7 +4,7 @@
 //! [`poll_transmit`](MobileNode::poll_transmit) returns, passes replies to
 //! [`handle_reply`](MobileNode::handle_reply) and the time to
 //! [`handle_timeout`](MobileNode::handle_timeout), and takes what [`poll_event`](MobileNode::poll_event)
-//! returns, after each call. All times are since 1970.
+//! returns, after each call.
 
 use super::{
     association::{Association, Replay},
@@ -44,6 +44,15 @@ pub struct Settings {
     pub first_wait: Duration,
     /// The number of times that a request is sent again before the home agent is given up.
     pub tries: u32,
+}
+
+/// The time by two clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Since any fixed point, by a clock that nobody sets: for waits.
+    pub steady: Duration,
+    /// Since 1970: for timestamps.
+    pub since_1970: Duration,
 }
 
 /// What has become of a registration.
@@ -152,7 +161,7 @@ impl MobileNode {
     }
 
     /// Begins to register `care_of`, in place of what is pending. The home address ends all bindings.
-    pub fn register(&mut self, now: Duration, care_of: Ipv4Addr) {
+    pub fn register(&mut self, now: Now, care_of: Ipv4Addr) {
         self.send(
             now,
             Pending {
@@ -162,7 +171,7 @@ impl MobileNode {
                 request: Vec::new(),
                 is_synchronised: false,
                 tries: 0,
-                next: now,
+                next: now.steady,
                 code: None,
             },
         );
@@ -178,7 +187,7 @@ impl MobileNode {
         self.event.take()
     }
 
-    /// Returns when something is due.
+    /// Returns when something is due, by the steady clock.
     pub fn poll_timeout(&self) -> Option<Duration> {
         match &self.pending {
             Some(pending) => Some(pending.next),
@@ -187,11 +196,11 @@ impl MobileNode {
     }
 
     /// Sends again what had no reply, and registers again what would end.
-    pub fn handle_timeout(&mut self, now: Duration) {
-        if let Some(pending) = self.pending.take_if(|pending| pending.next <= now) {
+    pub fn handle_timeout(&mut self, now: Now) {
+        if let Some(pending) = self.pending.take_if(|pending| pending.next <= now.steady) {
             self.try_again(now, pending);
         } else if let (None, Some((care_of, Some(again)))) = (&self.pending, self.registered)
-            && again <= now
+            && again <= now.steady
         {
             self.register(now, care_of);
         }
@@ -201,7 +210,7 @@ impl MobileNode {
     ///
     /// # Errors
     /// [`ReplyError`] if it is no reply to our request; nothing changes then.
-    pub fn handle_reply(&mut self, now: Duration, datagram: &[u8]) -> Result<(), ReplyError> {
+    pub fn handle_reply(&mut self, now: Now, datagram: &[u8]) -> Result<(), ReplyError> {
         let message = Message::parse(datagram).map_err(ReplyError::Malformed)?;
         let (Body::Reply(reply), Some(pending)) = (message.body, &self.pending) else {
             return Err(ReplyError::Other);
@@ -230,7 +239,7 @@ impl MobileNode {
         if reply.code.is_accepted() {
             let (care_of, home) = (pending.care_of, reply.home);
             let lifetime = reply.lifetime.min(pending.lifetime);
-            self.registered = self.next_registration(now, lifetime, &pending);
+            self.registered = self.next_registration(now.steady, lifetime, &pending);
             self.event = Some(Event::Registered { care_of, home, lifetime, udp_tunnel });
             return Ok(());
         }
@@ -285,7 +294,7 @@ impl MobileNode {
         (pending.lifetime > 0).then(|| (pending.care_of, (!is_endless).then_some(again)))
     }
 
-    fn try_again(&mut self, now: Duration, mut pending: Pending) {
+    fn try_again(&mut self, now: Now, mut pending: Pending) {
         if pending.tries >= self.settings.tries {
             self.registered = None;
             self.event = Some(Event::GivenUp { code: pending.code });
@@ -297,7 +306,7 @@ impl MobileNode {
 
     /// Sends a request, with another Identification than the one before, unless it has had no reply and is by
     /// nonces (RFC 5944 §3.6.3).
-    fn send(&mut self, now: Duration, mut pending: Pending) {
+    fn send(&mut self, now: Now, mut pending: Pending) {
         let is_same = self.settings.replay == Replay::Nonces && pending.tries > 0 && pending.code.is_none();
         if !is_same {
             pending.identification = self.next_identification(now);
@@ -305,15 +314,15 @@ impl MobileNode {
             self.last = pending.identification;
         }
         let wait = self.settings.first_wait.saturating_mul(1 << pending.tries.min(6));
-        pending.next = now + wait.min(MAX_BACK_OFF.max(self.settings.first_wait));
+        pending.next = now.steady + wait.min(MAX_BACK_OFF.max(self.settings.first_wait));
         self.to_send = Some(pending.request.clone());
         self.pending = Some(pending);
     }
 
-    fn next_identification(&self, now: Duration) -> Identification {
+    fn next_identification(&self, now: Now) -> Identification {
         match self.settings.replay {
             Replay::Timestamps(_) => {
-                let clock = Identification::at(now);
+                let clock = Identification::at(now.since_1970);
                 let clock = clock.with_high(clock.high().wrapping_add(self.clock_offset));
                 // A coarse clock stands still for a while.
                 if clock == self.last { Identification(clock.0.wrapping_add(1)) } else { clock }

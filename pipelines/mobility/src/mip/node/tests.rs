@@ -34,7 +34,10 @@ struct Pair {
     node: MobileNode,
     agent: HomeAgent,
     ahead: Duration,
+    /// Since the start.
     now: Duration,
+    /// The node's clock at the start, since 1970.
+    start: Duration,
 }
 
 impl Pair {
@@ -67,14 +70,20 @@ impl Pair {
             node: MobileNode::new(node, Box::new(Counting::default())),
             agent: HomeAgent::new(settings, nodes, BTreeMap::new(), &Counting::default()),
             ahead,
-            now: START,
+            now: Duration::ZERO,
+            start: START,
         }
+    }
+
+    /// Returns the time by the node's clocks.
+    fn clock(&self) -> Now {
+        Now { steady: self.now, since_1970: self.start + self.now }
     }
 
     /// Carries a message to the agent. Returns the reply.
     fn ask(&mut self, request: &[u8]) -> Vec<u8> {
         let source = SocketAddrV4::new(PLACES[0], 434);
-        self.agent.decide(self.now + self.ahead, request, source).unwrap().carry_out().0
+        self.agent.decide(START + self.now + self.ahead, request, source).unwrap().carry_out().0
     }
 
     /// Carries messages until there are no more. Returns the number of requests.
@@ -83,7 +92,7 @@ impl Pair {
         while let Some(request) = self.node.poll_transmit() {
             requests += 1;
             let reply = self.ask(&request);
-            self.node.handle_reply(self.now, &reply).unwrap();
+            self.node.handle_reply(self.clock(), &reply).unwrap();
         }
         requests
     }
@@ -93,7 +102,7 @@ impl Pair {
         let due = self.node.poll_timeout().unwrap();
         let waited = due - self.now;
         self.now = due;
-        self.node.handle_timeout(due);
+        self.node.handle_timeout(self.clock());
         waited
     }
 
@@ -120,12 +129,12 @@ fn node_registers_moves_and_comes_home_by_either_protection() {
         let mut pair = Pair::new(replay, ahead);
         for (n, place) in [PLACES[0], PLACES[1], PLACES[1], PLACES[0]].into_iter().enumerate() {
             pair.now += SECOND;
-            pair.node.register(pair.now, place);
+            pair.node.register(pair.clock(), place);
             assert_eq!(pair.carry(), if n == 0 { first } else { 1 }, "{replay:?}");
             assert_eq!((pair.node.poll_event(), pair.bound()), (registered(place, 300), vec![place]));
         }
         pair.now += SECOND;
-        pair.node.register(pair.now, HOME);
+        pair.node.register(pair.clock(), HOME);
         assert_eq!(pair.carry(), 1);
         assert_eq!((pair.node.poll_event(), pair.bound()), (registered(HOME, 0), vec![]));
         assert_eq!(pair.node.poll_timeout(), None);
@@ -135,7 +144,7 @@ fn node_registers_moves_and_comes_home_by_either_protection() {
 #[test]
 fn registration_is_renewed_before_it_ends() {
     let mut pair = Pair::new(TIMESTAMPS, Duration::ZERO);
-    pair.node.register(pair.now, PLACES[0]);
+    pair.node.register(pair.clock(), PLACES[0]);
     pair.carry();
     for _ in 0..5 {
         assert_eq!(pair.node.poll_event(), registered(PLACES[0], 300));
@@ -150,7 +159,7 @@ fn request_without_a_reply_is_sent_again_and_given_up() {
     // Timestamps are others each time.
     for (replay, expected) in [(TIMESTAMPS, 4), (Replay::Nonces, 1)] {
         let mut pair = Pair::new(replay, Duration::ZERO);
-        pair.node.register(pair.now, PLACES[0]);
+        pair.node.register(pair.clock(), PLACES[0]);
         let (mut requests, mut waits) = (vec![pair.node.poll_transmit().unwrap()], vec![]);
         for _ in 0..3 {
             waits.push(pair.wait());
@@ -170,22 +179,36 @@ fn request_without_a_reply_is_sent_again_and_given_up() {
 #[test]
 fn late_reply_to_an_earlier_try_does_not_count() {
     let mut pair = Pair::new(TIMESTAMPS, Duration::ZERO);
-    pair.node.register(pair.now, PLACES[0]);
+    pair.node.register(pair.clock(), PLACES[0]);
     let first = pair.node.poll_transmit().unwrap();
     let reply = pair.ask(&first);
     pair.now += SECOND / 2;
-    pair.node.register(pair.now, PLACES[1]);
-    assert_eq!(pair.node.handle_reply(pair.now, &reply), Err(ReplyError::Other));
+    pair.node.register(pair.clock(), PLACES[1]);
+    assert_eq!(pair.node.handle_reply(pair.clock(), &reply), Err(ReplyError::Other));
     assert_eq!(pair.node.poll_event(), None);
     pair.carry();
     assert_eq!((pair.node.poll_event(), pair.bound()), (registered(PLACES[1], 300), vec![PLACES[1]]));
 }
 
 #[test]
+fn a_clock_that_is_set_delays_nothing() {
+    for start in [START + 100_000 * SECOND, START - 100_000 * SECOND] {
+        let mut pair = Pair::new(TIMESTAMPS, Duration::ZERO);
+        pair.node.register(pair.clock(), PLACES[0]);
+        assert!(pair.node.poll_transmit().is_some());
+        pair.start = start;
+        assert_eq!(pair.wait(), SECOND);
+        // The second request tells the node how far its clock is off, the third is right.
+        assert_eq!(pair.carry(), 2);
+        assert_eq!((pair.node.poll_event(), pair.bound()), (registered(PLACES[0], 300), vec![PLACES[0]]));
+    }
+}
+
+#[test]
 fn denied_registration_is_tried_again_until_it_is_given_up() {
     let mut pair = Pair::new(TIMESTAMPS, Duration::ZERO);
     pair.node.settings.flags.reverse_tunnel = false;
-    pair.node.register(pair.now, PLACES[0]);
+    pair.node.register(pair.clock(), PLACES[0]);
     for _ in 0..4 {
         assert_eq!(pair.carry(), 1);
         assert_eq!(pair.node.poll_event(), Some(Event::Denied(Code::REVERSE_TUNNEL_NEEDED)));
@@ -198,24 +221,24 @@ fn denied_registration_is_tried_again_until_it_is_given_up() {
 #[test]
 fn forged_and_foreign_replies_are_ignored() {
     let mut pair = Pair::new(TIMESTAMPS, Duration::ZERO);
-    pair.node.register(pair.now, PLACES[0]);
+    pair.node.register(pair.clock(), PLACES[0]);
     let request = pair.node.poll_transmit().unwrap();
     let reply = pair.ask(&request);
     for at in 0..reply.len() {
         let mut changed = reply.clone();
         changed[at] ^= 1;
-        assert!(pair.node.handle_reply(pair.now, &changed).is_err(), "byte {at}");
+        assert!(pair.node.handle_reply(pair.clock(), &changed).is_err(), "byte {at}");
     }
     // Authenticated twice, not at all, or cut short.
     let mut twice = reply.clone();
     association().authenticate(&mut twice, Parties::MobileHome);
     for other in [&twice[..], &reply[..20], &reply[..30], &request, b""] {
-        assert!(pair.node.handle_reply(pair.now, other).is_err());
+        assert!(pair.node.handle_reply(pair.clock(), other).is_err());
     }
     assert_eq!((pair.node.poll_event(), pair.node.poll_transmit()), (None, None));
-    assert_eq!(pair.node.handle_reply(pair.now, &reply), Ok(()));
+    assert_eq!(pair.node.handle_reply(pair.clock(), &reply), Ok(()));
     // The same again.
-    assert_eq!(pair.node.handle_reply(pair.now, &reply), Err(ReplyError::Other));
+    assert_eq!(pair.node.handle_reply(pair.clock(), &reply), Err(ReplyError::Other));
     assert_eq!(pair.node.poll_event(), registered(PLACES[0], 300));
 }
 
@@ -225,10 +248,10 @@ fn node_that_knows_only_its_name_learns_its_address_and_comes_home() {
     pair.node.settings.home = Ipv4Addr::UNSPECIFIED;
     pair.node.settings.name = Some(b"n@example.net".to_vec());
     pair.node.home = Ipv4Addr::UNSPECIFIED;
-    pair.node.register(pair.now, PLACES[0]);
+    pair.node.register(pair.clock(), PLACES[0]);
     pair.carry();
     assert_eq!((pair.node.poll_event(), pair.bound()), (registered(PLACES[0], 300), vec![PLACES[0]]));
-    pair.node.register(pair.now, HOME);
+    pair.node.register(pair.clock(), HOME);
     pair.carry();
     assert_eq!((pair.node.poll_event(), pair.bound()), (registered(HOME, 0), vec![]));
 }
@@ -236,21 +259,21 @@ fn node_that_knows_only_its_name_learns_its_address_and_comes_home() {
 #[test]
 fn late_reply_to_a_request_by_nonces_that_was_sent_again_counts() {
     let mut pair = Pair::new(Replay::Nonces, Duration::ZERO);
-    pair.node.register(pair.now, PLACES[0]);
+    pair.node.register(pair.clock(), PLACES[0]);
     pair.carry();
     pair.node.poll_event();
-    pair.node.register(pair.now, PLACES[1]);
+    pair.node.register(pair.clock(), PLACES[1]);
     let request = pair.node.poll_transmit().unwrap();
     let reply = pair.ask(&request);
     pair.wait();
-    assert_eq!(pair.node.handle_reply(pair.now, &reply), Ok(()));
+    assert_eq!(pair.node.handle_reply(pair.clock(), &reply), Ok(()));
     assert_eq!(pair.node.poll_event(), registered(PLACES[1], 300));
 }
 
 #[test]
 fn denials_of_the_same_request_end_it_at_last_whoever_causes_them() {
     let mut pair = Pair::new(TIMESTAMPS, Duration::ZERO);
-    pair.node.register(pair.now, PLACES[0]);
+    pair.node.register(pair.clock(), PLACES[0]);
     let mut requests = 0;
     // Somebody sends a copy of each request first, with something added behind the authenticator.
     while pair.node.poll_timeout().is_some() {
@@ -258,7 +281,7 @@ fn denials_of_the_same_request_end_it_at_last_whoever_causes_them() {
             requests += 1;
             let copy = [&request[..], &[38, 0, 0, 6, 0, 0, 0x12, 0x34, 0, 1]].concat();
             let reply = pair.ask(&copy);
-            pair.node.handle_reply(pair.now, &reply).unwrap();
+            pair.node.handle_reply(pair.clock(), &reply).unwrap();
         }
         pair.wait();
     }
@@ -270,10 +293,10 @@ fn denials_of_the_same_request_end_it_at_last_whoever_causes_them() {
 #[test]
 fn reply_with_a_vendors_extension_that_must_be_understood_does_not_count() {
     let mut pair = Pair::new(TIMESTAMPS, Duration::ZERO);
-    pair.node.register(pair.now, PLACES[0]);
+    pair.node.register(pair.clock(), PLACES[0]);
     let request = pair.node.poll_transmit().unwrap();
     let reply = pair.ask(&request);
     let with_vendor = [&reply[..], &[38, 0, 0, 6, 0, 0, 0x12, 0x34, 0, 1]].concat();
-    assert_eq!(pair.node.handle_reply(pair.now, &with_vendor), Err(ReplyError::Vendor));
-    assert_eq!(pair.node.handle_reply(pair.now, &reply), Ok(()));
+    assert_eq!(pair.node.handle_reply(pair.clock(), &with_vendor), Err(ReplyError::Vendor));
+    assert_eq!(pair.node.handle_reply(pair.clock(), &reply), Ok(()));
 }
