@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 use wayfarer_mobility::{
-    mip::siu::{Malformed, Received, Receiver, Sender, Settings, SharedKey, Status, Ticket, Update},
+    mip::siu::{Malformed, Outcome, Receiver, Sender, Settings, SharedKey, Update},
     retransmission::Retransmission,
 };
 
@@ -37,11 +37,11 @@ fn authentic(bytes: &[u8]) -> Vec<u8> {
     message
 }
 
-fn update(bytes: &[u8]) -> Update {
+fn update(number: u32, bytes: &[u8]) -> Update {
     let byte = |at| bytes.get(at).copied().unwrap_or(0);
     let address = |n| IpAddr::from(Ipv4Addr::new(10, 0, 0, n));
     Update {
-        lifetime: byte(0).into(),
+        lifetime: number,
         home: address(byte(1) % 4),
         old: address(byte(2)),
         new: address(byte(3)),
@@ -54,46 +54,56 @@ fn update(bytes: &[u8]) -> Update {
 struct Pair {
     sender: Sender,
     receiver: Receiver,
-    tickets: Vec<Ticket>,
     now: Duration,
+    /// Each start has a secret of its own.
+    starts: u64,
+    /// The lifetimes by which the home agent's updates are told apart, since either side was started.
+    carried_out: Vec<u32>,
+    next: u32,
 }
 
 impl Pair {
     /// Has the gateway receive a message. Returns its answer.
-    fn gateway(&mut self, message: &[u8]) -> Option<Vec<u8>> {
-        match self.receiver.receive(message) {
-            Ok(Received::Update(_, ticket)) => self.tickets.push(ticket),
-            Ok(Received::Answer(answer)) => return Some(answer),
-            Ok(Received::Again) | Err(_) => {}
-        }
-        None
+    fn gateway(&mut self, message: &[u8], outcome: Outcome) -> Option<Vec<u8>> {
+        let carried_out = &mut self.carried_out;
+        let answer = self.receiver.receive(message, |update| {
+            assert!(!carried_out.contains(&update.lifetime), "{update:?} is carried out again");
+            carried_out.push(update.lifetime);
+            outcome
+        });
+        answer
+            .ok()
+            .inspect(|answer| assert!(answer.len() <= message.len(), "it is longer than what it is for"))
     }
 
     /// Does what the first byte says with the others.
     fn step(&mut self, what: u8, bytes: &[u8]) {
+        let outcome = match bytes.first().map_or(0, |byte| byte % 4) {
+            0 => Outcome::Done,
+            1 => Outcome::Refused,
+            2 => Outcome::UnknownLink,
+            _ => Outcome::Unreachable,
+        };
         match what % 8 {
-            0 => assert!(
-                self.receiver.receive(bytes).is_err() && self.sender.receive(self.now, bytes).is_err()
-            ),
-            1 => _ = self.gateway(&authentic(bytes)),
+            0 => {
+                assert!(self.receiver.receive(bytes, |_| outcome).is_err());
+                assert!(self.sender.receive(self.now, bytes).is_err());
+            }
+            1 => _ = self.receiver.receive(&authentic(bytes), |_| outcome),
             2 => _ = self.sender.receive(self.now, &authentic(bytes)),
-            3 => match self.sender.update(self.now, update(bytes)) {
-                Ok(()) | Err(Malformed::Length) => {}
-                Err(other) => panic!("{other}"),
-            },
-            4 => {
-                while let Some(datagram) = self.sender.poll_transmit() {
-                    if let Some(answer) = self.gateway(&datagram) {
-                        assert!(answer.len() <= datagram.len(), "no answer is longer than what it is for");
-                        self.sender.receive(self.now, &answer).expect("the answer is authentic");
-                    }
+            3 => {
+                self.next += 1;
+                match self.sender.update(self.now, update(self.next, bytes)) {
+                    Ok(()) | Err(Malformed::Length) => {}
+                    Err(other) => panic!("{other}"),
                 }
             }
-            5 => {
-                let status = bytes.first().map_or(Status::Done, |&byte| byte.into());
-                if let Some(ticket) = self.tickets.pop() {
-                    let answer = self.receiver.answer(ticket, status);
-                    self.sender.receive(self.now, &answer).expect("the answer is authentic");
+            4 | 5 => {
+                while let Some(datagram) = self.sender.poll_transmit() {
+                    let answer = self.gateway(&datagram, outcome).expect("the update is authentic");
+                    if what % 8 == 4 {
+                        self.sender.receive(self.now, &answer).expect("the answer is authentic");
+                    }
                 }
             }
             6 => {
@@ -101,8 +111,12 @@ impl Pair {
                 self.sender.handle_timeout(self.now);
             }
             _ => {
-                self.receiver = receiver(bytes.len() as u64);
-                self.tickets.clear();
+                self.starts += 1;
+                match bytes.len() % 2 {
+                    0 => self.receiver = receiver(self.starts),
+                    _ => self.sender = sender(self.starts),
+                }
+                self.carried_out.clear();
             }
         }
     }
@@ -111,10 +125,11 @@ impl Pair {
 /// See the module.
 ///
 /// # Panics
-/// If a message without the key is taken, an answer is longer than what it is for, or an update never ends.
+/// If a message without the key is taken, an update is carried out twice, an answer is longer than what it is for, or
+/// an update never ends.
 pub(super) fn siu(data: &[u8]) {
-    let (sender, receiver) = (sender(1), receiver(0));
-    let mut pair = Pair { sender, receiver, tickets: Vec::new(), now: Duration::from_secs(1) };
+    let (sender, receiver, now) = (sender(0), receiver(0), Duration::from_secs(1));
+    let mut pair = Pair { sender, receiver, now, starts: 0, carried_out: Vec::new(), next: 0 };
     let mut rest = data;
     while let [what, length, others @ ..] = rest {
         let (bytes, behind) = others.split_at(others.len().min((*length).into()));

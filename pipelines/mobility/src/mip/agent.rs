@@ -16,7 +16,7 @@ pub use decision::RequestError;
 pub use node::{Node, Nodes};
 
 use super::{
-    association::{Association, NonceKey},
+    association::{Association, NumberKey},
     binding::{Binding, Bindings},
     wire::{Body, Code, Encapsulation, Extension, Identification, Parties, Reply, push},
 };
@@ -88,7 +88,7 @@ pub struct HomeAgent {
     /// When the next binding of a node ends, since 1970.
     ends: Timers<Ipv4Addr>,
     /// Makes nonces. Another one in each run, after which nodes are told their nonces again.
-    nonces: NonceKey,
+    nonces: NumberKey,
 }
 
 impl HomeAgent {
@@ -99,7 +99,7 @@ impl HomeAgent {
         bindings: BTreeMap<Ipv4Addr, Bindings>,
         random: &dyn Random,
     ) -> Self {
-        let (ends, nonces) = (Timers::default(), NonceKey::new(random));
+        let (ends, nonces) = (Timers::default(), NumberKey::new(random));
         let mut this = Self { settings, nodes, bindings: BTreeMap::new(), ends, nonces };
         for (home, mut known) in bindings {
             if this.nodes.get(home).is_some() {

@@ -75,16 +75,16 @@ impl Association {
     }
 }
 
-/// Makes nonces, which nobody else can tell in advance.
-pub(super) struct NonceKey(Secret);
+/// Makes numbers that nobody else can tell in advance.
+pub(super) struct NumberKey(Secret);
 
-impl fmt::Debug for NonceKey {
+impl fmt::Debug for NumberKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("NonceKey")
+        f.write_str("NumberKey")
     }
 }
 
-impl NonceKey {
+impl NumberKey {
     pub(super) fn new(random: &dyn Random) -> Self {
         Self(random.bytes(32).into())
     }

@@ -80,8 +80,7 @@ pub struct Update {
 pub enum Status {
     /// The link has moved, and then the reply was forwarded.
     Done,
-    /// It is of no series of numbers that the gateway knows now, or its number is too far from the others. Nothing
-    /// was changed.
+    /// It is not of the present series of numbers, or its number is too old to be known. Nothing was changed.
     Renumber,
     /// There is no such link here.
     UnknownLink,
@@ -89,9 +88,9 @@ pub enum Status {
     Refused,
     /// A later update for this terminal was here before. Nothing was changed, and the reply not forwarded.
     Superseded,
-    /// No packet of the link has come from the new address, or it cannot be sent to there.
+    /// No authentic packet of the link has come from the new address, or nothing can be sent there.
     Unreachable,
-    /// Another reason, from a later version of this protocol.
+    /// Another refusal, which this program does not know.
     Other(u8),
 }
 
@@ -274,8 +273,8 @@ fn open<'a>(datagram: &'a [u8], kind: u8, key: &SharedKey) -> Result<(Head, Fiel
         return Err(Malformed::Length);
     }
     let (covered, authenticator) = datagram.split_at(length - AUTHENTICATOR);
-    let is_right = hmac_sha256(&key.secret, covered).ct_eq(authenticator);
-    if number != key.number || !bool::from(is_right) {
+    // The number is no secret, and comes first because it costs nothing.
+    if number != key.number || !bool::from(hmac_sha256(&key.secret, covered).ct_eq(authenticator)) {
         return Err(Malformed::Forged);
     }
     let head = Head { epoch: fields.u64()?, sequence: fields.u64()?, run: fields.u64()? };

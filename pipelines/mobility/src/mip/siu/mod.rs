@@ -3,11 +3,12 @@
 //!
 //! ```text
 //! home agent                                     gateway
-//!   Sender::update ──── update, reply inside ───► Receiver::receive ─► the link moves ─► the reply is forwarded
-//!   Sender::receive ◄────── acknowledgement ───── Receiver::answer
+//!   Sender::update ──── update, reply inside ───► Receiver::receive ─► the link moves, the reply is forwarded
+//!   Sender::receive ◄────── acknowledgement ─────────────┘
 //! ```
 //!
-//! Both halves number their messages and know old ones, whichever of them has been restarted.
+//! The home agent numbers its updates, and the gateway names the series of their numbers. So either of them knows
+//! old messages, whichever of them has been restarted.
 
 mod message;
 mod receiver;
@@ -17,5 +18,5 @@ mod sender;
 mod tests;
 
 pub use message::{Acknowledgement, Head, Malformed, SharedKey, Status, UDP_PORT, Update};
-pub use receiver::{Received, Receiver, Ticket};
+pub use receiver::{Outcome, Receiver};
 pub use sender::{Event, Sender, Settings};

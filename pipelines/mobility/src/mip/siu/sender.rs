@@ -16,7 +16,7 @@ use core::{net::IpAddr, time::Duration};
 pub struct Settings {
     /// The shared key.
     pub key: SharedKey,
-    /// When an update without an answer is sent again.
+    /// When an update without an answer is sent again, and given up.
     pub retransmission: Retransmission,
 }
 
@@ -31,10 +31,21 @@ pub struct Event {
 
 /// An update without an answer.
 #[derive(Debug)]
-struct Pending {
+struct Unanswered {
     update: Update,
+    /// When it is given up.
+    until: Duration,
     /// The number of times that it was sent again.
     tries: u32,
+}
+
+/// Where the update for a terminal is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Among those that were sent, by its number.
+    Pending(u64),
+    /// Among those that wait, by its turn.
+    Waiting(u64),
 }
 
 /// The updates of a home agent to one gateway. Times are since any fixed point.
@@ -45,13 +56,15 @@ pub struct Sender {
     run: u64,
     /// The series of numbers; 0 until the gateway has named one.
     epoch: u64,
+    /// The next number. No number comes twice in a run, so that no answer fits two updates.
     next: u64,
-    pending: BTreeMap<u64, Pending>,
-    /// The update for each terminal.
-    numbers: BTreeMap<IpAddr, u64>,
-    /// Updates that wait until others have been answered, one for each terminal.
-    waiting: VecDeque<Update>,
+    /// Those that were sent, by their numbers.
+    pending: BTreeMap<u64, Unanswered>,
     timers: Timers<u64>,
+    next_turn: u64,
+    /// Those that wait until others have answers, by their turns.
+    waiting: BTreeMap<u64, Unanswered>,
+    places: BTreeMap<IpAddr, Place>,
     datagrams: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
 }
@@ -67,9 +80,10 @@ impl Sender {
             epoch: 0,
             next: 1,
             pending: BTreeMap::new(),
-            numbers: BTreeMap::new(),
-            waiting: VecDeque::new(),
             timers: Timers::default(),
+            next_turn: 0,
+            waiting: BTreeMap::new(),
+            places: BTreeMap::new(),
             datagrams: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -81,14 +95,18 @@ impl Sender {
     /// [`Malformed::Length`] if it is too long for a message. Nothing is sent then.
     pub fn update(&mut self, now: Duration, update: Update) -> Result<(), Malformed> {
         update.emit(self.head(0), &self.settings.key)?;
-        if let Some(number) = self.numbers.remove(&update.home) {
-            self.pending.remove(&number);
-            self.timers.remove(number);
+        match self.places.remove(&update.home) {
+            Some(Place::Pending(number)) => {
+                self.pending.remove(&number);
+                self.timers.remove(number);
+            }
+            Some(Place::Waiting(turn)) => _ = self.waiting.remove(&turn),
+            None => {}
         }
-        match self.waiting.iter_mut().find(|other| other.home == update.home) {
-            Some(other) => *other = update,
-            None => self.waiting.push_back(update),
-        }
+        let (turn, until) = (self.next_turn, now + self.settings.retransmission.total());
+        self.next_turn += 1;
+        self.places.insert(update.home, Place::Waiting(turn));
+        self.waiting.insert(turn, Unanswered { update, until, tries: 0 });
         self.send_waiting(now);
         Ok(())
     }
@@ -105,15 +123,20 @@ impl Sender {
 
     /// Returns when something is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.timers.first()
+        let given_up = self.waiting.values().next().map(|waiting| waiting.until);
+        self.timers.first().into_iter().chain(given_up).min()
     }
 
-    /// Sends again what has no answer, and gives up what was sent often enough.
+    /// Sends again what has no answer, and gives up what was sent often enough or has waited as long.
     pub fn handle_timeout(&mut self, now: Duration) {
         while let Some(number) = self.timers.take_due(now) {
             if let Some(pending) = self.pending.remove(&number) {
                 self.try_again(now, number, pending);
             }
+        }
+        while let Some(entry) = self.waiting.first_entry().filter(|entry| entry.get().until <= now) {
+            let update = entry.remove().update;
+            self.end(update, None);
         }
         self.send_waiting(now);
     }
@@ -130,8 +153,9 @@ impl Sender {
         match acknowledgement.status {
             Status::Renumber => self.renumber(now, acknowledgement.next_epoch),
             status => {
-                if let Some(Pending { update, .. }) = self.take(head.sequence) {
-                    self.events.push_back(Event { update, status: Some(status) });
+                self.timers.remove(head.sequence);
+                if let Some(answered) = self.pending.remove(&head.sequence) {
+                    self.end(answered.update, Some(status));
                 }
             }
         }
@@ -139,9 +163,9 @@ impl Sender {
         Ok(true)
     }
 
-    /// Gives all updates numbers of another series. That counts as a try of each, so it ends.
+    /// Gives all updates that were sent numbers of another series. That counts as a try of each, so it ends.
     fn renumber(&mut self, now: Duration, epoch: u64) {
-        (self.epoch, self.next) = (epoch, 1);
+        self.epoch = epoch;
         let pending = core::mem::take(&mut self.pending);
         pending.keys().for_each(|number| self.timers.remove(*number));
         for pending in pending.into_values() {
@@ -151,42 +175,40 @@ impl Sender {
     }
 
     /// Sends an update again with this number, or gives it up.
-    fn try_again(&mut self, now: Duration, number: u64, pending: Pending) {
+    fn try_again(&mut self, now: Duration, number: u64, pending: Unanswered) {
         let tries = pending.tries + 1;
-        if tries > self.settings.retransmission.tries {
-            self.numbers.remove(&pending.update.home);
-            self.events.push_back(Event { update: pending.update, status: None });
+        if tries > self.settings.retransmission.tries || pending.until <= now {
+            self.end(pending.update, None);
         } else {
-            self.send(now, number, Pending { tries, ..pending });
+            self.send(now, number, Unanswered { tries, ..pending });
         }
     }
 
-    /// Sends the updates that wait, as far as the gateway takes their numbers.
+    fn end(&mut self, update: Update, status: Option<Status>) {
+        self.places.remove(&update.home);
+        self.events.push_back(Event { update, status });
+    }
+
+    /// Sends the updates that wait, as far as the gateway can tell so many apart.
     fn send_waiting(&mut self, now: Duration) {
-        while let Some(update) = self.waiting.pop_front() {
-            let first = self.pending.keys().next().copied().unwrap_or(self.next);
-            if self.next.saturating_sub(first) >= WINDOW {
-                self.waiting.push_front(update);
+        loop {
+            let oldest = self.pending.keys().next().copied().unwrap_or(self.next);
+            if self.next - oldest >= WINDOW {
                 return;
             }
+            let Some((_, first)) = self.waiting.pop_first() else { return };
             let number = self.next_number();
-            self.send(now, number, Pending { update, tries: 0 });
+            self.send(now, number, first);
         }
     }
 
-    fn send(&mut self, now: Duration, number: u64, pending: Pending) {
+    fn send(&mut self, now: Duration, number: u64, pending: Unanswered) {
         // Whether it fits was seen when it came.
         self.datagrams.extend(pending.update.emit(self.head(number), &self.settings.key));
-        self.timers.set(number, now + self.settings.retransmission.after(pending.tries));
-        self.numbers.insert(pending.update.home, number);
+        let wait = self.settings.retransmission.after(pending.tries);
+        self.timers.set(number, pending.until.min(now + wait));
+        self.places.insert(pending.update.home, Place::Pending(number));
         self.pending.insert(number, pending);
-    }
-
-    fn take(&mut self, number: u64) -> Option<Pending> {
-        let pending = self.pending.remove(&number)?;
-        self.timers.remove(number);
-        self.numbers.remove(&pending.update.home);
-        Some(pending)
     }
 
     fn next_number(&mut self) -> u64 {

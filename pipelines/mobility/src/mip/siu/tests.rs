@@ -1,7 +1,7 @@
 use super::*;
 use crate::{crypto::Random, retransmission::Retransmission};
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     string::String,
     vec,
     vec::Vec,
@@ -82,20 +82,24 @@ fn only(sender: &mut Sender) -> Vec<u8> {
     datagram
 }
 
-/// Returns the answer that `receiver` gives by itself.
+/// Returns the answer of `receiver`, which must not carry anything out.
 fn answer(receiver: &mut Receiver, datagram: &[u8]) -> Vec<u8> {
-    match receiver.receive(datagram) {
-        Ok(Received::Answer(answer)) => answer,
-        other => panic!("{other:?}"),
-    }
+    receiver.receive(datagram, |update| panic!("{update:?} is carried out")).unwrap()
 }
 
-/// Returns the update that `receiver` takes, and its ticket.
-fn taken(receiver: &mut Receiver, datagram: &[u8]) -> (Update, Ticket) {
-    match receiver.receive(datagram) {
-        Ok(Received::Update(update, ticket)) => (update, ticket),
-        other => panic!("{other:?}"),
-    }
+/// Returns the update that `receiver` carries out with this outcome, and its answer.
+fn carried_out(receiver: &mut Receiver, datagram: &[u8], outcome: Outcome) -> (Update, Vec<u8>) {
+    let mut carried_out = None;
+    let carry_out = |update| {
+        carried_out = Some(update);
+        outcome
+    };
+    let answer = receiver.receive(datagram, carry_out).unwrap();
+    (carried_out.expect("it is carried out"), answer)
+}
+
+fn status(answer: &[u8]) -> Status {
+    Acknowledgement::parse(answer, &key()).unwrap().1.status
 }
 
 /// Returns a sender and a receiver that know each other's numbers.
@@ -104,8 +108,8 @@ fn acquainted() -> (Sender, Receiver) {
     sender.update(SECOND, update(200, 0)).unwrap();
     let renumber = answer(&mut receiver, &only(&mut sender));
     assert_eq!(sender.receive(SECOND, &renumber), Ok(true));
-    let (_, ticket) = taken(&mut receiver, &only(&mut sender));
-    assert_eq!(sender.receive(SECOND, &receiver.answer(ticket, Status::Done)), Ok(true));
+    let (_, done) = carried_out(&mut receiver, &only(&mut sender), Outcome::Done);
+    assert_eq!(sender.receive(SECOND, &done), Ok(true));
     assert_eq!(sender.poll_event().unwrap().status, Some(Status::Done));
     (sender, receiver)
 }
@@ -115,10 +119,8 @@ fn an_update_is_carried_out_once_and_answered_each_time() {
     let (mut sender, mut receiver) = acquainted();
     sender.update(SECOND, update(1, 1)).unwrap();
     let datagram = only(&mut sender);
-    let (got, ticket) = taken(&mut receiver, &datagram);
+    let (got, first) = carried_out(&mut receiver, &datagram, Outcome::Unreachable);
     assert_eq!(got, update(1, 1));
-    assert_eq!(receiver.receive(&datagram), Ok(Received::Again), "it is not carried out yet");
-    let first = receiver.answer(ticket, Status::Unreachable);
     // The answer is lost.
     sender.handle_timeout(2 * SECOND);
     let again = only(&mut sender);
@@ -131,29 +133,33 @@ fn an_update_is_carried_out_once_and_answered_each_time() {
 }
 
 #[test]
-fn updates_to_an_earlier_run_of_the_gateway_change_nothing() {
+fn updates_from_before_a_restart_of_the_gateway_change_nothing() {
     let (mut sender, mut receiver) = acquainted();
     sender.update(SECOND, update(1, 1)).unwrap();
     let old = only(&mut sender);
-    let (_, ticket) = taken(&mut receiver, &old);
-    let old_answer = receiver.answer(ticket, Status::Done);
+    let (_, old_answer) = carried_out(&mut receiver, &old, Outcome::Done);
     let mut receiver = self::receiver(3);
     let renumber = answer(&mut receiver, &old);
     assert_eq!(sender.receive(SECOND, &renumber), Ok(true));
     let new = only(&mut sender);
     assert_ne!(new, old);
     assert_eq!(sender.receive(SECOND, &old_answer), Ok(false), "it is of another series");
-    assert_eq!(taken(&mut receiver, &new).0, update(1, 1));
+    assert_eq!(carried_out(&mut receiver, &new, Outcome::Done).0, update(1, 1));
+    assert_eq!(status(&answer(&mut receiver, &old)), Status::Renumber);
 }
 
 #[test]
 fn a_home_agent_goes_on_after_it_was_restarted() {
-    let (_, mut receiver) = acquainted();
+    let (mut before, mut receiver) = acquainted();
+    before.update(SECOND, update(2, 1)).unwrap();
+    let old = only(&mut before);
     let mut sender = self::sender(4);
     sender.update(SECOND, update(1, 1)).unwrap();
     let renumber = answer(&mut receiver, &only(&mut sender));
     assert_eq!(sender.receive(SECOND, &renumber), Ok(true));
-    assert_eq!(taken(&mut receiver, &only(&mut sender)).0, update(1, 1));
+    assert_eq!(carried_out(&mut receiver, &only(&mut sender), Outcome::Done).0, update(1, 1));
+    // What it sent before was withheld until now.
+    assert_eq!(status(&answer(&mut receiver, &old)), Status::Renumber);
 }
 
 #[test]
@@ -165,14 +171,17 @@ fn a_late_update_changes_nothing() {
     let others = only(&mut sender);
     sender.update(SECOND, update(1, 3)).unwrap();
     let last = only(&mut sender);
-    let (got, ticket) = taken(&mut receiver, &last);
+    let (got, done) = carried_out(&mut receiver, &last, Outcome::Done);
     assert_eq!(got, update(1, 3));
-    assert_eq!(sender.receive(SECOND, &receiver.answer(ticket, Status::Done)), Ok(true));
-    let answer = answer(&mut receiver, &late);
-    let (_, Acknowledgement { status, .. }) = Acknowledgement::parse(&answer, &key()).unwrap();
-    assert_eq!(status, Status::Superseded);
-    assert_eq!(sender.receive(SECOND, &answer), Ok(false), "it was replaced by the later one");
-    assert_eq!(taken(&mut receiver, &others).0, update(2, 2), "it is for another terminal");
+    assert_eq!(sender.receive(SECOND, &done), Ok(true));
+    let superseded = answer(&mut receiver, &late);
+    assert_eq!(status(&superseded), Status::Superseded);
+    assert_eq!(sender.receive(SECOND, &superseded), Ok(false), "it was replaced by the later one");
+    assert_eq!(
+        carried_out(&mut receiver, &others, Outcome::Done).0,
+        update(2, 2),
+        "it is for another terminal"
+    );
 }
 
 #[test]
@@ -186,7 +195,7 @@ fn updates_without_an_answer_are_given_up() {
     }
     assert_eq!(sent, 5);
     assert_eq!(sender.poll_event(), Some(Event { update: update(1, 1), status: None }));
-    // A gateway that wants another number each time gets no more.
+    // A gateway that wants another series each time gets no more.
     sender.update(SECOND, update(1, 2)).unwrap();
     let mut sent = 0;
     while let Some(datagram) = sender.poll_transmit() {
@@ -199,25 +208,66 @@ fn updates_without_an_answer_are_given_up() {
 }
 
 #[test]
-fn a_number_too_far_ahead_is_refused() {
-    // Whoever has the key cannot use up all numbers at once.
+fn updates_that_wait_behind_others_are_given_up_as_soon() {
+    let mut sender = sender(1);
+    for n in 0..3000u32 {
+        sender.update(SECOND, update_of(n)).unwrap();
+    }
+    assert_eq!(core::iter::from_fn(|| sender.poll_transmit()).count(), 1024);
+    // One that waits is replaced where it is.
+    sender.update(2 * SECOND, Update { lifetime: 1, ..update_of(2999) }).unwrap();
+    let retransmission = Retransmission { first: SECOND, tries: 4 };
+    let end = 2 * SECOND + retransmission.total();
+    while let Some(due) = sender.poll_timeout() {
+        assert!(due <= end);
+        sender.handle_timeout(due);
+    }
+    let given_up: Vec<_> = core::iter::from_fn(|| sender.poll_event()).collect();
+    assert_eq!(given_up.len(), 3000);
+    assert!(given_up.iter().all(|event| event.status.is_none()));
+    assert_eq!(given_up.last().map(|event| event.update.lifetime), Some(1));
+}
+
+/// Returns an update for one of many terminals.
+fn update_of(n: u32) -> Update {
+    Update { home: Ipv4Addr::from_bits(0x0a01_0000 | n).into(), ..update(1, n.into()) }
+}
+
+#[test]
+fn numbers_far_behind_the_highest_are_refused_and_others_taken_in_any_order() {
     let (mut sender, mut receiver) = acquainted();
     sender.update(SECOND, update(1, 1)).unwrap();
     let (head, _) = Update::parse(&only(&mut sender), &key()).unwrap();
-    // The receiver has seen number 1.
-    for (sequence, is_taken) in [(u64::MAX, false), (1026, false), (1025, true), (0, false), (1, false)] {
-        let datagram = update(1, 1).emit(Head { sequence, ..head }, &key()).unwrap();
-        let received = receiver.receive(&datagram).unwrap();
-        assert_eq!(matches!(received, Received::Update(..)), is_taken, "{sequence}");
+    let highest = 1 << 40;
+    for (n, (sequence, expected)) in (0..).zip([
+        (highest, Status::Done),
+        (highest - 1024, Status::Renumber),
+        (highest - 1023, Status::Done),
+        (highest + 1, Status::Done),
+        // Its slot has another one's now.
+        (highest - 1023, Status::Renumber),
+        (0, Status::Renumber),
+        (u64::MAX, Status::Done),
+        (highest + 2, Status::Renumber),
+    ]) {
+        let datagram = update_of(n).emit(Head { sequence, ..head }, &key()).unwrap();
+        let answer = receiver.receive(&datagram, |_| Outcome::Done).unwrap();
+        assert_eq!(status(&answer), expected, "{sequence}");
+        // It stays so.
+        assert_eq!(self::answer(&mut receiver, &datagram), answer);
     }
+    // Whoever has used up all numbers begins another series.
+    sender.handle_timeout(2 * SECOND);
+    let renumber = answer(&mut receiver, &only(&mut sender));
+    assert_eq!(sender.receive(SECOND, &renumber), Ok(true));
+    assert_eq!(carried_out(&mut receiver, &only(&mut sender), Outcome::Done).0, update(1, 1));
 }
 
 #[test]
 fn no_more_updates_are_under_way_than_a_gateway_can_tell_apart() {
     let (mut sender, mut receiver) = acquainted();
     for n in 0..3000u32 {
-        let home = Ipv4Addr::from_bits(0x0a01_0000 | n).into();
-        sender.update(SECOND, Update { home, ..update(1, n.into()) }).unwrap();
+        sender.update(SECOND, update_of(n)).unwrap();
     }
     let mut done = BTreeSet::new();
     let mut rounds = 0;
@@ -227,9 +277,9 @@ fn no_more_updates_are_under_way_than_a_gateway_can_tell_apart() {
         assert!(!datagrams.is_empty() && datagrams.len() <= 1024);
         // The last one comes first.
         for datagram in datagrams.iter().rev() {
-            let (update, ticket) = taken(&mut receiver, datagram);
+            let (update, answer) = carried_out(&mut receiver, datagram, Outcome::Done);
             assert!(done.insert(update.home));
-            assert_eq!(sender.receive(SECOND, &receiver.answer(ticket, Status::Done)), Ok(true));
+            assert_eq!(sender.receive(SECOND, &answer), Ok(true));
         }
     }
     assert_eq!(rounds, 3);
@@ -240,18 +290,20 @@ fn messages_that_were_changed_are_refused() {
     let (mut sender, mut receiver) = acquainted();
     sender.update(SECOND, update(1, 1)).unwrap();
     let datagram = only(&mut sender);
+    let mut refused =
+        |datagram: &[u8]| receiver.receive(datagram, |_| panic!("it is carried out")).unwrap_err();
     for at in 0..datagram.len() {
         for bit in 0..8 {
             let mut changed = datagram.clone();
             changed[at] ^= 1 << bit;
-            assert!(receiver.receive(&changed).is_err(), "bit {bit} of byte {at}");
+            refused(&changed);
         }
-        assert!(receiver.receive(&datagram[..at]).is_err());
+        refused(&datagram[..at]);
     }
-    assert_eq!(receiver.receive(&[&datagram[..], &[0]].concat()), Err(Malformed::Length));
-    let (_, ticket) = taken(&mut receiver, &datagram);
-    let done = receiver.answer(ticket, Status::Done);
-    assert_eq!(receiver.receive(&done), Err(Malformed::Version(1, 2)), "an answer is no update");
+    assert_eq!(refused(&[&datagram[..], &[0]].concat()), Malformed::Length);
+    let (_, done) = carried_out(&mut receiver, &datagram, Outcome::Done);
+    let refused = receiver.receive(&done, |_| Outcome::Done);
+    assert_eq!(refused, Err(Malformed::Version(1, 2)), "an answer is no update");
     assert_eq!(sender.receive(SECOND, &datagram), Err(Malformed::Version(1, 1)));
     for at in 0..done.len() {
         let mut changed = done.clone();
