@@ -149,11 +149,11 @@ impl Worker {
             }
             while !burst.is_empty() {
                 let some = burst.len().min(RECEIVE);
-                let mut rest = Rest::default();
+                let mut room = Rest::default();
                 let rest = if flows.begin() {
                     let (burst, at) = (burst.take(some), (&**tables, &*reader));
-                    flows.run(burst, port as u16, &mut rest, &mut headers.inner, at, io);
-                    rest.in_order()
+                    flows.run(burst, port as u16, &mut room, &mut headers.inner, at, io);
+                    room.in_order()
                 } else {
                     burst.take(some)
                 };

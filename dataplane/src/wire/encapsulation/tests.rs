@@ -15,8 +15,8 @@ const MINIMAL_WITH_SOURCE: &str = "45b8002d000740003f376dd60a0000fec00002071180d
                                    00050006000da78368656c6c6f";
 const PACKET_V6: &str = "603000000009114020010db800000000000000000000000120010db800000000000000000000\
                          00020001000200092c6478";
-const V6_IN_V4: &str = "450300450000400040296d880a0000fec0000207603000000009114020010db8000000000000\
-                        00000000000120010db80000000000000000000000020001000200092c6478";
+const V6_IN_V4: &str = "45000045000900004029ad820a0000fec0000207603000000009114020010db80000000000000000\
+                        0000000120010db80000000000000000000000020001000200092c6478";
 
 fn bytes(digits: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
@@ -25,10 +25,15 @@ fn bytes(digits: &str) -> Vec<u8> {
 /// Returns the packet in a tunnel, or `None` if that cannot carry it.
 fn wrapped(kind: Encapsulation, packet: &[u8], ends: Ends, id: u16) -> Option<Vec<u8>> {
     let header = IpHeader::parse(packet).unwrap();
-    // What was there before is overwritten.
-    let mut bytes = vec![0xff; kind.overhead(&header, ends.src)?];
+    let overhead = kind.overhead(&header, ends.src)?;
+    // What was there before is overwritten, and a frame's padding left out.
+    let mut bytes = vec![0xff; overhead];
     bytes.extend(packet);
-    kind.wrap(&mut bytes, &header, ends, id);
+    bytes.extend([0xaa; 6]);
+    let length = kind.wrap(&mut bytes, &header, ends, id);
+    assert_eq!(length, overhead + packet.len());
+    assert_eq!(bytes[length..], [0xaa; 6]);
+    bytes.truncate(length);
     Some(bytes)
 }
 
@@ -36,9 +41,12 @@ fn wrapped(kind: Encapsulation, packet: &[u8], ends: Ends, id: u16) -> Option<Ve
 fn unwrapped(mut bytes: Vec<u8>) -> Result<Vec<u8>, FormatError> {
     let outer = IpHeader::parse(&bytes)?;
     let kind = Encapsulation::of_protocol(outer.protocol).expect("a tunnel");
+    // A frame's padding.
+    bytes.extend([0x45; 30]);
     let before = bytes.clone();
-    let at = kind.unwrap(&mut bytes, &outer).inspect_err(|_| assert_eq!(bytes, before, "it was changed"))?;
-    Ok(bytes[at..].to_vec())
+    let inner =
+        kind.unwrap(&mut bytes, &outer).inspect_err(|_| assert_eq!(bytes, before, "it was changed"))?;
+    Ok(bytes[inner].to_vec())
 }
 
 #[test]
@@ -97,8 +105,10 @@ fn malformed_tunnels_are_refused() {
         (GRE, 20, 0x10, FormatError::Field),
         (GRE, 20, 0x40, FormatError::Field),
         (GRE, 21, 0x01, FormatError::Field),
-        // Something else than IP.
+        // Something else than IP, and another version of it.
         (GRE, 22, 0x09, FormatError::Field),
+        (GRE, 24, 0x65, FormatError::Version),
+        (IP_IN_IP, 20, 0x65, FormatError::Version),
         (GRE_WITH_CHECKSUM, 25, 0x00, FormatError::Checksum),
         (MINIMAL_WITH_SOURCE, 20, 0x06, FormatError::Checksum),
         (MINIMAL_WITH_SOURCE, 27, 0x08, FormatError::Checksum),
@@ -151,7 +161,10 @@ proptest! {
             let tunnel = wrapped(kind, &packet, ends, id).unwrap();
             let outer = IpHeader::parse(&tunnel).unwrap();
             prop_assert_eq!((outer.src, outer.dst), (ends.src.into(), ends.dst.into()));
-            prop_assert_eq!(outer.traffic_class, header.traffic_class);
+            prop_assert_eq!(outer.traffic_class & 0xfc, header.traffic_class & 0xfc);
+            if kind != Encapsulation::Minimal {
+                prop_assert_eq!(outer.traffic_class & 0x03, 0);
+            }
             prop_assert_eq!(outer.dont_fragment, header.dont_fragment);
             prop_assert_eq!(outer.total_len(), tunnel.len());
             prop_assert_eq!(unwrapped(tunnel).unwrap(), &*packet);
@@ -160,14 +173,68 @@ proptest! {
 
     #[test]
     fn any_bytes_are_unwrapped_or_refused(
-        payload in prop::collection::vec(any::<u8>(), 0..60),
+        mut payload in prop::collection::vec(any::<u8>(), 0..60),
         protocol in prop::sample::select(vec![4u8, 41, 47, 55]),
+        options in 0..11usize,
+        is_likely: bool,
     ) {
-        let mut bytes = vec![0; V4_HEADER];
+        if is_likely {
+            make_likely(&mut payload, protocol);
+        }
+        let header = V4_HEADER + 4 * options;
+        let mut bytes = vec![1; header];
         bytes.extend(&payload);
         ip::emit(&mut bytes, ENDS.src, ENDS.dst, protocol, payload.len());
+        bytes[0] = 0x40 | (header / 4) as u8;
+        let total = bytes.len();
+        ip::set_total_len(&mut bytes, header, total);
         if let Ok(packet) = unwrapped(bytes) {
-            prop_assert!(packet.len() <= V4_HEADER + payload.len());
+            prop_assert!(packet.len() <= header + payload.len());
+        }
+    }
+}
+
+/// Makes the header of a tunnel at the start of `payload` one that is believed.
+fn make_likely(payload: &mut [u8], protocol: u8) {
+    match (protocol, payload) {
+        (protocol::GRE, [flags, low, high_type, low_type, version, ..]) => {
+            (*flags, *low, *high_type, *low_type) = (*flags & 0x83, 0, 0x08, 0x00);
+            *version = 0x45;
+        }
+        (protocol::MINIMAL, payload) => {
+            let has_source = payload.get(1).is_some_and(|flags| flags & HAS_SOURCE != 0);
+            if let Some(minimal) = payload.get_mut(..MINIMAL[usize::from(has_source)]) {
+                put16(minimal, 2, 0);
+                let sum = checksum::of(minimal);
+                put16(minimal, 2, sum);
+            }
+        }
+        (_, [version, ..]) => *version = if protocol == protocol::IPV4 { 0x45 } else { 0x60 },
+        _ => {}
+    }
+}
+
+#[test]
+fn only_whole_ipv4_packets_are_tunnels() {
+    for flags in [0x2000, 0x0001] {
+        let mut tunnel = bytes(IP_IN_IP);
+        put16(&mut tunnel, 6, flags);
+        let total = tunnel.len();
+        ip::set_total_len(&mut tunnel, V4_HEADER, total);
+        assert_eq!(unwrapped(tunnel), Err(FormatError::Field));
+    }
+    let mut v6 = bytes(PACKET_V6);
+    v6[ip::V6_PROTOCOL_AT] = protocol::MINIMAL;
+    assert_eq!(unwrapped(v6), Err(FormatError::Field));
+}
+
+#[test]
+fn what_would_be_too_long_is_not_carried() {
+    for (kind, longest) in [(Encapsulation::IpInIp, 65_515), (Encapsulation::Gre, 65_511)] {
+        for (length, is_carried) in [(longest, true), (longest + 1, false)] {
+            let mut packet = vec![0; length];
+            ip::emit(&mut packet, ENDS.dst, ENDS.src, protocol::UDP, length - V4_HEADER);
+            assert_eq!(wrapped(kind, &packet, ENDS, 0).is_some(), is_carried, "{kind:?} {length}");
         }
     }
 }

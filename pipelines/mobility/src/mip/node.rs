@@ -49,7 +49,7 @@ pub struct Settings {
 /// The time by two clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// Since any fixed point, by a clock that nobody sets: for waits.
+    /// Since any fixed point, by a clock that nobody sets and that runs on while the device sleeps: for waits.
     pub steady: Duration,
     /// Since 1970: for timestamps.
     pub since_1970: Duration,
@@ -324,8 +324,10 @@ impl MobileNode {
             Replay::Timestamps(_) => {
                 let clock = Identification::at(now.since_1970);
                 let clock = clock.with_high(clock.high().wrapping_add(self.clock_offset));
-                // A coarse clock stands still for a while.
-                if clock == self.last { Identification(clock.0.wrapping_add(1)) } else { clock }
+                // A coarse clock stands still for a while. One that was set back goes on from there, and the home
+                // agent tells how far it is off.
+                let ahead = self.last.0.wrapping_sub(clock.0);
+                if ahead < 1 << 32 { Identification(self.last.0.wrapping_add(1)) } else { clock }
             }
             Replay::Nonces => {
                 let mut low = [0; 4];

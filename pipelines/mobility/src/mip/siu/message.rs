@@ -23,6 +23,8 @@ const ACKNOWLEDGEMENT: u8 = 2;
 const HEAD: usize = 36;
 /// Length of the authenticator that all messages end with.
 const AUTHENTICATOR: usize = 32;
+/// Length of the longest datagram of UDP over IPv4 without its headers.
+const LONGEST: usize = 65_507;
 
 /// The secret that a home agent and a gateway share, for HMAC-SHA-256.
 #[derive(Clone)]
@@ -52,7 +54,7 @@ impl SharedKey {
 pub struct Head {
     /// The series of numbers, which the gateway has named; 0 before it has.
     pub epoch: u64,
-    /// The number of the update in its series, from 1.
+    /// The number of the update in the run, from 1. It goes on in other series.
     pub sequence: u64,
     /// A random number that the home agent has chosen for its run.
     pub run: u64,
@@ -126,7 +128,7 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done => f.write_str("done"),
-            Self::Renumber => f.write_str("numbers must begin again"),
+            Self::Renumber => f.write_str("not of the present series of numbers"),
             Self::UnknownLink => f.write_str("no such link"),
             Self::Refused => f.write_str("not this terminal's link or address"),
             Self::Superseded => f.write_str("a later update came first"),
@@ -148,8 +150,10 @@ pub struct Acknowledgement {
 /// Why bytes are not a message, or not one of whoever has the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// The message is shorter than its fields, or its length is not the one that it says.
+    /// The message is shorter than its fields, its length is not the one that it says, or no datagram is so long.
     Length,
+    /// An update has a lifetime and no address, or an address and no lifetime.
+    Lifetime,
     /// It is no security information update.
     Magic,
     /// It is of another version of this protocol, or of a kind that the receiver does not get.
@@ -168,6 +172,7 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Length => f.write_str("a length is wrong"),
+            Self::Lifetime => f.write_str("lifetime and care-of address contradict each other"),
             Self::Magic => f.write_str("no security information update"),
             Self::Version(version, kind) => write!(f, "unexpected message, version {version}, type {kind}"),
             Self::Forged => f.write_str("not made with the shared key"),
@@ -181,10 +186,11 @@ impl Update {
     /// Encodes the update.
     ///
     /// # Errors
-    /// [`Malformed::Length`] if the link's identity or the reply is too long.
+    /// [`Malformed::Length`] if the link's identity or the reply is too long, or [`Malformed::Lifetime`].
     pub fn emit(&self, head: Head, key: &SharedKey) -> Result<Vec<u8>, Malformed> {
         let link = u8::try_from(self.link.len()).map_err(|_| Malformed::Length)?;
         let reply = u16::try_from(self.reply.len()).map_err(|_| Malformed::Length)?;
+        self.check()?;
         emit(UPDATE, head, key, |out| {
             out.extend(self.lifetime.to_be_bytes());
             for address in [self.home, self.old, self.new] {
@@ -212,7 +218,14 @@ impl Update {
         if !body.is_empty() {
             return Err(Malformed::Length);
         }
-        Ok((head, Self { lifetime, home, old, new, link, reply }))
+        let update = Self { lifetime, home, old, new, link, reply };
+        update.check()?;
+        Ok((head, update))
+    }
+
+    fn check(&self) -> Result<(), Malformed> {
+        let is_over = self.lifetime == 0;
+        if is_over == self.new.is_unspecified() { Ok(()) } else { Err(Malformed::Lifetime) }
     }
 }
 
@@ -252,7 +265,8 @@ fn emit(
         out.extend(number.to_be_bytes());
     }
     body(&mut out);
-    let length = u16::try_from(out.len() + AUTHENTICATOR).map_err(|_| Malformed::Length)?;
+    let length = out.len() + AUTHENTICATOR;
+    let length = u16::try_from(length).ok().filter(|_| length <= LONGEST).ok_or(Malformed::Length)?;
     out[6..8].copy_from_slice(&length.to_be_bytes());
     key.authenticate(&mut out);
     Ok(out)

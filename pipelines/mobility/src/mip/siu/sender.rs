@@ -92,7 +92,7 @@ impl Sender {
     /// Sends an update, in place of an earlier one for the same terminal that has no answer yet.
     ///
     /// # Errors
-    /// [`Malformed::Length`] if it is too long for a message. Nothing is sent then.
+    /// Those of [`Update::emit`]. Nothing is sent then.
     pub fn update(&mut self, now: Duration, update: Update) -> Result<(), Malformed> {
         update.emit(self.head(0), &self.settings.key)?;
         match self.places.remove(&update.home) {

@@ -316,10 +316,34 @@ fn messages_that_were_changed_are_refused() {
 #[test]
 fn what_is_too_long_is_not_sent() {
     let mut sender = sender(1);
-    let long = Update { reply: vec![0; 65_408], ..update(1, 1) };
+    let long = Update { reply: vec![0; 65_376], ..update(1, 1) };
     assert_eq!(sender.update(SECOND, long), Err(Malformed::Length));
     assert_eq!(sender.poll_transmit(), None);
-    let longest = Update { link: vec![1; 255], reply: vec![0; 1400], ..update(1, 1) };
+    // Head, body, identity and authenticator have 36, 56, 8 and 32 bytes.
+    let longest = Update { reply: vec![0; 65_507 - 132], ..update(1, 1) };
     assert_eq!(sender.update(SECOND, longest), Ok(()));
     assert!(sender.poll_transmit().is_some());
+}
+
+#[test]
+fn lifetime_and_address_must_agree() {
+    let over = Update { lifetime: 0, new: Ipv4Addr::UNSPECIFIED.into(), ..update(1, 1) };
+    let head = Head { epoch: 1, sequence: 1, run: 1 };
+    assert!(over.emit(head, &key()).is_ok());
+    for wrong in [
+        Update { lifetime: 1, ..over.clone() },
+        Update { new: home(9), ..over.clone() },
+        Update { lifetime: 1, new: Ipv6Addr::UNSPECIFIED.into(), ..over.clone() },
+    ] {
+        assert_eq!(wrong.emit(head, &key()), Err(Malformed::Lifetime));
+        // As somebody else may send it.
+        let mut message = over.emit(head, &key()).unwrap();
+        message.truncate(message.len() - 32);
+        message[36..40].copy_from_slice(&wrong.lifetime.to_be_bytes());
+        if let IpAddr::V4(new) = wrong.new {
+            message[84..88].copy_from_slice(&new.octets());
+        }
+        key().authenticate(&mut message);
+        assert_eq!(Update::parse(&message, &key()), Err(Malformed::Lifetime));
+    }
 }
