@@ -16,6 +16,9 @@ mod searches;
 mod sending;
 mod timeouts;
 
+#[cfg(all(test, feature = "bench"))]
+mod tests;
+
 use super::{
     early_packets::{EarlyPacket, EarlyPackets},
     link_log::{self, Move},
