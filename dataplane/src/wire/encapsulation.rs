@@ -14,7 +14,7 @@ use super::{
 use std::{net::Ipv4Addr, ops::Range};
 
 /// Length of a GRE header without a checksum, in bytes.
-pub const GRE_HEADER: usize = 4;
+const GRE_HEADER: usize = 4;
 /// Length of a minimal header in bytes, without and with the source.
 const MINIMAL: [usize; 2] = [8, 12];
 /// The bit of a minimal header that says that the source is in it.

@@ -21,6 +21,8 @@ const UPDATE: u8 = 1;
 const ACKNOWLEDGEMENT: u8 = 2;
 /// Length in bytes of what all messages begin with.
 const HEAD: usize = 36;
+/// Length of the body of an update without the link's identity and the reply.
+const UPDATE_BODY: usize = 56;
 /// Length of the authenticator that all messages end with.
 const AUTHENTICATOR: usize = 32;
 /// Length of the longest datagram of UDP over IPv4 without its headers.
@@ -188,19 +190,17 @@ impl Update {
     /// # Errors
     /// [`Malformed::Length`] if the link's identity or the reply is too long, or [`Malformed::Lifetime`].
     pub fn emit(&self, head: Head, key: &SharedKey) -> Result<Vec<u8>, Malformed> {
-        let link = u8::try_from(self.link.len()).map_err(|_| Malformed::Length)?;
-        let reply = u16::try_from(self.reply.len()).map_err(|_| Malformed::Length)?;
         self.check()?;
-        emit(UPDATE, head, key, |out| {
+        Ok(emit(UPDATE, head, key, |out| {
             out.extend(self.lifetime.to_be_bytes());
             for address in [self.home, self.old, self.new] {
                 out.extend(mapped(address).octets());
             }
-            out.extend([0, link]);
-            out.extend(reply.to_be_bytes());
+            out.extend([0, self.link.len() as u8]);
+            out.extend((self.reply.len() as u16).to_be_bytes());
             out.extend(&self.link);
             out.extend(&self.reply);
-        })
+        }))
     }
 
     /// Reads an update that was made with `key`.
@@ -223,9 +223,17 @@ impl Update {
         Ok((head, update))
     }
 
-    fn check(&self) -> Result<(), Malformed> {
+    /// Checks that the update fits into a message and does not contradict itself.
+    pub(super) fn check(&self) -> Result<(), Malformed> {
+        let length = HEAD + UPDATE_BODY + self.link.len() + self.reply.len() + AUTHENTICATOR;
         let is_over = self.lifetime == 0;
-        if is_over == self.new.is_unspecified() { Ok(()) } else { Err(Malformed::Lifetime) }
+        if length > LONGEST || self.link.len() > usize::from(u8::MAX) {
+            Err(Malformed::Length)
+        } else if is_over != self.new.is_unspecified() {
+            Err(Malformed::Lifetime)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -236,10 +244,10 @@ impl Acknowledgement {
             out.extend([self.status.into(), 0, 0, 0]);
             out.extend(self.next_epoch.to_be_bytes());
         };
-        emit(ACKNOWLEDGEMENT, head, key, body).unwrap_or_default()
+        emit(ACKNOWLEDGEMENT, head, key, body)
     }
 
-    /// Reads an acknowledgement that was made with `key`. Bytes behind it are for later versions.
+    /// Reads an acknowledgement that was made with `key`. Bytes behind it are not read.
     ///
     /// # Errors
     /// [`Malformed`].
@@ -250,13 +258,8 @@ impl Acknowledgement {
     }
 }
 
-/// Encodes a message whose body is written by `body`.
-fn emit(
-    kind: u8,
-    head: Head,
-    key: &SharedKey,
-    body: impl FnOnce(&mut Vec<u8>),
-) -> Result<Vec<u8>, Malformed> {
+/// Encodes a message whose body is written by `body`, and which fits into a datagram.
+fn emit(kind: u8, head: Head, key: &SharedKey, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend(MAGIC);
     out.extend([VERSION, kind, 0, 0, 0]);
@@ -265,11 +268,10 @@ fn emit(
         out.extend(number.to_be_bytes());
     }
     body(&mut out);
-    let length = out.len() + AUTHENTICATOR;
-    let length = u16::try_from(length).ok().filter(|_| length <= LONGEST).ok_or(Malformed::Length)?;
+    let length = (out.len() + AUTHENTICATOR) as u16;
     out[6..8].copy_from_slice(&length.to_be_bytes());
     key.authenticate(&mut out);
-    Ok(out)
+    out
 }
 
 /// Returns the head and the body of a message of this kind that was made with `key`.

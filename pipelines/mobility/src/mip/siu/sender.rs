@@ -92,9 +92,9 @@ impl Sender {
     /// Sends an update, in place of an earlier one for the same terminal that has no answer yet.
     ///
     /// # Errors
-    /// Those of [`Update::emit`]. Nothing is sent then.
+    /// Those of [`Update::emit`], if it cannot be sent.
     pub fn update(&mut self, now: Duration, update: Update) -> Result<(), Malformed> {
-        update.emit(self.head(0), &self.settings.key)?;
+        update.check()?;
         match self.places.remove(&update.home) {
             Some(Place::Pending(number)) => {
                 self.pending.remove(&number);
@@ -203,7 +203,7 @@ impl Sender {
     }
 
     fn send(&mut self, now: Duration, number: u64, pending: Unanswered) {
-        // Whether it fits was seen when it came.
+        // It was checked when it came.
         self.datagrams.extend(pending.update.emit(self.head(number), &self.settings.key));
         let wait = self.settings.retransmission.after(pending.tries);
         self.timers.set(number, pending.until.min(now + wait));

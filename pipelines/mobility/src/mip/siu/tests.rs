@@ -317,7 +317,10 @@ fn messages_that_were_changed_are_refused() {
 fn what_is_too_long_is_not_sent() {
     let mut sender = sender(1);
     let long = Update { reply: vec![0; 65_376], ..update(1, 1) };
-    assert_eq!(sender.update(SECOND, long), Err(Malformed::Length));
+    let long_link = Update { link: vec![1; 256], ..update(1, 1) };
+    for update in [long, long_link] {
+        assert_eq!(sender.update(SECOND, update), Err(Malformed::Length));
+    }
     assert_eq!(sender.poll_transmit(), None);
     // Head, body, identity and authenticator have 36, 56, 8 and 32 bytes.
     let longest = Update { reply: vec![0; 65_507 - 132], ..update(1, 1) };
