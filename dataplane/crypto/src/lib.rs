@@ -55,7 +55,7 @@ enum Transform {
     Other(Box<Other>),
 }
 
-/// A suite that is worked on packet by packet.
+/// A suite whose packets do not go through the kernels here.
 struct Other {
     suite: Suite,
     transform: OtherTransform,
@@ -166,11 +166,11 @@ impl OtherTransform {
 }
 
 impl Other {
-    fn seal(&self, seq: u64, iv: u64, esn: bool, esp: &mut [u8]) {
+    fn seal<'a>(&'a self, run: &mut cbc::Run<'a>, seq: u64, iv: u64, esn: bool, esp: &'a mut [u8]) {
         match &self.transform {
             OtherTransform::Aead(t) => t.seal(seq, iv, esn, esp),
             OtherTransform::Gmac(t) => t.seal(seq, iv, esn, esp),
-            OtherTransform::CbcHmac(t) => t.seal(seq, iv, esn, esp),
+            OtherTransform::CbcHmac(t) => run.push(t, seq, iv, esn, esp),
         }
     }
 
@@ -280,15 +280,17 @@ pub fn seal(jobs: &mut [SealJob<'_>]) {
 pub fn seal_burst<'a>(jobs: impl Iterator<Item = SealJob<'a>>) {
     #[cfg(target_arch = "x86_64")]
     let mut burst = gcm::Burst::<true>::new();
+    let mut run = cbc::Run::new();
     for (i, SealJob { key, seq, iv, esn, esp }) in jobs.enumerate() {
         assert!(i < BURST, "at most {BURST} packets");
         assert!(key.fits(esp.len()), "an ESP packet of {} bytes for {}", esp.len(), key.suite());
         match &key.0 {
             #[cfg(target_arch = "x86_64")]
             Transform::Gcm(t) => t.seal(&mut burst, i, (seq, iv), esn, esp),
-            Transform::Other(t) => t.seal(seq, iv, esn, esp),
+            Transform::Other(t) => t.seal(&mut run, seq, iv, esn, esp),
         }
     }
+    run.finish();
     #[cfg(target_arch = "x86_64")]
     burst.finish();
 }

@@ -73,6 +73,23 @@ proptest! {
     }
 
     #[test]
+    fn a_burst_is_sealed_as_its_packets_are_one_by_one(
+        keys in vec((select(Suite::ALL), select(backends())), 1..4),
+        burst in vec((any::<prop::sample::Index>(), any::<bool>(), vec(any::<u8>(), 0..1500)), 1..130)
+    ) {
+        let keys: Vec<Key> = (0..).zip(&keys).map(|(seed, &(suite, backend))| key(suite, seed, backend)).collect();
+        let of = |i: &prop::sample::Index| &keys[i.index(keys.len())];
+        let mut packets: Vec<Vec<u8>> =
+            (5..).zip(&burst).map(|(seq, b)| packet(of(&b.0).suite(), seq, &b.2)).collect();
+        let mut jobs: Vec<_> = (5..).zip(&burst).zip(&mut packets)
+            .map(|((seq, b), esp)| SealJob { key: of(&b.0), seq, iv: seq, esn: b.1, esp }).collect();
+        seal(&mut jobs);
+        for ((seq, b), esp) in (5..).zip(&burst).zip(&packets) {
+            prop_assert_eq!(esp, &sealed(of(&b.0), seq, b.1, &b.2), "packet {}", seq);
+        }
+    }
+
+    #[test]
     fn noise_is_never_authentic(
         suite in select(Suite::ALL), backend in select(backends()), esn: bool, noise in vec(any::<u8>(), 0..128)
     ) {

@@ -13,6 +13,7 @@ use super::{
     cbc,
     gmac::Gmac,
 };
+use arrayvec::ArrayVec;
 use std::collections::BTreeMap;
 
 /// Returns the backends that this machine has.
@@ -134,7 +135,9 @@ fn gmac_tags(key: &[u8], nonce: &[u8], msg: &[u8]) -> Vec<[u8; 16]> {
 
 fn cbc_encrypted(key: &[u8], iv: &[u8], text: &[u8]) -> Vec<u8> {
     let mut text = text.to_vec();
-    cbc::encrypt(&Aes::new(key).unwrap(), iv.try_into().unwrap(), Block::slice_as_chunks_mut(&mut text).0);
+    let (aes, blocks) = (Aes::new(key).unwrap(), Block::slice_as_chunks_mut(&mut text).0);
+    let lane = cbc::Lane { aes: &aes, last: iv.try_into().unwrap(), text: blocks.iter_mut() };
+    cbc::encrypt(&mut ArrayVec::from_iter([lane]));
     text
 }
 
