@@ -43,26 +43,26 @@ impl Move {
 
 /// Logs that a limit of SAs was reached.
 pub(super) fn due(tunnel: &Tunnel, which: &str, what: &str) {
-    let peer = tunnel.path.map(|path| display(path.ends()[1].clone()));
+    let peer = tunnel.path().map(|path| display(path.ends()[1].clone()));
     warn!(name: "limit_reached", peer, tunnel = &*tunnel.name, "{which}: {what} reached");
 }
 
 /// Logs that a router on the path of `tunnel`'s link takes outer packets of `mtu` bytes at most.
 pub(super) fn path_mtu(tunnel: &Tunnel, mtu: u16, left_out: Option<u64>) {
-    let peer = tunnel.path.map(|path| display(path.ends()[1].clone()));
+    let peer = tunnel.path().map(|path| display(path.ends()[1].clone()));
     info!(name: "path_mtu", peer, tunnel = &*tunnel.name, mtu, left_out, "a router on the path has a smaller MTU");
 }
 
 /// Logs that probes have found what outer packets the path of `tunnel`'s link takes.
 pub(super) fn probed_mtu(tunnel: &Tunnel, left_out: Option<u64>) {
-    let peer = tunnel.path.map(|path| display(path.ends()[1].clone()));
+    let peer = tunnel.path().map(|path| display(path.ends()[1].clone()));
     let mtu = tunnel.mtu();
     info!(name: "path_mtu", peer, tunnel = &*tunnel.name, mtu, left_out, "probes have found the MTU of the path");
 }
 
 /// Logs that the peer of `tunnel`'s link does not answer probes.
 pub(super) fn no_answers(tunnel: &Tunnel, left_out: Option<u64>) {
-    let peer = tunnel.path.map(|path| display(path.ends()[1].clone()));
+    let peer = tunnel.path().map(|path| display(path.ends()[1].clone()));
     info!(
         name: "path_mtu_unknown", peer, tunnel = &*tunnel.name, left_out,
         "the peer answers no probes of the path's MTU: set the tunnel's `mtu` if the path takes less than the port"

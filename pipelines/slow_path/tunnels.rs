@@ -3,6 +3,7 @@
 mod history;
 mod names;
 mod records;
+mod remotes;
 
 use super::{
     mtu_source::MtuSource,
@@ -11,6 +12,7 @@ use super::{
 use crate::barrier::{Barrier, SharedBarrier};
 use history::{History, Times};
 use names::Names;
+use remotes::Remotes;
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::RandomState,
@@ -32,8 +34,6 @@ use wayfarer_mobility::{path_mtu::PathProbing, roaming::Policy};
 pub struct Tunnel {
     /// The name, for people.
     pub name: Arc<str>,
-    /// The gateway's outer address at first.
-    pub local: IpAddr,
     /// The peer that it is for; `None` if it is manually keyed.
     peer: Option<Box<OfPeer>>,
     /// The SA of packets from the peer.
@@ -46,8 +46,7 @@ pub struct Tunnel {
     pub(super) roam: Policy,
     /// When the MTU of the path is looked for by dummy packets.
     pub(super) path_probing: PathProbing,
-    /// The path to the peer, if one is known.
-    pub path: Option<Path>,
+    ends: Ends,
     /// Longest outer packet that the path takes, in bytes, if that is less than the port's; and who has
     /// found that longer ones do not pass.
     path_mtu: Option<(u16, Option<MtuSource>)>,
@@ -63,7 +62,16 @@ pub struct Tunnel {
     history: Option<Box<History>>,
 }
 
-const _: () = assert!(size_of::<Tunnel>() <= 160);
+const _: () = assert!(size_of::<Tunnel>() <= 128);
+
+/// Where the ends of a tunnel are.
+#[derive(Debug)]
+enum Ends {
+    /// The path to the peer is known.
+    Known(Path),
+    /// Only the gateway's outer address is.
+    Local(IpAddr),
+}
 
 /// Why a path was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +116,7 @@ pub struct Tunnels {
     names: Names,
     /// By the SPI of packets to the peer.
     spis: BTreeSet<(Spi, TunnelId)>,
-    /// By the address and UDP port of the peer; without UDP the port is 0.
-    remotes: BTreeSet<(IpAddr, u16, TunnelId)>,
+    remotes: Remotes,
     next: u32,
     /// Keeps peers from choosing the number of their link.
     secret: RandomState,
@@ -173,13 +180,12 @@ impl Tunnel {
         Ok(Self {
             name: parts.name,
             peer: parts.peer,
-            local: parts.local,
+            ends: parts.path.map_or(Ends::Local(parts.local), Ends::Known),
             inbound,
             outbound,
             is_used: parts.send,
             roam: parts.roam,
             path_probing: parts.path_probing,
-            path: parts.path,
             path_mtu: None,
             mtu_limit: parts.mtu.map(|mtu| mtu.try_into().unwrap_or(u16::MAX)),
             tells_barrier: parts.tells_barrier,
@@ -192,15 +198,14 @@ impl Tunnel {
     /// Marks the tunnel as used for sending. From then on, only other paths are reported.
     pub(super) fn start_use(&mut self) {
         self.is_used = true;
-        if let Some(path) = self.path {
+        if let Some(path) = self.path() {
             self.inbound.set_path(path, self.inner_mtu());
         }
     }
 
     /// Returns true if routers may cut outer packets, so that none is too long for the path.
     pub(super) fn may_be_cut(&self) -> bool {
-        let local = self.path.map_or(self.local, |path| path.local);
-        local.is_ipv4() && !self.outbound.outer_dont_fragment(true)
+        self.local().is_ipv4() && !self.outbound.outer_dont_fragment(true)
     }
 
     /// Returns the longest outer packet in bytes.
@@ -211,7 +216,7 @@ impl Tunnel {
 
     /// Returns the largest inner packet, in bytes, that fits in one outer packet.
     fn inner_mtu(&self) -> usize {
-        inner_mtu(&self.outbound, self.path.as_ref(), self.mtu().into())
+        inner_mtu(&self.outbound, self.path().as_ref(), self.mtu().into())
     }
 
     /// Returns the longest outer packet that the path takes, in bytes, if longer ones do not pass, and who
@@ -225,7 +230,7 @@ impl Tunnel {
     /// not pass. `None` if none is known.
     pub(super) fn set_path_mtu(&mut self, path_mtu: Option<(u16, Option<MtuSource>)>, writer: &mut Writer) {
         self.path_mtu = path_mtu;
-        if let Some(path) = self.path {
+        if let Some(path) = self.path() {
             self.outbound.set_path(writer, path, self.mtu());
             self.inbound.set_inner_mtu(self.inner_mtu());
         }
@@ -253,7 +258,7 @@ impl Tunnel {
         if self.inbound.pin.as_ref().is_some_and(|pin| **pin != path.remote) {
             return Err(MoveError::Pinned);
         }
-        let known = self.path.map(|p| p.remote);
+        let known = self.path().map(|p| p.remote);
         if self.outbound.mode == Mode::Transport && known.is_some_and(|known| known != path.remote) {
             return Err(MoveError::Transport);
         }
@@ -271,13 +276,13 @@ impl Tunnel {
         writer: &mut Writer,
     ) -> Result<(), MoveError> {
         self.check_path(&path)?;
-        if self.path.is_some_and(|old| old != path) {
+        if self.path().is_some_and(|old| old != path) {
             self.count_move(now);
         }
-        if self.path != Some(path) {
+        if self.path() != Some(path) {
             self.path_mtu = None;
         }
-        self.path = Some(path);
+        self.ends = Ends::Known(path);
         self.forget_seen();
         self.outbound.set_path(writer, path, self.mtu());
         self.inbound.set_path(path, self.inner_mtu());
@@ -304,7 +309,7 @@ impl Tunnels {
             all: BTreeMap::new(),
             names: Names::default(),
             spis: BTreeSet::new(),
-            remotes: BTreeSet::new(),
+            remotes: Remotes::default(),
             next: 0,
             secret: RandomState::new(),
             sharing,
@@ -332,7 +337,9 @@ impl Tunnels {
         let is_told = barrier.is_some_and(|mut barrier| barrier.add_tunnel(&tunnel.inbound.selectors));
         tunnel.tells_barrier = is_told;
         self.spis.insert((tunnel.outbound.spi, id));
-        self.remotes.extend(tunnel.path.map(|path| remote_of(&path, id)));
+        if let Some(path) = tunnel.path() {
+            self.remotes.insert(&path, id);
+        }
         // A tunnel's name contains a peer's name, so it must not take over an existing one.
         self.names.add(id, &tunnel.name, |other| is_called(&self.all, other, &tunnel.name));
         Ok((id, &**self.all.entry(id).or_insert(Box::new(tunnel))))
@@ -378,8 +385,8 @@ impl Tunnels {
 
     /// Returns the tunnels whose peer has the remote address and port of `path`.
     pub(super) fn sending_to(&self, path: &Path) -> impl Iterator<Item = (TunnelId, &Tunnel)> {
-        let all = self.remotes.range(remote_of(path, TunnelId(0))..=remote_of(path, TunnelId(u32::MAX)));
-        all.filter_map(|(.., id)| Some((*id, self.get(*id)?)))
+        let candidates = self.remotes.candidates(path).filter_map(|id| Some((id, self.get(id)?)));
+        candidates.filter(|(_, tunnel)| tunnel.path().is_some_and(|own| remotes::same_remote(&own, path)))
     }
 
     /// Sends the packets of a tunnel by `path` from the next burst on. Does nothing if there is no such
@@ -395,12 +402,12 @@ impl Tunnels {
         writer: &mut Writer,
     ) -> Result<(), MoveError> {
         let Some(tunnel) = self.all.get_mut(&id) else { return Ok(()) };
-        let old = tunnel.path;
+        let old = tunnel.path();
         tunnel.move_to(now, path, writer)?;
         if let Some(old) = old {
-            self.remotes.remove(&remote_of(&old, id));
+            self.remotes.remove(&old, id);
         }
-        self.remotes.insert(remote_of(&path, id));
+        self.remotes.insert(&path, id);
         Ok(())
     }
 
@@ -413,8 +420,7 @@ impl Tunnels {
     /// of the port that leads from a local address to a remote one, if that is known, in bytes.
     pub(super) fn fit(&mut self, writer: &mut Writer, mtu_of: impl Fn(IpAddr, Option<IpAddr>) -> usize) {
         for tunnel in self.all.values_mut() {
-            let local = tunnel.path.map_or(tunnel.local, |path| path.local);
-            tunnel.fit(mtu_of(local, tunnel.path.map(|path| path.remote)), writer);
+            tunnel.fit(mtu_of(tunnel.local(), tunnel.path().map(|path| path.remote)), writer);
         }
     }
 
@@ -422,8 +428,8 @@ impl Tunnels {
     pub(super) fn remove(&mut self, id: TunnelId) -> Option<Tunnel> {
         let tunnel = *self.all.remove(&id)?;
         self.spis.remove(&(tunnel.outbound.spi, id));
-        if let Some(path) = tunnel.path {
-            self.remotes.remove(&remote_of(&path, id));
+        if let Some(path) = tunnel.path() {
+            self.remotes.remove(&path, id);
         }
         self.names.remove(id, &tunnel.name);
         if let Some(mut barrier) = self.barrier_of(&tunnel) {
@@ -436,14 +442,6 @@ impl Tunnels {
 /// Returns whether tunnel `id` of `all` has this name.
 fn is_called(all: &BTreeMap<TunnelId, Box<Tunnel>>, id: TunnelId, name: &str) -> bool {
     all.get(&id).is_some_and(|tunnel| &*tunnel.name == name)
-}
-
-fn remote_of(path: &Path, id: TunnelId) -> (IpAddr, u16, TunnelId) {
-    let port = match path.encap {
-        Encap::Udp { remote, .. } => remote,
-        Encap::None => 0,
-    };
-    (path.remote, port, id)
 }
 
 /// Returns true if a host can have this address and be reached by it.

@@ -310,7 +310,7 @@ impl Rig {
 
     /// Counts the terminals whose address differs from the one that the gateway has.
     fn astray(&self) -> u64 {
-        let known = self.slow_path.tunnels().iter().map(|(_, tunnel)| tunnel.path.map(|path| path.remote));
+        let known = self.slow_path.tunnels().iter().map(|(_, tunnel)| tunnel.path().map(|path| path.remote));
         (0..self.sas).zip(known).filter(|(index, known)| *known != Some(self.load.address_of(*index))).count()
             as u64
     }

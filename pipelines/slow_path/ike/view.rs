@@ -123,7 +123,7 @@ impl Ike {
             view.children().filter_map(|child| self.child_view(now, &view, child, tunnels)).collect();
         let tunnel = view.children().find_map(|child| self.peers.tunnel(child));
         let tunnel = tunnel.and_then(|id| tunnels.get(id));
-        let path = tunnel.and_then(|tunnel| tunnel.path);
+        let path = tunnel.and_then(|tunnel| tunnel.path());
         let limit = tunnel.and_then(Tunnel::path_limit);
         let (path_mtu, path_mtu_source) = limit.map(|(mtu, by)| (mtu, by.to_string())).unzip();
         PeerView {

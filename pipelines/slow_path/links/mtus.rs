@@ -68,7 +68,7 @@ impl Links {
         let TableWriter { tables, writer, reader } = &mut self.tables;
         for id in self.links.tunnels_of(id) {
             let Some(tunnel) = self.tunnels.get_mut(id) else { continue };
-            let hop = tunnel.path.and_then(|path| tables.routes.find(path.remote, reader));
+            let hop = tunnel.path().and_then(|path| tables.routes.find(path.remote, reader));
             if let Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) = hop {
                 tunnel.fit(tables.settings.ports[usize::from(*port)].mtu(), writer);
             }
@@ -113,7 +113,7 @@ impl Links {
             .tunnels
             .sending_by(spi)
             .take(ALIKE)
-            .find(|(_, tunnel)| tunnel.path == Some(report.path) && tunnel.has_sent(seq, RECENT))
+            .find(|(_, tunnel)| tunnel.path() == Some(report.path) && tunnel.has_sent(seq, RECENT))
             .ok_or(DropReason::PathMtu)?;
         // Routers cut what they may into fragments.
         if tunnel.may_be_cut() || report.mtu >= tunnel.mtu() {
@@ -136,7 +136,7 @@ impl Links {
             .tunnels
             .sending_to(&report.path)
             .take(ALIKE)
-            .filter(|(_, tunnel)| tunnel.path == Some(report.path))
+            .filter(|(_, tunnel)| tunnel.path() == Some(report.path))
             .map(|(id, tunnel)| LinkId::of(tunnel.owner(), id))
             .find(|link| self.may_search(*link))
             .ok_or(DropReason::PathMtu)?;
@@ -165,7 +165,7 @@ impl Links {
         let known = encaps.into_iter().find_map(|encap| {
             let path = Path { local, remote: remote.ip(), encap };
             let tunnels = self.tunnels.sending_to(&path).take(ALIKE);
-            let by_path = tunnels.filter(|(_, tunnel)| tunnel.path.is_some_and(|path| path.local == local));
+            let by_path = tunnels.filter(|(_, tunnel)| tunnel.path().is_some_and(|path| path.local == local));
             let mut limits = by_path.map(|(_, tunnel)| tunnel.path_limit()).peekable();
             limits.peek()?;
             Some(limits.flatten().map(|(mtu, _)| mtu).min())
@@ -226,7 +226,7 @@ impl Links {
         let known = self.links.get(id).and_then(|link| link.path_mtu.as_deref());
         for id in self.links.tunnels_of(id) {
             if let Some(tunnel) = self.tunnels.get_mut(id) {
-                let known = known.filter(|known| tunnel.path.is_some_and(|path| known.is_of(&path)));
+                let known = known.filter(|known| tunnel.path().is_some_and(|path| known.is_of(&path)));
                 tunnel.set_path_mtu(known.map(|known| (known.mtu, known.found_by)), &mut self.tables.writer);
             }
         }

@@ -34,7 +34,7 @@ impl Link {
     fn new(now: Duration, tunnel: &Tunnel) -> Box<Self> {
         Box::new(Self {
             tunnels: Vec::new(),
-            roaming: Roaming::new(now, tunnel.roam, tunnel.path.is_some()),
+            roaming: Roaming::new(now, tunnel.roam, tunnel.path().is_some()),
             reports_again: None,
             path_mtu: None,
             probing: Probing::default(),

@@ -91,7 +91,7 @@ impl Links {
                     return Err(DropReason::SlowPathLimit);
                 }
                 let answer = Probe { kind: Kind::Answer, ..probe };
-                self.events.extend(tunnel.path.map(|path| dummy(tunnel, &path, answer, None)));
+                self.events.extend(tunnel.path().map(|path| dummy(tunnel, &path, answer, None)));
                 link.probing.search.iter_mut().for_each(|search| search.prober.handle_probe(now));
             }
             Kind::Answer => {
@@ -172,7 +172,7 @@ impl Links {
 
 /// Returns the path of a tunnel whose MTU is to be found, if that is wanted. Routers cut what they may.
 fn searched_path(tunnel: &Tunnel) -> Option<Path> {
-    let path = tunnel.path.filter(|_| tunnel.is_used && !tunnel.is_expired() && !tunnel.may_be_cut())?;
+    let path = tunnel.path().filter(|_| tunnel.is_used && !tunnel.is_expired() && !tunnel.may_be_cut())?;
     tunnel.path_probing.includes(path.encap != Encap::None).then_some(path)
 }
 

@@ -47,6 +47,6 @@ impl Links {
         let Some(tunnel) = self.tunnels.get(id).filter(|tunnel| !tunnel.is_expired()) else { return };
         let Some(interval) = tunnel.keepalive() else { return };
         self.timers.insert((now + interval, Timer::Keepalive(id)));
-        self.events.extend(tunnel.path.as_ref().and_then(keepalive).map(Event::Keepalive));
+        self.events.extend(tunnel.path().as_ref().and_then(keepalive).map(Event::Keepalive));
     }
 }

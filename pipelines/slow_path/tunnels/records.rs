@@ -1,8 +1,8 @@
 //! What is recorded of a tunnel: whose it is, what has happened to it, and its times.
 
-use super::Tunnel;
+use super::{Ends, Tunnel};
 use crate::slow_path::parts::{Holder, Owner};
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 use wayfarer_dataplane::sa::{Due, Path};
 
 impl Tunnel {
@@ -16,6 +16,22 @@ impl Tunnel {
         match &self.peer {
             Some(of) => of.holder.clone(),
             None => Holder::manual(self.name.clone()),
+        }
+    }
+
+    /// Returns the path to the peer, if one is known.
+    pub fn path(&self) -> Option<Path> {
+        match self.ends {
+            Ends::Known(path) => Some(path),
+            Ends::Local(_) => None,
+        }
+    }
+
+    /// Returns the gateway's outer address.
+    pub fn local(&self) -> IpAddr {
+        match self.ends {
+            Ends::Known(path) => path.local,
+            Ends::Local(local) => local,
         }
     }
 
