@@ -7,6 +7,7 @@
 mod address;
 pub mod arp;
 pub mod checksum;
+pub mod datagram;
 pub mod dhcp;
 pub mod encapsulation;
 pub mod esp;
