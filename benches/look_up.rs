@@ -114,6 +114,7 @@ fn rule(
     let settings = Settings {
         ports: [].into(),
         encap_ports: [].into(),
+        siu_port: None,
         host: None,
         mss_clamp: false,
         discards: false,

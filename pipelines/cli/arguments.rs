@@ -348,6 +348,8 @@ pub(super) enum ViewName {
     Ike,
     /// NATs and the inner addresses that use them.
     Nat,
+    /// Home agents whose updates move links, and these links.
+    HomeAgents,
 }
 
 impl From<ViewName> for View {
@@ -363,6 +365,7 @@ impl From<ViewName> for View {
             ViewName::Bars => Self::Bars,
             ViewName::Ike => Self::Ike,
             ViewName::Nat => Self::Nat,
+            ViewName::HomeAgents => Self::HomeAgents,
         }
     }
 }

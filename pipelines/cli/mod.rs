@@ -9,6 +9,7 @@ mod bench;
 #[cfg(feature = "bench")]
 mod demo;
 mod failure;
+mod home_agents;
 mod log;
 mod nat;
 mod neighbours;

@@ -1,7 +1,7 @@
 //! `wayfarer show`.
 
 use super::{
-    nat, neighbours, ports,
+    home_agents, nat, neighbours, ports,
     table::{
         self,
         Align::{Left, Right},
@@ -27,6 +27,7 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::Bars(all), true) => write_json(out, all),
         (Reply::Ike(all), true) => write_json(out, all),
         (Reply::Nat(all), true) => write_json(out, all),
+        (Reply::HomeAgents(all), true) => write_json(out, all),
         (Reply::Sa(all), false) => sa(out, all),
         (Reply::Ports(all), false) => ports::write(out, all),
         (Reply::Neighbours(all), false) => neighbours::write(out, all),
@@ -37,6 +38,7 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::Bars(all), false) => bars(out, all),
         (Reply::SlowPath(all) | Reply::Ike(all), false) => counters(out, all),
         (Reply::Nat(all), false) => nat::write(out, all),
+        (Reply::HomeAgents(all), false) => home_agents::write(out, all),
         (Reply::Done, _) => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use super::{
     field::{Unique, cores, numbers, pairs, port_towards, ports_of, prefixes},
     file::{self, RouteSource, Scalar},
     model::{Config, Gateway, Ike, Policy, PolicyAction, Port, PortKind, Route},
-    nat, neighbour, port,
+    nat, neighbour, port, siu,
     source::Source,
     tunnel, value,
 };
@@ -36,6 +36,7 @@ pub(super) fn config(source: &Source<'_>, file: &file::File) -> ConfigResult<Con
         routes: vec![],
         neighbours: vec![],
         nats: vec![],
+        siu: vec![],
         tunnels: vec![],
         policies: vec![],
         ike: Ike::default(),
@@ -46,6 +47,7 @@ pub(super) fn config(source: &Source<'_>, file: &file::File) -> ConfigResult<Con
     one_worker_for_files(source, file, &config)?;
     config.routes = routes(source, &file.route, &config.ports)?;
     config.neighbours = neighbour::neighbours(source, &file.neighbour, &config.ports)?;
+    config.siu = siu::home_agents(source, &file.siu, &config)?;
     config.nats = nat::nats(source, &file.nat, &config)?;
     config.tunnels = tunnel::tunnels(source, &file.tunnel, &config)?;
     config.gateway.tunnels = config.gateway.tunnels.max(config.tunnels.len());
@@ -84,20 +86,20 @@ fn gateway(source: &Source<'_>, raw: &file::Gateway) -> ConfigResult<Gateway> {
         if size.is_multiple_of(64) { Ok(size) } else { Err(Rule::Multiple(64)) }
     };
     let many = |n: &i64, range| Ok(value::integer::<u32>(*n, range)? as usize);
+    let encap_ports = source
+        .optional("gateway.encap_ports", &raw.encap_ports, |list| match numbers(list, 1u16..=u16::MAX)? {
+            list if list.len() > MAX_PORTS => Err(Rule::TooLong(MAX_PORTS)),
+            list => Ok(list),
+        })?
+        .unwrap_or_else(|| vec![value::NAT_T]);
     Ok(Gateway {
         workers: source.optional("gateway.workers", &raw.workers, |list| cores(list, CORES))?,
         control: source
             .optional("gateway.control", &raw.control, control)?
             .unwrap_or_else(|| Some(PathBuf::from(crate::control::SOCKET))),
         idle_sleep: source.optional("gateway.idle", &raw.idle, idle)?.flatten(),
-        encap_ports: source
-            .optional("gateway.encap_ports", &raw.encap_ports, |list| {
-                match numbers(list, 1u16..=u16::MAX)? {
-                    list if list.len() > MAX_PORTS => Err(Rule::TooLong(MAX_PORTS)),
-                    list => Ok(list),
-                }
-            })?
-            .unwrap_or_else(|| vec![value::NAT_T]),
+        siu_port: siu::port(source, raw, &encap_ports)?,
+        encap_ports,
         kernel_routes: raw.routes.as_ref().is_some_and(|routes| *routes.get_ref() == RouteSource::Kernel),
         mss_clamp: raw.mss_clamp.unwrap_or(true),
         frames: source.optional("gateway.frames", &raw.frames, |n| many(n, 256..=1 << 24))?.unwrap_or(16_384),

@@ -150,6 +150,10 @@ pub enum Rule {
     SharedDevice(usize),
     /// No port has this name.
     UnknownPort,
+    /// No home agent has this name.
+    UnknownHomeAgent,
+    /// A link of IKE does not follow a home agent.
+    IkeHomeAgent,
     /// The value must be IPv4.
     Ipv4,
     /// The port of the NAT does not have this IPv4 address.
@@ -160,6 +164,8 @@ pub enum Rule {
     OutsideInside(Ipv4Addr),
     /// The range holds this UDP port of the gateway.
     OwnUdpPort(u16),
+    /// The gateway receives ESP or IKE on this UDP port.
+    TakenUdpPort,
     /// The NAT of this line translates some of the same packets.
     SameInside(usize),
     /// The NAT of this line has some of these ports of the same address.
@@ -334,6 +340,8 @@ impl fmt::Display for Rule {
                 "has the device of the port in line {line}, so it needs the same kind, mac, optional, promiscuous and count"
             ),
             Self::UnknownPort => f.write_str("no [[port]] has this name"),
+            Self::UnknownHomeAgent => f.write_str("no [[siu]] has this name"),
+            Self::IkeHomeAgent => f.write_str("only a [[tunnel]] can follow a home agent"),
             Self::Ipv4 => f.write_str("must be IPv4, the only family that [[nat]] translates"),
             Self::NotOnPort => f.write_str("must be one of the IPv4 addresses of the [[nat]]'s port"),
             Self::NoAddress => f.write_str("this [[port]] has no IPv4 address: add one to its \"addresses\""),
@@ -343,6 +351,7 @@ impl fmt::Display for Rule {
             Self::OwnUdpPort(port) => {
                 write!(f, "holds UDP port {port}, which is the gateway's own: begin above it, or end below")
             }
+            Self::TakenUdpPort => f.write_str("the gateway receives ESP or IKE on this port: take another"),
             Self::SameInside(line) => {
                 write!(f, "overlaps \"inside\" of the [[nat]] of line {line}, which has the same port")
             }

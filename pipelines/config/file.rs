@@ -27,6 +27,8 @@ pub(super) struct File {
     #[serde(default)]
     pub nat: Vec<Spanned<Nat>>,
     #[serde(default)]
+    pub siu: Vec<Spanned<Siu>>,
+    #[serde(default)]
     pub tunnel: Vec<Spanned<Tunnel>>,
     #[serde(default)]
     pub policy: Vec<Spanned<Policy>>,
@@ -46,6 +48,7 @@ pub(super) struct Gateway {
     pub control: Key<String>,
     pub idle: Key<String>,
     pub encap_ports: Key<Vec<i64>>,
+    pub siu_port: Key<i64>,
     pub routes: Key<RouteSource>,
     pub mss_clamp: Option<bool>,
     pub frames: Key<i64>,
@@ -146,6 +149,15 @@ pub(super) struct Nat {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Siu {
+    pub name: Spanned<String>,
+    pub address: Spanned<String>,
+    pub key: Spanned<i64>,
+    pub secret_file: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Tunnel {
     pub name: Spanned<String>,
     pub mode: Key<Mode>,
@@ -159,6 +171,8 @@ pub(super) struct Tunnel {
     pub local_ports: Key<Scalar>,
     pub remote_ports: Key<Scalar>,
     pub roam: Key<Roam>,
+    pub siu: Key<String>,
+    pub home: Key<String>,
     pub pin_source: Key<bool>,
     pub window: Key<i64>,
     pub esn: Option<bool>,

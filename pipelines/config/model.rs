@@ -4,7 +4,7 @@ mod ike;
 
 pub(crate) use ike::KEY_LOG_WARNING;
 pub use ike::{Accounting, Coa, CoaClient, Connection, Ike, PeerMethod, PoolRange};
-pub use wayfarer_mobility::{path_mtu::PathProbing, roaming::Policy as Roam};
+pub use wayfarer_mobility::{mip::siu::SharedKey, path_mtu::PathProbing, roaming::Policy as Roam};
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -39,6 +39,8 @@ pub struct Config {
     pub neighbours: Vec<Neighbour>,
     /// Address translation of what leaves in clear.
     pub nats: Vec<Nat>,
+    /// The home agents whose updates move links.
+    pub siu: Vec<Siu>,
     /// Tunnels with manual keys.
     pub tunnels: Vec<Tunnel>,
     /// Policies for traffic outside tunnels. Traffic that no policy names is discarded.
@@ -58,6 +60,8 @@ pub struct Gateway {
     pub idle_sleep: Option<Duration>,
     /// UDP ports that receive ESP in UDP (RFC 3948).
     pub encap_ports: Vec<u16>,
+    /// UDP port that receives security information updates.
+    pub siu_port: u16,
     /// `true` if the kernel's routes are used besides those of the configuration.
     pub kernel_routes: bool,
     /// `true` if the MSS of TCP connections is lowered to fit their tunnel.
@@ -283,6 +287,8 @@ pub struct Tunnel {
     pub selectors: Vec<Selector>,
     /// The reaction to a move of the peer.
     pub roam: Roam,
+    /// Which home agent says where the peer is, with [`Roam::HomeAgent`].
+    pub home: Option<Home>,
     /// `true` if packets from addresses other than `remote` are dropped.
     pub pin_source: bool,
     /// Sequence numbers in the anti-replay window.
@@ -315,6 +321,33 @@ pub struct Tunnel {
     pub inbound: Sa,
     /// The SA of packets to the peer.
     pub outbound: Sa,
+}
+
+/// A home agent whose updates move links.
+#[derive(Clone, Debug)]
+pub struct Siu {
+    /// Name.
+    pub name: String,
+    /// The address that its updates come from.
+    pub address: IpAddr,
+    /// The key that it shares with the gateway.
+    pub key: SharedKey,
+}
+
+impl PartialEq for Siu {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |one: &Self| (one.name.clone(), one.address, one.key.number);
+        parts(self) == parts(other) && self.key.secret == other.key.secret
+    }
+}
+
+/// What a link follows that moves when a home agent says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// The home agent's address.
+    pub agent: IpAddr,
+    /// The peer's home address.
+    pub address: IpAddr,
 }
 
 /// One SA of a tunnel.

@@ -95,7 +95,8 @@ fn nat(source: &Source<'_>, raw: &Spanned<file::Nat>, config: &Config) -> Config
     })?;
     let ports = source.optional("nat.ports", &raw.ports, |ports| {
         let PortRange { first, last } = value::ports(ports)?;
-        let ours = config.gateway.encap_ports.iter().chain([&esp::IKE_PORT]);
+        let siu = config.siu.first().map(|_| &config.gateway.siu_port);
+        let ours = config.gateway.encap_ports.iter().chain([&esp::IKE_PORT]).chain(siu);
         match ours.copied().find(|port| (first..=last).contains(port)) {
             Some(port) => Err(Rule::OwnUdpPort(port)),
             None if first == 0 => Err(Rule::Range(1, u16::MAX.into())),

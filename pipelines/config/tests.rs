@@ -6,6 +6,7 @@ mod ike;
 mod nat;
 mod neighbours;
 mod refused;
+mod siu;
 mod texts;
 mod vlans;
 mod warnings;

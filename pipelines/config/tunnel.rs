@@ -6,6 +6,7 @@ use super::{
     file::{self, Key, Scalar},
     keys,
     model::{Config, Encapsulation, Remote, Roam, Sa, Tunnel},
+    siu,
     source::Source,
     value,
 };
@@ -25,12 +26,13 @@ pub(super) fn tunnels(
     raw: &[Spanned<file::Tunnel>],
     config: &Config,
 ) -> ConfigResult<Vec<Tunnel>> {
-    let (mut names, mut spis) = (Unique::new(), Unique::new());
+    let (mut names, mut spis, mut homes) = (Unique::new(), Unique::new(), Unique::new());
     let mut tunnels = Vec::with_capacity(raw.len());
     for raw in raw {
         let tunnel = RawTunnel { source, raw: raw.get_ref(), place: raw.span() }.check(config)?;
         let raw = raw.get_ref();
         source.value("tunnel.name", &raw.name, |name| names.add(source, name.clone(), raw.name.span()))?;
+        siu::is_free(source, raw, tunnel.home, &mut homes)?;
         let spi = &raw.inbound.spi;
         source.value("tunnel.inbound.spi", spi, |_| spis.add(source, tunnel.inbound.spi, spi.span()))?;
         tunnels.push(tunnel);
@@ -65,6 +67,11 @@ impl RawTunnel<'_> {
             Some(file::Mode::Transport) => Mode::Transport,
             Some(file::Mode::Tunnel) | None => Mode::Tunnel,
         };
+        let roam = raw.roam.as_ref().map_or(Roam::Follow, |roam| roam.get_ref().0);
+        if let (Roam::HomeAgent, Mode::Transport, Some(written)) = (roam, mode, &raw.roam) {
+            let rule = Rule::Pointless("mode = \"transport\"".into());
+            return Err(source.bad("tunnel.roam", written.span(), rule));
+        }
         let outer_fragments = raw.outer_fragments.unwrap_or(false);
         let window = |n: &i64| value::integer(*n, 64..=65536);
         Ok(Tunnel {
@@ -74,9 +81,13 @@ impl RawTunnel<'_> {
             remote,
             encap: self.encap(with_port, &config.gateway.encap_ports)?,
             selectors: self.selectors(mode, Prefix::host(local), remote)?,
-            roam: raw.roam.as_ref().map_or(Roam::Follow, |roam| roam.get_ref().0),
+            roam,
+            home: siu::home(source, raw, roam, config)?,
             pin_source: source
                 .optional("tunnel.pin_source", &raw.pin_source, |&pin| match remote {
+                    _ if pin && roam == Roam::HomeAgent => {
+                        Err(Rule::Pointless("roam = \"home_agent\"".into()))
+                    }
                     Remote::Any if pin => Err(Rule::FixedRemote("pin_source")),
                     _ => Ok(pin),
                 })?

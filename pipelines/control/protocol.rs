@@ -11,9 +11,11 @@
 //! The version increases only with changes that an old client would misread. New fields and
 //! commands do not change it: a client ignores fields that it does not know.
 
+mod home_agent;
 mod neighbour;
 mod worker;
 
+pub use home_agent::{FollowerView, HomeAgentView};
 pub use neighbour::NeighbourView;
 pub use worker::WorkerView;
 
@@ -128,6 +130,8 @@ pub enum View {
     Ike,
     /// NATs and the inner addresses that use them.
     Nat,
+    /// Home agents whose updates move links, and these links.
+    HomeAgents,
 }
 
 /// An answer.
@@ -176,6 +180,8 @@ pub enum Reply {
     Ike(Vec<CounterView>),
     /// For [`View::Nat`].
     Nat(Vec<NatView>),
+    /// For [`View::HomeAgents`].
+    HomeAgents(Vec<HomeAgentView>),
     /// For a command that changes something.
     Done,
 }

@@ -269,6 +269,17 @@ pub fn is_too_big(header: &IpHeader, packet: &[u8], tables: &Tables) -> bool {
         })
 }
 
+/// Returns whether the packet to one of the gateway's own addresses that begins with `header` goes to the port of
+/// home agents' updates.
+#[inline]
+pub fn is_update(header: &IpHeader, packet: &[u8], tables: &Tables) -> bool {
+    tables.settings.siu_port.is_some_and(|port| {
+        header.protocol == protocol::UDP
+            && header.fragment == Fragment::Whole
+            && header.payload(packet).get(2..4) == Some(&port.to_be_bytes())
+    })
+}
+
 /// Returns our SPI in the IKE message in `packet`, an IP packet that begins with `header` (RFC 7296
 /// §3.1).
 pub fn ike_spi(packet: &[u8], header: &IpHeader) -> Option<u64> {

@@ -178,7 +178,9 @@ pub(super) fn deliver(
     if let Err(reason) = shows_ports(header, packet.data()) {
         return io.drop(packet, reason);
     }
-    if flow.is_icmp()
+    if classify::is_update(header, packet.data(), tables) && tables.is_own(header.dst, reader) {
+        io.punt_packet(packet, Punt::Update);
+    } else if flow.is_icmp()
         && classify::is_too_big(header, packet.data(), tables)
         && tables.is_own(header.dst, reader)
     {

@@ -2,6 +2,7 @@
 
 use super::{
     admission::{admit, charge, permits, ruled},
+    classify,
     departure::{Departure, Departures, Origin},
     forward,
     input_port::from_link,
@@ -10,6 +11,7 @@ use super::{
     policy::Decision,
     policy_fragments::{self, shows_ports},
     reassembly::{Fragments, Sender, Whole},
+    rings::Punt,
     tables::{Hop, Tables},
 };
 use wayfarer_dataplane::{
@@ -57,6 +59,9 @@ pub(super) fn forward_inner<'r>(
             };
         }
         return match permits(ruled) {
+            Ok(()) if hop == Some(Hop::Local) && classify::is_update(header, packet.data(), tables) => {
+                io.punt_packet(packet, Punt::Update);
+            }
             Ok(()) => io.route_by(hop, packet, header.dst, tables),
             Err(reason) => io.drop(packet, reason),
         };

@@ -59,6 +59,8 @@ pub enum Punt {
         /// The probe.
         probe: Probe,
     },
+    /// A home agent's security information update (the IP packet).
+    Update,
     /// A packet that was dropped, which is to be reported to the sender (the IP packet, or the start of
     /// one that is longer than a frame).
     Problem(Problem),
@@ -67,7 +69,7 @@ pub enum Punt {
 /// The number of kinds of punts. Each kind has its own ring and its own share of a turn, so that a
 /// flood of one cannot starve another. Packets that need a mapping or cause an ICMP error are of other
 /// kinds if they came out of tunnels than if they came in clear.
-pub const PUNT_KINDS: usize = 11;
+pub const PUNT_KINDS: usize = 12;
 
 impl Punt {
     /// Returns the number of the kind, below [`PUNT_KINDS`], for a packet that came by `port`.
@@ -85,6 +87,7 @@ impl Punt {
             Self::Unmapped { .. } if is_from_tunnel(port) => 8,
             Self::Unmapped { .. } => 9,
             Self::Probe { .. } => 10,
+            Self::Update => 11,
         }
     }
 }
@@ -140,7 +143,7 @@ pub enum Event {
 /// that the fragments of a long IKE message may come at once (RFC 7383).
 pub const PUNTS_PER_TURN: u32 = BURST as u32;
 /// Frames that may wait in the ring of each kind of punt.
-const PUNTS: [usize; PUNT_KINDS] = [128, 256, 512, 256, 64, 64, 128, 64, 256, 256, 32];
+const PUNTS: [usize; PUNT_KINDS] = [128, 256, 512, 256, 64, 64, 128, 64, 256, 256, 32, 256];
 /// Frames that may wait in the ring to the worker.
 const INJECTED: usize = 512;
 /// Messages longer than a frame that may wait in their own ring.

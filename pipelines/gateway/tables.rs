@@ -155,6 +155,8 @@ pub struct Settings {
     pub ports: Box<[PortSettings]>,
     /// UDP ports that receive ESP in UDP, sorted.
     pub encap_ports: Box<[u16]>,
+    /// UDP port that receives home agents' updates, if there are such.
+    pub siu_port: Option<u16>,
     /// The host's own stack, if a port leads there. Packets to the gateway's own addresses that are
     /// neither ESP nor IKE go there.
     pub host: Option<HostSettings>,

@@ -316,6 +316,7 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
     Settings {
         ports: ports.iter().enumerate().map(|(index, p)| port_settings(config, index, p)).collect(),
         encap_ports: encap_ports.into(),
+        siu_port: config.siu.first().map(|_| config.gateway.siu_port),
         host: host.and_then(|(index, p)| match p.stations {
             Stations::Only(mac) => Some(HostSettings { port: index as u16, mac: SharedMac::new(mac) }),
             Stations::Ask => None,

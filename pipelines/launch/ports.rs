@@ -114,9 +114,10 @@ fn open_device(
         config.ports.iter().flat_map(|p| p.addresses.iter().map(|(own, _)| *own)).collect();
     let has_ike = !config.ike.connections.is_empty();
     let ike_ports = has_ike.then_some(esp::IKE_PORT).into_iter();
+    let siu_port = config.siu.first().map(|_| config.gateway.siu_port);
     let rules = Rules {
         local: host.iter().chain(&own).copied().collect(),
-        udp_ports: ike_ports.chain(config.gateway.encap_ports.iter().copied()).collect(),
+        udp_ports: ike_ports.chain(config.gateway.encap_ports.iter().copied()).chain(siu_port).collect(),
         nats: config
             .nats
             .iter()

@@ -22,6 +22,7 @@ use wayfarer_dataplane::{
     sa::{Df, Limits, Mode, Selector, Spi},
     table::Prefix,
 };
+use wayfarer_mobility::mip::siu::UDP_PORT;
 use zeroize::Zeroizing;
 
 /// Index of the port towards terminals.
@@ -76,6 +77,7 @@ pub fn bare_tunnel(name: String, inbound: Sa, outbound: Sa) -> Tunnel {
         encap: Encapsulation::None,
         selectors: vec![],
         roam: Roam::Follow,
+        home: None,
         pin_source: false,
         window: 1024,
         esn: false,
@@ -113,6 +115,7 @@ pub fn gateway_settings(tunnels: usize) -> Gateway {
         control: None,
         idle_sleep: None,
         encap_ports: vec![4500],
+        siu_port: UDP_PORT,
         kernel_routes: false,
         mss_clamp: true,
         frames: 512,
@@ -131,6 +134,7 @@ pub fn bare_config(gateway: Gateway, routes: Vec<Route>, tunnels: Vec<Tunnel>) -
         routes,
         neighbours: vec![],
         nats: vec![],
+        siu: vec![],
         tunnels,
         policies: vec![],
         ike: Ike::default(),

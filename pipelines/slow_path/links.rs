@@ -5,6 +5,7 @@
 //! link's [`Roaming`] decides whether its peer is followed. Then a manually keyed link moves at
 //! once, and the driver of any other is asked.
 
+mod care_of;
 mod holders;
 mod host_traffic;
 mod link_id;
@@ -28,6 +29,7 @@ use super::{
     tunnels::{MoveError, Tunnel, Tunnels},
 };
 use crate::gateway::tables::Awaited;
+use care_of::Followers;
 pub(super) use link_id::LinkId;
 pub(super) use mtus::FoundMtu;
 use records::LinkRecords;
@@ -111,6 +113,7 @@ pub(super) struct Links {
     pub(super) tables: TableWriter,
     tunnels: Tunnels,
     links: LinkRecords,
+    followers: Followers,
     timers: BTreeSet<(Duration, Timer)>,
     events: VecDeque<Event>,
     early: EarlyPackets,
@@ -130,6 +133,7 @@ impl Links {
             tables,
             tunnels: Tunnels::new(sharing)?,
             links: LinkRecords::default(),
+            followers: Followers::default(),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
             early: EarlyPackets::default(),
@@ -171,6 +175,7 @@ impl Links {
 
     /// Adds a tunnel that receives, but does not send yet.
     fn add(&mut self, now: Duration, parts: TunnelParts, mtu: usize) -> Result<TunnelId, KeyError> {
+        let home = parts.home;
         let (id, tunnel) = self.tunnels.add(parts, now, mtu, &self.tables.writer)?;
         let (selectors, room) = (&tunnel.inbound.selectors, tunnel.inbound.inner_mtu());
         let TableWriter { tables, writer, .. } = &mut self.tables;
@@ -190,6 +195,9 @@ impl Links {
         }
         let link = LinkId::of(tunnel.owner(), id);
         self.links.add_tunnel(now, link, id, tunnel);
+        if let Some(home) = home {
+            self.follow_home_agent(id, home);
+        }
         self.inherit_path_mtu(id);
         self.search_path(now, link);
         Ok(id)
@@ -236,8 +244,10 @@ impl Links {
         if tables.inbound.get(&spi, reader).is_some_and(|sa| Arc::ptr_eq(sa, &tunnel.inbound)) {
             tables.inbound.remove(writer, &spi);
         }
-        policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
-        self.events.extend(Event::tunnels_changed(&tunnel.inbound.selectors, &self.tables.tables));
+        let sent = self.followers.sent_by(id, &tunnel);
+        policies::unprotect(id, &sent, &mut self.tables);
+        self.events.extend(Event::tunnels_changed(&sent, &self.tables.tables));
+        self.followers.remove(id);
     }
 
     /// Removes an expired tunnel from the workers' tables, so that it carries nothing more.
@@ -245,7 +255,7 @@ impl Links {
         let Some(tunnel) = self.tunnels.get(id) else { return };
         let TableWriter { tables, writer, .. } = &mut self.tables;
         tables.inbound.remove(writer, &tunnel.inbound.spi);
-        policies::expire(id, &tunnel.inbound.selectors, &mut self.tables);
+        policies::expire(id, &self.followers.sent_by(id, tunnel), &mut self.tables);
     }
 
     /// Sends all traffic of a link by `path` from the next burst on. Every way to detect a move ends
@@ -288,7 +298,7 @@ impl Links {
         path: Path,
         cause: &'static str,
     ) -> Result<(), MoveError> {
-        let from = self.tunnels.get(id).and_then(|tunnel| tunnel.path);
+        let from = self.tunnels.get(id).and_then(|tunnel| tunnel.path());
         let result = self.move_to(now, LinkId::Manual(id), path);
         if from != Some(path) {
             self.log_move(now, id, Move { cause, from, to: path }, result);
@@ -321,12 +331,12 @@ impl Links {
         if tunnel.owner() != Owner::Manual {
             return Err(MoveError::Ike);
         }
-        let encap = match (tunnel.path.map(|path| path.encap), udp_port) {
+        let encap = match (tunnel.path().map(|path| path.encap), udp_port) {
             (Some(Encap::Udp { local, .. }), Some(remote)) => Encap::Udp { local, remote },
             (None | Some(Encap::None), Some(remote)) => Encap::Udp { local: esp::NAT_T_PORT, remote },
             (known, None) => known.unwrap_or(Encap::None),
         };
-        let local = tunnel.path.map_or(tunnel.local, |path| path.local);
+        let local = tunnel.local();
         self.move_manual(now, id, Path { local, remote, encap }, "by_hand")
     }
 
@@ -339,7 +349,7 @@ impl Links {
             self.events.push_back(Event::Ike(peer, IkeEvent::FirstPacket(child)));
         }
         // The first packet is reported on any path, and the link may have moved meanwhile.
-        if tunnel.path == Some(path) {
+        if tunnel.path() == Some(path) {
             return;
         }
         let link = LinkId::of(tunnel.owner(), id);
@@ -378,22 +388,28 @@ impl Links {
             None => {}
             Some(Decision::Wait(until)) => _ = self.timers.insert((until, Timer::Move(link))),
             Some(Decision::Follow(path)) => self.follow(now, link, path),
+            Some(Decision::Remember(path)) => self.see_at(link, path),
             Some(Decision::Notify(path)) => {
-                for id in self.links.tunnels_of(link) {
-                    if let Some(tunnel) = self.tunnels.get_mut(id) {
-                        tunnel.see_at(path);
-                    }
-                }
+                self.see_at(link, path);
                 match link {
                     LinkId::Ike(peer) => {
                         self.events.push_back(Event::Ike(peer, IkeEvent::NotFollowed(path)));
                     }
                     LinkId::Manual(id) => {
-                        let from = self.tunnels.get(id).and_then(|tunnel| tunnel.path);
+                        let from = self.tunnels.get(id).and_then(|tunnel| tunnel.path());
                         let moved = Move { cause: "seen", from, to: path };
                         self.log_move(now, id, moved, Err(MoveError::Policy));
                     }
                 }
+            }
+        }
+    }
+
+    /// Records that the peer of a link was seen by `path`, which the link does not follow.
+    fn see_at(&mut self, link: LinkId, path: Path) {
+        for id in self.links.tunnels_of(link) {
+            if let Some(tunnel) = self.tunnels.get_mut(id) {
+                tunnel.see_at(path);
             }
         }
     }

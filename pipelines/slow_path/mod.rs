@@ -25,6 +25,7 @@ mod punts;
 mod routes;
 mod table_writer;
 mod turn;
+mod updates;
 mod view;
 
 pub use counters::SlowPathCounters;
@@ -57,6 +58,7 @@ use std::{io, net::IpAddr, sync::Arc, time::Duration};
 use table_writer::TableWriter;
 use tracing::warn;
 use tunnels::{MoveError, Tunnels};
+use updates::HomeAgents;
 use wayfarer_dataplane::{
     crypto::KeyError,
     drop::DropReason,
@@ -94,6 +96,7 @@ pub struct SlowPath {
     /// The kernel's indices of the devices that are its sides of ports.
     kernel_sides: Vec<u32>,
     ike: Option<Ike>,
+    home_agents: HomeAgents,
     requests: Receiver<ControlRequest>,
     new_config: Receiver<NewConfig>,
     counters: SlowPathCounters,
@@ -128,6 +131,7 @@ impl SlowPath {
             kernel: None,
             kernel_sides: vec![],
             ike: None,
+            home_agents: HomeAgents::new(&config.siu),
             counters: SlowPathCounters::default(),
             problems: ProblemLimit::default(),
             devices: Devices::default(),

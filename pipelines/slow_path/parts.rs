@@ -1,6 +1,6 @@
 //! The parameters of a tunnel before it is installed, from configuration or from IKE.
 
-use crate::config::model::{self, Encapsulation, Remote};
+use crate::config::model::{self, Encapsulation, Home, Remote};
 use std::{hash::BuildHasher, net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_dataplane::{
     crypto::Suite,
@@ -108,6 +108,8 @@ pub(super) struct TunnelParts {
     pub(super) tells_barrier: bool,
     /// The policy for moves of the peer, the same for all tunnels of a link.
     pub(super) roam: Policy,
+    /// Which home agent says where the peer is, with [`Policy::HomeAgent`].
+    pub(super) home: Option<Home>,
     /// Size of the anti-replay window in sequence numbers.
     pub(super) window: u32,
     /// True for extended sequence numbers (RFC 4303 §2.2.1).
@@ -188,6 +190,7 @@ impl From<&model::Tunnel> for TunnelParts {
             selectors: tunnel.selectors.clone(),
             tells_barrier: false,
             roam: tunnel.roam,
+            home: tunnel.home,
             window: tunnel.window,
             esn: tunnel.esn,
             outer_fragments: tunnel.outer_fragments,

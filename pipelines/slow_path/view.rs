@@ -44,6 +44,7 @@ impl SlowPath {
                     let bars = |ike: &Ike| ike.bars_view(now);
                     Reply::Bars(self.ike.as_ref().map(bars).unwrap_or_default())
                 }
+                View::HomeAgents => Reply::HomeAgents(self.home_agents.view(&self.links)),
                 View::Nat => Reply::Nat(self.nats.view(&self.network)),
                 View::Ike => Reply::Ike(self.ike.as_ref().map(Ike::counters_view).unwrap_or_default()),
             }),
@@ -311,15 +312,15 @@ fn sa(now: Duration, t: &Tunnel) -> SaView {
             Mode::Transport => "transport",
         }
         .to_owned(),
-        state: match (t.is_expired(), t.path) {
+        state: match (t.is_expired(), t.path()) {
             (true, _) => "expired",
             (false, None) => "waiting",
             (false, Some(_)) => "up",
         }
         .to_owned(),
-        local: t.path.map_or(t.local, |path| path.local).to_string(),
-        remote: t.path.as_ref().map(remote_end),
-        encap: t.path.map(|p| if p.encap == Encap::None { "esp" } else { "udp" }.to_owned()),
+        local: t.local().to_string(),
+        remote: t.path().as_ref().map(remote_end),
+        encap: t.path().map(|p| if p.encap == Encap::None { "esp" } else { "udp" }.to_owned()),
         seen: t.seen().map(remote_end),
         path_mtu,
         path_mtu_source,

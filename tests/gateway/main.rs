@@ -11,6 +11,7 @@ mod flow_cache;
 mod forwarding;
 mod fragments;
 mod fuzz_corpus;
+mod home_agent;
 mod host_fragments;
 mod icmp;
 mod inner_fragments;

@@ -185,7 +185,12 @@ impl RawConnection<'_> {
                     .optional("connection.liveness", &raw.liveness, |text| or_none(text, value::duration))?
                     .unwrap_or(Some(LIVENESS)),
                 mobike: raw.mobike.unwrap_or(true),
-                roam: raw.roam.as_ref().map_or(Policy::Follow, |roam| roam.get_ref().0),
+                roam: source
+                    .optional("connection.roam", &raw.roam, |roam| match roam.0 {
+                        Policy::HomeAgent => Err(Rule::IkeHomeAgent),
+                        policy => Ok(policy),
+                    })?
+                    .unwrap_or(Policy::Follow),
                 no_nats: !raw.allow_nat.unwrap_or(true),
                 force_udp: raw.encap.as_ref().is_some_and(|encap| *encap.get_ref() == IkeEncap::Udp),
                 fragment: source

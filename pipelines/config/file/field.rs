@@ -36,7 +36,8 @@ impl<'de> Deserialize<'de> for Roam {
             "follow" => Ok(Self(roaming::Policy::Follow)),
             "notify" => Ok(Self(roaming::Policy::Notify)),
             "ignore" => Ok(Self(roaming::Policy::Ignore)),
-            other => Err(D::Error::unknown_variant(other, &["follow", "notify", "ignore"])),
+            "home_agent" => Ok(Self(roaming::Policy::HomeAgent)),
+            other => Err(D::Error::unknown_variant(other, &["follow", "notify", "ignore", "home_agent"])),
         }
     }
 }

@@ -415,7 +415,7 @@ fn single_keys() {
         ("encap = \"none\"", "connection.encap = \"none\": must be \"auto\" or \"udp\""),
         (
             "roam = \"folow\"",
-            "connection.roam = \"folow\": must be \"follow\" or \"notify\" or \"ignore\"; did you mean \"follow\"?",
+            "connection.roam = \"folow\": must be \"follow\" or \"notify\" or \"ignore\" or \"home_agent\"; did you mean \"follow\"?",
         ),
         (
             "mode = \"transport\"",

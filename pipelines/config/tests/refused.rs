@@ -213,7 +213,10 @@ fn refuses_invalid_values_of_tunnel_keys() {
     expect("window = 65537", "must be from 64 to 65536");
     expect("dscp = 64", "must be \"copy\" or a number from 0 to 63");
     expect("df = \"on\"", "must be \"copy\" or \"set\" or \"clear\"");
-    expect("roam = \"folow\"", "must be \"follow\" or \"notify\" or \"ignore\"; did you mean \"follow\"?");
+    expect(
+        "roam = \"folow\"",
+        "must be \"follow\" or \"notify\" or \"ignore\" or \"home_agent\"; did you mean \"follow\"?",
+    );
     expect("tfc = 70000", "must be from 0 to 65472");
     expect("mtu = 500", "must be from 576 to 65472");
     expect("keepalive = \"0s\"", "must be a time above zero, like \"500ms\", \"30s\", \"5m\", \"1h\"");

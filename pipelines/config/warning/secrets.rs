@@ -5,12 +5,13 @@ use std::fs;
 use toml::Spanned;
 
 /// The secrets of the folder `conf/keys`.
-const EXAMPLES: [&str; 11] = [
+const EXAMPLES: [&str; 12] = [
     include_str!("../../../conf/keys/example-alice-down"),
     include_str!("../../../conf/keys/example-alice-password"),
     include_str!("../../../conf/keys/example-alice-up"),
     include_str!("../../../conf/keys/example-carol-down"),
     include_str!("../../../conf/keys/example-carol-up"),
+    include_str!("../../../conf/keys/example-home-agent"),
     include_str!("../../../conf/keys/example-host-down"),
     include_str!("../../../conf/keys/example-host-up"),
     include_str!("../../../conf/keys/example-lab-psk"),
@@ -46,6 +47,7 @@ pub(super) fn review(review: &mut Review<'_>) {
         let radius = connection.radius.iter();
         files.extend(radius.map(|radius| ("connection.radius.secret_file", &radius.get_ref().secret_file)));
     }
+    files.extend(raw.siu.iter().map(|siu| ("siu.secret_file", &siu.get_ref().secret_file)));
     let clients = raw.coa.iter().flat_map(|coa| coa.get_ref().clients.get_ref());
     files.extend(clients.map(|client| ("coa.clients.secret_file", &client.secret_file)));
     let path = |file: &Spanned<String>| source.path(file.get_ref()).ok();

@@ -107,6 +107,8 @@ fn inner(key: InnerKey, tables: &Tables, reader: &Reader) -> Option<InnerEntry> 
     let is_ruled = tables.settings.discards || tables.policies.find(dst, reader).is_some();
     let exit = match tables.routes.find(dst, reader) {
         _ if is_ruled || tables.nat.has_address(dst) => None,
+        // Some of them may be updates, which are not the host's.
+        Some(Hop::Local | Hop::Host) if tables.settings.siu_port.is_some() => None,
         Some(Hop::Local | Hop::Host) => tables.settings.host.is_some().then_some(InnerExit::Host),
         hop => Exit::of(hop).filter(|exit| dst.is_routable() && !has_nat(exit)).map(InnerExit::Station),
     };

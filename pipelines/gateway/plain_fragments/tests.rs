@@ -45,6 +45,7 @@ impl Bench {
         let settings = Settings {
             ports: Box::default(),
             encap_ports: Box::new([4500]),
+            siu_port: None,
             host: None,
             mss_clamp: false,
             discards: false,

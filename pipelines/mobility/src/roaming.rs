@@ -22,6 +22,8 @@ pub enum Policy {
     Notify,
     /// Do nothing.
     Ignore,
+    /// Remember the new path, and use it when a home agent says that the peer is there.
+    HomeAgent,
 }
 
 /// The decision about a path by which a peer was seen.
@@ -31,6 +33,8 @@ pub enum Decision<P> {
     Follow(P),
     /// Report this path, and stay where the link is.
     Notify(P),
+    /// Remember this path, and stay where the link is.
+    Remember(P),
     /// Call [`Roaming::handle_timeout`] at this time.
     Wait(Duration),
 }
@@ -68,10 +72,13 @@ impl<P: Copy + PartialEq> Roaming<P> {
     /// Handles a report that the fast path saw an authentic, newest packet of the peer by `path`.
     /// Returns the decision, unless nothing is to be done.
     pub fn handle_report(&mut self, now: Duration, path: P) -> Option<Decision<P>> {
-        let notifies = self.policy == Policy::Notify && self.is_known;
-        if self.policy == Policy::Ignore && self.is_known {
-            return None;
+        match self.policy {
+            Policy::Ignore if self.is_known => return None,
+            // It costs no more than the report itself, and the home agent limits the moves.
+            Policy::HomeAgent if self.is_known => return Some(Decision::Remember(path)),
+            _ => {}
         }
+        let notifies = self.policy == Policy::Notify && self.is_known;
         // Several tunnels of a link show the same move.
         let is_last = |(at, last): &(Duration, P)| *last == path && now < *at + REFILL;
         if self.waiting.is_none() && self.last.as_deref().is_some_and(is_last) {
@@ -135,7 +142,9 @@ mod tests {
             (Policy::Follow, true, Some(Decision::Follow('b'))),
             (Policy::Notify, true, Some(Decision::Notify('b'))),
             (Policy::Ignore, true, None),
+            (Policy::HomeAgent, true, Some(Decision::Remember('b'))),
             (Policy::Ignore, false, Some(Decision::Follow('b'))),
+            (Policy::HomeAgent, false, Some(Decision::Follow('b'))),
         ] {
             let mut roaming = Roaming::new(MS(0), policy, is_known);
             assert_eq!(roaming.handle_report(MS(1), 'b'), expected, "{policy:?} {is_known}");
@@ -162,6 +171,14 @@ mod tests {
         let mut roaming = known(Policy::Notify);
         let told = (1..100).filter_map(|ms| roaming.handle_report(MS(ms), 'a'));
         assert_eq!(told.collect::<Vec<_>>(), [Decision::Notify('a')]);
+    }
+
+    #[test]
+    fn what_a_home_agent_decides_is_remembered_however_often_it_changes() {
+        let mut roaming = known(Policy::HomeAgent);
+        for (i, path) in ['a', 'b'].into_iter().cycle().take(100).enumerate() {
+            assert_eq!(roaming.handle_report(MS(i as u64), path), Some(Decision::Remember(path)));
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ fn slow_path(config: &Config, ports: Vec<PortHandle>) -> SlowPath {
     let settings = Settings {
         ports: Box::default(),
         encap_ports: Box::default(),
+        siu_port: None,
         host: None,
         mss_clamp: false,
         discards: false,

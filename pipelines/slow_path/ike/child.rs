@@ -97,6 +97,7 @@ impl ConnectionParts {
             tells_barrier: prefixes.tells_barrier(),
             selectors,
             roam: self.roam,
+            home: None,
             window: self.window,
             esn: sa.suite.esn,
             outer_fragments: self.outer_fragments,

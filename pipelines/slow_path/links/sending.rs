@@ -1,7 +1,7 @@
 //! The tunnels by which a link's traffic is sent.
 
 use super::{Event, LinkId, Links};
-use crate::slow_path::{parts::TunnelParts, policies, tunnels::Tunnel};
+use crate::slow_path::{parts::TunnelParts, policies};
 use std::{collections::BTreeSet, time::Duration};
 use wayfarer_dataplane::{crypto::KeyError, sa::TunnelId};
 
@@ -22,14 +22,12 @@ impl Links {
         for (parts, mtu) in all {
             ids.push(self.add(now, parts, mtu)?);
         }
-        let installed = ids.iter().filter_map(|id| self.tunnels.get(*id));
-        let used: Vec<&Tunnel> = installed.filter(|tunnel| tunnel.is_used).collect();
-        let rules =
-            used.iter().flat_map(|tunnel| policies::rules_of(&tunnel.outbound, &tunnel.inbound.selectors));
+        let installed = ids.iter().filter_map(|id| Some((*id, self.tunnels.get(*id)?)));
+        let used = installed.filter(|(_, tunnel)| tunnel.is_used);
+        let used: Vec<_> = used.map(|(id, tunnel)| (tunnel, self.followers.sent_by(id, tunnel))).collect();
+        let rules = used.iter().flat_map(|(tunnel, sent)| policies::rules_of(&tunnel.outbound, sent));
         policies::protect_all(rules, &mut self.tables);
-        let changed = used
-            .iter()
-            .filter_map(|tunnel| Event::tunnels_changed(&tunnel.inbound.selectors, &self.tables.tables));
+        let changed = used.iter().filter_map(|(_, sent)| Event::tunnels_changed(sent, &self.tables.tables));
         self.events.extend(changed);
         Ok(())
     }
@@ -46,8 +44,9 @@ impl Links {
     pub(in crate::slow_path) fn stop_sending(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(id).filter(|tunnel| tunnel.is_used) else { return };
         tunnel.is_used = false;
-        policies::unprotect(id, &tunnel.inbound.selectors, &mut self.tables);
-        self.events.extend(Event::tunnels_changed(&tunnel.inbound.selectors, &self.tables.tables));
+        let sent = self.followers.sent_by(id, tunnel);
+        policies::unprotect(id, &sent, &mut self.tables);
+        self.events.extend(Event::tunnels_changed(&sent, &self.tables.tables));
     }
 
     /// Sends the traffic of a tunnel by it rather than by older tunnels of its link with the same
@@ -62,8 +61,9 @@ impl Links {
         let owners: BTreeSet<_> = owners.filter(|link| *link != own).collect();
         let before = owners.into_iter().flat_map(|link| self.links.tunnels_of(link));
         let older: Vec<_> = older.chain(before).collect();
-        policies::protect(&tunnel.outbound, &tunnel.inbound.selectors, &older, &mut self.tables);
-        self.events.extend(Event::tunnels_changed(&tunnel.inbound.selectors, &self.tables.tables));
+        let sent = self.followers.sent_by(id, tunnel);
+        policies::protect(&tunnel.outbound, &sent, &older, &mut self.tables);
+        self.events.extend(Event::tunnels_changed(&sent, &self.tables.tables));
     }
 }
 

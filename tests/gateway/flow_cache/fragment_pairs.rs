@@ -351,6 +351,7 @@ fn with_nat(flow_cache: usize, spec: &Spec, udp_ports: [u16; 2]) -> TestGateway 
             .map(|port| PortSettings::new(MACS[port], 1500, false, port == OUTSIDE))
             .into(),
         encap_ports: Box::new([4500]),
+        siu_port: None,
         host: None,
         mss_clamp: true,
         discards: false,

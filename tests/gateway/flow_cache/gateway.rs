@@ -256,6 +256,7 @@ impl TestGateway {
         let settings = Settings {
             ports: ports.indices().map(port).collect(),
             encap_ports: Box::new([4500, 14500]),
+            siu_port: None,
             host: ports.indices().contains(&HOST).then(host),
             mss_clamp: true,
             discards,
