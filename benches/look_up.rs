@@ -115,6 +115,7 @@ fn rule(
         ports: [].into(),
         encap_ports: [].into(),
         siu_port: None,
+        home_agent: None,
         host: None,
         mss_clamp: false,
         discards: false,

@@ -107,6 +107,8 @@ drop_reasons! {
     PathMtu             Info    "ICMP too big about ESP that no SA has sent lately by its path, or whose MTU changes nothing",
     ControlFormat       Warning "message of IKE, ARP, neighbour discovery or a home agent with a wrong checksum, length or content",
     NoKeyExchange       Info    "control message, but no key exchange is configured",
+    NoBinding           Warning "by a Mobile IP tunnel from where no terminal with this home address is registered",
+    NoRegistration      Info    "registration of Mobile IP that is malformed, or of a terminal that the home agent does not know",
     NoHomeAgent         Warning "security information update from an address that no [[siu]] has",
     SlowPathLimit       Warning "beyond the slow path's limit on answers or waiting packets",
     ExceptionLimit      Warning "for the kernel by the exception path, beyond its rate",

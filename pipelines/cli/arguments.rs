@@ -350,6 +350,8 @@ pub(super) enum ViewName {
     Nat,
     /// Home agents whose updates move links, and these links.
     HomeAgents,
+    /// Where the terminals of the gateway's own home agent are.
+    Bindings,
 }
 
 impl From<ViewName> for View {
@@ -366,6 +368,7 @@ impl From<ViewName> for View {
             ViewName::Ike => Self::Ike,
             ViewName::Nat => Self::Nat,
             ViewName::HomeAgents => Self::HomeAgents,
+            ViewName::Bindings => Self::Bindings,
         }
     }
 }

@@ -3,9 +3,10 @@
 use super::table::{
     self,
     Align::{Left, Right},
+    seconds,
 };
 use std::io::{self, Write};
-use wayfarer::control::protocol::{FollowerView, HomeAgentView};
+use wayfarer::control::protocol::{BindingView, FollowerView, HomeAgentView};
 
 /// Writes a line for each home agent, and then one for each link that follows it.
 pub(super) fn write(out: &mut impl Write, all: &[HomeAgentView]) -> io::Result<()> {
@@ -42,6 +43,22 @@ pub(super) fn write(out: &mut impl Write, all: &[HomeAgentView]) -> io::Result<(
     writeln!(out)?;
     let columns = [("TUNNEL", Left), ("HOME", Left), ("CARE-OF", Left), ("PATH", Left), ("HOME AGENT", Left)];
     table::write(out, &columns, &links)
+}
+
+/// Writes a line for each binding.
+pub(super) fn write_bindings(out: &mut impl Write, all: &[BindingView]) -> io::Result<()> {
+    let columns =
+        [("HOME", Left), ("CARE-OF", Left), ("TUNNEL", Left), ("REVERSE", Left), ("ENDS IN", Right)];
+    let row = |one: &BindingView| {
+        vec![
+            one.home.clone(),
+            one.care_of.clone(),
+            one.encapsulation.clone(),
+            if one.reverse_tunnel { "yes" } else { "no" }.to_owned(),
+            one.ends_in_s.map_or_else(|| "never".into(), seconds),
+        ]
+    };
+    table::write(out, &columns, &all.iter().map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

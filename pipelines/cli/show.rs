@@ -28,6 +28,7 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::Ike(all), true) => write_json(out, all),
         (Reply::Nat(all), true) => write_json(out, all),
         (Reply::HomeAgents(all), true) => write_json(out, all),
+        (Reply::Bindings(all), true) => write_json(out, all),
         (Reply::Sa(all), false) => sa(out, all),
         (Reply::Ports(all), false) => ports::write(out, all),
         (Reply::Neighbours(all), false) => neighbours::write(out, all),
@@ -39,6 +40,7 @@ pub(super) fn write(out: &mut impl Write, reply: &Reply, json: bool) -> io::Resu
         (Reply::SlowPath(all) | Reply::Ike(all), false) => counters(out, all),
         (Reply::Nat(all), false) => nat::write(out, all),
         (Reply::HomeAgents(all), false) => home_agents::write(out, all),
+        (Reply::Bindings(all), false) => home_agents::write_bindings(out, all),
         (Reply::Done, _) => Ok(()),
     }
 }

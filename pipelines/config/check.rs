@@ -5,6 +5,7 @@ use super::{
     error::{ConfigError, ConfigResult, Rule},
     field::{Unique, cores, numbers, pairs, port_towards, ports_of, prefixes},
     file::{self, RouteSource, Scalar},
+    home_agent,
     model::{Config, Gateway, Ike, Policy, PolicyAction, Port, PortKind, Route},
     nat, neighbour, port, siu,
     source::Source,
@@ -36,6 +37,7 @@ pub(super) fn config(source: &Source<'_>, file: &file::File) -> ConfigResult<Con
         routes: vec![],
         neighbours: vec![],
         nats: vec![],
+        home_agent: None,
         siu: vec![],
         tunnels: vec![],
         policies: vec![],
@@ -47,6 +49,8 @@ pub(super) fn config(source: &Source<'_>, file: &file::File) -> ConfigResult<Con
     one_worker_for_files(source, file, &config)?;
     config.routes = routes(source, &file.route, &config.ports)?;
     config.neighbours = neighbour::neighbours(source, &file.neighbour, &config.ports)?;
+    let raw_agent = file.home_agent.as_ref().map(Spanned::get_ref);
+    config.home_agent = home_agent::home_agent(source, raw_agent, &config)?;
     config.siu = siu::home_agents(source, &file.siu, &config)?;
     config.nats = nat::nats(source, &file.nat, &config)?;
     config.tunnels = tunnel::tunnels(source, &file.tunnel, &config)?;

@@ -6,7 +6,8 @@ use super::model::{Config, Ike};
 /// next start. Static neighbours, the connections, their credentials, the pools and the limits of IKE can
 /// change.
 pub fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
-    let Config { gateway, ports, dpdk, routes, neighbours: _, nats, siu, tunnels, policies, ike } = old;
+    let Config { gateway, ports, dpdk, routes, neighbours: _, nats, home_agent, siu, tunnels, policies, ike } =
+        old;
     let Ike { connections, coa, key_log, crash_secret_file, .. } = ike;
     let parts = [
         ("[gateway]", *gateway != new.gateway),
@@ -14,6 +15,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
         ("[dpdk]", *dpdk != new.dpdk),
         ("a [[route]]", *routes != new.routes),
         ("a [[nat]]", *nats != new.nats),
+        ("[home_agent]", *home_agent != new.home_agent),
         ("a [[siu]]", *siu != new.siu),
         ("a [[tunnel]]", *tunnels != new.tunnels),
         ("a [[policy]]", *policies != new.policies),

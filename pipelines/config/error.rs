@@ -152,6 +152,16 @@ pub enum Rule {
     UnknownPort,
     /// No home agent has this name.
     UnknownHomeAgent,
+    /// Only Mobile IPv4 is there.
+    MobileIpv4,
+    /// The lifetime is none that a registration can have.
+    BindingLifetime,
+    /// The home address is not within the home network.
+    NotHome,
+    /// The name of a terminal is too short or too long.
+    Nai,
+    /// The first packet of a peer whose home agent says where it is shows that, and nothing else.
+    AnyRemote,
     /// A link of IKE does not follow a home agent.
     IkeHomeAgent,
     /// The value must be IPv4.
@@ -341,6 +351,11 @@ impl fmt::Display for Rule {
             ),
             Self::UnknownPort => f.write_str("no [[port]] has this name"),
             Self::UnknownHomeAgent => f.write_str("no [[siu]] has this name"),
+            Self::MobileIpv4 => f.write_str("must be IPv4, the only family of the home agent"),
+            Self::BindingLifetime => f.write_str("must be from 1s to 65534s, or \"none\" for no end"),
+            Self::NotHome => f.write_str("must be within \"network\" of [home_agent]"),
+            Self::Nai => f.write_str("must have 1 to 255 bytes"),
+            Self::AnyRemote => f.write_str("must be \"any\" with roam = \"home_agent\""),
             Self::IkeHomeAgent => f.write_str("only a [[tunnel]] can follow a home agent"),
             Self::Ipv4 => f.write_str("must be IPv4, the only family that [[nat]] translates"),
             Self::NotOnPort => f.write_str("must be one of the IPv4 addresses of the [[nat]]'s port"),

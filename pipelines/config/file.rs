@@ -2,9 +2,11 @@
 //! checked. Every value has its place in the text.
 
 mod field;
+mod home_agent;
 mod ike;
 
 pub(super) use field::{Key, List, Mode, Numbers, PathProbing, Roam, Scalar};
+pub(super) use home_agent::{Authenticator, Encapsulation, HomeAgent, HomeTerminal, Replay, ReverseTunnel};
 pub(super) use ike::{
     Auth, Coa, CoaClient, Connection, CrlPolicy, Encap as IkeEncap, Ike, Method, Pool, Radius, Revocation,
 };
@@ -26,6 +28,7 @@ pub(super) struct File {
     pub neighbour: Vec<Spanned<Neighbour>>,
     #[serde(default)]
     pub nat: Vec<Spanned<Nat>>,
+    pub home_agent: Key<HomeAgent>,
     #[serde(default)]
     pub siu: Vec<Spanned<Siu>>,
     #[serde(default)]

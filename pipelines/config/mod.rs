@@ -6,7 +6,7 @@
 //! | [`model`] | a configuration as the gateway uses it |
 //! | `file` | the keys of the file, as TOML gives them |
 //! | `source` | reads the file, and finds the line of every value |
-//! | `check`, `port`, `dpdk`, `neighbour`, `nat`, `siu`, `tunnel`, `connection` | check the keys, and make the model of them |
+//! | `check`, `port`, `dpdk`, `neighbour`, `nat`, `home_agent`, `siu`, `tunnel`, `connection` | check the keys, and make the model of them |
 //! | [`algorithms`] | the names of algorithms and proposals |
 //! | [`Warning`] | what a valid configuration may still get wrong |
 //! | `value`, `keys` | single values, key files |
@@ -24,6 +24,7 @@ mod error;
 mod field;
 mod file;
 mod frames;
+mod home_agent;
 mod keys;
 mod nat;
 mod neighbour;

@@ -1,7 +1,9 @@
 //! A configuration as the gateway uses it: parsed, checked, and completed with defaults.
 
+mod home_agent;
 mod ike;
 
+pub use home_agent::{HomeAgent, HomeTerminal};
 pub(crate) use ike::KEY_LOG_WARNING;
 pub use ike::{Accounting, Coa, CoaClient, Connection, Ike, PeerMethod, PoolRange};
 pub use wayfarer_mobility::{mip::siu::SharedKey, path_mtu::PathProbing, roaming::Policy as Roam};
@@ -39,6 +41,8 @@ pub struct Config {
     pub neighbours: Vec<Neighbour>,
     /// Address translation of what leaves in clear.
     pub nats: Vec<Nat>,
+    /// The gateway's own home agent, if it is one.
+    pub home_agent: Option<HomeAgent>,
     /// The home agents whose updates move links.
     pub siu: Vec<Siu>,
     /// Tunnels with manual keys.

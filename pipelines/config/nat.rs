@@ -103,10 +103,11 @@ fn nat(source: &Source<'_>, raw: &Spanned<file::Nat>, config: &Config) -> Config
             None => Ok(first..=last),
         }
     })?;
+    let siu = config.siu.first().map(|_| &config.gateway.siu_port);
     if ports.is_none()
-        && let Some(port) = config.gateway.encap_ports.iter().find(|port| PORTS.contains(*port))
+        && let Some(port) = config.gateway.encap_ports.iter().chain(siu).find(|port| PORTS.contains(*port))
     {
-        let needs = Rule::Needs("ports", format!("[[nat]] beside UDP port {port} of encap_ports").into());
+        let needs = Rule::Needs("ports", format!("[[nat]] beside UDP port {port} of the gateway").into());
         return Err(source.error("nat", Some(raw.port.span()), needs));
     }
     let mappings = |&n: &i64| value::integer(n, 1..=u32::from(u16::MAX));

@@ -18,12 +18,18 @@ const ADVISED: usize = 32;
 
 /// Returns the UDP port that receives updates, which is none of those that receive ESP or IKE.
 pub(super) fn port(source: &Source<'_>, raw: &file::Gateway, encap_ports: &[u16]) -> ConfigResult<u16> {
+    let is_taken = |port| port == esp::IKE_PORT || encap_ports.contains(&port);
     let port = source.optional("gateway.siu_port", &raw.siu_port, |port| {
         let port = value::integer(*port, 1..=u16::MAX)?;
-        let is_taken = port == esp::IKE_PORT || encap_ports.contains(&port);
-        if is_taken { Err(Rule::TakenUdpPort) } else { Ok(port) }
+        if is_taken(port) { Err(Rule::TakenUdpPort) } else { Ok(port) }
     })?;
-    Ok(port.unwrap_or(UDP_PORT))
+    match port {
+        None if is_taken(UDP_PORT) => {
+            let needs = Rule::Needs("siu_port", format!("UDP port {UDP_PORT} in encap_ports").into());
+            Err(source.error("gateway", raw.encap_ports.as_ref().map(Spanned::span), needs))
+        }
+        port => Ok(port.unwrap_or(UDP_PORT)),
+    }
 }
 
 /// Checks all home agents.
@@ -68,16 +74,19 @@ pub(super) fn home(
 ) -> ConfigResult<Option<Home>> {
     let follows = roam == Roam::HomeAgent;
     let pointless = Rule::Pointless("roam other than \"home_agent\"".into());
-    let agent = source.optional("tunnel.siu", &raw.siu, |name| match follows {
+    let named = source.optional("tunnel.siu", &raw.siu, |name| match follows {
         true => config.siu.iter().find(|one| one.name == *name).ok_or(Rule::UnknownHomeAgent),
         false => Err(pointless.clone()),
     })?;
+    // Without a name it is the gateway's own.
+    let own = config.home_agent.as_ref().map(|own| own.address.into());
+    let agent = named.map(|named| named.address).or(own);
     let address = source.optional("tunnel.home", &raw.home, |text| match follows {
         true => value::address(text),
         false => Err(pointless.clone()),
     })?;
     match (&raw.roam, agent, address) {
-        (Some(_), Some(agent), Some(address)) => Ok(Some(Home { agent: agent.address, address })),
+        (Some(_), Some(agent), Some(address)) => Ok(Some(Home { agent, address })),
         (Some(roam), agent, _) if follows => {
             let missing = if agent.is_none() { "siu" } else { "home" };
             let because = "roam = \"home_agent\"".into();
@@ -87,9 +96,8 @@ pub(super) fn home(
     }
 }
 
-/// Returns the home address of a tunnel, if its place in the file matters to `homes`, which has those of
-/// others.
-pub(super) fn is_free(
+/// Checks that no other tunnel has the home address of this one. `homes` has those of the tunnels before it.
+pub(super) fn check_home_is_free(
     source: &Source<'_>,
     raw: &file::Tunnel,
     home: Option<Home>,

@@ -32,7 +32,7 @@ pub(super) fn tunnels(
         let tunnel = RawTunnel { source, raw: raw.get_ref(), place: raw.span() }.check(config)?;
         let raw = raw.get_ref();
         source.value("tunnel.name", &raw.name, |name| names.add(source, name.clone(), raw.name.span()))?;
-        siu::is_free(source, raw, tunnel.home, &mut homes)?;
+        siu::check_home_is_free(source, raw, tunnel.home, &mut homes)?;
         let spi = &raw.inbound.spi;
         source.value("tunnel.inbound.spi", spi, |_| spis.add(source, tunnel.inbound.spi, spi.span()))?;
         tunnels.push(tunnel);
@@ -71,6 +71,9 @@ impl RawTunnel<'_> {
         if let (Roam::HomeAgent, Mode::Transport, Some(written)) = (roam, mode, &raw.roam) {
             let rule = Rule::Pointless("mode = \"transport\"".into());
             return Err(source.bad("tunnel.roam", written.span(), rule));
+        }
+        if let (Roam::HomeAgent, Remote::At(..)) = (roam, remote) {
+            return Err(source.bad("tunnel.remote", raw.remote.span(), Rule::AnyRemote));
         }
         let outer_fragments = raw.outer_fragments.unwrap_or(false);
         let window = |n: &i64| value::integer(*n, 64..=65536);

@@ -15,7 +15,7 @@ mod home_agent;
 mod neighbour;
 mod worker;
 
-pub use home_agent::{FollowerView, HomeAgentView};
+pub use home_agent::{BindingView, FollowerView, HomeAgentView};
 pub use neighbour::NeighbourView;
 pub use worker::WorkerView;
 
@@ -132,6 +132,8 @@ pub enum View {
     Nat,
     /// Home agents whose updates move links, and these links.
     HomeAgents,
+    /// Where the terminals of the gateway's own home agent are.
+    Bindings,
 }
 
 /// An answer.
@@ -182,6 +184,8 @@ pub enum Reply {
     Nat(Vec<NatView>),
     /// For [`View::HomeAgents`].
     HomeAgents(Vec<HomeAgentView>),
+    /// For [`View::Bindings`], by home address.
+    Bindings(Vec<BindingView>),
     /// For a command that changes something.
     Done,
 }

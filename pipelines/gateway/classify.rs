@@ -1,14 +1,17 @@
 //! Classifies received frames: ESP for the gateway, messages for the slow path, packets to be
 //! forwarded.
 
-use super::tables::{Hop, Tables};
+use super::{
+    rings::Punt,
+    tables::{Hop, Settings, Tables},
+};
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
     port::Mac,
     table::Reader,
     wire::{
-        FormatError, dhcp, esp,
+        Address, FormatError, dhcp, esp,
         ethernet::{self, Ethernet},
         extension,
         fragment::Part,
@@ -17,6 +20,9 @@ use wayfarer_dataplane::{
         udp::{self, Udp},
     },
 };
+
+/// The UDP port of home agents (RFC 5944 §3.3).
+pub const REGISTRATION_PORT: u16 = 434;
 
 /// The class of a frame. After classification, the packet's data is the IP packet without Ethernet
 /// header and padding, except for `Neighbour`, which keeps the whole frame.
@@ -27,6 +33,8 @@ pub enum Class {
     Esp(u16),
     /// A packet to be forwarded.
     Forward,
+    /// A packet to a home address whose terminal is elsewhere.
+    Home,
     /// A packet to a port of a NAT, or about one from there.
     Nat,
     /// A packet for the host's own stack: to an address of the gateway or the host, to a station of the
@@ -102,6 +110,7 @@ pub fn classify(
         {
             Ok(Class::Host(padding))
         }
+        _ if tables.care_of(header.dst, reader).is_some() => Ok(Class::Home),
         _ => Ok(Class::Forward),
     }
 }
@@ -269,15 +278,24 @@ pub fn is_too_big(header: &IpHeader, packet: &[u8], tables: &Tables) -> bool {
         })
 }
 
-/// Returns whether the packet to one of the gateway's own addresses that begins with `header` goes to the port of
-/// home agents' updates.
+/// Returns for what the slow path is to get the whole packet to one of the gateway's own addresses that begins with
+/// `header`, if it is a message of Mobile IP or a home agent's update.
 #[inline]
-pub fn is_update(header: &IpHeader, packet: &[u8], tables: &Tables) -> bool {
-    tables.settings.siu_port.is_some_and(|port| {
-        header.protocol == protocol::UDP
-            && header.fragment == Fragment::Whole
-            && header.payload(packet).get(2..4) == Some(&port.to_be_bytes())
-    })
+pub fn mobility_message(header: &IpHeader, packet: &[u8], tables: &Tables) -> Option<Punt> {
+    let Settings { siu_port, home_agent, .. } = &tables.settings;
+    if (siu_port.is_none() && home_agent.is_none())
+        || header.protocol != protocol::UDP
+        || header.fragment != Fragment::Whole
+    {
+        return None;
+    }
+    let port = u16::from_be_bytes(*header.payload(packet).get(2..)?.first_chunk()?);
+    let agent = home_agent.as_ref().map(|agent| Address::from(agent.address));
+    match port {
+        _ if *siu_port == Some(port) => Some(Punt::Update),
+        REGISTRATION_PORT if agent == Some(header.dst) => Some(Punt::Registration),
+        _ => None,
+    }
 }
 
 /// Returns our SPI in the IKE message in `packet`, an IP packet that begins with `header` (RFC 7296

@@ -1,6 +1,7 @@
 //! Hands packets that end here to the slow path or the host's own stack.
 
 use super::{
+    care_of,
     classify::{self, ike_spi},
     exception,
     io::Io,
@@ -178,8 +179,11 @@ pub(super) fn deliver(
     if let Err(reason) = shows_ports(header, packet.data()) {
         return io.drop(packet, reason);
     }
-    if classify::is_update(header, packet.data(), tables) && tables.is_own(header.dst, reader) {
-        io.punt_packet(packet, Punt::Update);
+    let message = classify::mobility_message(header, packet.data(), tables);
+    if let Some(punt) = message.filter(|_| tables.is_own(header.dst, reader)) {
+        io.punt_shared(packet, punt);
+    } else if let Some(encapsulation) = tables.tunnelled_home(header) {
+        care_of::unwrap(packet, header, encapsulation, tables, reader, io);
     } else if flow.is_icmp()
         && classify::is_too_big(header, packet.data(), tables)
         && tables.is_own(header.dst, reader)

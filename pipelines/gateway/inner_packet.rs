@@ -2,7 +2,7 @@
 
 use super::{
     admission::{admit, charge, permits, ruled},
-    classify,
+    care_of, classify,
     departure::{Departure, Departures, Origin},
     forward,
     input_port::from_link,
@@ -11,7 +11,6 @@ use super::{
     policy::Decision,
     policy_fragments::{self, shows_ports},
     reassembly::{Fragments, Sender, Whole},
-    rings::Punt,
     tables::{Hop, Tables},
 };
 use wayfarer_dataplane::{
@@ -52,19 +51,25 @@ pub(super) fn forward_inner<'r>(
     if sa.mode == Mode::Transport || matches!(hop, Some(Hop::Local | Hop::Host)) {
         // In transport mode the packet ends at this host: no hop is counted, and no other tunnel
         // applies.
+        let message = classify::mobility_message(header, packet.data(), tables);
+        if let (Some(punt), Some(Hop::Local), Ok(())) = (message, hop, permits(ruled)) {
+            packet.set_port(from_link(sa.link));
+            return io.punt_shared(packet, punt);
+        }
         if sa.mode == Mode::Tunnel && tables.nat.has_address(header.dst) {
             return match permits(ruled) {
                 Ok(()) => nat::inward::arrive_from_tunnel(packet, header, sa, tables, reader, io),
                 Err(reason) => io.drop(packet, reason),
             };
         }
-        return match permits(ruled) {
-            Ok(()) if hop == Some(Hop::Local) && classify::is_update(header, packet.data(), tables) => {
-                io.punt_packet(packet, Punt::Update);
-            }
-            Ok(()) => io.route_by(hop, packet, header.dst, tables),
-            Err(reason) => io.drop(packet, reason),
-        };
+        if let Err(reason) = permits(ruled) {
+            return io.drop(packet, reason);
+        }
+        if let Some(encapsulation) = tables.tunnelled_home(header).filter(|_| hop == Some(Hop::Local)) {
+            packet.set_port(from_link(sa.link));
+            return care_of::unwrap(packet, header, encapsulation, tables, reader, io);
+        }
+        return io.route_by(hop, packet, header.dst, tables);
     }
     if !header.is_forwardable() {
         return io.drop(packet, DropReason::Martian);
@@ -74,6 +79,9 @@ pub(super) fn forward_inner<'r>(
         tcp::fit_mss(packet.data_mut(), header, sa.inner_mtu());
     }
     packet.set_port(from_link(sa.link));
+    if tables.care_of(header.dst, reader).is_some() {
+        return care_of::wrap_alone(packet, header, tables, reader, io);
+    }
     match ruled {
         // The packet is for another peer, or policy discards it.
         Decision::Rule(_) | Decision::Hidden(_) => {

@@ -62,6 +62,8 @@ pub struct Io {
     clock: WorkerClock,
     /// The time, if it was read in this turn.
     now: Option<Moment>,
+    /// The identification of the next packet of ours that may be cut.
+    identification: u16,
     profile: Profile,
 }
 
@@ -101,6 +103,7 @@ impl Io {
             roles,
             clock: WorkerClock::default(),
             now: None,
+            identification: 0,
             profile: Profile::default(),
         })
     }
@@ -289,6 +292,12 @@ impl Io {
             let _ = self.punt(packet.port(), punt, packet.data());
         }
         self.drop(packet, reason);
+    }
+
+    /// Returns another identification for each packet that this worker wraps (RFC 791 §3.1).
+    pub fn next_identification(&mut self) -> u16 {
+        self.identification = self.identification.wrapping_add(1);
+        self.identification
     }
 
     /// Sends `event` to the slow path; returns `false` if the ring is full.

@@ -6,6 +6,7 @@
 //!                   ├─► plain_fragments, reassembly: fragments for the gateway ─► (classified again)
 //!                   ├─► policy_fragments: those that policy judges together ─► (outbound)
 //!                   ├─► outbound: policy ─► encapsulate ─► seal ─► route ───────► port
+//!                   ├─► care_of: packets to home addresses ─► (outbound), and from tunnels to the home agent
 //!                   ├─► nat: packets to its address ─► (policy, as from outside)
 //!                   ├─► punt ring ─► slow path ─► inject ring ─► (worker again)
 //!                   └─► exception: frames to the kernel by a TAP device, and back
@@ -13,6 +14,8 @@
 
 mod admission;
 pub mod batch;
+pub mod binding;
+mod care_of;
 pub mod classify;
 pub mod counters;
 pub mod decapsulate;

@@ -58,6 +58,21 @@ pub fn run<'r>(departures: &mut Departures<'r>, tables: &'r Tables, reader: &'r 
     carry_out(departures, tables, reader, io);
 }
 
+/// Sends a packet of ours by `sa`, whatever policy says.
+#[cold]
+pub fn run_by(
+    packet: Packet,
+    header: &IpHeader,
+    sa: &OutboundSa,
+    tables: &Tables,
+    reader: &Reader,
+    io: &mut Io,
+) {
+    let mut departures = Departures::default();
+    departures.push(packet, Departure { sa: Some(sa), ..Departure::new(header, Origin::Host, tables) });
+    carry_out(&mut departures, tables, reader, io);
+}
+
 /// Does the same with departures of which policy has decided.
 #[inline(always)]
 pub(super) fn carry_out<'r>(

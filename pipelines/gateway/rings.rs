@@ -61,6 +61,8 @@ pub enum Punt {
     },
     /// A home agent's security information update (the IP packet).
     Update,
+    /// A registration of Mobile IP (the IP packet).
+    Registration,
     /// A packet that was dropped, which is to be reported to the sender (the IP packet, or the start of
     /// one that is longer than a frame).
     Problem(Problem),
@@ -69,7 +71,7 @@ pub enum Punt {
 /// The number of kinds of punts. Each kind has its own ring and its own share of a turn, so that a
 /// flood of one cannot starve another. Packets that need a mapping or cause an ICMP error are of other
 /// kinds if they came out of tunnels than if they came in clear.
-pub const PUNT_KINDS: usize = 12;
+pub const PUNT_KINDS: usize = 13;
 
 impl Punt {
     /// Returns the number of the kind, below [`PUNT_KINDS`], for a packet that came by `port`.
@@ -88,6 +90,7 @@ impl Punt {
             Self::Unmapped { .. } => 9,
             Self::Probe { .. } => 10,
             Self::Update => 11,
+            Self::Registration => 12,
         }
     }
 }
@@ -104,6 +107,8 @@ pub enum Inject {
     Route,
     /// An IP packet to be treated by policy, as if it had come from this side.
     Policy,
+    /// The gateway's own IP packet, to be sealed by this SA, whatever policy says.
+    By(Arc<OutboundSa>),
     /// A packet from inside of a NAT, which policy has let pass and which has a mapping now.
     Mapped {
         /// Index of the port that it came in by, or what stands for it.
@@ -143,7 +148,7 @@ pub enum Event {
 /// that the fragments of a long IKE message may come at once (RFC 7383).
 pub const PUNTS_PER_TURN: u32 = BURST as u32;
 /// Frames that may wait in the ring of each kind of punt.
-const PUNTS: [usize; PUNT_KINDS] = [128, 256, 512, 256, 64, 64, 128, 64, 256, 256, 32, 256];
+const PUNTS: [usize; PUNT_KINDS] = [128, 256, 512, 256, 64, 64, 128, 64, 256, 256, 32, 256, 512];
 /// Frames that may wait in the ring to the worker.
 const INJECTED: usize = 512;
 /// Messages longer than a frame that may wait in their own ring.

@@ -1,6 +1,7 @@
 //! The tables that workers read and the slow path changes.
 
 use super::{
+    binding::{CareOf, HomeAgent},
     nat::table::{Nat, NatTables},
     policy::{Decision, Rule, Rules},
     share::Share,
@@ -35,6 +36,8 @@ pub struct Tables {
     pub routes: Lpm<Hop>,
     /// The mappings of NATs.
     pub nat: NatTables,
+    /// Where terminals that are not at home are, by their home addresses.
+    pub care_of: Map<Address, CareOf>,
     /// Settings, of which only those that follow a port's device change while the gateway runs.
     pub settings: Settings,
 }
@@ -157,6 +160,8 @@ pub struct Settings {
     pub encap_ports: Box<[u16]>,
     /// UDP port that receives home agents' updates, if there are such.
     pub siu_port: Option<u16>,
+    /// The home agent, if the gateway is one.
+    pub home_agent: Option<HomeAgent>,
     /// The host's own stack, if a port leads there. Packets to the gateway's own addresses that are
     /// neither ESP nor IKE go there.
     pub host: Option<HostSettings>,
@@ -166,6 +171,13 @@ pub struct Settings {
     pub discards: bool,
     /// The NATs, at most 256.
     pub nats: Box<[Nat]>,
+}
+
+impl Settings {
+    /// Returns whether some packets to the gateway's own addresses are messages or tunnels of Mobile IP.
+    pub fn has_mobility(&self) -> bool {
+        self.siu_port.is_some() || self.home_agent.is_some()
+    }
 }
 
 impl Tables {
@@ -179,6 +191,7 @@ impl Tables {
             policies: Lpm::new(writer, tunnels),
             routes: Lpm::new(writer, tunnels),
             nat: NatTables::new(writer, &settings.nats),
+            care_of: Map::new(writer, settings.home_agent.as_ref().map_or(0, |agent| agent.terminals)),
             settings,
         }
     }

@@ -1,6 +1,7 @@
 //! A poll-mode worker: one thread, one core, one queue of every port.
 
 use super::{
+    care_of,
     classify::{self, Class, Unclassified, classify},
     deliver::{Defragmented, control, defragment, deliver, neighbour},
     departure::{Departure, Departures, Origin},
@@ -301,12 +302,29 @@ impl<'r> SortedBurst<'r> {
                 }
                 self.departures.push(packet, Departure::new(header, origin, tables));
             }
+            Ok(Class::Home) => self.send_home(packet, header, tables, reader, io),
             Ok(Class::Nat) => self.translate(packet, header, tables, reader, io),
             Ok(Class::Host(padding)) => deliver(packet, padding, header, tables, reader, io),
             Ok(Class::Neighbour) => neighbour(packet, io),
             Ok(Class::Control) => control(packet, header, tables, reader, io),
             Err(Unclassified::Drop(reason)) => self.refused(packet, header, reason, tables, reader, io),
             Err(Unclassified::Fragment) => self.fragment(packet, header, tables, reader, io),
+        }
+    }
+
+    /// Wraps a packet to a home address, which then goes on by policy.
+    #[inline(never)]
+    fn send_home(
+        &mut self,
+        packet: Packet,
+        header: &'r mut IpHeader,
+        tables: &'r Tables,
+        reader: &'r Reader,
+        io: &mut Io,
+    ) {
+        let origin = if tables.is_host_port(packet.port()) { Origin::Host } else { Origin::Wire };
+        if let Some(packet) = care_of::wrap(packet, header, origin, tables, reader, io) {
+            self.departures.push(packet, Departure::new(header, Origin::Host, tables));
         }
     }
 
@@ -438,6 +456,7 @@ impl<'r> SortedBurst<'r> {
                     let arrival = Arrival::new(&packet, header, esp_at, tables);
                     self.arrivals.push(packet, arrival);
                 }
+                Inject::By(sa) => outbound::run_by(packet, header, &sa, tables, reader, io),
                 Inject::Dummy(sa) => dummy::send(packet, header, &sa, tables, reader, io),
                 _ => self.departures.push(packet, Departure::new(header, Origin::Host, tables)),
             },

@@ -6,6 +6,7 @@ use crate::{
     config::model::{self, Config, PolicyAction},
     control::protocol::{Answer, Command},
     gateway::{
+        binding::HomeAgent,
         counters::WorkerCounters,
         flows::Flows,
         io::Io,
@@ -198,6 +199,7 @@ impl Assembly {
             slow_path.follow_kernel(config.gateway.kernel_routes, sides).map_err(StartError::Kernel)?;
         }
         slow_path.start_ike(&config.ike).map_err(StartError::Ike)?;
+        slow_path.start_home_agent(config.home_agent.as_ref()).map_err(StartError::HomeAgent)?;
         Ok(Self { slow_path, workers, handles, requests, new_config })
     }
 }
@@ -317,6 +319,7 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
         ports: ports.iter().enumerate().map(|(index, p)| port_settings(config, index, p)).collect(),
         encap_ports: encap_ports.into(),
         siu_port: config.siu.first().map(|_| config.gateway.siu_port),
+        home_agent: config.home_agent.as_ref().map(home_agent),
         host: host.and_then(|(index, p)| match p.stations {
             Stations::Only(mac) => Some(HostSettings { port: index as u16, mac: SharedMac::new(mac) }),
             Stations::Ask => None,
@@ -325,6 +328,10 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
         discards: config.policies.iter().any(|policy| policy.action == PolicyAction::Discard),
         nats: config.nats.iter().map(nat).collect(),
     }
+}
+
+fn home_agent(config: &model::HomeAgent) -> HomeAgent {
+    HomeAgent { address: config.address, network: config.network, terminals: config.terminals.len() }
 }
 
 fn port_settings(config: &Config, index: usize, port: &OpenPort) -> PortSettings {

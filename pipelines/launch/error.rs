@@ -56,6 +56,8 @@ pub enum StartError {
     Kernel(io::Error),
     /// IKE could not start: a thread or the folder of the key log failed.
     Ike(io::Error),
+    /// The home agent did not start.
+    HomeAgent(io::Error),
     /// No thread could be started.
     Thread(io::Error),
     /// There is no memory for a worker.
@@ -78,6 +80,7 @@ impl fmt::Display for StartError {
             Self::Key(why) => write!(f, "a key cannot be used: {why}"),
             Self::Kernel(why) => write!(f, "cannot follow the kernel's addresses and routes: {why}"),
             Self::Ike(why) => write!(f, "cannot start IKE: {why}"),
+            Self::HomeAgent(why) => write!(f, "cannot start the home agent: {why}"),
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
             Self::Memory(why) => write!(f, "no memory for a worker: {why}"),
             Self::Queues { port } => write!(f, "port {port} does not have a queue for every worker"),

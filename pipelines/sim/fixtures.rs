@@ -134,6 +134,7 @@ pub fn bare_config(gateway: Gateway, routes: Vec<Route>, tunnels: Vec<Tunnel>) -
         routes,
         neighbours: vec![],
         nats: vec![],
+        home_agent: None,
         siu: vec![],
         tunnels,
         policies: vec![],

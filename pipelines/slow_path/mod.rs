@@ -10,6 +10,7 @@ mod device_changes;
 mod devices;
 mod early_packets;
 mod handles;
+mod home_agent;
 pub(crate) mod ike;
 mod kernel;
 mod line_limit;
@@ -46,6 +47,7 @@ use clock::Clock;
 use crossbeam::channel::{Receiver, Sender};
 use devices::Devices;
 use early_packets::EarlyPacket;
+use home_agent::HomeAgent;
 use ike::Ike;
 use kernel::{Change, Kernel};
 use links::{Event, Links};
@@ -97,6 +99,7 @@ pub struct SlowPath {
     kernel_sides: Vec<u32>,
     ike: Option<Ike>,
     home_agents: HomeAgents,
+    home_agent: Option<HomeAgent>,
     requests: Receiver<ControlRequest>,
     new_config: Receiver<NewConfig>,
     counters: SlowPathCounters,
@@ -132,6 +135,7 @@ impl SlowPath {
             kernel_sides: vec![],
             ike: None,
             home_agents: HomeAgents::new(&config.siu),
+            home_agent: None,
             counters: SlowPathCounters::default(),
             problems: ProblemLimit::default(),
             devices: Devices::default(),
@@ -302,6 +306,7 @@ impl SlowPath {
         self.neighbours.handle_timeout(now);
         let mut busy = self.links.handle_timeout(now);
         busy |= self.nats.handle_timeout(now, &mut self.links);
+        busy |= self.expire_bindings(now);
         self.handle_links(now);
         busy
     }

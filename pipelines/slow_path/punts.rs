@@ -13,13 +13,15 @@ use crate::gateway::{
     nat::restore::restore,
     policy::{Action as RuleAction, Decision, Rule},
     rings::{Inject, Punt},
+    tables::Tables,
 };
 use std::{io, net::IpAddr, time::Duration};
 use wayfarer_dataplane::{
     drop::DropReason,
     sa::{Flow, Mode},
     wire::{
-        FormatError,
+        Address, FormatError,
+        encapsulation::Encapsulation,
         icmp::{self, Problem},
         ip::{self, Fragment, IpHeader},
         translate::{End, Side},
@@ -124,6 +126,7 @@ impl SlowPath {
             Punt::Unmapped { nat } => self.handle_unmapped(now, worker, port, nat, frame),
             Punt::PathMtu => self.links.handle_too_big(now, frame),
             Punt::Update => self.handle_update(now, frame),
+            Punt::Registration => self.handle_registration(now, frame),
             Punt::Probe { tunnel, probe } => self.links.handle_probe(now, tunnel, probe),
             Punt::Early { spi, esp_at } => {
                 self.links.handle_early(now, spi, esp_at, frame);
@@ -207,6 +210,11 @@ impl SlowPath {
         // The sender knows nothing of a translation since.
         let mut packet = packet.to_vec();
         restore(&mut packet, port, tables, reader);
+        // A tunnel of the home agent is no sender: whoever sent the packet inside is told (RFC 2003 §5).
+        let (problem, packet) = match unwrapped(&packet, tables) {
+            Some((inner, added)) => (within(problem, added), inner),
+            None => (problem, packet),
+        };
         let packet = &packet[..];
         let Some(header) = header_of_start(packet) else { return };
         if !icmp::may_answer(&header, packet) {
@@ -263,6 +271,29 @@ fn own_addresses<'a>(
 ) -> impl Iterator<Item = IpAddr> {
     let all = ports.into_iter().flat_map(|port| port.segment.addresses.iter().map(|(own, _)| *own));
     all.filter(move |own| own.is_ipv4() == to.is_ipv4())
+}
+
+/// Returns the packet in one that the gateway's home agent has wrapped, and how many bytes that has added; `None`
+/// if it is another one.
+fn unwrapped(packet: &[u8], tables: &Tables) -> Option<(Vec<u8>, usize)> {
+    let agent = tables.settings.home_agent.as_ref()?;
+    let outer = header_of_start(packet)?;
+    let encapsulation = Encapsulation::of_protocol(outer.protocol)?;
+    if outer.src != Address::from(agent.address) {
+        return None;
+    }
+    let mut bytes = packet.to_vec();
+    let inner = encapsulation.unwrap(&mut bytes, &outer).ok()?;
+    Some((bytes.get(inner.clone())?.to_vec(), inner.start))
+}
+
+/// Returns what a problem with a wrapped packet is to the sender of the one inside.
+fn within(problem: Problem, added: usize) -> Problem {
+    match problem {
+        Problem::TooBig { mtu } => Problem::TooBig { mtu: mtu.saturating_sub(added as u16) },
+        Problem::TimeExceeded => Problem::HostUnreachable,
+        other => other,
+    }
 }
 
 /// Reads the header of a packet of which `bytes` may be only the start. Its total length is theirs then.

@@ -127,14 +127,21 @@ impl HomeAgent {
 }
 
 impl SlowPath {
+    /// Returns the way of an IP packet of ours that must not leave in clear if a tunnel carries it.
+    pub(super) fn way_of(&self, packet: &[u8]) -> Inject {
+        if self.links.carries(packet) { Inject::Policy } else { Inject::Route }
+    }
+
     /// Handles the IP packet `packet`, which may be a home agent's update.
     ///
     /// # Errors
     /// `NoHomeAgent` if none has this address, `ControlFormat` if it is no update of its.
     pub(super) fn handle_update(&mut self, now: Duration, packet: &[u8]) -> Result<(), DropReason> {
-        // A packet from the new address may have come with the request, right before the update.
-        self.handle_events(now);
         let Datagram { src, dst, payload } = Datagram::parse(packet).ok_or(DropReason::ControlFormat)?;
+        if self.home_agents.0.contains_key(&src.ip()) {
+            // A packet from the new address may have come with the request, right before the update.
+            self.handle_events(now);
+        }
         let agent = self.home_agents.0.get_mut(&src.ip()).ok_or(DropReason::NoHomeAgent)?;
         let (forwarded, answer) = agent.receive(now, src.ip(), payload, &mut self.links).map_err(|why| {
             agent.counts.malformed += 1;
@@ -144,13 +151,12 @@ impl SlowPath {
             DropReason::ControlFormat
         })?;
         self.handle_links(now);
-        if !forwarded.is_empty() {
-            self.inject_made(Inject::Policy, &forwarded);
-        }
-        if let Some(answer) = datagram::emit(dst, src, &[&answer]) {
-            let way = if self.links.carries(&answer) { Inject::Policy } else { Inject::Route };
-            self.inject_made(way, &answer);
-        }
+        let answer = datagram::emit(dst, src, &[&answer]).map(|answer| (self.way_of(&answer), answer));
+        let reply = (!forwarded.is_empty()).then_some((Inject::Policy, forwarded));
+        // By one worker, so that the reply is not behind what the answer causes.
+        let packets: Vec<_> = reply.into_iter().chain(answer).collect();
+        self.counters.made.add(packets.len() as u64);
+        self.inject_all(packets.iter().map(|(way, packet)| (way.clone(), &packet[..])));
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use super::{
     SlowPath,
     counters::SlowPathCounters,
     handles::{PortHandle, WorkerHandle},
+    home_agent::HomeAgent,
     ike::{Ike, PeerError},
     neighbours::KnownNeighbour,
     network::Network,
@@ -45,6 +46,9 @@ impl SlowPath {
                     Reply::Bars(self.ike.as_ref().map(bars).unwrap_or_default())
                 }
                 View::HomeAgents => Reply::HomeAgents(self.home_agents.view(&self.links)),
+                View::Bindings => {
+                    Reply::Bindings(self.home_agent.as_ref().map(HomeAgent::view).unwrap_or_default())
+                }
                 View::Nat => Reply::Nat(self.nats.view(&self.network)),
                 View::Ike => Reply::Ike(self.ike.as_ref().map(Ike::counters_view).unwrap_or_default()),
             }),

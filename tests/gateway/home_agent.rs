@@ -256,11 +256,63 @@ fn an_update_that_is_not_to_be_carried_out_changes_nothing() {
 }
 
 #[test]
+fn whoever_is_at_an_address_gets_it_from_whoever_claims_it_behind_a_nat() {
+    let mut lab = Lab::new();
+    lab.terminals[0].send_from("203.0.113.77:40000".parse().unwrap());
+    lab.up(1, "192.0.2.2");
+    assert_eq!(lab.update(update(1, "192.0.2.2")), Some(Status::Done));
+    lab.world.take(OUTSIDE);
+    // The one that is really there.
+    lab.up(2, "192.0.2.2");
+    assert_eq!(lab.update(update(2, "192.0.2.2")), Some(Status::Done));
+    assert_eq!(lab.sealed(b"reply"), [(ip("192.0.2.2"), 2)]);
+    assert_eq!(lab.down("192.0.2.2"), Some((ip("192.0.2.2"), 2)));
+    // And not the other way round.
+    lab.up(1, "192.0.2.2");
+    assert_eq!(lab.update(update(1, "192.0.2.2")), Some(Status::Refused));
+    assert_eq!(lab.down("192.0.2.2"), Some((ip("192.0.2.2"), 2)));
+}
+
+#[test]
+fn an_address_that_another_rule_sends_elsewhere_is_refused() {
+    let lan = Policy { selector: selector("10.99.0.0/24", "10.0.0.0/8"), action: PolicyAction::Bypass };
+    let site = Tunnel { selectors: vec![selector(AGENT, "0.0.0.0/0")], ..tunnel(2, suite(SUITE)) };
+    for config in [
+        Config { policies: vec![lan], ..config_of(vec![follower(1)]) },
+        // A tunnel of the same rank, which comes first.
+        config_of(vec![site, follower(1)]),
+    ] {
+        let mut lab = Lab::with(config);
+        lab.terminals[0].send_from("203.0.113.77:40000".parse().unwrap());
+        let request = datagram("10.1.2.3", AGENT, (MIP, MIP), b"request");
+        let sealed = lab.terminals[0].seal(&request);
+        lab.world.send(OUTSIDE, &sealed);
+        lab.world.take(INSIDE);
+        assert_eq!(lab.update(update(1, "10.1.2.3")), Some(Status::Refused));
+        assert_eq!(lab.world.take(OUTSIDE), Vec::<Vec<u8>>::new());
+    }
+}
+
+#[test]
+fn no_terminal_takes_the_place_of_a_home_agent_or_a_host_inside() {
+    let mut lab = Lab::new();
+    lab.terminals[0].send_from("203.0.113.77:40000".parse().unwrap());
+    for (at, status) in [(AGENT, Status::Refused), ("10.99.0.9", Status::Unreachable)] {
+        let request = datagram(at, AGENT, (MIP, MIP), b"request");
+        let sealed = lab.terminals[0].seal(&request);
+        lab.world.send(OUTSIDE, &sealed);
+        lab.world.take(INSIDE);
+        assert_eq!(lab.update(update(1, at)), Some(status), "{at}");
+    }
+}
+
+#[test]
 fn strangers_and_other_home_agents_move_nothing() {
     let mut lab = lab_at_old();
     seen_at_new(&mut lab);
-    // Whoever has no key.
-    lab.sender = Sender::new(Settings { key: key(3), retransmission: Retransmission::default() }, &Fixed(9));
+    // Whoever has another secret.
+    let wrong = SharedKey { number: 1, ..key(3) };
+    lab.sender = Sender::new(Settings { key: wrong, retransmission: Retransmission::default() }, &Fixed(9));
     assert_eq!(lab.update(update(1, NEW)), None);
     assert_eq!(lab.world.slow_drops(DropReason::ControlFormat), 1);
     assert_eq!(lab.shown().malformed, 1);
@@ -283,6 +335,12 @@ fn a_registration_that_ends_leaves_the_link_where_it_is() {
     assert_eq!(lab.update(end.clone()), Some(Status::Done));
     assert_eq!(lab.sealed(b"reply"), [(ip(OLD), 1)]);
     assert_eq!(lab.down(OLD), Some((ip(OLD), 1)));
+    // Another terminal may get the address then.
+    lab.terminals[1].address = ip(OLD);
+    lab.up(2, OLD);
+    assert_eq!(lab.update(update(2, OLD)), Some(Status::Done));
+    assert_eq!(lab.sealed(b"reply"), [(ip(OLD), 2)]);
+    assert_eq!(lab.down(OLD), Some((ip(OLD), 2)));
     // There is nothing to leave alone, and nowhere to send the reply.
     let mut unregistered = Lab::new();
     assert_eq!(unregistered.update(end), Some(Status::Refused));

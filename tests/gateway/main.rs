@@ -22,6 +22,7 @@ mod named_attacks;
 mod nat;
 mod neighbours;
 mod outer_fragments;
+mod own_home_agent;
 mod path_mtu;
 mod path_probes;
 mod peer_commands;

@@ -86,7 +86,7 @@ fn wrong_nats_are_refused_with_words_that_say_what_to_write() {
     let encap = "\n[gateway]\nencap_ports = [4500, 14500]\n";
     assert!(
         error(&format!("{NAT}{encap}")).ends_with(
-            "nat: missing key \"ports\", which [[nat]] beside UDP port 14500 of encap_ports needs"
+            "nat: missing key \"ports\", which [[nat]] beside UDP port 14500 of the gateway needs"
         )
     );
     let other = "[[nat]]\ninside = \"10.98.7.0/24\"\nport = \"outside\"\nports = \"40000-50000\"";

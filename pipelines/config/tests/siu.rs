@@ -43,6 +43,8 @@ fn wrong_home_agents_are_refused() {
         let error = refused(&text(&format!("{SIU}{again}"), FOLLOWS));
         assert!(error.starts_with(&format!("{key}: ")) && error.contains("already used in line"), "{error}");
     }
+    let error = refused(&format!("[gateway]\nencap_ports = [4500, 4434]\n{PORTS}"));
+    assert_eq!(error, "gateway: missing key \"siu_port\", which UDP port 4434 in encap_ports needs");
     for port in ["500", "4500"] {
         let error = refused(&format!("[gateway]\nsiu_port = {port}\n{PORTS}"));
         assert!(error.ends_with("the gateway receives ESP or IKE on this port: take another"), "{error}");
@@ -74,6 +76,8 @@ fn wrong_followers_are_refused() {
         error.starts_with("tunnel.home = \"10.97.0.7\": ") && error.contains("already used in line"),
         "{error}"
     );
+    let fixed = text(SIU, FOLLOWS).replace("\"any\"", "\"192.0.2.7\"");
+    assert_eq!(refused(&fixed), "tunnel.remote = \"192.0.2.7\": must be \"any\" with roam = \"home_agent\"");
     let transport = text(SIU, FOLLOWS)
         .replace("\"any\"", "\"192.0.2.7\"\nmode = \"transport\"")
         .replace("inner_local = [\"10.99.0.0/24\"]\ninner_remote = [\"10.98.0.7/32\"]\n", "");

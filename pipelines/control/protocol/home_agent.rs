@@ -37,3 +37,18 @@ pub struct FollowerView {
     /// The path to the terminal, if one is known.
     pub path: Option<String>,
 }
+
+/// Where a terminal of the gateway's own home agent is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BindingView {
+    /// The terminal's home address.
+    pub home: String,
+    /// The care-of address.
+    pub care_of: String,
+    /// `ipip`, `gre` or `minimal`.
+    pub encapsulation: String,
+    /// True if packets from the terminal may come by the tunnel.
+    pub reverse_tunnel: bool,
+    /// Seconds until it ends; none if it does not.
+    pub ends_in_s: Option<f64>,
+}

@@ -66,7 +66,7 @@ fn outbound(key: OutboundKey, ends: &V6Ends, tables: &Tables, reader: &Reader) -
 fn protected<'r>(flow: &Flow, port: u16, tables: &'r Tables, reader: &'r Reader) -> Option<&'r OutboundSa> {
     let is_here = matches!(tables.routes.find(flow.dst, reader), Some(Hop::Local | Hop::Host));
     let is_forwardable = flow.src.is_routable() && flow.dst.is_routable();
-    if is_here || !is_forwardable || flow.ports.is_some_and(dhcp::are_ports) {
+    if is_here || !is_forwardable || tables.may_be_away(flow.dst) || flow.ports.is_some_and(dhcp::are_ports) {
         return None;
     }
     let wire = (!tables.is_host_port(port)).then_some(port);
@@ -106,9 +106,9 @@ fn inner(key: InnerKey, tables: &Tables, reader: &Reader) -> Option<InnerEntry> 
     let has_nat = |exit: &Exit| tables.settings.ports[usize::from(exit.port)].has_nat;
     let is_ruled = tables.settings.discards || tables.policies.find(dst, reader).is_some();
     let exit = match tables.routes.find(dst, reader) {
-        _ if is_ruled || tables.nat.has_address(dst) => None,
-        // Some of them may be updates, which are not the host's.
-        Some(Hop::Local | Hop::Host) if tables.settings.siu_port.is_some() => None,
+        _ if is_ruled || tables.nat.has_address(dst) || tables.may_be_away(dst) => None,
+        // Some of them may be messages and tunnels of Mobile IP, which are not the host's.
+        Some(Hop::Local | Hop::Host) if tables.settings.has_mobility() => None,
         Some(Hop::Local | Hop::Host) => tables.settings.host.is_some().then_some(InnerExit::Host),
         hop => Exit::of(hop).filter(|exit| dst.is_routable() && !has_nat(exit)).map(InnerExit::Station),
     };

@@ -56,6 +56,7 @@ fn packets_of_one_link_that_wait_for_next_hops_leave_room_for_others() {
         ports: Box::default(),
         encap_ports: Box::default(),
         siu_port: None,
+        home_agent: None,
         host: None,
         mss_clamp: false,
         discards: false,

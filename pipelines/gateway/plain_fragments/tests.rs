@@ -46,6 +46,7 @@ impl Bench {
             ports: Box::default(),
             encap_ports: Box::new([4500]),
             siu_port: None,
+            home_agent: None,
             host: None,
             mss_clamp: false,
             discards: false,

@@ -42,6 +42,7 @@ fn slow_path(config: &Config, ports: Vec<PortHandle>) -> SlowPath {
         ports: Box::default(),
         encap_ports: Box::default(),
         siu_port: None,
+        home_agent: None,
         host: None,
         mss_clamp: false,
         discards: false,

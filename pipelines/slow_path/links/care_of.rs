@@ -3,23 +3,25 @@
 //!
 //! Their selectors say which care-of addresses a peer may have. Packets from all of these are let in, but only
 //! those to the one that the home agent has named last are sent to the peer. A guard drops those to any other,
-//! so that none leaves in clear.
+//! so that none leaves in clear. An address that another rule sends elsewhere is none that a peer can have.
 
 use super::{Event, Links};
 use crate::{
     config::model::Home,
+    gateway::{policy::Action, tables::Hop},
     slow_path::{policies, table_writer::TableWriter, tunnels::Tunnel},
 };
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 use wayfarer_dataplane::{
-    sa::{Encap, Flow, Path, Rank, Selector, TunnelId},
+    sa::{Encap, Flow, OutboundSa, Path, Rank, Selector, TunnelId},
     table::Prefix,
-    wire::ip::{Fragment, IpHeader},
+    wire::ip::{Fragment, IpHeader, protocol},
 };
 use wayfarer_mobility::mip::siu::{Outcome, Update};
 
@@ -29,27 +31,42 @@ pub(super) struct Followers {
     all: BTreeMap<TunnelId, Follower>,
     by_home: BTreeMap<IpAddr, TunnelId>,
     by_care_of: BTreeMap<IpAddr, TunnelId>,
-    /// The prefixes of the guards, which stay: this side's, and the peers'.
-    guarded: BTreeSet<(Prefix, Prefix)>,
+    /// The home agents, none of which is at a peer's place.
+    agents: BTreeSet<IpAddr>,
+    /// The traffic that guards drop. They stay.
+    guarded: BTreeSet<Guarded>,
 }
+
+/// The prefixes on both sides, the protocol, and the first and last ports on both sides.
+type Guarded = (Prefix, Prefix, Option<u8>, [u16; 4]);
 
 #[derive(Debug)]
 struct Follower {
     home: Home,
     /// Where the home agent sends the peer's packets; `None` until it has said so.
     care_of: Option<IpAddr>,
+    /// The registration has ended, so that another peer may get the address.
+    is_over: bool,
 }
 
 impl Followers {
     fn add(&mut self, id: TunnelId, home: Home) {
         self.by_home.insert(home.address, id);
-        self.all.insert(id, Follower { home, care_of: None });
+        self.agents.insert(home.agent);
+        self.all.insert(id, Follower { home, care_of: None, is_over: false });
     }
 
     pub(super) fn remove(&mut self, id: TunnelId) {
-        let Some(Follower { home, care_of }) = self.all.remove(&id) else { return };
+        let Some(Follower { home, care_of, .. }) = self.all.remove(&id) else { return };
         self.by_home.remove(&home.address);
         care_of.map(|care_of| self.by_care_of.remove(&care_of));
+    }
+
+    /// Takes its care-of address away from a link's peer.
+    fn take_care_of(&mut self, id: TunnelId) -> Option<IpAddr> {
+        let care_of = self.all.get_mut(&id)?.care_of.take()?;
+        self.by_care_of.remove(&care_of);
+        Some(care_of)
     }
 
     /// Returns the traffic that is to be sent by a tunnel.
@@ -65,7 +82,9 @@ impl Followers {
 
     /// Records the care-of address of a link's peer. Returns the one before.
     fn set_care_of(&mut self, id: TunnelId, care_of: IpAddr) -> Option<IpAddr> {
-        let before = self.all.get_mut(&id)?.care_of.replace(care_of);
+        let follower = self.all.get_mut(&id)?;
+        follower.is_over = false;
+        let before = follower.care_of.replace(care_of);
         before.map(|before| self.by_care_of.remove(&before));
         self.by_care_of.insert(care_of, id);
         before
@@ -77,9 +96,11 @@ impl Links {
     pub(super) fn follow_home_agent(&mut self, id: TunnelId, home: Home) {
         self.followers.add(id, home);
         let Some(tunnel) = self.tunnels.get(id) else { return };
-        for Selector { local, remote, .. } in tunnel.inbound.selectors.iter() {
-            if self.followers.guarded.insert((*local, *remote)) {
-                policies::add_guard(Selector::configured(*local, *remote), &mut self.tables);
+        for selector in tunnel.inbound.selectors.iter() {
+            let Selector { local, remote, protocol, local_ports, remote_ports, .. } = selector;
+            let ports = [local_ports.first, local_ports.last, remote_ports.first, remote_ports.last];
+            if self.followers.guarded.insert((*local, *remote, *protocol, ports)) {
+                policies::add_guard(selector.clone(), &mut self.tables);
             }
         }
     }
@@ -91,10 +112,21 @@ impl Links {
         agent: IpAddr,
     ) -> impl Iterator<Item = (IpAddr, Option<IpAddr>, &Tunnel)> {
         self.followers.by_home.values().filter_map(move |id| {
-            let Follower { home, care_of } =
+            let Follower { home, care_of, .. } =
                 self.followers.all.get(id).filter(|one| one.home.agent == agent)?;
             Some((home.address, *care_of, self.tunnels.get(*id)?))
         })
+    }
+
+    /// Returns the SA of packets to the terminal with this home address, if its link follows the home agent.
+    pub(in crate::slow_path) fn sa_of_follower(
+        &self,
+        agent: IpAddr,
+        home: IpAddr,
+    ) -> Option<Arc<OutboundSa>> {
+        let id = self.followers.by_home.get(&home)?;
+        self.followers.all.get(id).filter(|one| one.home.agent == agent)?;
+        Some(self.tunnels.get(*id)?.outbound.clone())
     }
 
     /// Returns whether a tunnel carries this IP packet of ours.
@@ -132,32 +164,112 @@ impl Links {
             return Outcome::Refused;
         };
         let selectors = narrowed(&tunnel.inbound.selectors, care_of);
-        let is_anothers = self.followers.by_care_of.get(&care_of).is_some_and(|other| *other != id);
+        let Some(reply) = covered(&update.reply, &selectors) else { return Outcome::Refused };
         let is_ours = self.tables.tables.is_local(care_of, &self.tables.reader);
-        if is_anothers || is_ours || selectors.is_empty() || !is_covered(&update.reply, &selectors) {
+        if is_ours
+            || self.followers.agents.contains(&care_of)
+            || !self.would_carry(id, agent, reply, &selectors)
+        {
             return Outcome::Refused;
         }
         if is_over {
+            self.followers.all.entry(id).and_modify(|one| one.is_over = true);
             return Outcome::Done;
         }
         let newest = newest_path(tunnel).filter(|path| is_by(path, care_of) && !tunnel.is_expired());
-        let Some(path) = newest else {
+        let holder = self.followers.by_care_of.get(&care_of).copied().filter(|holder| *holder != id);
+        if holder.is_some_and(|holder| !self.gives_way(holder, newest.as_ref(), care_of)) {
+            return Outcome::Refused;
+        }
+        let Some(path) = newest.filter(|path| self.is_same_way(path, care_of)) else {
             return Outcome::Unreachable;
         };
-        let (outbound, all) = (tunnel.outbound.clone(), tunnel.inbound.selectors.clone());
         if tunnel.path() != Some(path) && self.move_manual(now, id, path, "home_agent").is_err() {
             return Outcome::Unreachable;
         }
-        let before = self.followers.set_care_of(id, care_of);
-        if before != Some(care_of) {
-            policies::protect(&outbound, &selectors, &[], &mut self.tables);
-            let old = before.map(|before| narrowed(&all, before)).unwrap_or_default();
-            policies::unprotect(id, &old, &mut self.tables);
-            let changed =
-                [&old, &selectors].map(|changed| Event::tunnels_changed(changed, &self.tables.tables));
-            self.events.extend(changed.into_iter().flatten());
+        if let Some(holder) = holder {
+            self.stop_sending_to(holder);
         }
+        self.send_to(id, care_of);
         Outcome::Done
+    }
+
+    /// Returns whether a link's rules for what a home agent sends to their care-of address, and `reply`, come before
+    /// all others: those of other tunnels of the same rank, and all of a higher one.
+    fn would_carry(&self, id: TunnelId, agent: IpAddr, reply: Option<Flow>, selectors: &[Selector]) -> bool {
+        let TableWriter { tables, reader, .. } = &self.tables;
+        let to = selectors.iter().map(|selector| selector.remote.address());
+        let tunnelled = to.flat_map(|to| {
+            [protocol::IPV4, protocol::GRE, protocol::MINIMAL].map(|protocol| Flow {
+                src: agent.into(),
+                dst: to.into(),
+                protocol,
+                ports: None,
+                is_later_fragment: false,
+            })
+        });
+        tunnelled.chain(reply).all(|flow| {
+            let Some(own) = selectors.iter().find(|own| own.covers(&flow)) else { return true };
+            let Some(rule) = tables.decide(&flow, reader).rule() else { return true };
+            let (rank, of) = (rule.selector.rank.remote, rule.tunnel());
+            let is_guard = matches!(rule.action, Action::Guard);
+            let is_another = of.is_some_and(|of| of != id && !self.followers.all.contains_key(&of));
+            is_guard || of == Some(id) || rank < own.rank.remote || (rank == own.rank.remote && !is_another)
+        })
+    }
+
+    /// Returns whether the link that has a care-of address gives way to another one that was seen by `path`: its
+    /// registration or its SAs have ended, or the other is seen at the address itself, and it only behind a NAT.
+    fn gives_way(&self, holder: TunnelId, path: Option<&Path>, care_of: IpAddr) -> bool {
+        let is_over = self.followers.all.get(&holder).is_none_or(|holder| holder.is_over);
+        let Some(tunnel) = self.tunnels.get(holder) else { return true };
+        let is_at = |path: &Path| path.remote == care_of && path.encap == Encap::None;
+        let is_at_it = tunnel.path().is_some_and(|path| is_at(&path));
+        is_over || tunnel.is_expired() || (path.is_some_and(is_at) && !is_at_it)
+    }
+
+    /// Returns whether packets to a care-of address would leave by the same port as those on `path`. Otherwise there
+    /// are others in this address's place.
+    fn is_same_way(&self, path: &Path, care_of: IpAddr) -> bool {
+        let TableWriter { tables, reader, .. } = &self.tables;
+        let port = |address: IpAddr| match tables.routes.find(address, reader) {
+            Some(Hop::Port { port, .. } | Hop::Resolve { port, .. }) => Some(*port),
+            _ => None,
+        };
+        port(care_of) == port(path.remote)
+    }
+
+    /// Has traffic to a link's care-of address no more go by it. A guard drops that.
+    fn stop_sending_to(&mut self, id: TunnelId) {
+        let (Some(care_of), Some(tunnel)) = (self.followers.take_care_of(id), self.tunnels.get(id)) else {
+            return;
+        };
+        let old = narrowed(&tunnel.inbound.selectors, care_of);
+        policies::unprotect(id, &old, &mut self.tables);
+        self.events.extend(Event::tunnels_changed(&old, &self.tables.tables));
+    }
+
+    /// Has traffic to `care_of` go by a link, and none to its care-of address before. The rule for the new one is
+    /// there before the other goes.
+    fn send_to(&mut self, id: TunnelId, care_of: IpAddr) {
+        let before = self.followers.set_care_of(id, care_of);
+        let Some(tunnel) = self.tunnels.get(id).filter(|_| before != Some(care_of)) else { return };
+        let [new, old] = [Some(care_of), before]
+            .map(|of| of.map(|of| narrowed(&tunnel.inbound.selectors, of)).unwrap_or_default());
+        policies::protect(&tunnel.outbound, &new, &[], &mut self.tables);
+        policies::unprotect(id, &old, &mut self.tables);
+        let changed = [&old, &new].map(|changed| Event::tunnels_changed(changed, &self.tables.tables));
+        self.events.extend(changed.into_iter().flatten());
+    }
+
+    /// Has traffic to the care-of address that a terminal had registered in an earlier run go by its link, if that
+    /// follows the home agent. Where the terminal is, its first packet shows.
+    pub(in crate::slow_path) fn restore_care_of(&mut self, agent: IpAddr, home: IpAddr, care_of: IpAddr) {
+        let Some(&id) = self.followers.by_home.get(&home) else { return };
+        let is_its = self.followers.all.get(&id).is_some_and(|one| one.home.agent == agent);
+        if is_its && !self.followers.by_care_of.contains_key(&care_of) {
+            self.send_to(id, care_of);
+        }
     }
 }
 
@@ -172,8 +284,8 @@ fn is_by(path: &Path, care_of: IpAddr) -> bool {
     path.remote == care_of || matches!(path.encap, Encap::Udp { .. })
 }
 
-/// Returns what of `selectors` is traffic to `care_of`. They keep their rank, so that nobody's rules come before
-/// those of others by the choice of an address.
+/// Returns what of `selectors` is traffic to `care_of`. They keep their rank, so that rules of others do not give way
+/// to the choice of an address.
 fn narrowed(selectors: &[Selector], care_of: IpAddr) -> Vec<Selector> {
     let remote = Prefix::host(care_of);
     let of_care_of = selectors.iter().filter(|selector| selector.remote.contains(care_of)).map(|selector| {
@@ -183,12 +295,13 @@ fn narrowed(selectors: &[Selector], care_of: IpAddr) -> Vec<Selector> {
     of_care_of.collect()
 }
 
-/// Returns whether `packet` is one whole IP packet that these selectors cover, or nothing.
-fn is_covered(packet: &[u8], selectors: &[Selector]) -> bool {
-    packet.is_empty()
-        || IpHeader::parse(packet).is_ok_and(|header| {
-            let flow = Flow::of(&header, packet);
-            let is_whole = header.total_len() == packet.len() && header.fragment == Fragment::Whole;
-            is_whole && selectors.iter().any(|selector| selector.covers(&flow))
-        })
+/// Returns the flow of `packet`, if it is one whole IP packet that these selectors cover; or nothing of nothing.
+fn covered(packet: &[u8], selectors: &[Selector]) -> Option<Option<Flow>> {
+    if packet.is_empty() {
+        return (!selectors.is_empty()).then_some(None);
+    }
+    let header = IpHeader::parse(packet).ok()?;
+    let flow = Flow::of(&header, packet);
+    let is_whole = header.total_len() == packet.len() && header.fragment == Fragment::Whole;
+    (is_whole && selectors.iter().any(|selector| selector.covers(&flow))).then_some(Some(flow))
 }

@@ -352,6 +352,7 @@ fn with_nat(flow_cache: usize, spec: &Spec, udp_ports: [u16; 2]) -> TestGateway 
             .into(),
         encap_ports: Box::new([4500]),
         siu_port: None,
+        home_agent: None,
         host: None,
         mss_clamp: true,
         discards: false,

@@ -257,6 +257,7 @@ impl TestGateway {
             ports: ports.indices().map(port).collect(),
             encap_ports: Box::new([4500, 14500]),
             siu_port: None,
+            home_agent: None,
             host: ports.indices().contains(&HOST).then(host),
             mss_clamp: true,
             discards,

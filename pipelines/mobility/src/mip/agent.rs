@@ -190,6 +190,11 @@ impl Decision<'_> {
         self.draft.to
     }
 
+    /// Returns the node's home address.
+    pub fn home(&self) -> Ipv4Addr {
+        self.draft.home
+    }
+
     /// Returns what the reply says.
     pub fn code(&self) -> Code {
         self.draft.code
