@@ -95,4 +95,20 @@ mod tests {
         assert_eq!(cells(4), ["van", "10.97.0.7", "192.0.2.7", "-", "corporate"]);
         assert_eq!(text(&[]), "no [[siu]] in the configuration\n");
     }
+
+    #[test]
+    fn a_binding_is_one_line() {
+        let binding = BindingView {
+            home: "10.97.0.7".into(),
+            care_of: "192.0.2.7".into(),
+            encapsulation: "ipip".into(),
+            reverse_tunnel: true,
+            ends_in_s: None,
+        };
+        let mut out = vec![];
+        write_bindings(&mut out, &[binding]).unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        let cells: Vec<_> = shown.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(cells, ["10.97.0.7", "192.0.2.7", "ipip", "yes", "never"]);
+    }
 }

@@ -57,11 +57,14 @@ pub(super) fn home_agent(
         file::Encapsulation::Gre => Encapsulation::Gre,
         file::Encapsulation::Minimal => Encapsulation::Minimal,
     });
-    let store = source.optional("home_agent.store", &raw.store, |path| source.path(path))?;
+    let store = source.optional("home_agent.store", &raw.store, |path| match &path[..] {
+        "none" => Ok(None),
+        path => source.path(path).map(Some),
+    })?;
     Ok(Some(HomeAgent {
         address,
         network,
-        store: store.unwrap_or_else(|| PathBuf::from(STORE)),
+        store: store.unwrap_or_else(|| Some(PathBuf::from(STORE))),
         lifetime: lifetime.unwrap_or(LIFETIME),
         reverse_tunnel: match raw.reverse_tunnel {
             Some(file::ReverseTunnel::Refused) => ReverseTunnel::Refused,

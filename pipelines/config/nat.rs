@@ -21,6 +21,8 @@ use wayfarer_dataplane::{
     wire::{Address, esp},
 };
 
+/// The UDP port of home agents (RFC 5944 §3.3).
+const REGISTRATIONS: u16 = 434;
 /// Ports outside by default: below the kernel's for its own connections, which are 32768 and up.
 const PORTS: RangeInclusive<u16> = 10_000..=32_767;
 /// Mappings of an inner address by default.
@@ -96,7 +98,8 @@ fn nat(source: &Source<'_>, raw: &Spanned<file::Nat>, config: &Config) -> Config
     let ports = source.optional("nat.ports", &raw.ports, |ports| {
         let PortRange { first, last } = value::ports(ports)?;
         let siu = config.siu.first().map(|_| &config.gateway.siu_port);
-        let ours = config.gateway.encap_ports.iter().chain([&esp::IKE_PORT]).chain(siu);
+        let registrations = config.home_agent.as_ref().map(|_| &REGISTRATIONS);
+        let ours = config.gateway.encap_ports.iter().chain([&esp::IKE_PORT]).chain(siu).chain(registrations);
         match ours.copied().find(|port| (first..=last).contains(port)) {
             Some(port) => Err(Rule::OwnUdpPort(port)),
             None if first == 0 => Err(Rule::Range(1, u16::MAX.into())),

@@ -2,6 +2,7 @@
 
 mod diff;
 mod dpdk;
+mod home_agent;
 mod ike;
 mod nat;
 mod neighbours;

@@ -10,10 +10,9 @@ use super::{
     binding::CareOf,
     decapsulate::decapsulated_class,
     departure::{Departure, Departures, Origin},
-    forward,
     io::Io,
     outbound,
-    policy::Action,
+    policy::{Action, Decision, Rule},
     tables::{Hop, Tables},
 };
 use wayfarer_dataplane::{
@@ -96,10 +95,10 @@ fn may_go(
         return Err(DropReason::Martian);
     }
     let flow = Flow::of(header, packet.data());
-    if let Some(Action::Discard | Action::Guard) =
-        tables.decide(&flow, reader).rule().map(|rule| &rule.action)
-    {
-        return Err(DropReason::Discard);
+    match tables.decide(&flow, reader) {
+        // A tunnel's selector has let it in.
+        Decision::None if origin == Origin::Tunnel => {}
+        decision => passes(decision)?,
     }
     if origin == Origin::Wire && tables.is_unprotected(&flow, None, reader) {
         return Err(DropReason::Unprotected);
@@ -108,6 +107,18 @@ fn may_go(
         return Err(DropReason::SourcePort);
     }
     if origin != Origin::Host && header.hop_limit <= 1 { Err(DropReason::HopLimit) } else { Ok(()) }
+}
+
+/// Checks that policy lets a packet between a host and a home address pass, as if the terminal were at home.
+fn passes(decision: Decision<'_>) -> Result<(), DropReason> {
+    match decision {
+        Decision::Rule(Rule { action: Action::Bypass, .. }) => Ok(()),
+        Decision::Rule(Rule { action: Action::Discard | Action::Guard, .. }) => Err(DropReason::Discard),
+        // Another tunnel should carry it.
+        Decision::Rule(_) => Err(DropReason::Unprotected),
+        Decision::Hidden(_) => Err(DropReason::FragmentPorts),
+        Decision::None => Err(DropReason::NoPolicy),
+    }
 }
 
 fn put_in(
@@ -146,7 +157,7 @@ pub(super) fn unwrap(
 ) {
     let mut header = IpHeader::default();
     match take_out(&mut packet, outer, &mut header, encapsulation, tables, reader) {
-        Ok(()) => go_on(packet, &mut header, tables, reader, io),
+        Ok(()) => go_on(packet, &header, tables, reader, io),
         Err(reason) => io.drop(packet, reason),
     }
 }
@@ -180,21 +191,24 @@ fn take_out(
 }
 
 /// Forwards a packet from a terminal by policy and route.
-fn go_on(packet: Packet, header: &mut IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
+fn go_on(packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
     if !header.is_forwardable() {
         return io.drop(packet, DropReason::Martian);
     }
     let hop = tables.routes.find(header.dst, reader).copied();
-    if tables.care_of(header.dst, reader).is_some() {
-        return wrap_alone(packet, header, tables, reader, io);
+    let decision = tables.decide(&Flow::of(header, packet.data()), reader);
+    if tables.care_of(header.dst, reader).is_some() || matches!(hop, Some(Hop::Local | Hop::Host)) {
+        return match passes(decision) {
+            Ok(()) if hop == Some(Hop::Local) || hop == Some(Hop::Host) => {
+                io.route_by(hop, packet, header.dst, tables);
+            }
+            Ok(()) => wrap_alone(packet, header, tables, reader, io),
+            Err(reason) => io.drop(packet, reason),
+        };
     }
-    let is_ruled = tables.decide(&Flow::of(header, packet.data()), reader).rule().is_some();
-    if is_ruled && !matches!(hop, Some(Hop::Local | Hop::Host)) {
-        let mut out = Departures::default();
-        out.push(packet, Departure::new(header, Origin::Tunnel, tables));
-        return outbound::run(&mut out, tables, reader, io);
-    }
-    forward::clear_by(hop, packet, header, tables, reader, io);
+    let mut out = Departures::default();
+    out.push(packet, Departure::new(header, Origin::Tunnel, tables));
+    outbound::run(&mut out, tables, reader, io);
 }
 
 /// Wraps a packet that came by a tunnel and sends it at once.

@@ -7,6 +7,7 @@ use super::{
     io::Io,
     kernel_side::Traffic,
     plain_fragments::{self, Added},
+    policy::Action,
     policy_fragments::shows_ports,
     reassembly::{Fragments, Whole},
     rings::Punt,
@@ -183,6 +184,14 @@ pub(super) fn deliver(
     if let Some(punt) = message.filter(|_| tables.is_own(header.dst, reader)) {
         io.punt_shared(packet, punt);
     } else if let Some(encapsulation) = tables.tunnelled_home(header) {
+        // A guard stands for a tunnel.
+        if tables
+            .decide(&flow.reversed(), reader)
+            .rule()
+            .is_some_and(|rule| matches!(rule.action, Action::Guard))
+        {
+            return io.drop(packet, DropReason::Unprotected);
+        }
         care_of::unwrap(packet, header, encapsulation, tables, reader, io);
     } else if flow.is_icmp()
         && classify::is_too_big(header, packet.data(), tables)

@@ -71,6 +71,10 @@ pub fn host(mut packet: Packet, padding: u16, io: &mut Io) {
 /// policy may leave.
 fn may_leave(frame: &[u8], tables: &Tables, reader: &Reader) -> Result<(), DropReason> {
     let Some(flow) = flow(frame)? else { return Ok(()) };
+    if tables.care_of(flow.dst, reader).is_some() {
+        // Its terminal is not at home.
+        return Err(DropReason::Unprotected);
+    }
     match tables.decide(&flow, reader) {
         Decision::Rule(rule) => match rule.action {
             Action::Protect(_) | Action::Ended(_) => Err(DropReason::Unprotected),

@@ -8,7 +8,7 @@ use super::{
     input_port::from_link,
     io::Io,
     nat, outbound,
-    policy::Decision,
+    policy::{Decision, Rule},
     policy_fragments::{self, shows_ports},
     reassembly::{Fragments, Sender, Whole},
     tables::{Hop, Tables},
@@ -67,7 +67,12 @@ pub(super) fn forward_inner<'r>(
         }
         if let Some(encapsulation) = tables.tunnelled_home(header).filter(|_| hop == Some(Hop::Local)) {
             packet.set_port(from_link(sa.link));
-            return care_of::unwrap(packet, header, encapsulation, tables, reader, io);
+            // The SA says who it is: another terminal's may let the same addresses in.
+            let back = tables.decide(&flow.reversed(), reader).rule().and_then(Rule::tunnel);
+            return match back == Some(sa.tunnel) {
+                true => care_of::unwrap(packet, header, encapsulation, tables, reader, io),
+                false => io.drop(packet, DropReason::NoBinding),
+            };
         }
         return io.route_by(hop, packet, header.dst, tables);
     }

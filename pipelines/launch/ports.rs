@@ -10,6 +10,7 @@ use crate::{
         self,
         model::{self, Config, PortKind},
     },
+    gateway::classify::REGISTRATION_PORT,
     slow_path::neighbours::Stations,
 };
 use std::{net::IpAddr, sync::Arc};
@@ -115,9 +116,14 @@ fn open_device(
     let has_ike = !config.ike.connections.is_empty();
     let ike_ports = has_ike.then_some(esp::IKE_PORT).into_iter();
     let siu_port = config.siu.first().map(|_| config.gateway.siu_port);
+    let registrations = config.home_agent.as_ref().map(|_| REGISTRATION_PORT);
     let rules = Rules {
         local: host.iter().chain(&own).copied().collect(),
-        udp_ports: ike_ports.chain(config.gateway.encap_ports.iter().copied()).chain(siu_port).collect(),
+        udp_ports: ike_ports
+            .chain(config.gateway.encap_ports.iter().copied())
+            .chain(siu_port)
+            .chain(registrations)
+            .collect(),
         nats: config
             .nats
             .iter()

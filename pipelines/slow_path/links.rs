@@ -388,12 +388,7 @@ impl Links {
             None => {}
             Some(Decision::Wait(until)) => _ = self.timers.insert((until, Timer::Move(link))),
             Some(Decision::Follow(path)) => self.follow(now, link, path),
-            // Reports of two workers may come in the wrong order.
-            Some(Decision::Remember(path)) => {
-                if self.tunnels_of(link).any(|tunnel| tunnel.inbound.still_reports(&path)) {
-                    self.see_at(link, path);
-                }
-            }
+            Some(Decision::Remember(path)) => self.remember(link, path),
             Some(Decision::Notify(path)) => {
                 self.see_at(link, path);
                 match link {

@@ -126,7 +126,7 @@ impl SlowPath {
             Punt::Unmapped { nat } => self.handle_unmapped(now, worker, port, nat, frame),
             Punt::PathMtu => self.links.handle_too_big(now, frame),
             Punt::Update => self.handle_update(now, frame),
-            Punt::Registration => self.handle_registration(now, frame),
+            Punt::Registration => self.handle_registration(now, port, frame),
             Punt::Probe { tunnel, probe } => self.links.handle_probe(now, tunnel, probe),
             Punt::Early { spi, esp_at } => {
                 self.links.handle_early(now, spi, esp_at, frame);

@@ -7,7 +7,7 @@ use std::{
 };
 use tempfile::TempDir;
 use wayfarer::{
-    config::model::{Config, Home, HomeAgent, HomeTerminal, Roam, Tunnel},
+    config::model::{Config, Home, HomeAgent, HomeTerminal, Policy, PolicyAction, Roam, Tunnel},
     control::protocol::{BindingView, Command, Outcome, Reply, View},
     sim::{fixtures::*, frames::*, terminal::Terminal, world::World},
 };
@@ -72,13 +72,20 @@ fn config_of(store: &Path, tunnels: Vec<Tunnel>) -> Config {
     let home_agent = HomeAgent {
         address: AGENT,
         network: "10.97.0.0/24".parse().unwrap(),
-        store: store.join("bindings"),
+        store: Some(store.join("bindings")),
         lifetime: 600,
         reverse_tunnel: ReverseTunnel::Allowed,
         encapsulations: vec![wire::Encapsulation::Gre, wire::Encapsulation::Minimal],
         terminals: vec![terminal(1), terminal(2)],
     };
-    Config { home_agent: Some(home_agent), ..config(tunnels) }
+    // Hosts and terminals may reach each other, wherever these are.
+    let bypass = |local, remote| Policy { selector: selector(local, remote), action: PolicyAction::Bypass };
+    let policies = vec![
+        bypass("10.99.0.0/24", "10.97.0.0/24"),
+        bypass("10.97.0.0/24", "10.99.0.0/24"),
+        bypass("10.97.0.0/24", "10.97.0.0/24"),
+    ];
+    Config { home_agent: Some(home_agent), policies, ..config(tunnels) }
 }
 
 fn node(n: u8, flags: Flags) -> MobileNode {
@@ -237,8 +244,8 @@ fn each_encapsulation_carries_what_the_terminal_asked_for() {
 #[test]
 fn a_terminal_at_home_gets_its_packets_there() {
     let mut lab = Lab::new();
-    assert!(lab.down(1, &to_home(1)).is_none());
-    assert_eq!(lab.world.drops(DropReason::NoPolicy), 1, "it is routed like any other");
+    lab.world.send(INSIDE, &to_home(1));
+    assert_eq!(lab.world.take(OUTSIDE), [forwarded(&to_home(1))], "it is routed like any other");
     assert!(is_registered(lab.register(1, OLD), OLD));
     assert!(lab.down(1, &to_home(1)).is_some());
     let home = home(1).to_string();
@@ -250,7 +257,33 @@ fn a_terminal_at_home_gets_its_packets_there() {
     lab.world.send(OUTSIDE, &sealed);
     assert_eq!(lab.world.take(OUTSIDE).len(), 1, "the reply");
     assert_eq!(lab.bindings(), []);
-    assert!(lab.down(1, &to_home(1)).is_none());
+    lab.world.send(INSIDE, &to_home(1));
+    assert_eq!(lab.world.take(OUTSIDE), [forwarded(&to_home(1))]);
+    // Another terminal may get the address that it had.
+    assert!(is_registered(lab.register(2, OLD), OLD));
+    // Told in clear, at home, it is answered there.
+    assert!(is_registered(lab.register(1, NEW), NEW));
+    lab.nodes[0].register(now(), home.parse().unwrap());
+    let message = lab.nodes[0].poll_transmit().unwrap();
+    lab.world.send(INSIDE, &udp_packet(ip(HOST), AGENT.into(), (40_000, 434), &message));
+    let replies = lab.world.take(INSIDE);
+    assert_eq!(Datagram::parse(&replies[0]).unwrap().dst, SocketAddr::new(ip(HOST), 40_000));
+}
+
+#[test]
+fn whoever_loses_its_care_of_address_loses_its_binding() {
+    let mut lab = Lab::new();
+    lab.terminals[0].send_from("203.0.113.77:40000".parse().unwrap());
+    assert!(is_registered(lab.register_from_here(1, "192.0.2.2"), "192.0.2.2"));
+    assert!(lab.down(1, &to_home(1)).is_some());
+    // Terminal 2 is really there.
+    assert!(is_registered(lab.register(2, "192.0.2.2"), "192.0.2.2"));
+    let [binding] = &lab.bindings()[..] else { panic!("one terminal is away") };
+    assert_eq!(binding.home, "10.97.0.2");
+    lab.world.send(INSIDE, &to_home(1));
+    assert_eq!(lab.world.take(OUTSIDE), [forwarded(&to_home(1))], "terminal 2 gets none of its packets");
+    lab.restart();
+    assert_eq!(lab.bindings().len(), 1);
 }
 
 #[test]
@@ -259,8 +292,9 @@ fn only_the_terminal_sends_as_its_home_address_and_only_by_its_tunnel() {
     assert!(is_registered(lab.register(1, OLD), OLD));
     assert!(is_registered(lab.register(2, "192.0.2.2"), "192.0.2.2"));
     for (n, care_of, inner) in [
-        // As another terminal, as a host, from another care-of address, and as nobody.
+        // As another terminal, also from its care-of address; as a host, from elsewhere, and as nobody.
         (2, "192.0.2.2", from_home(1)),
+        (2, OLD, from_home(1)),
         (1, OLD, datagram(HOST, "10.99.0.8", (9, 7), b"up")),
         (1, NEW, from_home(1)),
         (1, OLD, from_home(3)),
@@ -377,11 +411,11 @@ fn the_host_hears_what_is_too_long_for_the_way_to_the_terminal() {
 }
 
 #[test]
-fn what_goes_to_a_home_address_is_judged_by_policy() {
-    use wayfarer::config::model::{Policy, PolicyAction};
+fn what_goes_to_and_from_a_home_address_is_judged_by_policy() {
     let store = tempfile::tempdir().unwrap();
-    let discard = Policy { selector: selector(HOST, "10.97.0.0/24"), action: PolicyAction::Discard };
-    let config = Config { policies: vec![discard], ..config_of(store.path(), vec![follower(1)]) };
+    let discard = |local, remote| Policy { selector: selector(local, remote), action: PolicyAction::Discard };
+    let mut config = config_of(store.path(), vec![follower(1)]);
+    config.policies.extend([discard(HOST, "10.97.0.1"), discard("10.97.0.1", HOST)]);
     let mut lab = Lab { world: World::with(config, 512), ..Lab::new() };
     lab.world.meet_neighbours();
     assert!(is_registered(lab.register(1, OLD), OLD));
@@ -389,9 +423,16 @@ fn what_goes_to_a_home_address_is_judged_by_policy() {
     assert_eq!(lab.world.drops(DropReason::Discard), 1);
     let other = datagram("10.99.0.8", "10.97.0.1", (7, 9), b"down");
     assert!(lab.down(1, &other).is_some());
-    // From outside, as a host inside.
+    let up = lab.wrapped(OLD, &from_home(1));
+    let sealed = lab.terminals[0].seal(&up);
+    lab.world.send(OUTSIDE, &sealed);
+    assert_eq!(lab.world.take(INSIDE), Vec::<Vec<u8>>::new());
+    assert_eq!(lab.world.drops(DropReason::Discard), 2);
+    // From outside, as a host inside, and as a stranger of whom no policy knows.
     lab.world.send(OUTSIDE, &other);
     assert_eq!(lab.world.drops(DropReason::SourcePort), 1);
+    lab.world.send(OUTSIDE, &datagram("198.51.100.50", "10.97.0.1", (7, 9), b"down"));
+    assert_eq!(lab.world.drops(DropReason::NoPolicy), 1);
 }
 
 #[test]

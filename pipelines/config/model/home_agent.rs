@@ -18,8 +18,8 @@ pub struct HomeAgent {
     pub address: Ipv4Addr,
     /// The network that holds all home addresses.
     pub network: Prefix,
-    /// The folder with the bindings.
-    pub store: PathBuf,
+    /// The folder with the bindings; `None` if a restart may forget them.
+    pub store: Option<PathBuf>,
     /// The longest lifetime of a binding in seconds; [`u16::MAX`] allows those without an end.
     pub lifetime: u16,
     /// Whether packets from terminals come by their tunnels.

@@ -5,7 +5,7 @@ use std::fs;
 use toml::Spanned;
 
 /// The secrets of the folder `conf/keys`.
-const EXAMPLES: [&str; 12] = [
+const EXAMPLES: [&str; 13] = [
     include_str!("../../../conf/keys/example-alice-down"),
     include_str!("../../../conf/keys/example-alice-password"),
     include_str!("../../../conf/keys/example-alice-up"),
@@ -15,6 +15,7 @@ const EXAMPLES: [&str; 12] = [
     include_str!("../../../conf/keys/example-host-down"),
     include_str!("../../../conf/keys/example-host-up"),
     include_str!("../../../conf/keys/example-lab-psk"),
+    include_str!("../../../conf/keys/example-mobile-node"),
     include_str!("../../../conf/keys/example-ppk"),
     include_str!("../../../conf/keys/example-radius"),
     include_str!("../../../conf/keys/example-users"),
@@ -47,6 +48,8 @@ pub(super) fn review(review: &mut Review<'_>) {
         let radius = connection.radius.iter();
         files.extend(radius.map(|radius| ("connection.radius.secret_file", &radius.get_ref().secret_file)));
     }
+    let terminals = raw.home_agent.iter().flat_map(|agent| &agent.get_ref().terminal);
+    files.extend(terminals.map(|one| ("home_agent.terminal.secret_file", &one.get_ref().secret_file)));
     files.extend(raw.siu.iter().map(|siu| ("siu.secret_file", &siu.get_ref().secret_file)));
     let clients = raw.coa.iter().flat_map(|coa| coa.get_ref().clients.get_ref());
     files.extend(clients.map(|client| ("coa.clients.secret_file", &client.secret_file)));

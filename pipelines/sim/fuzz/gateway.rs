@@ -1,6 +1,7 @@
-//! Fuzzes a whole gateway: workers, and the slow path with IKE enabled. It has a NAT outside, and a port
-//! in a VLAN of the device outside.
+//! Fuzzes a whole gateway: workers, and the slow path with IKE enabled. It has a NAT outside, a port in a
+//! VLAN of the device outside, and a home agent inside.
 
+use super::mobile;
 use crate::config::model::{Config, Ike, Nat, Policy, PolicyAction, Remote};
 use crate::launch::OpenPort;
 use crate::sim::{fixtures::*, frames::*, ike::configured::for_terminals, terminal::Terminal, world::World};
@@ -51,7 +52,7 @@ pub fn gateway_host(data: &[u8]) {
 /// A gateway and its terminals, reused by several inputs.
 struct Setup {
     world: World,
-    terminals: [Terminal; 3],
+    terminals: [Terminal; 4],
     /// Inputs that the gateway has had.
     inputs: u32,
 }
@@ -60,8 +61,9 @@ impl Setup {
     fn new(mut world: World) -> Self {
         world.meet_neighbours();
         let suites = suites();
-        let terminal = |n: u8| Terminal::new(n.into(), suites[usize::from(n) - 1], &format!("192.0.2.{n}"));
-        Self { world, terminals: [1, 2, 3].map(terminal), inputs: 0 }
+        let terminal =
+            |n: u8| Terminal::new(n.into(), suites[usize::from(n - 1) % 3], &format!("192.0.2.{n}"));
+        Self { world, terminals: [1, 2, 3, 4].map(terminal), inputs: 0 }
     }
 }
 
@@ -87,7 +89,8 @@ fn settings() -> Config {
     transport.selectors = vec![selector("203.0.113.1", "192.0.2.2")];
     let mut wide = tunnel(1, suites[0]);
     wide.selectors.push(selector("0.0.0.0/0", "10.98.0.1"));
-    let mut config = config(vec![wide, transport, tunnel(3, suites[2])]);
+    let mut config = config(vec![wide, transport, tunnel(3, suites[2]), mobile::follower(suites[0])]);
+    mobile::add_home_agents(&mut config);
     let policy = |action, local, remote| Policy { action, selector: selector(local, remote) };
     config.policies = vec![
         policy(PolicyAction::Bypass, "0.0.0.0/0", "198.51.100.0/24"),
@@ -139,7 +142,7 @@ fn suites() -> [wayfarer_dataplane::crypto::Suite; 3] {
     ["aes128gcm16", "aes256-sha256", "null-sha1"].map(suite)
 }
 
-fn run_steps(mut data: &[u8], world: &mut World, peers: &mut [Terminal; 3]) {
+fn run_steps(mut data: &[u8], world: &mut World, peers: &mut [Terminal; 4]) {
     let mut steps = 0;
     while let [kind, high, low, rest @ ..] = data
         && steps < STEPS
@@ -148,6 +151,13 @@ fn run_steps(mut data: &[u8], world: &mut World, peers: &mut [Terminal; 3]) {
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()).min(most);
         let (bytes, rest) = rest.split_at(length);
         (data, steps) = (rest, steps + 1);
+        if let (2, shape @ 4..) = (kind >> 4 & 3, kind % 8) {
+            mobile::send(world, shape, &mut peers[3], bytes);
+            if kind & 0x80 == 0 {
+                world.settle();
+            }
+            continue;
+        }
         let peer = &mut peers[usize::from(kind / 8 % 2)];
         peer.port = (kind & 0x40 != 0).then_some(4500);
         match (kind >> 4 & 3, kind % 8) {

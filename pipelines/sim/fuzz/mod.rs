@@ -8,6 +8,7 @@
 pub mod gateway;
 pub mod ike_peer;
 pub mod mip;
+mod mobile;
 pub mod parsers;
 pub mod siu;
 

@@ -5,7 +5,7 @@
 //! those to the one that the home agent has named last are sent to the peer. A guard drops those to any other,
 //! so that none leaves in clear. An address that another rule sends elsewhere is none that a peer can have.
 
-use super::{Event, Links};
+use super::{Event, LinkId, Links};
 use crate::{
     config::model::Home,
     gateway::{policy::Action, tables::Hop},
@@ -47,6 +47,23 @@ struct Follower {
     care_of: Option<IpAddr>,
     /// The registration has ended, so that another peer may get the address.
     is_over: bool,
+}
+
+/// What is to be done about an update.
+#[derive(Debug)]
+pub(in crate::slow_path) struct Plan {
+    id: TunnelId,
+    /// `None` if the registration has ended, and the link stays where it is.
+    to: Option<Place>,
+}
+
+/// Where a terminal is.
+#[derive(Debug)]
+struct Place {
+    care_of: IpAddr,
+    path: Path,
+    /// The link that loses the address.
+    holder: Option<TunnelId>,
 }
 
 impl Followers {
@@ -105,6 +122,14 @@ impl Links {
         }
     }
 
+    /// Records that the peer of a link was seen by `path`, for when its home agent says that it is there. Reports of
+    /// two workers may come in the wrong order.
+    pub(super) fn remember(&mut self, link: LinkId, path: Path) {
+        if self.tunnels_of(link).any(|tunnel| tunnel.inbound.still_reports(&path)) {
+            self.see_at(link, path);
+        }
+    }
+
     /// Returns the links that follow the home agent with this address: the home address, the care-of address that
     /// it has named last, and the tunnel of each.
     pub(in crate::slow_path) fn followers_of(
@@ -148,43 +173,46 @@ impl Links {
         agent: IpAddr,
         update: &Update,
     ) -> Outcome {
+        self.plan_update(agent, update).map_or_else(|why| why, |plan| self.carry_out_update(now, plan))
+    }
+
+    /// Returns what is to be done about an update.
+    ///
+    /// # Errors
+    /// Why nothing is.
+    pub(in crate::slow_path) fn plan_update(&self, agent: IpAddr, update: &Update) -> Result<Plan, Outcome> {
         let by_home = || self.followers.by_home.get(&update.home).copied();
         let named = || self.tunnels.named(std::str::from_utf8(&update.link).ok()?);
-        let Some(id) = (if update.link.is_empty() { by_home() } else { named() }) else {
-            return Outcome::UnknownLink;
-        };
-        let (Some(follower), Some(tunnel)) = (self.followers.all.get(&id), self.tunnels.get(id)) else {
-            return Outcome::Refused;
-        };
+        let id = if update.link.is_empty() { by_home() } else { named() }.ok_or(Outcome::UnknownLink)?;
+        let follower = self.followers.all.get(&id).ok_or(Outcome::Refused)?;
+        let tunnel = self.tunnels.get(id).ok_or(Outcome::Refused)?;
         if follower.home != (Home { agent, address: update.home }) {
-            return Outcome::Refused;
+            return Err(Outcome::Refused);
         }
-        let is_over = update.new.is_unspecified();
-        let Some(care_of) = (if is_over { follower.care_of } else { Some(update.new) }) else {
-            return Outcome::Refused;
-        };
-        let selectors = narrowed(&tunnel.inbound.selectors, care_of);
-        let Some(reply) = covered(&update.reply, &selectors) else { return Outcome::Refused };
-        let is_ours = self.tables.tables.is_local(care_of, &self.tables.reader);
-        if is_ours
-            || self.followers.agents.contains(&care_of)
-            || !self.would_carry(id, agent, reply, &selectors)
-        {
-            return Outcome::Refused;
+        if update.new.is_unspecified() {
+            let care_of = follower.care_of.ok_or(Outcome::Refused)?;
+            self.check_care_of(id, agent, care_of, &update.reply)?;
+            return Ok(Plan { id, to: None });
         }
-        if is_over {
-            self.followers.all.entry(id).and_modify(|one| one.is_over = true);
-            return Outcome::Done;
-        }
+        let care_of = update.new;
+        self.check_care_of(id, agent, care_of, &update.reply)?;
         let newest = newest_path(tunnel).filter(|path| is_by(path, care_of) && !tunnel.is_expired());
         let holder = self.followers.by_care_of.get(&care_of).copied().filter(|holder| *holder != id);
         if holder.is_some_and(|holder| !self.gives_way(holder, newest.as_ref(), care_of)) {
-            return Outcome::Refused;
+            return Err(Outcome::Refused);
         }
-        let Some(path) = newest.filter(|path| self.is_same_way(path, care_of)) else {
-            return Outcome::Unreachable;
+        let path = newest.filter(|path| self.is_same_way(path, care_of)).ok_or(Outcome::Unreachable)?;
+        Ok(Plan { id, to: Some(Place { care_of, path, holder }) })
+    }
+
+    /// Carries out what is to be done about an update.
+    pub(in crate::slow_path) fn carry_out_update(&mut self, now: Duration, Plan { id, to }: Plan) -> Outcome {
+        let Some(Place { care_of, path, holder }) = to else {
+            self.followers.all.entry(id).and_modify(|one| one.is_over = true);
+            return Outcome::Done;
         };
-        if tunnel.path() != Some(path) && self.move_manual(now, id, path, "home_agent").is_err() {
+        let has_moved = self.tunnels.get(id).and_then(Tunnel::path) != Some(path);
+        if has_moved && self.move_manual(now, id, path, "home_agent").is_err() {
             return Outcome::Unreachable;
         }
         if let Some(holder) = holder {
@@ -192,6 +220,39 @@ impl Links {
         }
         self.send_to(id, care_of);
         Outcome::Done
+    }
+
+    /// Returns the home address of the terminal that loses its care-of address by a plan, and its home agent.
+    pub(in crate::slow_path) fn loser(&self, plan: &Plan) -> Option<Home> {
+        let holder = plan.to.as_ref()?.holder?;
+        Some(self.followers.all.get(&holder)?.home)
+    }
+
+    /// Records that the registration of a terminal has ended, so that others may get its care-of address.
+    pub(in crate::slow_path) fn end_registration(&mut self, agent: IpAddr, home: IpAddr) {
+        let Some(id) = self.followers.by_home.get(&home) else { return };
+        if let Some(follower) = self.followers.all.get_mut(id).filter(|one| one.home.agent == agent) {
+            follower.is_over = true;
+        }
+    }
+
+    /// Checks that a care-of address is one that the peer of link `id` may have, and `reply` a packet to it.
+    fn check_care_of(
+        &self,
+        id: TunnelId,
+        agent: IpAddr,
+        care_of: IpAddr,
+        reply: &[u8],
+    ) -> Result<(), Outcome> {
+        let tunnel = self.tunnels.get(id).ok_or(Outcome::Refused)?;
+        let selectors = narrowed(&tunnel.inbound.selectors, care_of);
+        let reply = covered(reply, &selectors).ok_or(Outcome::Refused)?;
+        let is_ours = self.tables.tables.is_local(care_of, &self.tables.reader);
+        let is_taken = is_ours || self.followers.agents.contains(&care_of);
+        match is_taken || !self.would_carry(id, agent, reply, &selectors) {
+            true => Err(Outcome::Refused),
+            false => Ok(()),
+        }
     }
 
     /// Returns whether a link's rules for what a home agent sends to their care-of address, and `reply`, come before
@@ -263,13 +324,22 @@ impl Links {
     }
 
     /// Has traffic to the care-of address that a terminal had registered in an earlier run go by its link, if that
-    /// follows the home agent. Where the terminal is, its first packet shows.
-    pub(in crate::slow_path) fn restore_care_of(&mut self, agent: IpAddr, home: IpAddr, care_of: IpAddr) {
-        let Some(&id) = self.followers.by_home.get(&home) else { return };
+    /// follows the home agent. Where the terminal is, its first packet shows. Returns false if the link cannot have
+    /// the address any more.
+    pub(in crate::slow_path) fn restore_care_of(
+        &mut self,
+        agent: IpAddr,
+        home: IpAddr,
+        care_of: IpAddr,
+    ) -> bool {
+        let Some(&id) = self.followers.by_home.get(&home) else { return true };
         let is_its = self.followers.all.get(&id).is_some_and(|one| one.home.agent == agent);
-        if is_its && !self.followers.by_care_of.contains_key(&care_of) {
+        let is_free = !self.followers.by_care_of.contains_key(&care_of);
+        let is_restored = is_its && is_free && self.check_care_of(id, agent, care_of, &[]).is_ok();
+        if is_restored {
             self.send_to(id, care_of);
         }
+        is_restored
     }
 }
 

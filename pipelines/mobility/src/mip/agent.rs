@@ -141,6 +141,13 @@ impl HomeAgent {
         changes
     }
 
+    /// Ends the bindings of a node, which others have replaced. Returns what has changed.
+    pub fn end(&mut self, home: Ipv4Addr) -> Option<Change> {
+        let before = core::mem::take(&mut self.bindings.get_mut(&home)?.tunnels);
+        self.set_timer(home);
+        (!before.is_empty()).then_some(Change { home, before, after: Vec::new() })
+    }
+
     fn set_timer(&mut self, home: Ipv4Addr) {
         let bindings = self.bindings.get(&home);
         match bindings.and_then(|all| all.tunnels.iter().filter_map(|binding| binding.ends).min()) {
