@@ -6,6 +6,7 @@
 //! once, and the driver of any other is asked.
 
 mod care_of;
+mod followers;
 mod holders;
 mod host_traffic;
 mod link_id;
@@ -29,7 +30,7 @@ use super::{
     tunnels::{MoveError, Tunnel, Tunnels},
 };
 use crate::gateway::tables::Awaited;
-use care_of::Followers;
+use followers::Followers;
 pub(super) use link_id::LinkId;
 pub(super) use mtus::FoundMtu;
 use records::LinkRecords;

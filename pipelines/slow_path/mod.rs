@@ -11,11 +11,13 @@ mod devices;
 mod early_packets;
 mod handles;
 mod home_agent;
+mod home_agents;
 pub(crate) mod ike;
 mod kernel;
 mod line_limit;
 mod link_log;
 mod links;
+mod mobility;
 mod mtu_source;
 mod nat;
 mod network;
@@ -26,7 +28,6 @@ mod punts;
 mod routes;
 mod table_writer;
 mod turn;
-mod updates;
 mod view;
 
 pub use counters::SlowPathCounters;
@@ -48,6 +49,7 @@ use crossbeam::channel::{Receiver, Sender};
 use devices::Devices;
 use early_packets::EarlyPacket;
 use home_agent::HomeAgent;
+use home_agents::HomeAgents;
 use ike::Ike;
 use kernel::{Change, Kernel};
 use links::{Event, Links};
@@ -60,7 +62,6 @@ use std::{io, net::IpAddr, sync::Arc, time::Duration};
 use table_writer::TableWriter;
 use tracing::warn;
 use tunnels::{MoveError, Tunnels};
-use updates::HomeAgents;
 use wayfarer_dataplane::{
     crypto::KeyError,
     drop::DropReason,

@@ -6,29 +6,17 @@
 
 mod store;
 
-use super::{SlowPath, line_limit::LineLimit, links::Links, table_writer::TableWriter};
-use crate::{
-    config::model,
-    control::protocol::BindingView,
-    gateway::{binding::CareOf, classify::REGISTRATION_PORT, input_port::is_from_tunnel, rings::Inject},
-    primitives::OsRandom,
-};
+use super::{line_limit::LineLimit, links::Links, table_writer::TableWriter};
+use crate::{config::model, control::protocol::BindingView, gateway::binding::CareOf, primitives::OsRandom};
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
     time::{Duration, SystemTime},
 };
 use store::Store;
-use tracing::{info, warn};
-use wayfarer_dataplane::{
-    drop::DropReason,
-    wire::{
-        Address,
-        datagram::{self, Datagram},
-        encapsulation,
-    },
-};
+use tracing::{field::display, info, warn};
+use wayfarer_dataplane::wire::{Address, encapsulation};
 use wayfarer_mobility::mip::{
     agent::{self, Change},
     binding::{Binding, Bindings},
@@ -47,11 +35,13 @@ pub(super) struct HomeAgent {
 }
 
 /// What has become of a registration.
-struct Registered {
-    home: Ipv4Addr,
-    to: SocketAddrV4,
-    reply: Vec<u8>,
-    changes: Vec<Change>,
+pub(super) struct Registered {
+    /// The terminal's home address.
+    pub(super) home: Ipv4Addr,
+    /// Where the reply goes.
+    pub(super) to: SocketAddrV4,
+    /// The reply.
+    pub(super) reply: Vec<u8>,
 }
 
 impl HomeAgent {
@@ -82,6 +72,11 @@ impl HomeAgent {
         Ok(Self { address: config.address, protocol, store, lines: LineLimit::default() })
     }
 
+    /// Returns its address.
+    pub(super) fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
     /// Returns the bindings as the control socket shows them.
     pub(super) fn view(&self) -> Vec<BindingView> {
         let now = since_1970();
@@ -97,7 +92,10 @@ impl HomeAgent {
     }
 
     /// Decides about a registration from `source`, and carries that out.
-    fn register(
+    ///
+    /// # Errors
+    /// Why it is not answered.
+    pub(super) fn register(
         &mut self,
         now: Duration,
         message: &[u8],
@@ -106,25 +104,20 @@ impl HomeAgent {
     ) -> Result<Registered, agent::RequestError> {
         let decision = self.protocol.decide(since_1970(), message, source)?;
         let (to, home) = (decision.to(), decision.home());
-        let answered = |(reply, change): (_, Option<Change>)| Registered {
-            home,
-            to,
-            reply,
-            changes: change.into_iter().collect(),
-        };
-        let Some((_, after)) = decision.to_store() else { return Ok(answered(decision.carry_out())) };
+        let answered = |reply| Registered { home, to, reply };
+        let Some((_, after)) = decision.to_store() else { return Ok(answered(decision.carry_out().0)) };
         let binding = after.tunnels.last().filter(|_| decision.code().is_accepted());
         let own = self.address.into();
         let plan = match binding.map(|binding| links.plan_update(own, &update(home, binding))) {
             None | Some(Err(Outcome::UnknownLink)) => None,
             Some(Ok(plan)) => Some(plan),
-            Some(Err(_)) => return Ok(answered((decision.deny(Code::PROHIBITED), None))),
+            Some(Err(_)) => return Ok(answered(decision.deny(Code::PROHIBITED))),
         };
         if let Err(why) = put(self.store.as_ref(), home, after) {
             if let Some(left_out) = self.lines.admits(now) {
                 warn!(name: "binding_not_stored", %home, %why, left_out, "registration denied: the binding cannot be stored");
             }
-            return Ok(answered((decision.deny(Code::RESOURCES), None)));
+            return Ok(answered(decision.deny(Code::RESOURCES)));
         }
         let loser = plan.as_ref().and_then(|plan| links.loser(plan)).filter(|loser| loser.agent == own);
         let loser = loser.and_then(|loser| v4(loser.address));
@@ -134,14 +127,35 @@ impl HomeAgent {
             let reply = decision.deny(Code::PROHIBITED);
             let known = self.protocol.bindings(home).cloned().unwrap_or_default();
             let _ = put(self.store.as_ref(), home, &known);
-            return Ok(answered((reply, None)));
+            return Ok(answered(reply));
         }
-        let mut answered = answered(decision.carry_out());
+        let (reply, change) = decision.carry_out();
+        change.iter().for_each(|change| self.changed(now, change, links));
         if let Some(ended) = loser.and_then(|loser| self.protocol.end(loser)) {
             self.store_end(now, ended.home);
-            answered.changes.push(ended);
+            self.changed(now, &ended, links);
         }
-        Ok(answered)
+        Ok(answered(reply))
+    }
+
+    /// Ends bindings whose lifetime is over. Returns true if there were any.
+    pub(super) fn expire(&mut self, now: Duration, links: &mut Links) -> bool {
+        let changes = self.protocol.handle_timeout(since_1970());
+        changes.iter().for_each(|change| self.changed(now, change, links));
+        !changes.is_empty()
+    }
+
+    /// Has workers and links know of a change, and logs it.
+    fn changed(&mut self, now: Duration, change: &Change, links: &mut Links) {
+        publish(change.home, &change.after, &mut links.tables);
+        if change.after.is_empty() {
+            links.end_registration(self.address.into(), change.home.into());
+        }
+        if let Some(left_out) = self.lines.admits(now) {
+            let care_of = |all: &[Binding]| all.last().map(|binding| display(binding.care_of));
+            let (home, from, to) = (change.home, care_of(&change.before), care_of(&change.after));
+            info!(name: "terminal_registered", %home, from, to, left_out, "registration");
+        }
     }
 
     /// Stores that the bindings of a terminal have ended.
@@ -213,70 +227,4 @@ fn name(encapsulation: Encapsulation) -> &'static str {
 /// Returns the time since 1970, which timestamps of terminals count.
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-}
-
-impl SlowPath {
-    /// Starts the home agent of a configuration, if it has one.
-    ///
-    /// # Errors
-    /// Those of its store.
-    pub fn start_home_agent(&mut self, config: Option<&model::HomeAgent>) -> io::Result<()> {
-        self.home_agent = config.map(|config| HomeAgent::start(config, &mut self.links)).transpose()?;
-        Ok(())
-    }
-
-    /// Handles the IP packet `packet`, which may be a registration, and came by `port`.
-    ///
-    /// # Errors
-    /// `NoRegistration` if it is none, or not to be answered.
-    pub(super) fn handle_registration(
-        &mut self,
-        now: Duration,
-        port: u16,
-        packet: &[u8],
-    ) -> Result<(), DropReason> {
-        if self.home_agent.is_some() {
-            // A packet from the new address may have come with the registration.
-            self.handle_events(now);
-        }
-        let Self { home_agent, links, .. } = self;
-        let agent = home_agent.as_mut().ok_or(DropReason::NoRegistration)?;
-        let Datagram { src, payload, .. } = Datagram::parse(packet).ok_or(DropReason::NoRegistration)?;
-        let SocketAddr::V4(source) = src else { return Err(DropReason::NoRegistration) };
-        let Registered { home, to, reply, changes } =
-            agent.register(now, payload, source, links).map_err(|_| DropReason::NoRegistration)?;
-        let from = SocketAddrV4::new(agent.address, REGISTRATION_PORT);
-        changes.iter().for_each(|change| self.binding_changed(now, change));
-        self.handle_links(now);
-        if let Some(reply) = datagram::emit(from.into(), to.into(), &[&reply]) {
-            // Also a denial goes by the link, which has no rule for an address that was not accepted; but not to
-            // where a request came from in clear.
-            let sa = self.links.sa_of_follower(IpAddr::from(*from.ip()), home.into());
-            let sa = sa.filter(|_| is_from_tunnel(port));
-            self.inject_made(sa.map_or_else(|| self.way_of(&reply), Inject::By), &reply);
-        }
-        Ok(())
-    }
-
-    /// Ends bindings whose lifetime is over.
-    pub(super) fn expire_bindings(&mut self, now: Duration) -> bool {
-        let Some(agent) = &mut self.home_agent else { return false };
-        let changes = agent.protocol.handle_timeout(since_1970());
-        changes.iter().for_each(|change| self.binding_changed(now, change));
-        !changes.is_empty()
-    }
-
-    fn binding_changed(&mut self, now: Duration, change: &Change) {
-        publish(change.home, &change.after, &mut self.links.tables);
-        let Some(agent) = &mut self.home_agent else { return };
-        if change.after.is_empty() {
-            self.links.end_registration(agent.address.into(), change.home.into());
-        }
-        if let Some(left_out) = agent.lines.admits(now) {
-            let care_of =
-                |all: &[Binding]| all.last().map(|binding| tracing::field::display(binding.care_of));
-            let (home, from, to) = (change.home, care_of(&change.before), care_of(&change.after));
-            info!(name: "terminal_registered", %home, from, to, left_out, "registration");
-        }
-    }
 }

@@ -5,49 +5,21 @@
 //! those to the one that the home agent has named last are sent to the peer. A guard drops those to any other,
 //! so that none leaves in clear. An address that another rule sends elsewhere is none that a peer can have.
 
-use super::{Event, LinkId, Links};
+use super::{
+    Event, LinkId, Links,
+    followers::{Follower, narrowed},
+};
 use crate::{
     config::model::Home,
     gateway::{policy::Action, tables::Hop},
     slow_path::{policies, table_writer::TableWriter, tunnels::Tunnel},
 };
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use wayfarer_dataplane::{
-    sa::{Encap, Flow, OutboundSa, Path, Rank, Selector, TunnelId},
-    table::Prefix,
+    sa::{Encap, Flow, OutboundSa, Path, Selector, TunnelId},
     wire::ip::{Fragment, IpHeader, protocol},
 };
 use wayfarer_mobility::mip::siu::{Outcome, Update};
-
-/// The links that follow home agents.
-#[derive(Debug, Default)]
-pub(super) struct Followers {
-    all: BTreeMap<TunnelId, Follower>,
-    by_home: BTreeMap<IpAddr, TunnelId>,
-    by_care_of: BTreeMap<IpAddr, TunnelId>,
-    /// The home agents, none of which is at a peer's place.
-    agents: BTreeSet<IpAddr>,
-    /// The traffic that guards drop. They stay.
-    guarded: BTreeSet<Guarded>,
-}
-
-/// The prefixes on both sides, the protocol, and the first and last ports on both sides.
-type Guarded = (Prefix, Prefix, Option<u8>, [u16; 4]);
-
-#[derive(Debug)]
-struct Follower {
-    home: Home,
-    /// Where the home agent sends the peer's packets; `None` until it has said so.
-    care_of: Option<IpAddr>,
-    /// The registration has ended, so that another peer may get the address.
-    is_over: bool,
-}
 
 /// What is to be done about an update.
 #[derive(Debug)]
@@ -64,48 +36,6 @@ struct Place {
     path: Path,
     /// The link that loses the address.
     holder: Option<TunnelId>,
-}
-
-impl Followers {
-    fn add(&mut self, id: TunnelId, home: Home) {
-        self.by_home.insert(home.address, id);
-        self.agents.insert(home.agent);
-        self.all.insert(id, Follower { home, care_of: None, is_over: false });
-    }
-
-    pub(super) fn remove(&mut self, id: TunnelId) {
-        let Some(Follower { home, care_of, .. }) = self.all.remove(&id) else { return };
-        self.by_home.remove(&home.address);
-        care_of.map(|care_of| self.by_care_of.remove(&care_of));
-    }
-
-    /// Takes its care-of address away from a link's peer.
-    fn take_care_of(&mut self, id: TunnelId) -> Option<IpAddr> {
-        let care_of = self.all.get_mut(&id)?.care_of.take()?;
-        self.by_care_of.remove(&care_of);
-        Some(care_of)
-    }
-
-    /// Returns the traffic that is to be sent by a tunnel.
-    pub(super) fn sent_by<'a>(&self, id: TunnelId, tunnel: &'a Tunnel) -> Cow<'a, [Selector]> {
-        let all = &tunnel.inbound.selectors[..];
-        match self.all.get(&id) {
-            None => all.into(),
-            Some(Follower { care_of, .. }) => {
-                care_of.map(|care_of| narrowed(all, care_of)).unwrap_or_default().into()
-            }
-        }
-    }
-
-    /// Records the care-of address of a link's peer. Returns the one before.
-    fn set_care_of(&mut self, id: TunnelId, care_of: IpAddr) -> Option<IpAddr> {
-        let follower = self.all.get_mut(&id)?;
-        follower.is_over = false;
-        let before = follower.care_of.replace(care_of);
-        before.map(|before| self.by_care_of.remove(&before));
-        self.by_care_of.insert(care_of, id);
-        before
-    }
 }
 
 impl Links {
@@ -352,17 +282,6 @@ fn newest_path(tunnel: &Tunnel) -> Option<Path> {
 /// behind a NAT.
 fn is_by(path: &Path, care_of: IpAddr) -> bool {
     path.remote == care_of || matches!(path.encap, Encap::Udp { .. })
-}
-
-/// Returns what of `selectors` is traffic to `care_of`. They keep their rank, so that rules of others do not give way
-/// to the choice of an address.
-fn narrowed(selectors: &[Selector], care_of: IpAddr) -> Vec<Selector> {
-    let remote = Prefix::host(care_of);
-    let of_care_of = selectors.iter().filter(|selector| selector.remote.contains(care_of)).map(|selector| {
-        let rank = Rank { is_narrowed: selector.rank.remote < remote.length(), ..selector.rank };
-        Selector { remote, rank, ..selector.clone() }
-    });
-    of_care_of.collect()
 }
 
 /// Returns the flow of `packet`, if it is one whole IP packet that these selectors cover; or nothing of nothing.

@@ -1,18 +1,14 @@
 //! Security information updates: home agents say where terminals are, and links move there. See `docs/siu.md`.
 
-use super::{SlowPath, line_limit::LineLimit, links::Links, tunnels::Tunnel};
+use super::{line_limit::LineLimit, links::Links, tunnels::Tunnel};
 use crate::{
     config::model,
     control::protocol::{FollowerView, HomeAgentView},
-    gateway::rings::Inject,
     primitives::OsRandom,
 };
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use tracing::{field::display, warn};
-use wayfarer_dataplane::{
-    drop::DropReason,
-    wire::datagram::{self, Datagram},
-};
+use wayfarer_dataplane::drop::DropReason;
 use wayfarer_mobility::mip::siu::{Malformed, Outcome, Receiver, Status, Update};
 
 /// The home agents whose updates move links, by the address that these come from.
@@ -49,6 +45,32 @@ impl HomeAgents {
             lines: LineLimit::default(),
         };
         Self(config.iter().map(|one| (one.address, agent(one))).collect())
+    }
+
+    /// Returns true if one of them has this address.
+    pub(super) fn knows(&self, address: IpAddr) -> bool {
+        self.0.contains_key(&address)
+    }
+
+    /// Takes a datagram from this address. Returns the packet to forward, which may be empty, and the answer.
+    ///
+    /// # Errors
+    /// `NoHomeAgent` if none has this address, `ControlFormat` if it is no update of its.
+    pub(super) fn receive(
+        &mut self,
+        now: Duration,
+        from: IpAddr,
+        datagram: &[u8],
+        links: &mut Links,
+    ) -> Result<(Vec<u8>, Vec<u8>), DropReason> {
+        let agent = self.0.get_mut(&from).ok_or(DropReason::NoHomeAgent)?;
+        agent.receive(now, from, datagram, links).map_err(|why| {
+            agent.counts.malformed += 1;
+            if let Some(left_out) = agent.lines.admits(now) {
+                warn!(name: "update_malformed", home_agent = agent.name, %why, left_out, "no update");
+            }
+            DropReason::ControlFormat
+        })
     }
 
     /// Returns them as the control socket shows them.
@@ -123,40 +145,5 @@ impl HomeAgent {
                 "update refused"
             );
         }
-    }
-}
-
-impl SlowPath {
-    /// Returns the way of an IP packet of ours that must not leave in clear if a tunnel carries it.
-    pub(super) fn way_of(&self, packet: &[u8]) -> Inject {
-        if self.links.carries(packet) { Inject::Policy } else { Inject::Route }
-    }
-
-    /// Handles the IP packet `packet`, which may be a home agent's update.
-    ///
-    /// # Errors
-    /// `NoHomeAgent` if none has this address, `ControlFormat` if it is no update of its.
-    pub(super) fn handle_update(&mut self, now: Duration, packet: &[u8]) -> Result<(), DropReason> {
-        let Datagram { src, dst, payload } = Datagram::parse(packet).ok_or(DropReason::ControlFormat)?;
-        if self.home_agents.0.contains_key(&src.ip()) {
-            // A packet from the new address may have come with the request, right before the update.
-            self.handle_events(now);
-        }
-        let agent = self.home_agents.0.get_mut(&src.ip()).ok_or(DropReason::NoHomeAgent)?;
-        let (forwarded, answer) = agent.receive(now, src.ip(), payload, &mut self.links).map_err(|why| {
-            agent.counts.malformed += 1;
-            if let Some(left_out) = agent.lines.admits(now) {
-                warn!(name: "update_malformed", home_agent = agent.name, %why, left_out, "no update");
-            }
-            DropReason::ControlFormat
-        })?;
-        self.handle_links(now);
-        let answer = datagram::emit(dst, src, &[&answer]).map(|answer| (self.way_of(&answer), answer));
-        let reply = (!forwarded.is_empty()).then_some((Inject::Policy, forwarded));
-        // By one worker, so that the reply is not behind what the answer causes.
-        let packets: Vec<_> = reply.into_iter().chain(answer).collect();
-        self.counters.made.add(packets.len() as u64);
-        self.inject_all(packets.iter().map(|(way, packet)| (way.clone(), &packet[..])));
-        Ok(())
     }
 }
