@@ -109,7 +109,7 @@ drop_reasons! {
     NoKeyExchange       Info    "control message, but no key exchange is configured",
     NoBinding           Warning "by a Mobile IP tunnel from where no terminal with this home address is registered",
     NoRegistration      Info    "registration of Mobile IP that is malformed, or of a terminal that the home agent does not know",
-    NoHomeAgent         Warning "security information update from an address that no [[siu]] has",
+    NoHomeAgent         Warning "security information update from an address that no home agent (siu) has",
     SlowPathLimit       Warning "beyond the slow path's limit on answers or waiting packets",
     ExceptionLimit      Warning "for the kernel by the exception path, beyond its rate",
     WorkerFault         Error   "held by a worker when it failed: a bug in this program, please report it",
