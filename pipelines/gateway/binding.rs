@@ -1,7 +1,7 @@
 //! Where the terminals of the gateway's home agent are.
 
 use std::net::Ipv4Addr;
-use wayfarer_dataplane::{table::Prefix, wire::encapsulation::Encapsulation};
+use wayfarer_dataplane::{sa::TunnelId, table::Prefix, wire::encapsulation::Encapsulation};
 
 /// The home agent of the gateway.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct HomeAgent {
     pub network: Prefix,
     /// About so many terminals may be away at a time.
     pub terminals: usize,
+    /// `true` if a route leads to the home network, or part of it. Otherwise no terminal is ever at home.
+    pub has_home: bool,
 }
 
 /// Where the terminal with a home address is.
@@ -23,4 +25,6 @@ pub struct CareOf {
     pub encapsulation: Encapsulation,
     /// `true` if packets from the terminal may come by the tunnel.
     pub reverse: bool,
+    /// The terminal's own link, if it has one: the tunnel out of whose SA its packets come.
+    pub link: Option<TunnelId>,
 }

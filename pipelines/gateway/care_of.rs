@@ -7,7 +7,8 @@
 //! ```
 
 use super::{
-    binding::CareOf,
+    admission::permits,
+    binding::{CareOf, HomeAgent},
     decapsulate::decapsulated_class,
     departure::{Departure, Departures, Origin},
     io::Io,
@@ -18,7 +19,7 @@ use super::{
 use wayfarer_dataplane::{
     drop::DropReason,
     packet::Packet,
-    sa::Flow,
+    sa::{Flow, TunnelId},
     table::Reader,
     wire::{
         Address,
@@ -38,7 +39,21 @@ impl Tables {
         }
     }
 
+    /// Returns whether `dst` is the home address of a terminal that is neither registered elsewhere nor at home, since
+    /// no route leads there. The route for everything else would take its packets to anybody.
+    pub fn is_nowhere(&self, dst: Address, reader: &Reader) -> bool {
+        let is_lost = |agent: &HomeAgent| !agent.has_home && agent.network.contains(dst);
+        self.settings.home_agent.as_ref().is_some_and(is_lost) && self.care_of.get(&dst, reader).is_none()
+    }
+
+    /// Returns whether a packet in clear with the source `src` should have come by a terminal's tunnel (RFC 3024 §4.3).
+    #[inline(always)]
+    pub fn should_be_tunnelled(&self, src: Address, reader: &Reader) -> bool {
+        self.care_of(src, reader).is_some_and(|to| to.reverse)
+    }
+
     /// Returns whether `address` is one that the home agent may send elsewhere.
+    #[inline(always)]
     pub fn may_be_away(&self, address: Address) -> bool {
         self.settings.home_agent.as_ref().is_some_and(|agent| agent.network.contains(address))
     }
@@ -100,7 +115,8 @@ fn may_go(
         Decision::None if origin == Origin::Tunnel => {}
         decision => passes(decision)?,
     }
-    if origin == Origin::Wire && tables.is_unprotected(&flow, None, reader) {
+    let is_bare = || tables.should_be_tunnelled(header.src, reader);
+    if origin == Origin::Wire && (is_bare() || tables.is_unprotected(&flow, None, reader)) {
         return Err(DropReason::Unprotected);
     }
     if origin == Origin::Wire && !tables.leads_to(header.src, packet.port(), reader) {
@@ -145,18 +161,19 @@ fn put_in(
     header.read(packet.data()).map_err(|_| DropReason::InnerMalformed)
 }
 
-/// Passes on a packet that came by a terminal's tunnel: out of an SA, or in clear.
+/// Passes on a packet that came by a terminal's tunnel: out of the SA of `by`, or in clear.
 #[inline(never)]
 pub(super) fn unwrap(
     mut packet: Packet,
     outer: &IpHeader,
     encapsulation: Encapsulation,
+    by: Option<TunnelId>,
     tables: &Tables,
     reader: &Reader,
     io: &mut Io,
 ) {
     let mut header = IpHeader::default();
-    match take_out(&mut packet, outer, &mut header, encapsulation, tables, reader) {
+    match take_out(&mut packet, outer, &mut header, encapsulation, by, tables, reader) {
         Ok(()) => go_on(packet, &header, tables, reader, io),
         Err(reason) => io.drop(packet, reason),
     }
@@ -169,6 +186,7 @@ fn take_out(
     outer: &IpHeader,
     inner: &mut IpHeader,
     encapsulation: Encapsulation,
+    by: Option<TunnelId>,
     tables: &Tables,
     reader: &Reader,
 ) -> Result<(), DropReason> {
@@ -177,8 +195,15 @@ fn take_out(
     packet.set_len(range.len()).ok_or(DropReason::InnerMalformed)?;
     inner.read(packet.data()).map_err(|_| DropReason::InnerMalformed)?;
     packet.set_len(inner.total_len()).ok_or(DropReason::InnerMalformed)?;
-    let is_there = |to: &CareOf| to.reverse && Address::from(to.address) == outer.src;
-    if !tables.care_of(inner.src, reader).is_some_and(is_there) {
+    let to = tables.care_of(inner.src, reader).filter(|to| to.reverse).ok_or(DropReason::NoBinding)?;
+    let is_there = Address::from(to.address) == outer.src;
+    let is_from = match (to.link, by) {
+        // Whose SA it is says who sends. The terminal may have moved just now, before it is registered there.
+        (Some(link), by) => by == Some(link),
+        (None, Some(by)) => is_there && carrier(to, outer, tables, reader) == Some(by),
+        (None, None) => is_there,
+    };
+    if !is_from {
         return Err(DropReason::NoBinding);
     }
     // A minimal header has no traffic class of its own.
@@ -190,13 +215,35 @@ fn take_out(
     Ok(())
 }
 
+/// Returns the tunnel that carries packets back to where a terminal is registered.
+fn carrier(to: &CareOf, outer: &IpHeader, tables: &Tables, reader: &Reader) -> Option<TunnelId> {
+    let back = Flow {
+        src: outer.dst,
+        dst: to.address.into(),
+        protocol: outer.protocol,
+        ports: None,
+        is_later_fragment: false,
+    };
+    tables.decide(&back, reader).rule()?.tunnel()
+}
+
 /// Forwards a packet from a terminal by policy and route.
 fn go_on(packet: Packet, header: &IpHeader, tables: &Tables, reader: &Reader, io: &mut Io) {
     if !header.is_forwardable() {
         return io.drop(packet, DropReason::Martian);
     }
     let hop = tables.routes.find(header.dst, reader).copied();
-    let decision = tables.decide(&Flow::of(header, packet.data()), reader);
+    let flow = Flow::of(header, packet.data());
+    let decision = tables.decide(&flow, reader);
+    // A policy that discards what goes to the terminal discards what comes from it.
+    let back =
+        if tables.settings.discards { permits(tables.decide(&flow.reversed(), reader)) } else { Ok(()) };
+    if let Err(reason) = back {
+        return io.drop(packet, reason);
+    }
+    if tables.is_nowhere(header.dst, reader) {
+        return io.drop(packet, DropReason::NoBinding);
+    }
     if tables.care_of(header.dst, reader).is_some() || matches!(hop, Some(Hop::Local | Hop::Host)) {
         return match passes(decision) {
             Ok(()) if hop == Some(Hop::Local) || hop == Some(Hop::Host) => {

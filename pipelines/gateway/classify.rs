@@ -110,7 +110,11 @@ pub fn classify(
         {
             Ok(Class::Host(padding))
         }
-        _ if tables.care_of(header.dst, reader).is_some() => Ok(Class::Home),
+        _ if tables.may_be_away(header.dst) => match tables.care_of(header.dst, reader) {
+            Some(_) => Ok(Class::Home),
+            None if tables.is_nowhere(header.dst, reader) => Err(DropReason::NoBinding.into()),
+            None => Ok(Class::Forward),
+        },
         _ => Ok(Class::Forward),
     }
 }

@@ -174,7 +174,7 @@ pub(super) fn deliver(
     io: &mut Io,
 ) {
     let flow = Flow::of(header, packet.data());
-    if tables.is_unprotected(&flow, None, reader) {
+    if tables.is_unprotected(&flow, None, reader) || tables.should_be_tunnelled(flow.src, reader) {
         return io.drop(packet, DropReason::Unprotected);
     }
     if let Err(reason) = shows_ports(header, packet.data()) {
@@ -192,7 +192,7 @@ pub(super) fn deliver(
         {
             return io.drop(packet, DropReason::Unprotected);
         }
-        care_of::unwrap(packet, header, encapsulation, tables, reader, io);
+        care_of::unwrap(packet, header, encapsulation, None, tables, reader, io);
     } else if flow.is_icmp()
         && classify::is_too_big(header, packet.data(), tables)
         && tables.is_own(header.dst, reader)

@@ -8,7 +8,7 @@ use super::{
     input_port::from_link,
     io::Io,
     nat, outbound,
-    policy::{Decision, Rule},
+    policy::Decision,
     policy_fragments::{self, shows_ports},
     reassembly::{Fragments, Sender, Whole},
     tables::{Hop, Tables},
@@ -67,12 +67,7 @@ pub(super) fn forward_inner<'r>(
         }
         if let Some(encapsulation) = tables.tunnelled_home(header).filter(|_| hop == Some(Hop::Local)) {
             packet.set_port(from_link(sa.link));
-            // The SA says who it is: another terminal's may let the same addresses in.
-            let back = tables.decide(&flow.reversed(), reader).rule().and_then(Rule::tunnel);
-            return match back == Some(sa.tunnel) {
-                true => care_of::unwrap(packet, header, encapsulation, tables, reader, io),
-                false => io.drop(packet, DropReason::NoBinding),
-            };
+            return care_of::unwrap(packet, header, encapsulation, Some(sa.tunnel), tables, reader, io);
         }
         return io.route_by(hop, packet, header.dst, tables);
     }
@@ -86,6 +81,9 @@ pub(super) fn forward_inner<'r>(
     packet.set_port(from_link(sa.link));
     if tables.care_of(header.dst, reader).is_some() {
         return care_of::wrap_alone(packet, header, tables, reader, io);
+    }
+    if tables.is_nowhere(header.dst, reader) {
+        return io.drop(packet, DropReason::NoBinding);
     }
     match ruled {
         // The packet is for another peer, or policy discards it.

@@ -151,6 +151,9 @@ fn treat<'r>(
     if from_wire && !departure.header.is_forwardable() {
         return Err(DropReason::Martian);
     }
+    if from_wire && tables.should_be_tunnelled(flow.src, reader) {
+        return Err(DropReason::Unprotected);
+    }
     treat_flow(flow, departure.buckets, from_wire.then(|| packet.port()), tables, reader)
 }
 

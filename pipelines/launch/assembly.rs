@@ -319,7 +319,7 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
         ports: ports.iter().enumerate().map(|(index, p)| port_settings(config, index, p)).collect(),
         encap_ports: encap_ports.into(),
         siu_port: config.siu.first().map(|_| config.gateway.siu_port),
-        home_agent: config.home_agent.as_ref().map(home_agent),
+        home_agent: config.home_agent.as_ref().map(|agent| home_agent(agent, config)),
         host: host.and_then(|(index, p)| match p.stations {
             Stations::Only(mac) => Some(HostSettings { port: index as u16, mac: SharedMac::new(mac) }),
             Stations::Ask => None,
@@ -330,8 +330,18 @@ fn settings(config: &Config, ports: &[OpenPort]) -> Settings {
     }
 }
 
-fn home_agent(config: &model::HomeAgent) -> HomeAgent {
-    HomeAgent { address: config.address, network: config.network, terminals: config.terminals.len() }
+fn home_agent(agent: &model::HomeAgent, config: &Config) -> HomeAgent {
+    let subnets = config.ports.iter().flat_map(|port| &port.addresses).map(|(_, subnet)| *subnet);
+    let routes = subnets.chain(config.routes.iter().map(|route| route.to));
+    let is_home = |to: Prefix| {
+        to.length() >= agent.network.length() && agent.network.contains(to.address()) && to.is_ipv4()
+    };
+    HomeAgent {
+        address: agent.address,
+        network: agent.network,
+        terminals: agent.terminals.len(),
+        has_home: config.gateway.kernel_routes || routes.into_iter().any(is_home),
+    }
 }
 
 fn port_settings(config: &Config, index: usize, port: &OpenPort) -> PortSettings {

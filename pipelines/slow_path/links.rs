@@ -29,7 +29,7 @@ use super::{
     table_writer::TableWriter,
     tunnels::{MoveError, Tunnel, Tunnels},
 };
-use crate::gateway::tables::Awaited;
+use crate::{config::model::Home, gateway::tables::Awaited};
 use followers::Followers;
 pub(super) use link_id::LinkId;
 pub(super) use mtus::FoundMtu;
@@ -84,6 +84,8 @@ pub(super) enum Event {
     EarlyDropped(usize),
     /// Tell IKE of an event of a peer's link.
     Ike(PeerId, IkeEvent),
+    /// Tell the home agent that a terminal has lost its care-of address to another one.
+    CareOfLost(Home),
     /// See who gets the packets to these inner IPv4 addresses now: other tunnels may carry them.
     TunnelsChanged(BTreeSet<Prefix>),
 }

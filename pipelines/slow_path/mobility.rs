@@ -72,7 +72,7 @@ impl SlowPath {
         let agent = home_agent.as_mut().ok_or(DropReason::NoRegistration)?;
         let Datagram { src, payload, .. } = Datagram::parse(packet).ok_or(DropReason::NoRegistration)?;
         let SocketAddr::V4(source) = src else { return Err(DropReason::NoRegistration) };
-        let Registered { home, to, reply } =
+        let Registered { home, to, reply, .. } =
             agent.register(now, payload, source, links).map_err(|_| DropReason::NoRegistration)?;
         let from = SocketAddrV4::new(agent.address(), REGISTRATION_PORT);
         self.handle_links(now);

@@ -323,6 +323,11 @@ impl SlowPath {
                     let early = |packet: &EarlyPacket| Inject::Early { esp_at: packet.esp_at };
                     self.inject_all(packets.iter().map(|packet| (early(packet), &packet.packet[..])));
                 }
+                Event::CareOfLost(home) => {
+                    if let Some(agent) = &mut self.home_agent {
+                        agent.end(now, home, &mut self.links);
+                    }
+                }
                 Event::TunnelsChanged(prefixes) => self.nats.check(now, &prefixes, &mut self.links),
                 Event::EarlyDropped(count) => {
                     (0..count).for_each(|_| self.counters.drops.count(DropReason::UnknownSpi));

@@ -7,7 +7,7 @@ use std::{
 };
 use tempfile::TempDir;
 use wayfarer::{
-    config::model::{Config, Home, HomeAgent, HomeTerminal, Policy, PolicyAction, Roam, Tunnel},
+    config::model::{Config, Home, HomeAgent, HomeTerminal, Policy, PolicyAction, Roam, Route, Tunnel},
     control::protocol::{BindingView, Command, Outcome, Reply, View},
     sim::{fixtures::*, frames::*, terminal::Terminal, world::World},
 };
@@ -244,8 +244,12 @@ fn each_encapsulation_carries_what_the_terminal_asked_for() {
 #[test]
 fn a_terminal_at_home_gets_its_packets_there() {
     let mut lab = Lab::new();
-    lab.world.send(INSIDE, &to_home(1));
-    assert_eq!(lab.world.take(OUTSIDE), [forwarded(&to_home(1))], "it is routed like any other");
+    assert!(lab.down(1, &to_home(1)).is_none());
+    assert_eq!(
+        lab.world.drops(DropReason::NoBinding),
+        1,
+        "no route leads to its home, and any other is wrong"
+    );
     assert!(is_registered(lab.register(1, OLD), OLD));
     assert!(lab.down(1, &to_home(1)).is_some());
     let home = home(1).to_string();
@@ -257,8 +261,7 @@ fn a_terminal_at_home_gets_its_packets_there() {
     lab.world.send(OUTSIDE, &sealed);
     assert_eq!(lab.world.take(OUTSIDE).len(), 1, "the reply");
     assert_eq!(lab.bindings(), []);
-    lab.world.send(INSIDE, &to_home(1));
-    assert_eq!(lab.world.take(OUTSIDE), [forwarded(&to_home(1))]);
+    assert!(lab.down(1, &to_home(1)).is_none());
     // Another terminal may get the address that it had.
     assert!(is_registered(lab.register(2, OLD), OLD));
     // Told in clear, at home, it is answered there.
@@ -280,8 +283,7 @@ fn whoever_loses_its_care_of_address_loses_its_binding() {
     assert!(is_registered(lab.register(2, "192.0.2.2"), "192.0.2.2"));
     let [binding] = &lab.bindings()[..] else { panic!("one terminal is away") };
     assert_eq!(binding.home, "10.97.0.2");
-    lab.world.send(INSIDE, &to_home(1));
-    assert_eq!(lab.world.take(OUTSIDE), [forwarded(&to_home(1))], "terminal 2 gets none of its packets");
+    assert!(lab.down(1, &to_home(1)).is_none(), "terminal 2 gets none of its packets");
     lab.restart();
     assert_eq!(lab.bindings().len(), 1);
 }
@@ -292,11 +294,10 @@ fn only_the_terminal_sends_as_its_home_address_and_only_by_its_tunnel() {
     assert!(is_registered(lab.register(1, OLD), OLD));
     assert!(is_registered(lab.register(2, "192.0.2.2"), "192.0.2.2"));
     for (n, care_of, inner) in [
-        // As another terminal, also from its care-of address; as a host, from elsewhere, and as nobody.
+        // As another terminal, also from its care-of address; as a host, and as nobody.
         (2, "192.0.2.2", from_home(1)),
         (2, OLD, from_home(1)),
         (1, OLD, datagram(HOST, "10.99.0.8", (9, 7), b"up")),
-        (1, NEW, from_home(1)),
         (1, OLD, from_home(3)),
     ] {
         let before = lab.world.drops(DropReason::NoBinding);
@@ -306,10 +307,19 @@ fn only_the_terminal_sends_as_its_home_address_and_only_by_its_tunnel() {
         assert_eq!(lab.world.take(INSIDE), Vec::<Vec<u8>>::new());
         assert_eq!(lab.world.drops(DropReason::NoBinding), before + 1);
     }
-    // In clear it is not let in, since a tunnel should have brought it.
+    // It has just moved, and is not registered there yet. Nothing is lost.
+    lab.terminals[0].address = ip(NEW);
+    let up = lab.wrapped(NEW, &from_home(1));
+    let sealed = lab.terminals[0].seal(&up);
+    lab.world.send(OUTSIDE, &sealed);
+    assert_eq!(lab.world.take(INSIDE), [forwarded(&from_home(1))]);
+    // In clear it is not let in, bare or in a tunnel, since the link should have brought it.
+    lab.world.send(OUTSIDE, &from_home(1));
+    lab.world.send(INSIDE, &from_home(1));
+    assert_eq!(lab.world.drops(DropReason::Unprotected), 2);
     let in_clear = lab.wrapped(OLD, &from_home(1));
     lab.world.send(OUTSIDE, &in_clear);
-    assert_eq!(lab.world.drops(DropReason::Unprotected), 1);
+    assert_eq!(lab.world.drops(DropReason::Unprotected), 3);
 }
 
 #[test]
@@ -415,7 +425,7 @@ fn what_goes_to_and_from_a_home_address_is_judged_by_policy() {
     let store = tempfile::tempdir().unwrap();
     let discard = |local, remote| Policy { selector: selector(local, remote), action: PolicyAction::Discard };
     let mut config = config_of(store.path(), vec![follower(1)]);
-    config.policies.extend([discard(HOST, "10.97.0.1"), discard("10.97.0.1", HOST)]);
+    config.policies.push(discard(HOST, "10.97.0.1"));
     let mut lab = Lab { world: World::with(config, 512), ..Lab::new() };
     lab.world.meet_neighbours();
     assert!(is_registered(lab.register(1, OLD), OLD));
@@ -433,6 +443,24 @@ fn what_goes_to_and_from_a_home_address_is_judged_by_policy() {
     assert_eq!(lab.world.drops(DropReason::SourcePort), 1);
     lab.world.send(OUTSIDE, &datagram("198.51.100.50", "10.97.0.1", (7, 9), b"down"));
     assert_eq!(lab.world.drops(DropReason::NoPolicy), 1);
+}
+
+#[test]
+fn a_terminal_at_home_is_reached_by_the_route_that_leads_there() {
+    let store = tempfile::tempdir().unwrap();
+    let mut config = config_of(store.path(), vec![follower(1)]);
+    config.routes.push(Route {
+        to: "10.97.0.0/24".parse().unwrap(),
+        via: Some(ip("10.99.0.9")),
+        port: INSIDE,
+    });
+    let mut world = World::with(config, 512);
+    world.meet_neighbours();
+    let packet = datagram("203.0.113.200", "10.97.0.1", (7, 9), b"down");
+    world.send(OUTSIDE, &packet);
+    assert_eq!(world.drops(DropReason::NoPolicy), 1);
+    world.send(INSIDE, &to_home(1));
+    assert_eq!((world.take(OUTSIDE), world.take(INSIDE)), (vec![], vec![forwarded(&to_home(1))]));
 }
 
 #[test]

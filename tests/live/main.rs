@@ -9,6 +9,7 @@ mod dpdk;
 #[cfg(feature = "bench")]
 mod exception;
 mod follow_times;
+mod home_agent;
 mod host;
 mod lab;
 mod moves;

@@ -66,7 +66,12 @@ fn outbound(key: OutboundKey, ends: &V6Ends, tables: &Tables, reader: &Reader) -
 fn protected<'r>(flow: &Flow, port: u16, tables: &'r Tables, reader: &'r Reader) -> Option<&'r OutboundSa> {
     let is_here = matches!(tables.routes.find(flow.dst, reader), Some(Hop::Local | Hop::Host));
     let is_forwardable = flow.src.is_routable() && flow.dst.is_routable();
-    if is_here || !is_forwardable || tables.may_be_away(flow.dst) || flow.ports.is_some_and(dhcp::are_ports) {
+    if is_here
+        || !is_forwardable
+        || tables.may_be_away(flow.dst)
+        || tables.may_be_away(flow.src)
+        || flow.ports.is_some_and(dhcp::are_ports)
+    {
         return None;
     }
     let wire = (!tables.is_host_port(port)).then_some(port);

@@ -1,7 +1,9 @@
 //! Messages and tunnels of Mobile IP for a whole gateway that is fuzzed.
 
 use crate::{
-    config::model::{Config, Home, HomeAgent, HomeTerminal, Roam, SharedKey, Siu, Tunnel},
+    config::model::{
+        Config, Home, HomeAgent, HomeTerminal, Policy, PolicyAction, Roam, SharedKey, Siu, Tunnel,
+    },
     sim::{fixtures::*, frames::*, terminal::Terminal, world::World},
 };
 use std::{
@@ -56,6 +58,8 @@ pub(super) fn add_home_agents(config: &mut Config) {
         encapsulations: vec![wire::Encapsulation::Gre, wire::Encapsulation::Minimal],
         terminals: vec![terminal],
     });
+    let bypass = |local, remote| Policy { selector: selector(local, remote), action: PolicyAction::Bypass };
+    config.policies.extend([bypass("10.99.0.0/24", "10.96.0.0/24"), bypass("10.96.0.0/24", "10.99.0.0/24")]);
     let key = SharedKey { number: 1, secret: SECRET.to_vec().into() };
     config.siu = vec![Siu { name: "other".into(), address: ip(OTHER), key }];
 }

@@ -7,7 +7,12 @@
 mod store;
 
 use super::{line_limit::LineLimit, links::Links, table_writer::TableWriter};
-use crate::{config::model, control::protocol::BindingView, gateway::binding::CareOf, primitives::OsRandom};
+use crate::{
+    config::model::{self, Home},
+    control::protocol::BindingView,
+    gateway::binding::CareOf,
+    primitives::OsRandom,
+};
 use std::{
     collections::BTreeMap,
     io,
@@ -40,6 +45,8 @@ pub(super) struct Registered {
     pub(super) home: Ipv4Addr,
     /// Where the reply goes.
     pub(super) to: SocketAddrV4,
+    /// What it says.
+    code: Code,
     /// The reply.
     pub(super) reply: Vec<u8>,
 }
@@ -60,7 +67,7 @@ impl HomeAgent {
         for (home, bindings) in protocol.all() {
             let Some(binding) = bindings.tunnels.last() else { continue };
             match links.restore_care_of(config.address.into(), home.into(), binding.care_of.into()) {
-                true => publish(home, &bindings.tunnels, &mut links.tables),
+                true => publish(config.address, home, &bindings.tunnels, links),
                 false => lost.push(home),
             }
         }
@@ -102,40 +109,64 @@ impl HomeAgent {
         source: SocketAddrV4,
         links: &mut Links,
     ) -> Result<Registered, agent::RequestError> {
+        let registered = self.carry_out(now, message, source, links)?;
+        let Registered { home, code, .. } = registered;
+        if !code.is_accepted()
+            && let Some(left_out) = self.lines.admits(now)
+        {
+            info!(name: "registration_denied", %home, code = code.0, left_out, "registration denied");
+        }
+        Ok(registered)
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Duration,
+        message: &[u8],
+        source: SocketAddrV4,
+        links: &mut Links,
+    ) -> Result<Registered, agent::RequestError> {
         let decision = self.protocol.decide(since_1970(), message, source)?;
         let (to, home) = (decision.to(), decision.home());
-        let answered = |reply| Registered { home, to, reply };
-        let Some((_, after)) = decision.to_store() else { return Ok(answered(decision.carry_out().0)) };
-        let binding = after.tunnels.last().filter(|_| decision.code().is_accepted());
+        let code = decision.code();
+        let answered = |code, reply| Registered { home, to, code, reply };
+        let Some((_, after)) = decision.to_store() else {
+            return Ok(answered(code, decision.carry_out().0));
+        };
+        let binding = after.tunnels.last().filter(|_| code.is_accepted());
         let own = self.address.into();
         let plan = match binding.map(|binding| links.plan_update(own, &update(home, binding))) {
             None | Some(Err(Outcome::UnknownLink)) => None,
             Some(Ok(plan)) => Some(plan),
-            Some(Err(_)) => return Ok(answered(decision.deny(Code::PROHIBITED))),
+            Some(Err(_)) => return Ok(answered(Code::PROHIBITED, decision.deny(Code::PROHIBITED))),
         };
-        if let Err(why) = put(self.store.as_ref(), home, after) {
+        if let Err(why) = put(self.store.as_mut(), home, after) {
             if let Some(left_out) = self.lines.admits(now) {
                 warn!(name: "binding_not_stored", %home, %why, left_out, "registration denied: the binding cannot be stored");
             }
-            return Ok(answered(decision.deny(Code::RESOURCES)));
+            return Ok(answered(Code::RESOURCES, decision.deny(Code::RESOURCES)));
         }
-        let loser = plan.as_ref().and_then(|plan| links.loser(plan)).filter(|loser| loser.agent == own);
-        let loser = loser.and_then(|loser| v4(loser.address));
-        // Before the other link gets the address, so that it gets none of the loser's packets.
-        loser.iter().for_each(|loser| publish(*loser, &[], &mut links.tables));
         if plan.is_some_and(|plan| links.carry_out_update(now, plan) != Outcome::Done) {
             let reply = decision.deny(Code::PROHIBITED);
             let known = self.protocol.bindings(home).cloned().unwrap_or_default();
-            let _ = put(self.store.as_ref(), home, &known);
-            return Ok(answered(reply));
+            let _ = put(self.store.as_mut(), home, &known);
+            return Ok(answered(Code::PROHIBITED, reply));
         }
         let (reply, change) = decision.carry_out();
         change.iter().for_each(|change| self.changed(now, change, links));
-        if let Some(ended) = loser.and_then(|loser| self.protocol.end(loser)) {
-            self.store_end(now, ended.home);
+        links.leave_old_address(home.into());
+        Ok(answered(code, reply))
+    }
+
+    /// Ends the binding of a terminal that has lost its care-of address to another one.
+    pub(super) fn end(&mut self, now: Duration, home: Home, links: &mut Links) {
+        let IpAddr::V4(address) = home.address else { return };
+        if home.agent == IpAddr::from(self.address)
+            && let Some(ended) = self.protocol.end(address)
+        {
+            self.store_end(now, address);
             self.changed(now, &ended, links);
         }
-        Ok(answered(reply))
     }
 
     /// Ends bindings whose lifetime is over. Returns true if there were any.
@@ -147,7 +178,7 @@ impl HomeAgent {
 
     /// Has workers and links know of a change, and logs it.
     fn changed(&mut self, now: Duration, change: &Change, links: &mut Links) {
-        publish(change.home, &change.after, &mut links.tables);
+        publish(self.address, change.home, &change.after, links);
         if change.after.is_empty() {
             links.end_registration(self.address.into(), change.home.into());
         }
@@ -161,7 +192,7 @@ impl HomeAgent {
     /// Stores that the bindings of a terminal have ended.
     fn store_end(&mut self, now: Duration, home: Ipv4Addr) {
         let known = self.protocol.bindings(home).cloned().unwrap_or_default();
-        if let Err(why) = put(self.store.as_ref(), home, &known)
+        if let Err(why) = put(self.store.as_mut(), home, &known)
             && let Some(left_out) = self.lines.admits(now)
         {
             warn!(name: "binding_not_stored", %home, %why, left_out, "the end of a binding cannot be stored");
@@ -170,15 +201,8 @@ impl HomeAgent {
 }
 
 /// Stores what is known of a terminal, if a restart is to know it.
-fn put(store: Option<&Store>, home: Ipv4Addr, bindings: &Bindings) -> io::Result<()> {
+fn put(store: Option<&mut Store>, home: Ipv4Addr, bindings: &Bindings) -> io::Result<()> {
     store.map_or(Ok(()), |store| store.put(home, bindings))
-}
-
-fn v4(address: IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(v4) => Some(v4),
-        IpAddr::V6(_) => None,
-    }
 }
 
 /// Returns what an update would say of a binding.
@@ -194,8 +218,9 @@ fn update(home: Ipv4Addr, binding: &Binding) -> Update {
 }
 
 /// Has workers know where the terminal with a home address is from the next burst on.
-fn publish(home: Ipv4Addr, tunnels: &[Binding], tables: &mut TableWriter) {
-    let TableWriter { tables, writer, .. } = tables;
+fn publish(agent: Ipv4Addr, home: Ipv4Addr, tunnels: &[Binding], links: &mut Links) {
+    let link = links.follower(agent.into(), home.into());
+    let TableWriter { tables, writer, .. } = &mut links.tables;
     let home = Address::from(home);
     match tunnels.last() {
         Some(binding) => {
@@ -207,6 +232,7 @@ fn publish(home: Ipv4Addr, tunnels: &[Binding], tables: &mut TableWriter) {
                     _ => encapsulation::Encapsulation::IpInIp,
                 },
                 reverse: binding.reverse_tunnel,
+                link,
             };
             tables.care_of.insert(writer, home, care_of);
         }

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddrV4},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 use wayfarer_mobility::mip::{
@@ -23,6 +23,13 @@ const CACHE: u64 = 1 << 20;
 
 /// The bindings of a home agent, by home address, in files.
 pub(super) struct Store {
+    path: PathBuf,
+    /// `None` after a write has failed, until the next one.
+    files: Option<Files>,
+}
+
+/// The open files. After a write that has failed they take no other.
+struct Files {
     bindings: Keyspace,
     /// Open as long as the store is.
     _database: Database,
@@ -30,7 +37,7 @@ pub(super) struct Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Store")
+        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -66,42 +73,59 @@ impl Store {
     /// If others may change the folder, another home agent has it open, it is of another version, what is in it
     /// cannot be read, or the system refuses.
     pub(super) fn open(path: &Path) -> io::Result<(Self, BTreeMap<Ipv4Addr, Bindings>)> {
-        let at = |why: String| io::Error::other(format!("store of bindings {}: {why}", path.display()));
-        let failed = |why: fjall::Error| match why {
-            fjall::Error::Locked => at("another home agent uses it".into()),
-            why => at(why.to_string()),
+        let files = Files::open(path)?;
+        let mut all = BTreeMap::new();
+        for entry in files.bindings.iter() {
+            let (key, value) = entry.into_inner().map_err(|why| at(path, &why.to_string()))?;
+            let damaged = || at(path, "is damaged");
+            let home = <[u8; 4]>::try_from(&key[..]).map_err(|_| damaged())?;
+            let stored: Stored = serde_json::from_slice(&value).map_err(|_| damaged())?;
+            all.insert(home.into(), stored.into());
+        }
+        Ok((Self { path: path.into(), files: Some(files) }, all))
+    }
+
+    /// Stores what is known of the terminal with a home address.
+    ///
+    /// # Errors
+    /// The system's error; what was stored before stays. The files are opened again for the next write.
+    pub(super) fn put(&mut self, home: Ipv4Addr, bindings: &Bindings) -> io::Result<()> {
+        let value = serde_json::to_vec(&Stored::from(bindings)).map_err(io::Error::other)?;
+        let files = match self.files.take() {
+            Some(files) => files,
+            None => Files::open(&self.path)?,
         };
-        Folder::open(path).map_err(|why| at(why.to_string()))?;
+        files.bindings.insert(home.octets(), value).map_err(io::Error::other)?;
+        self.files = Some(files);
+        Ok(())
+    }
+}
+
+impl Files {
+    fn open(path: &Path) -> io::Result<Self> {
+        let failed = |why: fjall::Error| match why {
+            fjall::Error::Locked => at(path, "another home agent uses it"),
+            why => at(path, &why.to_string()),
+        };
+        Folder::open(path).map_err(|why| at(path, &why.to_string()))?;
         let database = Database::builder(path).cache_size(CACHE).open().map_err(failed)?;
         let about = database.keyspace("about", KeyspaceCreateOptions::default).map_err(failed)?;
         match about.get("version").map_err(failed)? {
             Some(version) if *version == *VERSION => {}
             Some(version) => {
                 let version = String::from_utf8_lossy(&version).escape_debug().to_string();
-                return Err(at(format!("is of version {version}, which this program does not know")));
+                return Err(at(path, &format!("is of version {version}, which this program does not know")));
             }
             None => about.insert("version", VERSION).map_err(failed)?,
         }
         let bindings = database.keyspace("bindings", KeyspaceCreateOptions::default).map_err(failed)?;
-        let mut all = BTreeMap::new();
-        for entry in bindings.iter() {
-            let (key, value) = entry.into_inner().map_err(failed)?;
-            let damaged = || at("is damaged".into());
-            let home = <[u8; 4]>::try_from(&key[..]).map_err(|_| damaged())?;
-            let stored: Stored = serde_json::from_slice(&value).map_err(|_| damaged())?;
-            all.insert(home.into(), stored.into());
-        }
-        Ok((Self { bindings, _database: database }, all))
+        Ok(Self { bindings, _database: database })
     }
+}
 
-    /// Stores what is known of the terminal with a home address.
-    ///
-    /// # Errors
-    /// The system's error; what was stored before stays.
-    pub(super) fn put(&self, home: Ipv4Addr, bindings: &Bindings) -> io::Result<()> {
-        let value = serde_json::to_vec(&Stored::from(bindings)).map_err(io::Error::other)?;
-        self.bindings.insert(home.octets(), value).map_err(io::Error::other)
-    }
+/// Returns an error about the store in the folder `path`.
+fn at(path: &Path, why: &str) -> io::Error {
+    io::Error::other(format!("store of bindings {}: {why}", path.display()))
 }
 
 impl From<&Bindings> for Stored {
@@ -166,10 +190,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bindings");
         let homes = [1, 2].map(|n| Ipv4Addr::new(10, 97, 0, n));
-        let (store, before) = Store::open(&path).unwrap();
+        let (mut store, before) = Store::open(&path).unwrap();
         assert_eq!(before.len(), 0);
         store.put(homes[0], &bindings([192, 0, 2, 1])).unwrap();
         store.put(homes[1], &Bindings::default()).unwrap();
+        // As after a write that has failed.
+        store.files = None;
         store.put(homes[0], &bindings([192, 0, 2, 2])).unwrap();
         drop(store);
         let (_store, after) = Store::open(&path).unwrap();
@@ -197,7 +223,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bindings");
         let (store, _) = Store::open(&path).unwrap();
-        store.bindings.insert([10, 97, 0, 1], "{").unwrap();
+        store.files.as_ref().unwrap().bindings.insert([10, 97, 0, 1], "{").unwrap();
         drop(store);
         let why = Store::open(&path).map(|_| ()).unwrap_err().to_string();
         assert!(why.ends_with("is damaged"), "{why}");

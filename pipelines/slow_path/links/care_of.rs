@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::model::Home,
-    gateway::{policy::Action, tables::Hop},
+    gateway::tables::Hop,
     slow_path::{policies, table_writer::TableWriter, tunnels::Tunnel},
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -79,9 +79,7 @@ impl Links {
         agent: IpAddr,
         home: IpAddr,
     ) -> Option<Arc<OutboundSa>> {
-        let id = self.followers.by_home.get(&home)?;
-        self.followers.all.get(id).filter(|one| one.home.agent == agent)?;
-        Some(self.tunnels.get(*id)?.outbound.clone())
+        Some(self.tunnels.get(self.follower(agent, home)?)?.outbound.clone())
     }
 
     /// Returns whether a tunnel carries this IP packet of ours.
@@ -103,7 +101,13 @@ impl Links {
         agent: IpAddr,
         update: &Update,
     ) -> Outcome {
-        self.plan_update(agent, update).map_or_else(|why| why, |plan| self.carry_out_update(now, plan))
+        let plan = match self.plan_update(agent, update) {
+            Ok(plan) => plan,
+            Err(why) => return why,
+        };
+        let outcome = self.carry_out_update(now, plan);
+        self.leave_old_address(update.home);
+        outcome
     }
 
     /// Returns what is to be done about an update.
@@ -135,7 +139,8 @@ impl Links {
         Ok(Plan { id, to: Some(Place { care_of, path, holder }) })
     }
 
-    /// Carries out what is to be done about an update.
+    /// Carries out what is to be done about an update. Traffic to the address before still goes by the link, until
+    /// [`Links::leave_old_address`].
     pub(in crate::slow_path) fn carry_out_update(&mut self, now: Duration, Plan { id, to }: Plan) -> Outcome {
         let Some(Place { care_of, path, holder }) = to else {
             self.followers.all.entry(id).and_modify(|one| one.is_over = true);
@@ -152,10 +157,21 @@ impl Links {
         Outcome::Done
     }
 
-    /// Returns the home address of the terminal that loses its care-of address by a plan, and its home agent.
-    pub(in crate::slow_path) fn loser(&self, plan: &Plan) -> Option<Home> {
-        let holder = plan.to.as_ref()?.holder?;
-        Some(self.followers.all.get(&holder)?.home)
+    /// Has traffic to a terminal's care-of address before no more go by its link, which was to happen after a home
+    /// agent sends to the new one.
+    pub(in crate::slow_path) fn leave_old_address(&mut self, home: IpAddr) {
+        let Some(&id) = self.followers.by_home.get(&home) else { return };
+        let old = self.followers.all.get_mut(&id).and_then(|one| one.left.take());
+        let (Some(old), Some(tunnel)) = (old, self.tunnels.get(id)) else { return };
+        let old = narrowed(&tunnel.inbound.selectors, old);
+        policies::unprotect(id, &old, &mut self.tables);
+        self.events.extend(Event::tunnels_changed(&old, &self.tables.tables));
+    }
+
+    /// Returns the tunnel of the terminal with this home address, if its link follows the home agent.
+    pub(in crate::slow_path) fn follower(&self, agent: IpAddr, home: IpAddr) -> Option<TunnelId> {
+        let id = *self.followers.by_home.get(&home)?;
+        self.followers.all.get(&id).filter(|one| one.home.agent == agent).map(|_| id)
     }
 
     /// Records that the registration of a terminal has ended, so that others may get its care-of address.
@@ -200,12 +216,12 @@ impl Links {
             })
         });
         tunnelled.chain(reply).all(|flow| {
-            let Some(own) = selectors.iter().find(|own| own.covers(&flow)) else { return true };
+            let covering = selectors.iter().filter(|own| own.covers(&flow));
+            let Some(own) = covering.max_by_key(|own| own.rank.remote) else { return true };
             let Some(rule) = tables.decide(&flow, reader).rule() else { return true };
             let (rank, of) = (rule.selector.rank.remote, rule.tunnel());
-            let is_guard = matches!(rule.action, Action::Guard);
             let is_another = of.is_some_and(|of| of != id && !self.followers.all.contains_key(&of));
-            is_guard || of == Some(id) || rank < own.rank.remote || (rank == own.rank.remote && !is_another)
+            of == Some(id) || rank < own.rank.remote || (rank == own.rank.remote && !is_another)
         })
     }
 
@@ -235,22 +251,27 @@ impl Links {
         let (Some(care_of), Some(tunnel)) = (self.followers.take_care_of(id), self.tunnels.get(id)) else {
             return;
         };
+        if let Some(home) = self.followers.all.get(&id).map(|one| one.home) {
+            // First, so that whoever gets the address gets none of its packets.
+            let TableWriter { tables, writer, .. } = &mut self.tables;
+            tables.care_of.remove(writer, &home.address.into());
+            self.events.push_back(Event::CareOfLost(home));
+        }
         let old = narrowed(&tunnel.inbound.selectors, care_of);
         policies::unprotect(id, &old, &mut self.tables);
         self.events.extend(Event::tunnels_changed(&old, &self.tables.tables));
     }
 
-    /// Has traffic to `care_of` go by a link, and none to its care-of address before. The rule for the new one is
-    /// there before the other goes.
+    /// Has traffic to `care_of` go by a link, besides that to its care-of address before.
     fn send_to(&mut self, id: TunnelId, care_of: IpAddr) {
         let before = self.followers.set_care_of(id, care_of);
         let Some(tunnel) = self.tunnels.get(id).filter(|_| before != Some(care_of)) else { return };
-        let [new, old] = [Some(care_of), before]
-            .map(|of| of.map(|of| narrowed(&tunnel.inbound.selectors, of)).unwrap_or_default());
+        let new = narrowed(&tunnel.inbound.selectors, care_of);
         policies::protect(&tunnel.outbound, &new, &[], &mut self.tables);
-        policies::unprotect(id, &old, &mut self.tables);
-        let changed = [&old, &new].map(|changed| Event::tunnels_changed(changed, &self.tables.tables));
-        self.events.extend(changed.into_iter().flatten());
+        self.events.extend(Event::tunnels_changed(&new, &self.tables.tables));
+        if let Some(follower) = self.followers.all.get_mut(&id) {
+            follower.left = before;
+        }
     }
 
     /// Has traffic to the care-of address that a terminal had registered in an earlier run go by its link, if that

@@ -32,6 +32,8 @@ pub(super) struct Follower {
     pub(super) home: Home,
     /// Where the home agent sends the peer's packets; `None` until it has said so.
     pub(super) care_of: Option<IpAddr>,
+    /// The care-of address before, while traffic to it still goes by the link.
+    pub(super) left: Option<IpAddr>,
     /// The registration has ended, so that another peer may get the address.
     pub(super) is_over: bool,
 }
@@ -40,7 +42,7 @@ impl Followers {
     pub(super) fn add(&mut self, id: TunnelId, home: Home) {
         self.by_home.insert(home.address, id);
         self.agents.insert(home.agent);
-        self.all.insert(id, Follower { home, care_of: None, is_over: false });
+        self.all.insert(id, Follower { home, care_of: None, left: None, is_over: false });
     }
 
     pub(super) fn remove(&mut self, id: TunnelId) {
