@@ -1,5 +1,6 @@
 //! A worker's ports, pool, counters and rings. Stages take packets from them and give them back.
 
+mod identification;
 mod joined;
 mod probes;
 
@@ -292,12 +293,6 @@ impl Io {
             let _ = self.punt(packet.port(), punt, packet.data());
         }
         self.drop(packet, reason);
-    }
-
-    /// Returns another identification for each packet that this worker wraps (RFC 791 §3.1).
-    pub fn next_identification(&mut self) -> u16 {
-        self.identification = self.identification.wrapping_add(1);
-        self.identification
     }
 
     /// Sends `event` to the slow path; returns `false` if the ring is full.

@@ -401,6 +401,22 @@ fn bindings_survive_a_restart() {
 }
 
 #[test]
+fn a_binding_that_its_link_cannot_keep_ends_for_good() {
+    let mut lab = Lab::new();
+    assert!(is_registered(lab.register(1, OLD), OLD));
+    // The next configuration has what is sent there go in clear.
+    let mut config = config_of(lab.store.path(), vec![follower(1)]);
+    config
+        .policies
+        .push(Policy { selector: selector("10.99.0.0/24", "192.0.2.0/24"), action: PolicyAction::Bypass });
+    lab.world.assembly.slow_path.start_home_agent(None).unwrap();
+    lab.world = World::with(config, 512);
+    assert_eq!(lab.bindings(), []);
+    lab.restart();
+    assert_eq!(lab.bindings(), []);
+}
+
+#[test]
 fn the_host_hears_what_is_too_long_for_the_way_to_the_terminal() {
     let mut lab = Lab::new();
     assert!(is_registered(lab.register(1, OLD), OLD));

@@ -71,12 +71,15 @@ impl HomeAgent {
                 false => lost.push(home),
             }
         }
+        let bindings = protocol.all().filter(|(_, known)| !known.tunnels.is_empty()).count() - lost.len();
+        info!(name: "home_agent_started", address = %config.address, bindings, "home agent started");
+        let mut this = Self { address: config.address, protocol, store, lines: LineLimit::default() };
         for home in lost {
             warn!(name: "binding_lost", %home, "the link of a terminal cannot have its care-of address any more, and its binding ends");
-            protocol.end(home);
+            this.protocol.end(home);
+            this.store_end(Duration::ZERO, home);
         }
-        info!(name: "home_agent_started", address = %config.address, bindings = protocol.all().count(), "home agent started");
-        Ok(Self { address: config.address, protocol, store, lines: LineLimit::default() })
+        Ok(this)
     }
 
     /// Returns its address.
