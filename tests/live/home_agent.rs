@@ -92,4 +92,9 @@ fn a_mobile_node_of_scapy_moves_and_loses_no_ping() {
     let (requests, replies) = (of("1,32,"), of("3,32,"));
     assert_eq!(requests + replies, lines.len(), "{dissected}");
     assert!(replies as u64 >= MOVES, "{dissected}");
+    // It is killed, and knows the last binding afterwards.
+    drop(gateway);
+    let gateway = lab.gateway("gw", &config("af_packet"));
+    let bindings = gateway.command("show bindings");
+    assert!(bindings.contains(HOME) && bindings.contains("198.51.100.11"), "{bindings}");
 }
